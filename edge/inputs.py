@@ -1,0 +1,146 @@
+"""Everything that can happen to a controller: the values put on its queue.
+
+Readers, pins and the uplink only put these values; one thread takes them off and owns all state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pacs.credential import Technology, VerifiedCredential
+    from pacs.identifiers import CredentialId, DoorId, JournalId
+    from pacs.reason import ReadFault, Reason
+
+Marks: TypeAlias = tuple[tuple[str, int], ...]
+"""Phases of one presentation in order: (name, ``time.monotonic_ns()`` at its end)."""
+
+
+@unique
+class Side(StrEnum):
+    """The side of a door on which a reader hangs."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+
+
+# ---- from a reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardDetected:
+    """A card was activated; its conversation has begun."""
+
+    door_id: DoorId
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardPresented:
+    """A card proved an authentic credential; whether it may pass is not yet decided."""
+
+    door_id: DoorId
+    side: Side
+    credential: VerifiedCredential
+    marks: Marks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardRefused:
+    """A card was read completely and is not authentic.
+
+    ``credential_id`` is what the card claims, unproven, or None when it names nothing readable.
+    """
+
+    door_id: DoorId
+    side: Side
+    reason: Reason
+    credential_id: CredentialId | None
+    technology: Technology | None
+    marks: Marks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFailed:
+    """A card was there but its conversation did not end; says nothing about a person."""
+
+    door_id: DoorId
+    side: Side
+    fault: ReadFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderLost:
+    """The reader stopped working; put once, until ``ReaderRestored``. ``cause`` is for a technician."""
+
+    door_id: DoorId
+    side: Side
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderRestored:
+    """The reader works again."""
+
+    door_id: DoorId
+    side: Side
+
+
+# ---- from the pins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactChanged:
+    """The door contact changed, debounced."""
+
+    door_id: DoorId
+    open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RexPressed:
+    """Someone asks to leave (request to exit), debounced."""
+
+    door_id: DoorId
+
+
+# ---- from the uplink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentReceived:
+    """A signed document arrived whole; nothing about it is verified yet."""
+
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """The hub has stored every event of this journal up to and including ``sequence``."""
+
+    journal_id: JournalId
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChanged:
+    """The connection to the broker came up or went down."""
+
+    online: bool
+
+
+# ---- from the clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed: look at the timers."""
+
+
+ReaderInput: TypeAlias = CardDetected | CardPresented | CardRefused | ReadFailed | ReaderLost | ReaderRestored
+Input: TypeAlias = (
+    ReaderInput | ContactChanged | RexPressed | DocumentReceived | Acknowledged | LinkChanged | Tick
+)

@@ -1,0 +1,1 @@
+"""The antenna: a reader thread that ends in one value per presentation."""
