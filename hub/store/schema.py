@@ -1,0 +1,312 @@
+"""Every table. The migrations in ``migrations/versions`` build exactly this; a test holds them equal.
+
+Types are those that SQLite and PostgreSQL both have. Credential ids stand as text (``str(CredentialId)``),
+instants as UTC, durations as integers whose unit is in the column's name.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from hub.store.database import Instant
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+NAME = String(48)  # an Identifier of pacs.identifiers
+CREDENTIAL = String(64)
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+
+# -- what is administered ---------------------------------------------------------------------------
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("time_zone", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+issuers = Table(
+    "issuers",
+    metadata,
+    Column("iir", String(16), primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),  # X9.62 uncompressed point, P-256
+    Column("created_at", Instant, nullable=False),
+)
+
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("event_public_key", LargeBinary, nullable=False),  # Ed25519, 32 bytes
+    Column("certificate_serial", String(64), nullable=False),  # hex
+    Column("software", Text),
+    Column("registered_at", Instant, nullable=False),
+    Column("retired_at", Instant),
+)
+
+doors = Table(
+    "doors",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("controller_id", NAME, ForeignKey("controllers.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("mode", String(32), nullable=False),
+    Column("unlock_ms", Integer, nullable=False),
+    Column("held_open_after_s", Integer, nullable=False),
+    Column("settings", JSON, nullable=False),  # the other fields of pacs.rules.Door that differ from its defaults
+    Column("created_at", Instant, nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("windows", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+holidays = Table(
+    "holidays",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("name", Text, nullable=False),
+)
+
+access_levels = Table(
+    "access_levels",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+access_rules = Table(
+    "access_rules",
+    metadata,
+    Column("access_level_id", NAME, ForeignKey("access_levels.id"), primary_key=True),
+    Column("door_id", NAME, ForeignKey("doors.id"), primary_key=True),
+    Column("schedule_id", NAME, ForeignKey("schedules.id"), primary_key=True),
+)
+
+cardholders = Table(
+    "cardholders",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("category", String(16), nullable=False),  # resident, visitor, staff
+    Column("given_name", Text, nullable=False),
+    Column("family_name", Text, nullable=False),
+    Column("attended", Boolean, nullable=False),  # a person decides at every door
+    Column("created_at", Instant, nullable=False),
+)
+
+cardholder_levels = Table(
+    "cardholder_levels",
+    metadata,
+    Column("cardholder_id", NAME, ForeignKey("cardholders.id"), primary_key=True),
+    Column("access_level_id", NAME, ForeignKey("access_levels.id"), primary_key=True),
+)
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("credential_id", CREDENTIAL, primary_key=True),
+    Column("cardholder_id", NAME, ForeignKey("cardholders.id"), nullable=False, index=True),
+    Column("technology", String(16), nullable=False),
+    Column("public_key", LargeBinary),
+    Column("status_index", Integer, nullable=False, unique=True),
+    Column("status", String(16), nullable=False),  # valid, suspended, revoked
+    Column("valid_from", Instant),
+    Column("valid_until", Instant),
+    Column("created_at", Instant, nullable=False),
+)
+
+
+# -- what is distributed ----------------------------------------------------------------------------
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # policy, revocations
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),  # sealed, as it travels
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of data
+    Column("content_digest", LargeBinary, nullable=False),  # SHA-256 of what it says, without version and dates
+    Column("cause", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("confirmed_at", Instant, nullable=False),
+)
+
+controller_state = Table(
+    "controller_state",
+    metadata,
+    Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
+    Column("online", Boolean, nullable=False),
+    Column("since", Instant, nullable=False),  # online or offline since
+    Column("last_seen", Instant),
+    Column("journal_id", NAME),
+    Column("first_sequence", BigInteger),  # held by the controller, from its last hello
+    Column("last_sequence", BigInteger),
+    Column("policy_version", Integer),
+    Column("revocations_version", Integer),
+    Column("software", Text),
+    Column("hello_at", Instant),
+)
+
+
+# -- what happened ----------------------------------------------------------------------------------
+
+journal_heads = Table(
+    "journal_heads",
+    metadata,
+    Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
+    Column("journal_id", NAME, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),  # highest contiguous sequence stored; 0: none
+    Column("hash", LargeBinary, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("replaced_at", Instant),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Serial, primary_key=True),  # order of arrival
+    Column("controller_id", NAME, nullable=False),
+    Column("journal_id", NAME, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # the event's bytes, as hashed
+    Column("kind", String(32), nullable=False),
+    Column("at", Instant, nullable=False),  # the controller's clock
+    Column("received_at", Instant, nullable=False),
+    Column("door_id", NAME),
+    Column("side", String(8)),
+    Column("credential_id", CREDENTIAL),
+    Column("outcome", String(16)),
+    Column("reason", String(48)),
+    UniqueConstraint("controller_id", "journal_id", "sequence"),
+    Index(None, "door_id", "id"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("controller_id", NAME, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # SHA-256 over topic and payload: kept once
+    Column("cause", Text, nullable=False),
+    Column("received_at", Instant, nullable=False),
+)
+
+anomalies = Table(
+    "anomalies",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("controller_id", NAME, nullable=False, index=True),
+    Column("journal_id", NAME),
+    Column("kind", String(32), nullable=False),
+    Column("first_sequence", BigInteger),
+    Column("last_sequence", BigInteger),
+    Column("detail", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("unknown_from", Instant),  # the interval for which the record is not known to be complete
+    Column("unknown_until", Instant),
+    Column("times", Integer, nullable=False),  # how often it was seen
+    Column("last_at", Instant, nullable=False),
+)
+
+
+# -- who works with it ------------------------------------------------------------------------------
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),  # the name as it is compared at sign-in
+    Column("role", String(32), nullable=False),
+    Column("password_hash", Text),  # argon2id; none: signs in by one-time link only
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("operator_id", NAME, ForeignKey("operators.id"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+    Column("last_used_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+one_time_links = Table(
+    "one_time_links",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("name", Text, nullable=False),  # whose it is; empty: chosen when it is followed
+    Column("role", String(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("role", String(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),  # operator:<id>, token:<name> or system
+    Column("action", String(64), nullable=False),  # noun.verb
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+)
