@@ -1,0 +1,45 @@
+# Every target makes its own virtual environment first; a second run finds it ready.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv environment demo test check tests browser bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+
+venv:  ## make .venv with everything: programs, tests, checks
+	@$(PYTHON) tools/bootstrap.py --only dev
+
+environment:
+	@$(PYTHON) tools/bootstrap.py --only run
+
+demo: environment  ## a site with three controllers, a hub and a day of taps, live on this terminal
+	@$(BIN)/drempel-sim demo $(ARGS)
+
+test: venv browser check tests  ## lint, types, contracts and every test
+
+check: venv  ## ruff, formatting, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tests: venv
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+browser:
+	@bash tools/browser.sh
+
+bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/bench.json
+	@mkdir -p build
+	@$(BIN)/drempel-sim bench --output build/bench.json $(ARGS)
+
+lock: venv  ## resolve the requirements again, newest versions the bounds allow
+	@bash tools/lock.sh
+
+clean:  ## remove what the targets made, the environment included
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The bureau: site keys, cards and readers."""
