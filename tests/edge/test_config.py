@@ -1,0 +1,181 @@
+"""The configuration accepts what is documented and names what is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from edge.inputs import Side
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration-edge.md"
+KEY_FILES = ("device.cert.pem", "device.key.pem", "event.key.pem", "root.cert.pem", "policy.pub.pem", "passphrase")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with the files a configuration names."""
+    for name in KEY_FILES:
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o600)
+    return tmp_path
+
+
+def filled(text: str) -> str:
+    """The template with its placeholders replaced, the door's last."""
+    for value in ("c-1", "west", "localhost", "front"):
+        text = text.replace("CHANGE-ME", value, 1)
+    return text
+
+
+def load(site: Path, text: str, **environment: str) -> config.Config:
+    """Write and load."""
+    path = site / "controller.toml"
+    path.write_text(text)
+    return config.load(path, environment=environment)
+
+
+def problems(site: Path, text: str) -> tuple[str, ...]:
+    """The problems of a text that must be refused."""
+    with pytest.raises(config.ConfigError) as caught:
+        load(site, text)
+    return caught.value.problems
+
+
+def test_the_template_is_accepted_once_filled_in(site: Path) -> None:
+    """Every value of the filled template arrives where it belongs, with paths made absolute."""
+    loaded = load(site, filled(config.example_toml()))
+    assert (loaded.controller_id, loaded.site_id, loaded.hub_host, loaded.hub_port) == ("c-1", "west", "localhost", 8883)
+    assert loaded.state_dir == site / "state"
+    assert loaded.keys.device_key == site / "device.key.pem"
+    (door,) = loaded.doors
+    assert (door.id, door.strike_pin, door.energise_to) == ("front", 17, config.EnergiseTo.UNLOCK)
+    (reader,) = door.readers
+    assert (reader.side, reader.device, reader.baud) == (Side.ENTRY, Path("/dev/ttyAMA0"), 921600)
+
+
+def test_the_template_itself_is_refused_by_its_placeholders(site: Path) -> None:
+    """Each placeholder is a problem of its own, naming its key."""
+    found = problems(site, config.example_toml())
+    assert {problem.split(":")[0] for problem in found} == {
+        "[controller] id",
+        "[controller] site",
+        "[hub] host",
+        "[[door]] 1 id",
+    }
+
+
+def test_the_documented_example_is_accepted(site: Path) -> None:
+    """The example in the document is a working configuration."""
+    example = DOCUMENT.read_text().split("```toml\n")[1].split("```")[0]
+    assert load(site, example).doors[0].contact_wiring is config.Wiring.NORMALLY_CLOSED
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Table → key → documented default, from the document."""
+    found: dict[str, dict[str, str]] = {}
+    for part in DOCUMENT.read_text().split("\n## ")[1:]:
+        if heading := re.match(r"`\[+([a-z.]+)\]+`", part):
+            found[heading[1]] = dict(re.findall(r"^\| `([a-z_]+)` \|.*?\| ([^|]*) \| [^|]*\|$", part, re.MULTILINE))
+    return found
+
+
+def test_document_and_code_name_the_same_keys_and_defaults() -> None:
+    """Every documented key is accepted with the documented default, and every accepted key is documented."""
+    in_code = {
+        section: {
+            key: "required" if spec.required else "none" if spec.default is None else f"`{_as_toml(spec.default)}`"
+            for key, spec in keys.items()
+        }
+        for section, keys in config.KEYS.items()
+    }
+    assert documented() == in_code
+
+
+def _as_toml(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+GOOD = filled(config.example_toml())
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "problem"),
+    [
+        ('id = "c-1"', 'id = "c 1"', "[controller] id: write 1 to 48"),
+        ('id = "c-1"', "id = 1", "[controller] id: write a text"),
+        ('id = "c-1"', 'id = "<controller>"', '[controller] id: still the placeholder "<controller>"'),
+        ('id = "c-1"', 'id = "changeme"', "[controller] id: still the placeholder"),
+        ('id = "c-1"', 'id = "c-1"\ncolour = "red"', "[controller] colour: unknown"),
+        ("[hub]", "[hubb]", "hubb: unknown"),
+        ('pins = "lgpio"', 'pins = "auto"', '[controller] pins: write one of "lgpio", "mock"'),
+        ("port = 8883", 'port = "8883"', "[hub] port: write a whole number"),
+        ("port = 8883", "port = true", "[hub] port: write a whole number"),
+        ("port = 8883", "port = 0", "[hub] port: write a whole number"),
+        ('"device.key.pem"', '"absent.pem"', "[keys] device_key: there is no file"),
+        ("strike_pin = 17", "strike_pin = 28", "[[door]] 1 strike_pin: write a whole number from 2 to 27"),
+        ("strike_pin = 17", "", "[[door]] 1 strike_pin: missing"),
+        ("strike_pin = 17", "strike_pin = 23", "[[door]] 1 [[door.reader]] 1 green_pin: 23 is already [[door]] 1 strike_pin"),
+        ("baud = 921600", "baud = 9600", "[[door]] 1 [[door.reader]] 1 baud: write one of 115200"),
+        ('side = "entry"', 'side = "left"', '[[door]] 1 [[door.reader]] 1 side: write one of "entry", "exit"'),
+        ("[[door.reader]]", "[door.reader]", "[[door]] 1 reader: write it as [[door.reader]]"),
+        ("[[door.reader]]", "[[door.reeder]]", "[[door]] 1 reeder: unknown"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_fix(site: Path, was: str, becomes: str, problem: str) -> None:
+    """One change to a good file gives a problem that names the key and what to write."""
+    assert GOOD.count(was) >= 1
+    assert any(found.startswith(problem) for found in problems(site, GOOD.replace(was, becomes, 1)))
+
+
+def test_two_doors_share_nothing(site: Path) -> None:
+    """A second door with the first one's id, pins and reader is refused for each of them."""
+    doors = GOOD[GOOD.index("[[door]]") :]
+    named = " ".join(problems(site, GOOD + doors))
+    for key in ("id: front", "strike_pin: 17", "buzzer_pin: 25", "device: /dev/ttyAMA0"):
+        assert f"{key} is already" in named
+
+
+def test_two_readers_on_one_side_are_refused(site: Path) -> None:
+    """A door has one reader for each side."""
+    second = '[[door.reader]]\nside = "entry"\ndevice = "/dev/ttyUSB0"\n'
+    assert any("side: used twice" in found for found in problems(site, GOOD + second))
+
+
+def test_five_doors_are_refused(site: Path) -> None:
+    """A controller has one to four doors."""
+    text = GOOD[: GOOD.index("[[door]]")]
+    many = "".join(f'[[door]]\nid = "d{n}"\nstrike_pin = {n + 2}\nenergise_to = "lock"\n' for n in range(5))
+    assert len(load(site, text + many.rsplit("[[door]]", 1)[0]).doors) == 4
+    assert problems(site, text + many) == ("[[door]]: write 1 to 4 doors, there are 5",)
+    assert any("there are 0" in found for found in problems(site, text))
+
+
+@pytest.mark.parametrize("name", ["device.key.pem", "event.key.pem", "passphrase"])
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_secret_others_can_reach_is_refused(site: Path, name: str, mode: int) -> None:
+    """Any right for group or others on a key or passphrase file is refused with the command that fixes it."""
+    (site / name).chmod(mode)
+    (found,) = problems(site, GOOD)
+    assert f"chmod 600 {site / name}" in found
+
+
+def test_the_environment_replaces_the_passphrase_file(site: Path) -> None:
+    """DREMPEL_PASSPHRASE_FILE wins, and is checked like the key."""
+    other = site / "other"
+    other.write_text("x")
+    other.chmod(0o600)
+    loaded = load(site, GOOD, DREMPEL_PASSPHRASE_FILE=str(other))
+    assert loaded.keys.passphrase_file == other
+    without = re.sub("passphrase_file.*", "", GOOD)
+    assert load(site, without, DREMPEL_PASSPHRASE_FILE=str(other)).keys.passphrase_file == other
+    assert "DREMPEL_PASSPHRASE_FILE" in problems(site, without)[0]
+
+
+def test_a_file_that_is_absent_or_not_toml_is_named(site: Path) -> None:
+    """The error names the file."""
+    with pytest.raises(config.ConfigError, match="absent.toml"):
+        config.load(site / "absent.toml", environment={})
+    assert problems(site, "= nonsense")[0].startswith("is not TOML")
