@@ -23,7 +23,7 @@ from pacs.identifiers import ControllerId, DoorId, SiteId
 
 BAUD_RATES: Final = (115200, 230400, 460800, 921600)
 MAX_DOORS: Final = 4
-PASSPHRASE_VARIABLE: Final = "DREMPEL_PASSPHRASE_FILE"
+PASSPHRASE_VARIABLE: Final = "DREMPEL_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
 
 _PLACEHOLDER = re.compile(r"<.*>|change[-_ ]?me|\btodo\b|\bfixme\b", re.IGNORECASE)
 
@@ -294,7 +294,9 @@ class _Parser:
         ]
         sides = [reader.get("side") for reader in door["readers"]]
         if len(set(sides)) != len(sides):
-            self.problems.append(f"{name} [[door.reader]] side: used twice; a door has one reader for each side")
+            self.problems.append(
+                f"{name} [[door.reader]] side: used twice; a door has one reader for each side"
+            )
         return door
 
     def _table(self, table: Any, section: str, name: str) -> dict[str, Any]:
@@ -337,7 +339,9 @@ class _Parser:
         used: dict[tuple[str, object], str] = {}
         for number, door in enumerate(doors, start=1):
             places = [(f"[[door]] {number}", door)]
-            places += [(f"[[door]] {number} [[door.reader]] {i}", r) for i, r in enumerate(door["readers"], start=1)]
+            places += [
+                (f"[[door]] {number} [[door.reader]] {i}", r) for i, r in enumerate(door["readers"], start=1)
+            ]
             for name, table in places:
                 for key, value in table.items():
                     kind = "pin" if key.endswith("_pin") else key

@@ -11,7 +11,14 @@ from edge import config
 from edge.inputs import Side
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration-edge.md"
-KEY_FILES = ("device.cert.pem", "device.key.pem", "event.key.pem", "root.cert.pem", "policy.pub.pem", "passphrase")
+KEY_FILES = (
+    "device.cert.pem",
+    "device.key.pem",
+    "event.key.pem",
+    "root.cert.pem",
+    "policy.pub.pem",
+    "passphrase",
+)
 
 
 @pytest.fixture
@@ -47,7 +54,12 @@ def problems(site: Path, text: str) -> tuple[str, ...]:
 def test_the_template_is_accepted_once_filled_in(site: Path) -> None:
     """Every value of the filled template arrives where it belongs, with paths made absolute."""
     loaded = load(site, filled(config.example_toml()))
-    assert (loaded.controller_id, loaded.site_id, loaded.hub_host, loaded.hub_port) == ("c-1", "west", "localhost", 8883)
+    assert (loaded.controller_id, loaded.site_id, loaded.hub_host, loaded.hub_port) == (
+        "c-1",
+        "west",
+        "localhost",
+        8883,
+    )
     assert loaded.state_dir == site / "state"
     assert loaded.keys.device_key == site / "device.key.pem"
     (door,) = loaded.doors
@@ -78,7 +90,9 @@ def documented() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for part in DOCUMENT.read_text().split("\n## ")[1:]:
         if heading := re.match(r"`\[+([a-z.]+)\]+`", part):
-            found[heading[1]] = dict(re.findall(r"^\| `([a-z_]+)` \|.*?\| ([^|]*) \| [^|]*\|$", part, re.MULTILINE))
+            found[heading[1]] = dict(
+                re.findall(r"^\| `([a-z_]+)` \|.*?\| ([^|]*) \| [^|]*\|$", part, re.MULTILINE)
+            )
     return found
 
 
@@ -86,7 +100,11 @@ def test_document_and_code_name_the_same_keys_and_defaults() -> None:
     """Every documented key is accepted with the documented default, and every accepted key is documented."""
     in_code = {
         section: {
-            key: "required" if spec.required else "none" if spec.default is None else f"`{_as_toml(spec.default)}`"
+            key: "required"
+            if spec.required
+            else "none"
+            if spec.default is None
+            else f"`{_as_toml(spec.default)}`"
             for key, spec in keys.items()
         }
         for section, keys in config.KEYS.items()
@@ -117,9 +135,17 @@ GOOD = filled(config.example_toml())
         ('"device.key.pem"', '"absent.pem"', "[keys] device_key: there is no file"),
         ("strike_pin = 17", "strike_pin = 28", "[[door]] 1 strike_pin: write a whole number from 2 to 27"),
         ("strike_pin = 17", "", "[[door]] 1 strike_pin: missing"),
-        ("strike_pin = 17", "strike_pin = 23", "[[door]] 1 [[door.reader]] 1 green_pin: 23 is already [[door]] 1 strike_pin"),
+        (
+            "strike_pin = 17",
+            "strike_pin = 23",
+            "[[door]] 1 [[door.reader]] 1 green_pin: 23 is already [[door]] 1 strike_pin",
+        ),
         ("baud = 921600", "baud = 9600", "[[door]] 1 [[door.reader]] 1 baud: write one of 115200"),
-        ('side = "entry"', 'side = "left"', '[[door]] 1 [[door.reader]] 1 side: write one of "entry", "exit"'),
+        (
+            'side = "entry"',
+            'side = "left"',
+            '[[door]] 1 [[door.reader]] 1 side: write one of "entry", "exit"',
+        ),
         ("[[door.reader]]", "[door.reader]", "[[door]] 1 reader: write it as [[door.reader]]"),
         ("[[door.reader]]", "[[door.reeder]]", "[[door]] 1 reeder: unknown"),
     ],
@@ -176,6 +202,6 @@ def test_the_environment_replaces_the_passphrase_file(site: Path) -> None:
 
 def test_a_file_that_is_absent_or_not_toml_is_named(site: Path) -> None:
     """The error names the file."""
-    with pytest.raises(config.ConfigError, match="absent.toml"):
+    with pytest.raises(config.ConfigError, match=r"absent\.toml"):
         config.load(site / "absent.toml", environment={})
     assert problems(site, "= nonsense")[0].startswith("is not TOML")
