@@ -1,0 +1,58 @@
+"""Who may do what: roles, and the permissions each one holds.
+
+Every route names one permission; nothing else in the hub asks for a role.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum, unique
+
+
+@unique
+class Permission(StrEnum):
+    """One thing a route lets somebody do."""
+
+    EVENTS_READ = "events.read"
+    NAMES_READ = "names.read"
+    DOORS_READ = "doors.read"
+    DOORS_MANAGE = "doors.manage"
+    CONTROLLERS_READ = "controllers.read"
+    CONTROLLERS_MANAGE = "controllers.manage"
+    ACCESS_READ = "access.read"
+    ACCESS_MANAGE = "access.manage"
+    CARDHOLDERS_READ = "cardholders.read"
+    CARDHOLDERS_MANAGE = "cardholders.manage"
+    CARDS_READ = "cards.read"
+    CARDS_MANAGE = "cards.manage"
+    CARDS_BLOCK = "cards.block"
+    OPERATORS_MANAGE = "operators.manage"
+    AUDIT_READ = "audit.read"
+
+
+@unique
+class Role(StrEnum):
+    """What an operator or an API token is."""
+
+    GUARD = "guard"
+    RECEPTION = "reception"
+    SITE_MANAGER = "site_manager"
+    TECHNICIAN = "technician"
+    AUDITOR = "auditor"
+    ADMINISTRATOR = "administrator"
+
+
+_WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
+_PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
+_DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
+_DOORS = {Permission.DOORS_MANAGE, Permission.CONTROLLERS_READ, Permission.CONTROLLERS_MANAGE, Permission.ACCESS_READ}
+
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.GUARD: frozenset(_WATCH | _PEOPLE),
+    Role.RECEPTION: frozenset(_WATCH | _PEOPLE | _DESK),
+    Role.SITE_MANAGER: frozenset(_WATCH | _PEOPLE | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
+    Role.TECHNICIAN: frozenset(_WATCH | _DOORS),
+    Role.AUDITOR: frozenset(
+        _WATCH | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}
+    ),
+    Role.ADMINISTRATOR: frozenset(Permission),
+}

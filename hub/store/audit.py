@@ -1,0 +1,54 @@
+"""The audit log's rows: appended and read, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from hub.store.database import values
+from hub.store.schema import audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """One entry, with the hash of the one before it and its own (SHA-256, 32 bytes each)."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    detail: Mapping[str, Any]
+    previous_hash: bytes
+    hash: bytes
+
+
+def last(connection: Connection) -> AuditRow | None:
+    """The newest entry, or None in an empty log."""
+    row = connection.execute(select(audit).order_by(audit.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else AuditRow(**values(row))
+
+
+def append(connection: Connection, row: AuditRow) -> None:
+    """Add ``row``; the caller holds the write transaction in which it read ``last``."""
+    columns = {name: getattr(row, name) for name in AuditRow.__dataclass_fields__}
+    connection.execute(insert(audit).values(columns))
+
+
+def oldest_first(connection: Connection) -> Iterator[AuditRow]:
+    """Every entry in order, read in portions."""
+    for row in connection.execute(select(audit).order_by(audit.c.id)).yield_per(1000):
+        yield AuditRow(**values(row))
+
+
+def page(connection: Connection, *, before: int | None, limit: int) -> list[AuditRow]:
+    """The newest ``limit`` entries whose id is below ``before``, newest first."""
+    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.id < before)
+    return [AuditRow(**values(row)) for row in connection.execute(query)]
