@@ -17,9 +17,9 @@ from enum import StrEnum, unique
 from pathlib import Path
 from typing import Any, Final
 
-from edge.inputs import Side
 from pacs.errors import MalformedData, PacsError
 from pacs.identifiers import ControllerId, DoorId, SiteId
+from pacs.rules import Side
 
 BAUD_RATES: Final = (115200, 230400, 460800, 921600)
 MAX_DOORS: Final = 4

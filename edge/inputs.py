@@ -6,24 +6,17 @@ Readers, pins and the uplink only put these values; one thread takes them off an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum, unique
 from typing import TYPE_CHECKING, TypeAlias
+
+from pacs.identifiers import CredentialId, DoorId, JournalId
+from pacs.reason import ReadFault, Reason
+from pacs.rules import Side
 
 if TYPE_CHECKING:
     from pacs.credential import Technology, VerifiedCredential
-    from pacs.identifiers import CredentialId, DoorId, JournalId
-    from pacs.reason import ReadFault, Reason
 
 Marks: TypeAlias = tuple[tuple[str, int], ...]
 """Phases of one presentation in order: (name, ``time.monotonic_ns()`` at its end)."""
-
-
-@unique
-class Side(StrEnum):
-    """The side of a door on which a reader hangs."""
-
-    ENTRY = "entry"
-    EXIT = "exit"
 
 
 # ---- from a reader

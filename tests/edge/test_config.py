@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge import config
-from edge.inputs import Side
+from pacs.rules import Side
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration-edge.md"
 KEY_FILES = (
