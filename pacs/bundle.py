@@ -1,0 +1,245 @@
+"""The policy bundle: a ``Policy`` as signed CBOR, versioned and expiring.
+
+Format 1: a map of small integers; sets and mappings are written in order, so that equal policies
+have equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from pacs import cbor, envelope
+from pacs.cbor import Fields, milliseconds, without_none
+from pacs.errors import MalformedData
+from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
+from pacs.rules import (
+    AccessLevel,
+    AccessRule,
+    Door,
+    DoorMode,
+    Entitlement,
+    Policy,
+    WhenClockUntrusted,
+    WhenTooOld,
+)
+from pacs.schedule import Schedule, Window, zone
+
+MEDIA_TYPE = "application/drempel-policy+cbor"
+FORMAT = 1
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def seal(policy: Policy, key: Ed25519PrivateKey) -> bytes:
+    """The signed bundle that is sent to the doors."""
+    return envelope.seal(to_bytes(policy), MEDIA_TYPE, key)
+
+
+def open_bundle(data: bytes, trusted: Mapping[bytes, Ed25519PublicKey]) -> Policy:
+    """Verify and read; raises ``MalformedData`` or ``VerificationError``. Site and age are the caller's."""
+    return from_bytes(envelope.open_sealed(data, MEDIA_TYPE, trusted))
+
+
+def to_bytes(policy: Policy) -> bytes:
+    """The payload, before signing."""
+    return cbor.encode(
+        {
+            0: FORMAT,
+            1: str(policy.site_id),
+            2: policy.version,
+            3: milliseconds(policy.issued_at),
+            4: milliseconds(policy.expires_at),
+            5: policy.time_zone,
+            6: dict(policy.issuers),
+            7: [_door_fields(door) for _, door in sorted(policy.doors.items())],
+            8: [_level_fields(level) for _, level in sorted(policy.access_levels.items())],
+            9: [_schedule_fields(schedule) for _, schedule in sorted(policy.schedules.items())],
+            10: [day.isoformat() for day in sorted(policy.holidays)],
+            11: [_entitlement_fields(entry) for _, entry in sorted(policy.entitlements.items())],
+        }
+    )
+
+
+def from_bytes(data: bytes) -> Policy:
+    """Read a payload; raises ``MalformedData``, also for a format this code does not know."""
+    fields = Fields(cbor.decode(data, limit=envelope.MAX_SEALED_BYTES), "policy")
+    if fields.take(0, int) != FORMAT:
+        raise MalformedData("policy: format not known")
+    policy = Policy(
+        site_id=fields.parsed(1, SiteId),
+        version=fields.natural(2),
+        issued_at=fields.moment(3),
+        expires_at=fields.moment(4),
+        time_zone=fields.take(5, str),
+        issuers={_iir(iir): _point(point) for iir, point in fields.take(6, dict).items()},
+        doors=_keyed(map(_door, fields.take(7, list)), lambda door: door.id),
+        access_levels=_keyed(map(_level, fields.take(8, list)), lambda level: level.id),
+        schedules=_keyed(map(_schedule, fields.take(9, list)), lambda schedule: schedule.id),
+        holidays=frozenset(map(_day, fields.take(10, list))),
+        entitlements=_keyed(map(_entitlement, fields.take(11, list)), lambda entry: entry.credential_id),
+    )
+    fields.finish()
+    zone(policy.time_zone)
+    return policy
+
+
+def _keyed(entries: Iterable[T], key: Callable[[T], K]) -> dict[K, T]:
+    keyed: dict[K, T] = {}
+    for entry in entries:
+        if keyed.setdefault(key(entry), entry) is not entry:
+            raise MalformedData("policy: the same identifier twice")
+    return keyed
+
+
+def _iir(value: object) -> str:
+    iir = cbor.exactly(value, str, "issuer")
+    if len(iir) != 16 or not iir.isascii() or not iir.isalnum() or iir != iir.upper():
+        raise MalformedData("issuer: 16 characters of A-Z 0-9 expected")
+    return iir
+
+
+def _point(value: object) -> bytes:
+    point = cbor.exactly(value, bytes, "issuer key")
+    if len(point) != 65 or point[0] != 4:
+        raise MalformedData("issuer key: 65-byte uncompressed point expected")
+    return point
+
+
+def _day(value: object) -> date:
+    try:
+        return cbor.day(cbor.exactly(value, str, "holiday"))
+    except ValueError as error:
+        raise MalformedData("holiday: YYYY-MM-DD expected") from error
+
+
+def _door_fields(door: Door) -> dict[int, object]:
+    return {
+        1: str(door.id),
+        2: str(door.controller_id),
+        3: door.mode.value,
+        4: door.unlock_ms,
+        5: door.extended_unlock_ms,
+        6: door.held_open_after_s,
+        7: door.max_policy_age_s,
+        8: door.when_too_old.value,
+        9: door.when_clock_untrusted.value,
+        10: door.allow_v1,
+    }
+
+
+def _door(value: object) -> Door:
+    fields = Fields(value, "door")
+    door = Door(
+        id=fields.parsed(1, DoorId),
+        controller_id=fields.parsed(2, ControllerId),
+        mode=fields.parsed(3, DoorMode),
+        unlock_ms=fields.natural(4),
+        extended_unlock_ms=fields.natural(5),
+        held_open_after_s=fields.natural(6),
+        max_policy_age_s=fields.natural(7),
+        when_too_old=fields.parsed(8, WhenTooOld),
+        when_clock_untrusted=fields.parsed(9, WhenClockUntrusted),
+        allow_v1=fields.take(10, bool),
+    )
+    fields.finish()
+    return door
+
+
+def _level_fields(level: AccessLevel) -> list[object]:
+    return [str(level.id), [[str(rule.door_id), str(rule.schedule_id)] for rule in level.rules]]
+
+
+def _level(value: object) -> AccessLevel:
+    level_id, rules = _parts(value, 2, "access level")
+    return AccessLevel(
+        id=AccessLevelId(cbor.exactly(level_id, str, "access level")),
+        rules=tuple(map(_rule, cbor.exactly(rules, list, "access level"))),
+    )
+
+
+def _rule(value: object) -> AccessRule:
+    door_id, schedule_id = _parts(value, 2, "access rule")
+    return AccessRule(
+        door_id=DoorId(cbor.exactly(door_id, str, "access rule")),
+        schedule_id=ScheduleId(cbor.exactly(schedule_id, str, "access rule")),
+    )
+
+
+def _schedule_fields(schedule: Schedule) -> list[object]:
+    return [str(schedule.id), _window_fields(schedule.windows), _window_fields(schedule.holiday_windows)]
+
+
+def _window_fields(windows: Iterable[Window]) -> list[list[int]]:
+    return [
+        [sum(1 << day for day in window.weekdays), window.start_minute, window.end_minute]
+        for window in windows
+    ]
+
+
+def _schedule(value: object) -> Schedule:
+    schedule_id, windows, holiday_windows = _parts(value, 3, "schedule")
+    return Schedule(
+        id=ScheduleId(cbor.exactly(schedule_id, str, "schedule")),
+        windows=tuple(map(_window, cbor.exactly(windows, list, "schedule"))),
+        holiday_windows=tuple(map(_window, cbor.exactly(holiday_windows, list, "schedule"))),
+    )
+
+
+def _window(value: object) -> Window:
+    days, start, end = (cbor.exactly(part, int, "window") for part in _parts(value, 3, "window"))
+    if not 0 <= days < 128:
+        raise MalformedData("window: seven weekday bits expected")
+    return Window(
+        weekdays=frozenset(day for day in range(7) if days >> day & 1), start_minute=start, end_minute=end
+    )
+
+
+def _entitlement_fields(entry: Entitlement) -> dict[int, object]:
+    return without_none(
+        {
+            1: bytes(entry.credential_id),
+            2: entry.status_index,
+            3: [str(level_id) for level_id in entry.access_level_ids],
+            4: milliseconds(entry.valid_from) if entry.valid_from else None,
+            5: milliseconds(entry.valid_until) if entry.valid_until else None,
+            6: entry.attended or None,
+            7: entry.extended_opening or None,
+        }
+    )
+
+
+def _entitlement(value: object) -> Entitlement:
+    fields = Fields(value, "entitlement")
+    starts, ends = fields.maybe(4, int), fields.maybe(5, int)
+    entry = Entitlement(
+        credential_id=CredentialId(fields.take(1, bytes)),
+        status_index=fields.natural(2, below=2**32),
+        access_level_ids=tuple(
+            AccessLevelId(cbor.exactly(level_id, str, "entitlement")) for level_id in fields.take(3, list)
+        ),
+        valid_from=None if starts is None else cbor.moment(starts, "entitlement"),
+        valid_until=None if ends is None else cbor.moment(ends, "entitlement"),
+        attended=_flag(fields, 6),
+        extended_opening=_flag(fields, 7),
+    )
+    fields.finish()
+    return entry
+
+
+def _flag(fields: Fields, key: int) -> bool:
+    value = fields.maybe(key, bool)
+    if value is False:
+        raise MalformedData("entitlement: a flag that is not set is left out")
+    return value is True
+
+
+def _parts(value: object, count: int, what: str) -> list[object]:
+    parts = cbor.exactly(value, list, what)
+    if len(parts) != count:
+        raise MalformedData(f"{what}: {count} parts expected")
+    return parts

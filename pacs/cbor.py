@@ -1,0 +1,151 @@
+"""CBOR (RFC 8949) as this system reads it: deterministic, bounded, without tags.
+
+One value has one encoding (RFC 8949 §4.2.3); anything else is refused, so that what was hashed
+or signed is exactly what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NoReturn, TypeVar
+
+import cbor2
+
+from pacs.errors import MalformedData
+
+T = TypeVar("T")
+
+MAX_DEPTH = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise ValueError("tags are not used here")
+
+
+# Every tag cbor2 would turn into an object; unknown ones reach the tag hook.
+_KNOWN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+_SEMANTIC_DECODERS: Any = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
+
+
+def encode(value: object) -> bytes:
+    """Encode deterministically; for our own values, so it does not fail on foreign input."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, limit: int) -> Any:
+    """Decode one item of at most ``limit`` bytes.
+
+    Raises ``MalformedData`` for anything but one deterministic encoding without tags,
+    indefinite lengths, duplicate keys or nesting deeper than ``MAX_DEPTH``.
+    """
+    if len(data) > limit:
+        raise MalformedData(f"CBOR: {len(data)} bytes, at most {limit} allowed")
+    try:
+        value = cbor2.loads(
+            data,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            semantic_decoders=_SEMANTIC_DECODERS,
+            tag_hook=_refuse_tag,
+        )
+        canonical = encode(value)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise MalformedData("CBOR: not a well-formed item") from error
+    if canonical != data:
+        raise MalformedData("CBOR: trailing bytes or not the deterministic encoding")
+    return value
+
+
+def exactly(value: object, kind: type[T], what: str) -> T:
+    """Return ``value`` if it is of exactly this type (``True`` is not 1); else ``MalformedData``."""
+    if type(value) is not kind:
+        raise MalformedData(f"{what}: {kind.__name__} expected")
+    return value
+
+
+def milliseconds(at: datetime) -> int:
+    """Milliseconds since 1970-01-01 UTC; ``at`` must be aware."""
+    return (at - _EPOCH) // _MILLISECOND
+
+
+def moment(value: object, what: str) -> datetime:
+    """The aware datetime of milliseconds since 1970; ``MalformedData`` outside the years 1970–9999."""
+    number = exactly(value, int, what)
+    if not 0 <= number < 253_402_300_800_000:
+        raise MalformedData(f"{what}: not a time between 1970 and 9999")
+    return _EPOCH + number * _MILLISECOND
+
+
+class Fields:
+    """A decoded map read field by field, each exactly once; ``finish()`` refuses leftovers."""
+
+    __slots__ = ("_fields", "_what")
+
+    def __init__(self, value: object, what: str) -> None:
+        self._fields: dict[object, object] = dict(exactly(value, dict, what))
+        self._what = what
+
+    def take(self, key: int, kind: type[T]) -> T:
+        """A required field of exactly this type."""
+        if key not in self._fields:
+            raise MalformedData(f"{self._what}: field {key} is missing")
+        return exactly(self._fields.pop(key), kind, f"{self._what} field {key}")
+
+    def maybe(self, key: int, kind: type[T]) -> T | None:
+        """An optional field."""
+        return self.take(key, kind) if key in self._fields else None
+
+    def natural(self, key: int, *, below: int = 2**53) -> int:
+        """A required integer, 0 ≤ n < ``below``."""
+        number = self.take(key, int)
+        if not 0 <= number < below:
+            raise MalformedData(f"{self._what} field {key}: out of range")
+        return number
+
+    def moment(self, key: int) -> datetime:
+        """A required time in milliseconds since 1970."""
+        return moment(self.take(key, int), f"{self._what} field {key}")
+
+    def parsed(self, key: int, parse: Callable[[str], T]) -> T:
+        """A required text read by ``parse``; its ``ValueError`` becomes ``MalformedData``."""
+        return self._parse(key, self.take(key, str), parse)
+
+    def maybe_parsed(self, key: int, parse: Callable[[str], T]) -> T | None:
+        """An optional text read by ``parse``."""
+        text = self.maybe(key, str)
+        return None if text is None else self._parse(key, text, parse)
+
+    def sized(self, key: int, length: int) -> bytes:
+        """A required byte string of exactly ``length`` bytes."""
+        data = self.take(key, bytes)
+        if len(data) != length:
+            raise MalformedData(f"{self._what} field {key}: {length} bytes expected")
+        return data
+
+    def finish(self) -> None:
+        """Raise ``MalformedData`` when a field was not taken."""
+        if self._fields:
+            raise MalformedData(f"{self._what}: unknown field")
+
+    def _parse(self, key: int, text: str, parse: Callable[[str], T]) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise MalformedData(f"{self._what} field {key}: value not allowed") from error
+
+
+def day(text: str) -> date:
+    """An ISO 8601 calendar date, ``YYYY-MM-DD``; raises ``ValueError``."""
+    parsed = date.fromisoformat(text)
+    if parsed.isoformat() != text:
+        raise ValueError("a date is written YYYY-MM-DD")
+    return parsed
+
+
+def without_none(fields: Mapping[int, object]) -> dict[int, object]:
+    """The map without its absent fields: how optional fields are written."""
+    return {key: value for key, value in fields.items() if value is not None}

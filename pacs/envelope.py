@@ -1,0 +1,77 @@
+"""The signed envelope: COSE_Sign1 (RFC 9052 §4.2) with Ed25519 and an explicit type.
+
+The type stands in the protected header ``typ`` (16, RFC 9596), so a signature made for one kind
+of document is worth nothing as another. The payload is signed as the exact bytes that are sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from pacs import cbor
+from pacs.errors import MalformedData, VerificationError
+from pacs.reason import Reason
+
+MAX_SEALED_BYTES = 16 * 1024 * 1024
+
+_TAG_SIGN1 = b"\xd2"  # CBOR tag 18
+_ALG, _KID, _TYP = 1, 4, 16
+_EDDSA = -8
+
+
+def key_id(key: Ed25519PublicKey) -> bytes:
+    """The first 8 bytes of SHA-256 over the raw public key: names a signer in a header."""
+    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).digest()[:8]
+
+
+def trusted_keys(*keys: Ed25519PublicKey) -> dict[bytes, Ed25519PublicKey]:
+    """The keys by their id, as ``open_sealed`` wants them."""
+    return {key_id(key): key for key in keys}
+
+
+def seal(payload: bytes, media_type: str, key: Ed25519PrivateKey) -> bytes:
+    """Sign ``payload`` as a document of this media type."""
+    protected = cbor.encode({_ALG: _EDDSA, _KID: key_id(key.public_key()), _TYP: media_type})
+    signature = key.sign(_to_be_signed(protected, payload))
+    return _TAG_SIGN1 + cbor.encode([protected, {}, payload, signature])
+
+
+def open_sealed(data: bytes, media_type: str, trusted: Mapping[bytes, Ed25519PublicKey]) -> bytes:
+    """Return the payload once its type and signature are proven.
+
+    Raises ``MalformedData`` when it is not an envelope of this type, ``VerificationError`` with
+    ``SIGNER_UNKNOWN`` or ``SIGNATURE_INVALID`` when it is not authentic.
+    """
+    if data[:1] != _TAG_SIGN1:
+        raise MalformedData("envelope: COSE_Sign1 (tag 18) expected")
+    parts = cbor.exactly(cbor.decode(data[1:], limit=MAX_SEALED_BYTES), list, "envelope")
+    if len(parts) != 4 or parts[1] != {} or type(parts[1]) is not dict:
+        raise MalformedData("envelope: four parts, unprotected header empty")
+    protected = cbor.exactly(parts[0], bytes, "envelope header")
+    payload = cbor.exactly(parts[2], bytes, "envelope payload")
+    signature = cbor.exactly(parts[3], bytes, "envelope signature")
+    header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
+    algorithm, signer, found_type = header.take(_ALG, int), header.take(_KID, bytes), header.take(_TYP, str)
+    header.finish()
+    if algorithm != _EDDSA:
+        raise MalformedData("envelope: algorithm EdDSA expected")
+    if found_type != media_type:
+        raise MalformedData(f"envelope: a document of type {media_type} expected")
+    key = trusted.get(signer)
+    if key is None:
+        raise VerificationError(Reason.SIGNER_UNKNOWN)
+    try:
+        key.verify(signature, _to_be_signed(protected, payload))
+    except InvalidSignature as error:
+        raise VerificationError(Reason.SIGNATURE_INVALID) from error
+    return payload
+
+
+def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
+    # RFC 9052 §4.4: Sig_structure
+    return cbor.encode(["Signature1", protected, b"", payload])
