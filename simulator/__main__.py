@@ -10,7 +10,11 @@ import click
 COMMANDS = {
     "card": ("simulator.card_stdio", "card_command", "A virtual card that answers command lines."),
     "pn532": ("simulator.pn532_process", "pn532_command", "A virtual PN532 on a pseudo-terminal."),
-    "controller": ("simulator.controller_process", "controller_command", "A real controller with a virtual door."),
+    "controller": (
+        "simulator.controller_process",
+        "controller_command",
+        "A real controller with a virtual door.",
+    ),
 }
 
 
@@ -31,7 +35,7 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module}.{attribute} is not a command")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the overview from ``COMMANDS``, so that ``--help`` loads nothing."""
         rows = [(name, COMMANDS[name][2]) for name in sorted(COMMANDS)]
         with formatter.section("Commands"):

@@ -1,149 +1,137 @@
 """Make the virtual environment from hashed locks; needs nothing but Python and its standard library.
 
-``bootstrap.py [--only run|dev] [--venv DIR]``: ``run`` installs what the programs need, ``dev`` the tests and
-checks as well. A second call with unchanged locks does nothing. pip's own configuration (files, PIP_* variables)
-says where packages come from; it is handed on to uv. Exit status 1: a requirement is missing, and the message says which.
+``bootstrap.py [--only run|dev]``: ``run`` installs what the programs need, ``dev`` the tests and checks as well.
+A second call with unchanged locks does nothing. pip's own configuration (its files and PIP_* variables) says where
+packages come from, and is handed on to uv. Exit status 1: something is missing, and the message says what to do.
+Written for any Python 3.6, so that an old one can still say that it is too old.
 """
-
-from __future__ import print_function
 
 import argparse
 import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Dict, List, NoReturn  # noqa: UP035  an old Python must still reach the message
 
 MINIMUM = (3, 11)
-CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CANDIDATES = ("python3.13", "python3.12", "python3.11", "python3.14")
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = str(VENV / "bin" / "python")
 
-# pip's option: uv's environment variable
+# pip's option: uv's environment variable, and what separates its values
 PIP_TO_UV = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "trusted-host": "UV_INSECURE_HOST",
-    "no-index": "UV_NO_INDEX",
-    "cert": "SSL_CERT_FILE",
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "no-index": ("UV_NO_INDEX", " "),
+    "cert": ("SSL_CERT_FILE", " "),
 }
-SEPARATOR = {"UV_FIND_LINKS": ","}
 
 
-def stop(message):
+def stop(message: str) -> NoReturn:
     """Print what is missing and the next step; end with status 1."""
-    sys.stderr.write("\n" + message + "\n")
+    sys.stderr.write(f"\n{message}\n")
     sys.exit(1)
 
 
-def use_suitable_python():
+def works(*command: str) -> bool:
+    """Say whether a command can be run and succeeds."""
+    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+
+
+def run(*command: str, **environment: str) -> None:
+    """Run a command; when it fails say which one, and stop."""
+    status = subprocess.call(command, env={**os.environ, **environment}, cwd=str(ROOT))
+    if status != 0:
+        stop("Failed with status {}: {}".format(status, " ".join(command)))
+
+
+def use_suitable_python() -> None:
     """Start again under a Python that is new enough, if this one is not."""
     if sys.version_info >= MINIMUM:
         return
     for name in CANDIDATES:
         path = shutil.which(name)
-        test = "import sys; sys.exit(sys.version_info < (%d, %d))" % MINIMUM
-        if path and subprocess.call([path, "-c", test], stderr=subprocess.DEVNULL) == 0:
-            os.execv(path, [path] + sys.argv)
+        if path and works(path, "-c", "import sys"):
+            os.execv(path, [path, *sys.argv])
     stop(
-        "Python %d.%d or newer is needed; this is %s (%s).\n"
-        "Next step: install one (Debian 12: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3 …"
-        % (MINIMUM + (sys.version.split()[0], sys.executable))
+        f"Python 3.11 or newer is needed; this is {sys.version.split()[0]} ({sys.executable}).\n"
+        "Next step: install one (Debian: sudo apt-get install python3 python3-venv),\n"
+        "or name one: make PYTHON=/path/to/python3 …"
     )
 
 
-def create_environment(venv):
-    """Make the directory ``venv``; return the command which runs pip for it."""
-    python = os.path.join(venv, "bin", "python")
-    with_pip = subprocess.call([sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL) == 0
-    if not os.path.exists(python):
-        print("Creating %s with %s" % (os.path.relpath(venv, ROOT), sys.executable))
-        sys.stdout.flush()
-        extra = [] if with_pip else ["--without-pip"]
-        if subprocess.call([sys.executable, "-m", "venv"] + extra + [venv]) != 0:
-            shutil.rmtree(venv, ignore_errors=True)
-            stop("The virtual environment could not be made: see the message above.")
-    if subprocess.call([python, "-c", "import pip"], stderr=subprocess.DEVNULL) == 0:
-        return [python, "-m", "pip"]
-    if subprocess.call([sys.executable, "-c", "import pip"], stderr=subprocess.DEVNULL) == 0:
-        return [sys.executable, "-m", "pip", "--python", python]
-    shutil.rmtree(venv, ignore_errors=True)
+def environment_with_pip() -> List[str]:  # noqa: UP006  see the import
+    """Make the virtual environment if there is none; return the command that runs pip for it."""
+    if not works(PYTHON, "-c", f"import sys; sys.exit(sys.version_info < {MINIMUM})"):
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        print(f"Making .venv with {sys.executable}", flush=True)
+        extra = [] if works(sys.executable, "-c", "import ensurepip") else ["--without-pip"]
+        run(sys.executable, "-m", "venv", *extra, str(VENV))
+    if works(PYTHON, "-c", "import pip"):
+        return [PYTHON, "-m", "pip"]
+    if works(sys.executable, "-m", "pip", "--python", PYTHON, "--version"):
+        return [sys.executable, "-m", "pip", "--python", PYTHON]
+    shutil.rmtree(str(VENV), ignore_errors=True)
     stop(
-        "This Python has neither ensurepip nor pip, so no virtual environment can be filled.\n"
-        "Next step (Debian, Ubuntu): sudo apt-get install python3-venv   then run the same command again."
+        "This Python has neither ensurepip nor pip, so a virtual environment could not be filled.\n"
+        "Next step (Debian, Ubuntu): sudo apt-get install python3-venv\nThen run the same command again."
     )
-    return None
 
 
-def uv_environment(pip):
-    """Return the process environment in which uv finds packages where pip would."""
-    environment = dict(os.environ)
-    # Hashes say what a package is; an index only says where it is, so every configured one may be asked.
-    environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-    environment.setdefault("UV_NO_PROGRESS", "1")
-    listing = subprocess.run(pip + ["config", "list"], stdout=subprocess.PIPE, check=False).stdout.decode("utf-8", "replace")
-    found = {}
-    for scope in ("global", "install", ":env:"):  # later ones win, as in pip
-        for name, value in re.findall(r"^%s\.([a-z-]+)='(.*)'$" % re.escape(scope), listing, re.MULTILINE):
-            found[name] = value
-    for name, variable in PIP_TO_UV.items():
-        if found.get(name):
-            values = found[name].replace("\\n", " ").split()
-            environment.setdefault(variable, SEPARATOR.get(variable, " ").join(values))
-    return environment
+def where_packages_are(pip: List[str]) -> Dict[str, str]:  # noqa: UP006  see the import
+    """Return pip's configured places as uv's variables; those already set stay."""
+    listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, check=False).stdout.decode()
+    found: Dict[str, str] = {}  # noqa: UP006  see the import
+    for scope in ("global", "install", ":env:"):  # the later wins, as in pip
+        found.update(re.findall(rf"^{re.escape(scope)}\.([a-z-]+)='(.*)'$", listing, re.MULTILINE))
+    # A hash says what a package is and an index only where it is, so each may be asked for any.
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_NO_PROGRESS": "1"}
+    for option, (variable, separator) in PIP_TO_UV.items():
+        if option in found:
+            variables[variable] = separator.join(found[option].replace("\\n", " ").split())
+    return {name: value for name, value in variables.items() if name not in os.environ}
 
 
-def fingerprint(files):
-    """Hash what the installation depends on."""
-    digest = hashlib.sha256(sys.version.encode())
-    for name in files:
-        with open(os.path.join(ROOT, name), "rb") as source:
-            digest.update(source.read())
+def fingerprint(only: str) -> str:
+    """Hash what an installation depends on."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    for name in (f"requirements/{only}.txt", "requirements/uv.txt", "pyproject.toml", "tools/bootstrap.py"):
+        digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 
-def run(command, environment=None):
-    """Run a command; on failure say which one, and stop."""
-    status = subprocess.call(command, env=environment, cwd=ROOT)
-    if status != 0:
-        stop("Failed (status %d): %s" % (status, " ".join(shlex.quote(part) for part in command)))
+def is_ready(only: str) -> bool:
+    """Say whether the environment holds what the lock names."""
+    stamp = VENV / f".drempel-{only}"
+    return stamp.exists() and stamp.read_text() == fingerprint(only) and works(PYTHON, "-c", "")
 
 
-def install(venv, lock, files, stamp):
-    """Fill the environment from ``lock`` and install this project into it, editable."""
-    pip = create_environment(venv)
-    python = os.path.join(venv, "bin", "python")
+def install(only: str) -> None:
+    """Fill the environment from its lock and install this project into it, editable."""
+    pip = environment_with_pip()
     quiet = ["--quiet", "--disable-pip-version-check"]
-    run(pip + ["install"] + quiet + ["--require-hashes", "--only-binary", ":all:", "-r", "requirements/uv.txt"])
-    uv = [os.path.join(venv, "bin", "uv"), "pip", "install", "--python", python, "--no-config"]
-    environment = uv_environment(pip)
-    print("Installing the packages of %s (each checked against its hash)" % lock)
-    sys.stdout.flush()
-    run(uv + ["--quiet", "--require-hashes", "-r", lock], environment)
-    run(uv + ["--quiet", "--no-deps", "--no-build-isolation", "--offline", "--editable", "."], environment)
-    with open(stamp, "w") as target:
-        target.write(fingerprint(files))
+    run(*pip, "install", *quiet, "--require-hashes", "--only-binary", ":all:", "-r", "requirements/uv.txt")
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--no-config", "--python", PYTHON]
+    print(f"Installing requirements/{only}.txt, each package checked against its hash", flush=True)
+    run(*uv, "--require-hashes", "-r", f"requirements/{only}.txt", **where_packages_are(pip))
+    run(*uv, "--offline", "--no-deps", "--no-build-isolation", "--editable", ".")
+    (VENV / f".drempel-{only}").write_text(fingerprint(only))
 
 
-def main():
+def main() -> None:
     """Bring the environment up to date."""
     use_suitable_python()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=("run", "dev"), default="dev")
-    parser.add_argument("--venv", default=os.path.join(ROOT, ".venv"))
-    options = parser.parse_args()
-    venv = os.path.abspath(options.venv)
-    for kind in ("run", "dev") if options.only == "run" else ("dev",):  # dev holds all of run
-        lock = "requirements/%s.txt" % kind
-        files = [lock, "requirements/uv.txt", "pyproject.toml", "tools/bootstrap.py"]
-        stamp = os.path.join(venv, ".drempel-" + kind)
-        if os.path.exists(stamp) and open(stamp).read() == fingerprint(files):
-            return
-    lock = "requirements/%s.txt" % options.only
-    files = [lock, "requirements/uv.txt", "pyproject.toml", "tools/bootstrap.py"]
-    install(venv, lock, files, os.path.join(venv, ".drempel-" + options.only))
+    parser = argparse.ArgumentParser(description="Make .venv from hashed locks.")
+    parser.add_argument("--only", choices=("run", "dev"), default="dev", help="dev holds all of run")
+    only = parser.parse_args().only
+    if not (is_ready(only) or is_ready("dev")):
+        install(only)
 
 
 if __name__ == "__main__":
