@@ -41,6 +41,8 @@ def stop(message: str) -> NoReturn:
 
 def works(*command: str) -> bool:
     """Say whether a command can be run and succeeds."""
+    if shutil.which(command[0]) is None:
+        return False
     return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
