@@ -94,7 +94,9 @@ def verify(connection: Connection, expected: AuditHead | None = None) -> AuditHe
         head = AuditHead(entry.id, entry.hash)
         seen = seen or head == expected
     if not seen:
-        raise AuditBroken(f"audit log: the head noted earlier, {expected}, is not in it; it was rewritten or cut")
+        raise AuditBroken(
+            f"audit log: the head noted earlier, {expected}, is not in it; it was rewritten or cut"
+        )
     return head
 
 

@@ -28,7 +28,7 @@ from pacs.errors import PacsError
 LINK_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(hours=12)  # a shift
 SESSION_IDLE = timedelta(hours=1)
-TOKEN_PREFIX = "drempel_"
+API_PREFIX = "drempel_"
 PASSWORD_LENGTHS = range(12, 257)
 _TOUCH_EVERY = timedelta(minutes=1)
 
@@ -174,7 +174,7 @@ class Operators:
 
     def create_token(self, *, name: str, role: Role, lifetime: timedelta | None, now: datetime) -> str:
         """A program's API token, to be shown once. Raises ``SignInRefused`` when the name is taken."""
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        token = API_PREFIX + secrets.token_urlsafe(32)
         row = TokenRow(
             name=name,
             token_hash=_digest(token),
@@ -207,7 +207,11 @@ class Operators:
         """Which program this is; None for an unknown, expired or revoked token."""
         with self._database.read() as connection:
             row = rows.token_by_hash(connection, _digest(token))
-        if row is None or row.revoked_at is not None or (row.expires_at is not None and now >= row.expires_at):
+        if (
+            row is None
+            or row.revoked_at is not None
+            or (row.expires_at is not None and now >= row.expires_at)
+        ):
             return None
         return Principal(
             actor=f"token:{row.name}", name=row.name, role=Role(row.role), expires_at=row.expires_at
@@ -241,7 +245,9 @@ def check_name(name: str) -> str:
 def check_password(password: str, name: str) -> str:
     """``password``; raises ``SignInRefused`` unless 12–256 characters that are not the name."""
     if len(password) not in PASSWORD_LENGTHS:
-        raise SignInRefused("password_unusable", "Choose a password of at least 12 characters; a sentence is fine.")
+        raise SignInRefused(
+            "password_unusable", "Choose a password of at least 12 characters; a sentence is fine."
+        )
     if name_key(password) == name_key(name) or len(set(password)) < 4:
         raise SignInRefused("password_unusable", "That password is too easy to guess. Choose another one.")
     return password

@@ -44,7 +44,12 @@ class Role(StrEnum):
 _WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
 _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
 _DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
-_DOORS = {Permission.DOORS_MANAGE, Permission.CONTROLLERS_READ, Permission.CONTROLLERS_MANAGE, Permission.ACCESS_READ}
+_DOORS = {
+    Permission.DOORS_MANAGE,
+    Permission.CONTROLLERS_READ,
+    Permission.CONTROLLERS_MANAGE,
+    Permission.ACCESS_READ,
+}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _PEOPLE),
@@ -52,7 +57,8 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.SITE_MANAGER: frozenset(_WATCH | _PEOPLE | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
     Role.TECHNICIAN: frozenset(_WATCH | _DOORS),
     Role.AUDITOR: frozenset(
-        _WATCH | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}
+        _WATCH
+        | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}
     ),
     Role.ADMINISTRATOR: frozenset(Permission),
 }

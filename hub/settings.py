@@ -16,7 +16,7 @@ from typing import Any
 
 from pacs.errors import MalformedData
 
-_PASSPHRASE_VARIABLE = "DREMPEL_PASSPHRASE_FILE"
+_PASSPHRASE_FROM = "DREMPEL_PASSPHRASE_FILE"
 _TOP = {"site_dir", "data_dir", "passphrase_file", "http", "mqtt"}
 _HTTP = {"listen", "origin", "certificate", "key", "trusted_proxies"}
 _MQTT = {"listen", "binary"}
@@ -115,7 +115,7 @@ class Settings:
 
 def passphrase_file(settings: Settings) -> Path:
     """The file that opens the site's keys: the setting, the environment, or the one beside ``site_dir``."""
-    named = settings.passphrase_file or os.environ.get(_PASSPHRASE_VARIABLE)
+    named = settings.passphrase_file or os.environ.get(_PASSPHRASE_FROM)
     return Path(named) if named else settings.site_dir.parent / "passphrase"
 
 

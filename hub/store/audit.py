@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from hub.store.database import values
+from hub.store.database import fields
 from hub.store.schema import audit
 
 
@@ -31,7 +31,7 @@ class AuditRow:
 def last(connection: Connection) -> AuditRow | None:
     """The newest entry, or None in an empty log."""
     row = connection.execute(select(audit).order_by(audit.c.id.desc()).limit(1)).one_or_none()
-    return None if row is None else AuditRow(**values(row))
+    return None if row is None else AuditRow(**fields(row))
 
 
 def append(connection: Connection, row: AuditRow) -> None:
@@ -43,7 +43,7 @@ def append(connection: Connection, row: AuditRow) -> None:
 def oldest_first(connection: Connection) -> Iterator[AuditRow]:
     """Every entry in order, read in portions."""
     for row in connection.execute(select(audit).order_by(audit.c.id)).yield_per(1000):
-        yield AuditRow(**values(row))
+        yield AuditRow(**fields(row))
 
 
 def page(connection: Connection, *, before: int | None, limit: int) -> list[AuditRow]:
@@ -51,4 +51,4 @@ def page(connection: Connection, *, before: int | None, limit: int) -> list[Audi
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(audit.c.id < before)
-    return [AuditRow(**values(row)) for row in connection.execute(query)]
+    return [AuditRow(**fields(row)) for row in connection.execute(query)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
-from hub.store.database import values
+from hub.store.database import fields
 from hub.store.schema import api_tokens, one_time_links, operators, sessions
 
 
@@ -81,7 +81,7 @@ def operator_by_id(connection: Connection, operator_id: str) -> OperatorRow | No
 def list_operators(connection: Connection) -> list[OperatorRow]:
     """All operators by name."""
     query = select(operators).order_by(operators.c.name_key)
-    return [OperatorRow(**values(row)) for row in connection.execute(query)]
+    return [OperatorRow(**fields(row)) for row in connection.execute(query)]
 
 
 def add_operator(connection: Connection, row: OperatorRow) -> None:
@@ -112,7 +112,7 @@ def session_by_hash(connection: Connection, token_hash: bytes) -> tuple[SessionR
     found = connection.execute(query).one_or_none()
     if found is None:
         return None
-    session = SessionRow(**values(found))
+    session = SessionRow(**fields(found))
     operator = operator_by_id(connection, session.operator_id)
     return None if operator is None else (session, operator)
 
@@ -149,7 +149,7 @@ def link_by_hash(connection: Connection, token_hash: bytes) -> LinkRow | None:
     """The link whose token has that hash, used or not."""
     query = select(one_time_links).where(one_time_links.c.token_hash == token_hash)
     row = connection.execute(query).one_or_none()
-    return None if row is None else LinkRow(**values(row))
+    return None if row is None else LinkRow(**fields(row))
 
 
 def use_link(connection: Connection, token_hash: bytes, now: datetime) -> bool:
@@ -175,7 +175,9 @@ def token_by_hash(connection: Connection, token_hash: bytes) -> TokenRow | None:
 
 def list_tokens(connection: Connection) -> list[TokenRow]:
     """All API tokens by name."""
-    return [TokenRow(**values(row)) for row in connection.execute(select(api_tokens).order_by(api_tokens.c.name))]
+    return [
+        TokenRow(**fields(row)) for row in connection.execute(select(api_tokens).order_by(api_tokens.c.name))
+    ]
 
 
 def revoke_token(connection: Connection, name: str, now: datetime) -> None:
@@ -186,9 +188,9 @@ def revoke_token(connection: Connection, name: str, now: datetime) -> None:
 
 def _operator(connection: Connection, query: Select[Any]) -> OperatorRow | None:
     row = connection.execute(query).one_or_none()
-    return None if row is None else OperatorRow(**values(row))
+    return None if row is None else OperatorRow(**fields(row))
 
 
 def _token(connection: Connection, query: Select[Any]) -> TokenRow | None:
     row = connection.execute(query).one_or_none()
-    return None if row is None else TokenRow(**values(row))
+    return None if row is None else TokenRow(**fields(row))
