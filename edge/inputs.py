@@ -5,15 +5,18 @@ Readers, pins and the uplink only put these values; one thread takes them off an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from pacs.credential import Technology, VerifiedCredential
+from pacs.decision import ClockReading
+from pacs.events import Detail
 from pacs.identifiers import CredentialId, DoorId, JournalId
+from pacs.messages import DocumentKind
 from pacs.reason import ReadFault, Reason
-from pacs.rules import Side
-
-if TYPE_CHECKING:
-    from pacs.credential import Technology, VerifiedCredential
+from pacs.revocation import StatusList
+from pacs.rules import Policy, Side
 
 Marks: TypeAlias = tuple[tuple[str, int], ...]
 """Phases of one presentation in order: (name, ``time.monotonic_ns()`` at its end)."""
@@ -106,7 +109,7 @@ class RexPressed:
 class DocumentReceived:
     """A signed document arrived whole; nothing about it is verified yet."""
 
-    kind: str
+    kind: DocumentKind
     data: bytes
 
 
@@ -125,6 +128,48 @@ class LinkChanged:
     online: bool
 
 
+# ---- from our own rim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentAccepted:
+    """A document was verified and is durable; ``policy`` and ``revocations`` are what is held with it."""
+
+    kind: DocumentKind
+    version: int
+    policy: Policy | None
+    revocations: StatusList | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRefused:
+    """A document was not accepted; what was held before still is."""
+
+    kind: DocumentKind
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFailed:
+    """The event of a release could not be journalled, so the strike was not released."""
+
+    door_id: DoorId
+    side: Side | None
+    credential_id: CredentialId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The process is up; ``details`` go into the event."""
+
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The process was asked to end."""
+
+
 # ---- from the clock
 
 
@@ -133,7 +178,15 @@ class Tick:
     """Time has passed: look at the timers."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """When an input is handled: wall time for rules and events, monotonic seconds for durations."""
+
+    clock: ClockReading
+    monotonic_s: float
+
+
 ReaderInput: TypeAlias = CardDetected | CardPresented | CardRefused | ReadFailed | ReaderLost | ReaderRestored
-Input: TypeAlias = (
-    ReaderInput | ContactChanged | RexPressed | DocumentReceived | Acknowledged | LinkChanged | Tick
-)
+UplinkInput: TypeAlias = DocumentReceived | Acknowledged | LinkChanged
+RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | Started | Stopping
+Input: TypeAlias = ReaderInput | ContactChanged | RexPressed | UplinkInput | RimInput | Tick
