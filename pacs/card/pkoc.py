@@ -15,7 +15,7 @@ from typing import Final
 
 from pacs.card import cvc, p256, tlv
 from pacs.card.apdu import SHORT_LE, CommandAPDU, ResponseAPDU
-from pacs.card.dialogue import Dialogue, Step
+from pacs.card.dialogue import Dialogue, Step, nothing
 from pacs.credential import Presentation, Technology
 from pacs.errors import CardError, CardMisbehaves, MalformedData
 from pacs.reason import ReadFault
@@ -91,25 +91,37 @@ def present(
     selected = yield Step(command=SELECT)
     if selected.status_word in NOT_SELECTABLE:
         raise CardError(ReadFault.NOT_PKOC, status_word=selected.status_word)
-    versions = _parse_versions(_data_of(selected, "SELECT"))
+    versions = parse_versions(data_of(selected, "SELECT"))
     answer = yield Step(command=GET_CERTIFICATE)
     if answer.status_word in NO_CERTIFICATE:
         if not allow_v1:
             why = "no certificate on the card, and PKOC V1 is not allowed here"
             raise CardError(ReadFault.TECHNOLOGY_UNSUPPORTED, why, status_word=answer.status_word)
-        return (yield from _authenticate(challenge, versions))
-    certificate = _parse_certificate(_data_of(answer, "GET DATA"))
+        return (yield from authenticate(challenge, versions))
+    certificate = parse_certificate(data_of(answer, "GET DATA"))
     message = bytes(challenge)
-    command = CommandAPDU(cla=0x00, ins=0x88, data=message, le=SHORT_LE)
-    answer = yield Step(command=command, meanwhile=lambda: on_certificate(certificate))
-    signature = _parse_signature(_data_of(answer, "INTERNAL AUTHENTICATE"))
+    signature = yield from internal_authenticate(message, meanwhile=lambda: on_certificate(certificate))
     return Presentation(
         technology=Technology.PKOC_V2, message=message, signature=signature, certificate=certificate
     )
 
 
-def _authenticate(challenge: Challenge, versions: tuple[bytes, ...]) -> Dialogue[Presentation]:
-    """AUTHENTICATE of SE V1, with the newest version both sides know."""
+def internal_authenticate(message: bytes, *, meanwhile: Callable[[], None] = nothing) -> Dialogue[bytes]:
+    """The card's signature r‖s over ``message`` (32 bytes), not verified. Raises ``CardError``."""
+    command = CommandAPDU(cla=0x00, ins=0x88, data=message, le=SHORT_LE)
+    answer: ResponseAPDU = yield Step(command=command, meanwhile=meanwhile)
+    data = data_of(answer, "INTERNAL AUTHENTICATE")
+    try:
+        return tlv.require(tlv.parse(data), TAG_SIGNATURE, p256.SIGNATURE_BYTES)
+    except MalformedData as error:
+        raise CardMisbehaves(ReadFault.ANSWER_MALFORMED, f"INTERNAL AUTHENTICATE: {error}") from error
+
+
+def authenticate(challenge: Challenge, versions: tuple[bytes, ...]) -> Dialogue[Presentation]:
+    """AUTHENTICATE of SE V1 with the newest version both sides know; nothing of it is verified.
+
+    Raises ``CardError(TECHNOLOGY_UNSUPPORTED)`` when there is none, else as ``present``.
+    """
     version = next((known for known in VERSIONS_V1 if known in versions), None)
     if version is None:
         offered = ", ".join(v.hex() for v in versions[:8]) or "none"
@@ -123,7 +135,7 @@ def _authenticate(challenge: Challenge, versions: tuple[bytes, ...]) -> Dialogue
     data = b"".join(field.raw for field in fields)
     command = CommandAPDU(cla=0x80, ins=0x80, p2=0x01, data=data, le=SHORT_LE)
     answer = yield Step(command=command)
-    items = _parse_lenient(_data_of(answer, "AUTHENTICATE"))
+    items = _parse_lenient(data_of(answer, "AUTHENTICATE"))
     try:
         public_key = tlv.require(items, TAG_PUBLIC_KEY, p256.POINT_BYTES)
         signature = tlv.require(items, TAG_SIGNATURE, p256.SIGNATURE_BYTES)
@@ -134,7 +146,8 @@ def _authenticate(challenge: Challenge, versions: tuple[bytes, ...]) -> Dialogue
     )
 
 
-def _data_of(answer: ResponseAPDU, command: str) -> bytes:
+def data_of(answer: ResponseAPDU, command: str) -> bytes:
+    """The answer's data. Raises ``CardError(STATUS_WORD)`` unless the card answered 9000."""
     if not answer.ok:
         message = f"{command} answered {answer.status_word:04X}"
         raise CardError(ReadFault.STATUS_WORD, message, status_word=answer.status_word)
@@ -153,8 +166,8 @@ def _parse_lenient(data: bytes) -> tuple[tlv.Tlv, ...]:
         raise CardMisbehaves(ReadFault.ANSWER_MALFORMED, str(error)) from error
 
 
-def _parse_versions(data: bytes) -> tuple[bytes, ...]:
-    """The two-byte versions of SELECT's answer; none when the card names none."""
+def parse_versions(data: bytes) -> tuple[bytes, ...]:
+    """The two-byte versions of SELECT's answer; none when the card names none. Raises ``CardMisbehaves``."""
     try:
         value = tlv.find(_parse_lenient(data), TAG_VERSION)
     except MalformedData as error:
@@ -166,8 +179,8 @@ def _parse_versions(data: bytes) -> tuple[bytes, ...]:
     return tuple(value[i : i + 2] for i in range(0, len(value), 2))
 
 
-def _parse_certificate(data: bytes) -> bytes:
-    """The exact bytes of the certificate's TLV; its content is the verifier's matter."""
+def parse_certificate(data: bytes) -> bytes:
+    """The exact bytes of the 7F21 TLV in ``data``; its content is the verifier's matter. Raises ``CardMisbehaves``."""
     try:
         items = tlv.parse(data)
         if tlv.find(items, cvc.CERTIFICATE) is None:
@@ -175,10 +188,3 @@ def _parse_certificate(data: bytes) -> bytes:
     except MalformedData as error:
         raise CardMisbehaves(ReadFault.ANSWER_MALFORMED, f"certificate: {error}") from error
     return next(item.raw for item in items if item.tag == cvc.CERTIFICATE)
-
-
-def _parse_signature(data: bytes) -> bytes:
-    try:
-        return tlv.require(tlv.parse(data), TAG_SIGNATURE, p256.SIGNATURE_BYTES)
-    except MalformedData as error:
-        raise CardMisbehaves(ReadFault.ANSWER_MALFORMED, f"INTERNAL AUTHENTICATE: {error}") from error
