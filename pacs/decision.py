@@ -82,7 +82,7 @@ def decide(
         return _deny(Reason.POLICY_MISSING)
     if door is None:  # 3
         return _deny(Reason.DOOR_UNKNOWN)
-    refusal = _door_refusal(door, policy, revocations, clock) or _credential_refusal(
+    refusal = door_refusal(door, policy, revocations, clock) or _credential_refusal(
         credential, door, policy, clock
     )
     if refusal:
@@ -111,9 +111,7 @@ def _deny(reason: Reason) -> Decision:
     return Decision(outcome=Outcome.DENY, reason=reason)
 
 
-def _door_refusal(
-    door: Door, policy: Policy, revocations: StatusList, clock: ClockReading
-) -> Reason | None:
+def door_refusal(door: Door, policy: Policy, revocations: StatusList, clock: ClockReading) -> Reason | None:
     if door.mode is DoorMode.OUT_OF_SERVICE:  # 4
         return Reason.DOOR_OUT_OF_SERVICE
     if door.mode is DoorMode.LOCKDOWN:  # 5
@@ -160,9 +158,7 @@ def _entitlement_refusal(
     return None
 
 
-def _rule_refusal(
-    entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading
-) -> Reason | None:
+def _rule_refusal(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Reason | None:
     by_level = policy.schedules_by_door_and_level
     schedules = [
         schedule

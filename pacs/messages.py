@@ -200,7 +200,7 @@ class DocumentChunk:
             part=fields.take(6, bytes),
         )
         fields.finish()
-        if not (1 <= chunk.count <= MAX_CHUNKS and chunk.index < chunk.count and 1 <= len(chunk.part)):
+        if not (1 <= chunk.count <= MAX_CHUNKS and chunk.index < chunk.count and len(chunk.part) >= 1):
             raise MalformedData("document chunk: index, count or length out of range")
         return chunk
 

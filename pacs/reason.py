@@ -51,6 +51,7 @@ class Reason(StrEnum):
 
     # denied: our own fault
     INTERNAL_FAULT = "internal_fault"
+    JOURNAL_FAILED = "journal_failed"
 
     # a policy document, not a card
     DOCUMENT_MALFORMED = "document_malformed"
