@@ -151,10 +151,10 @@ class DocumentRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFailed:
-    """The event of a release could not be journalled, so the strike was not released."""
+    """The event of a way in could not be journalled, so the strike was not released."""
 
     door_id: DoorId
-    side: Side | None
+    side: Side
     credential_id: CredentialId | None
 
 

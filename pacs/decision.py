@@ -89,22 +89,12 @@ def decide(
         return _deny(refusal)
     entitlement = policy.entitlements.get(credential.credential_id)
     if entitlement is None:  # 10
-        listed = Reason.CARD_NOT_ENROLLED if credential.technology is Technology.PKOC_V1 else None
-        return _deny(listed or Reason.CREDENTIAL_UNLISTED)
+        v1 = credential.technology is Technology.PKOC_V1
+        return _deny(Reason.CARD_NOT_ENROLLED if v1 else Reason.CREDENTIAL_UNLISTED)
     refusal = _entitlement_refusal(entitlement, revocations, clock)
     if refusal:
         return _deny(refusal)
-    unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
-    if door.mode is DoorMode.UNLOCKED:  # 13
-        return Decision(outcome=Outcome.GRANT, reason=Reason.DOOR_UNLOCKED, unlock_ms=unlock_ms)
-    refusal = _rule_refusal(entitlement, door, policy, clock)
-    if refusal:
-        return _deny(refusal)
-    if door.mode is DoorMode.ATTENDED:  # 16
-        return Decision(outcome=Outcome.REFER, reason=Reason.DOOR_ATTENDED)
-    if entitlement.attended:
-        return Decision(outcome=Outcome.REFER, reason=Reason.CARDHOLDER_ATTENDED)
-    return Decision(outcome=Outcome.GRANT, reason=Reason.ENTITLED, unlock_ms=unlock_ms)  # 17
+    return _admit(entitlement, door, policy, clock)
 
 
 def _deny(reason: Reason) -> Decision:
@@ -112,6 +102,7 @@ def _deny(reason: Reason) -> Decision:
 
 
 def door_refusal(door: Door, policy: Policy, revocations: StatusList, clock: ClockReading) -> Reason | None:
+    """Why this door admits nobody at all, whoever presents what; checks 4 to 7 of the decision."""
     if door.mode is DoorMode.OUT_OF_SERVICE:  # 4
         return Reason.DOOR_OUT_OF_SERVICE
     if door.mode is DoorMode.LOCKDOWN:  # 5
@@ -156,6 +147,20 @@ def _entitlement_refusal(
     if entitlement.valid_until is not None and clock.at >= entitlement.valid_until:
         return Reason.CREDENTIAL_EXPIRED
     return None
+
+
+def _admit(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Decision:
+    unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
+    if door.mode is DoorMode.UNLOCKED:  # 13
+        return Decision(outcome=Outcome.GRANT, reason=Reason.DOOR_UNLOCKED, unlock_ms=unlock_ms)
+    refusal = _rule_refusal(entitlement, door, policy, clock)
+    if refusal:
+        return _deny(refusal)
+    if door.mode is DoorMode.ATTENDED:  # 16
+        return Decision(outcome=Outcome.REFER, reason=Reason.DOOR_ATTENDED)
+    if entitlement.attended:
+        return Decision(outcome=Outcome.REFER, reason=Reason.CARDHOLDER_ATTENDED)
+    return Decision(outcome=Outcome.GRANT, reason=Reason.ENTITLED, unlock_ms=unlock_ms)  # 17
 
 
 def _rule_refusal(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Reason | None:
