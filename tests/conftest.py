@@ -1,0 +1,13 @@
+"""What every test shares: no surprise deadlines on a busy machine, and repeatable examples."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "suite", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", max_examples=5_000, deadline=None)
+settings.load_profile(os.environ.get("DREMPEL_HYPOTHESIS", "suite"))
