@@ -1,0 +1,383 @@
+"""Durable store-and-forward of events: each is kept here until the hub has acknowledged it.
+
+::
+
+    journal/lock                            one process at a time
+            acknowledged                    up to where the hub has stored (journal id, sequence)
+            closed                          there only between a proper end and the next start
+            gaps                            what was lost and is not yet an event of its own
+            <ordinal>.<journal id>/         one hash chain, its segments
+            quarantine/                     damaged files, kept for a technician
+
+A chain that cannot be continued is ended: what is whole in it still goes to the hub, what is damaged goes to
+``quarantine``, and new events begin another chain under a journal id of its own. A sequence is thus never used
+twice in one journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge import journal_recovery as recovery
+from edge import segments
+from edge.chain import Chain, Segment, directory_name, segment_name
+from edge.journal_recovery import GapCause, JournalGap
+from edge.segments import SegmentHeader
+from edge.state_files import StateFiles
+from pacs.errors import MalformedData, StoreError
+from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash, genesis
+from pacs.identifiers import ControllerId, JournalId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLimits:
+    """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    segment_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How the journal was found.
+
+    ``created``: there was none. ``unclean``: its last process did not close it. ``gaps``: record each as an
+    event, then call ``gaps_recorded``; until then they are reported at every opening.
+    """
+
+    created: bool
+    unclean: bool
+    gaps: tuple[JournalGap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """The chain the hub has to get first: ``acknowledged`` + 1 to ``last_sequence`` can be read."""
+
+    journal_id: JournalId
+    acknowledged: int
+    last_sequence: int
+
+
+class Journal:
+    """``append``, ``acknowledge`` and ``close`` belong to one thread; ``sync`` and ``read`` may be called from others.
+
+    Every method raises ``StoreError`` when the disk fails; what was appended before stays.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        controller_id: ControllerId,
+        limits: JournalLimits | None = None,
+        files: StateFiles | None = None,
+    ) -> None:
+        """Open or create the journal in ``directory``.
+
+        Raises ``StoreError`` when it cannot be read or written, or another process has it.
+        """
+        self._directory = directory
+        self._controller_id = controller_id
+        self._limits = limits or JournalLimits()
+        self._files = files or StateFiles()
+        self._guard = threading.Lock()
+        self._syncing = threading.Lock()
+        self._unsynced: list[int] = []
+        self._untidy = False
+        with self._naming(), contextlib.ExitStack() as undo:
+            self._files.make_directory(directory)
+            self._lock = _lock(directory / "lock")
+            undo.callback(os.close, self._lock)
+            found = recovery.recover(directory, controller_id, self._files)
+            self._next_ordinal = found.next_ordinal
+            self._chains = found.chains
+            if found.ended:
+                self._chains += (self._begin_chain(),)
+            self._fd = self._files.open(self._segment.path)
+            undo.callback(os.close, self._fd)
+            self._files.sync(self._fd)
+            path = directory / recovery.ACKNOWLEDGED
+            self._acknowledged_fd = self._files.open(path, create=not path.exists())
+            undo.callback(os.close, self._acknowledged_fd)
+            self._size = 0
+            self._drop_acknowledged()
+            recovery.remove_mark(directory, self._files)
+            undo.pop_all()
+        self.opening = Opening(
+            created=found.created, unclean=found.unclean and not found.created, gaps=found.gaps
+        )
+
+    # ---- the thread that decides
+
+    @property
+    def journal_id(self) -> JournalId:
+        """Of the chain that takes new events."""
+        return self._chains[-1].journal_id
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the chain that takes new events; 0 before the first."""
+        return self._chains[-1].last_sequence
+
+    def append(self, draft: EventDraft) -> Event:
+        """Give the draft its place and write it with one call, where a killed process cannot lose it.
+
+        Raises ``StoreError`` when the journal is full or cannot be written, ``MalformedData`` when the draft is
+        longer than an event may be; nothing was appended then.
+        """
+        with self._guard:
+            chain = self._chains[-1]
+            event = Event(sequence=chain.last_sequence + 1, previous_hash=chain.last_hash, draft=draft)
+            data = bytes(event)
+            if len(data) > MAX_EVENT_BYTES:
+                raise MalformedData(f"event: {len(data)} bytes, at most {MAX_EVENT_BYTES} allowed")
+            record = segments.record(event.sequence, data)
+            if self._size + len(record) > self._limits.max_bytes:
+                raise StoreError(
+                    f"{self._directory}: full with {self._size} bytes of events the hub has not acknowledged; "
+                    "restore the connection to the hub"
+                )
+            with self._naming():
+                if self._segment.size >= self._limits.segment_bytes:
+                    self._next_segment(chain)
+                self._write(self._segment, record)
+            chain.last_hash = event_hash(data)
+            self._segment.offsets.append(self._segment.size + len(record))
+            self._size += len(record)
+            return event
+
+    def acknowledge(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
+        """The hub has stored every event of this journal up to ``sequence``: drop what is no longer needed.
+
+        An older or another journal's acknowledgement changes nothing. Returns a gap, to be recorded, when the
+        hub has events that are not here: a disk lost what it had confirmed; new events then begin another chain.
+        """
+        chain = self._chains[0]
+        if journal_id != chain.journal_id or sequence <= chain.acknowledged:
+            return None
+        gap = None
+        with self._naming():
+            if sequence > chain.last_sequence and len(self._chains) == 1:
+                gap = self._abandon(chain, sequence)
+            chain.acknowledged = min(sequence, chain.last_sequence)
+            self._drop_acknowledged(keep=gap is not None)
+        return gap
+
+    def gaps_recorded(self) -> None:
+        """Every gap of ``opening`` and ``acknowledge`` is an event: make it durable and forget them."""
+        self.sync()
+        with self._naming():
+            recovery.forget_gaps(self._directory, self._files)
+
+    def close(self) -> None:
+        """Make everything durable and mark the end as proper."""
+        try:
+            self.sync()
+            with self._naming():
+                self._files.sync(self._acknowledged_fd)
+                chain = self._chains[-1]
+                recovery.write_mark(self._directory, chain, self._files)
+        finally:
+            for fd in (*self._unsynced, self._fd, self._acknowledged_fd, self._lock):
+                os.close(fd)
+
+    # ---- any thread
+
+    def sync(self) -> None:
+        """Return once everything appended before the call is durable, and readable by the uplink."""
+        with self._syncing:
+            with self._guard:
+                chain, last, fds = self._chains[-1], self.last_sequence, [*self._unsynced, self._fd]
+                rolled = len(self._unsynced)
+            if last == chain.readable_through and not rolled:
+                return
+            try:
+                with self._naming():
+                    for fd in fds:
+                        self._files.sync(fd)
+                    if rolled:
+                        self._files.sync_directory(chain.directory)
+            finally:
+                # when the disk fails the hub is the last hope of these events: they become readable all the same
+                chain.readable_through = last
+            with self._guard:
+                del self._unsynced[:rolled]
+            for fd in fds[:rolled]:
+                os.close(fd)
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """What the hub has to get next: an ended chain before the one that takes new events."""
+        chain = self._chains[0]
+        return Outgoing(
+            journal_id=chain.journal_id,
+            acknowledged=chain.acknowledged,
+            last_sequence=chain.readable_through,
+        )
+
+    def read(
+        self, journal_id: JournalId, from_sequence: int, *, max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Durable events from ``from_sequence`` on, at least one if there is one, none when the journal is gone.
+
+        Raises ``LookupError`` when ``from_sequence`` was dropped after the hub's acknowledgement.
+        """
+        chain = self._chains[0]
+        if chain.journal_id != journal_id:
+            return []
+        try:
+            return chain.read(from_sequence, max_events, max_bytes)
+        except FileNotFoundError as error:
+            raise LookupError(f"event {from_sequence} is no longer held") from error
+        except (OSError, MalformedData) as error:
+            raise StoreError(f"{chain.directory}: {error}; run drempel-edge doctor") from error
+
+    # ---- inside
+
+    @property
+    def _segment(self) -> Segment:
+        return self._chains[-1].segments[-1]
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self._directory
+            raise StoreError(f"{place}: {error.strerror or error}; check the disk") from error
+
+    def _write(self, segment: Segment, record: bytes) -> None:
+        if self._untidy:
+            self._files.truncate(self._fd, segment.size)
+            self._untidy = False
+        try:
+            if self._files.write_at(self._fd, record, segment.size) != len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(segment.path))
+        except OSError:
+            self._untidy = True
+            with contextlib.suppress(OSError):
+                self._files.truncate(self._fd, segment.size)
+                self._untidy = False
+            raise
+
+    def _next_segment(self, chain: Chain) -> None:
+        segment, fd = self._begin_segment(
+            chain.directory, chain.journal_id, chain.last_sequence + 1, chain.last_hash
+        )
+        self._unsynced.append(self._fd)
+        self._fd = fd
+        self._untidy = False
+        chain.segments = (*chain.segments, segment)
+        self._size += segment.size
+
+    def _begin_segment(
+        self, directory: Path, journal_id: JournalId, first_sequence: int, previous_hash: bytes
+    ) -> tuple[Segment, int]:
+        path = directory / segment_name(first_sequence)
+        header = bytes(
+            SegmentHeader(journal_id=journal_id, first_sequence=first_sequence, previous_hash=previous_hash)
+        )
+        with contextlib.suppress(FileNotFoundError):
+            self._files.remove(path)
+        fd = self._files.open(path, create=True)
+        try:
+            if self._files.write_at(fd, header, 0) != len(header):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                self._files.remove(path)
+            raise
+        return Segment(path, first_sequence, array("Q", [segments.HEADER_BYTES])), fd
+
+    def _begin_chain(self) -> Chain:
+        """Another chain without events, durable; it has its name only when it is complete."""
+        journal_id = JournalId(os.urandom(16).hex())
+        final = self._directory / directory_name(self._next_ordinal, journal_id)
+        partial = final.with_name(final.name + ".part")
+        previous_hash = genesis(self._controller_id, journal_id)
+        self._files.make_directory(partial)
+        segment, fd = self._begin_segment(partial, journal_id, 1, previous_hash)
+        try:
+            self._files.sync(fd)
+        finally:
+            os.close(fd)
+        self._files.sync_directory(partial)
+        self._files.rename(partial, final)
+        self._files.sync_directory(self._directory)
+        self._next_ordinal += 1
+        segment.path = final / segment.path.name
+        return Chain(final, (segment,), previous_hash, 0)
+
+    def _abandon(self, chain: Chain, sequence: int) -> JournalGap:
+        """End the chain that takes new events: numbers after its last one are taken at the hub."""
+        gap = JournalGap(
+            journal_id=chain.journal_id,
+            last_sequence=chain.last_sequence,
+            cause=GapCause.HUB_AHEAD,
+            lost_at_least=0,
+            explanation=f"the hub has events up to {sequence}",
+        )
+        recovery.write_gaps(self._directory, (*recovery.read_gaps(self._directory), gap), self._files)
+        following = self._begin_chain()
+        fd = self._files.open(following.segments[-1].path)
+        with self._guard:
+            self._unsynced.append(self._fd)
+            self._fd = fd
+            self._chains += (following,)
+        return gap
+
+    def _drop_acknowledged(self, *, keep: bool = False) -> None:
+        """Write down what the hub has, then remove ended chains and whole segments it does not need.
+
+        ``keep``: an ended chain is set aside instead.
+        """
+        chains = self._chains
+        while len(chains) > 1 and chains[0].acknowledged >= chains[0].last_sequence:
+            chains = chains[1:]
+        chain = chains[0]
+        parts = chain.segments
+        while len(parts) > 1 and parts[0].last_sequence <= chain.acknowledged:
+            parts = parts[1:]
+        self._files.write_at(
+            self._acknowledged_fd, recovery.acknowledged_bytes(chain.journal_id, chain.acknowledged), 0
+        )
+        drained, spent = self._chains[: -len(chains)], chain.segments[: -len(parts)]
+        with self._guard:
+            self._chains, chain.segments = chains, parts
+        if drained or spent:
+            self._files.sync(self._acknowledged_fd)
+        for path in [segment.path for segment in spent]:
+            self._files.remove(path)
+        for ended in drained:
+            for path in ended.directory.iterdir():
+                if keep:
+                    recovery.quarantine(self._directory, path, self._files)
+                else:
+                    self._files.remove(path)
+            self._files.remove_directory(ended.directory)
+        if drained or spent or not self._size:
+            self._size = sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+
+
+def _lock(path: Path) -> int:
+    """Hold the journal for this process until the descriptor is closed."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StoreError(f"{path}: another process has this journal; stop it first") from error
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,125 @@
+"""The journal's file format: a segment is a header and records; all numbers are big-endian.
+
+::
+
+    header   8  "DREMPEL" 01
+            16  journal id
+             8  sequence of the first record
+            32  hash before the first record
+             4  CRC-32 of the 64 bytes before
+    record   4  length of the event
+             4  CRC-32 of sequence (8), length (4) and event
+             n  event
+
+A record's sequence is its place, and its check covers it: a record that was moved does not fit.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from dataclasses import dataclass
+from typing import Self
+
+from pacs.errors import MalformedData
+from pacs.events import MAX_EVENT_BYTES
+from pacs.identifiers import JournalId
+
+MAGIC = b"DREMPEL\x01"
+HEADER_BYTES = 68
+RECORD_OVERHEAD = 8
+
+_HEADER = struct.Struct(">8s16sQ32s")
+_CHECK = struct.Struct(">I")
+_RECORD = struct.Struct(">II")
+_PLACE = struct.Struct(">QI")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentHeader:
+    """What the records of one segment continue."""
+
+    journal_id: JournalId
+    first_sequence: int
+    previous_hash: bytes
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the first ``HEADER_BYTES`` of a segment; raises ``MalformedData``."""
+        if len(data) < HEADER_BYTES:
+            raise MalformedData("journal segment: header incomplete")
+        magic, journal_id, first_sequence, previous_hash = _HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise MalformedData("journal segment: not a segment of this version")
+        if _CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
+            raise MalformedData("journal segment: header damaged")
+        return cls(
+            journal_id=JournalId(journal_id.hex()), first_sequence=first_sequence, previous_hash=previous_hash
+        )
+
+    def __bytes__(self) -> bytes:
+        data = _HEADER.pack(MAGIC, bytes.fromhex(self.journal_id), self.first_sequence, self.previous_hash)
+        return data + _CHECK.pack(zlib.crc32(data))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a segment's records look like.
+
+    ``offsets``: where each record begins, and last where the next one would.
+    ``damaged``: sequences whose record is there but does not pass its check.
+    ``unreadable_bytes``: after the last offset, where no record can be made out.
+    """
+
+    offsets: array[int]
+    damaged: tuple[int, ...]
+    unreadable_bytes: int
+
+
+def record(sequence: int, event: bytes) -> bytes:
+    """The record of one event of 1 to ``MAX_EVENT_BYTES`` bytes."""
+    return _RECORD.pack(len(event), _check(sequence, event)) + event
+
+
+def event_of(sequence: int, data: bytes) -> bytes:
+    """The event in one whole record; raises ``MalformedData`` when it does not pass its check."""
+    event = data[RECORD_OVERHEAD:]
+    if _RECORD.unpack_from(data) != (len(event), _check(sequence, event)):
+        raise MalformedData(f"journal: record {sequence} is damaged")
+    return event
+
+
+def scan(data: bytes, first_sequence: int) -> Scan:
+    """Find the records after the header; work is bounded by the segment's size."""
+    offsets = array("Q", [HEADER_BYTES])
+    damaged: list[int] = []
+    doubtful: list[int] = []
+    sequence, offset, good = first_sequence, HEADER_BYTES, HEADER_BYTES
+    while (end := _end_of_record(data, offset)) is not None:
+        try:
+            event_of(sequence, data[offset:end])
+        except MalformedData:
+            doubtful.append(sequence)
+        else:
+            # a readable record proves that the doubtful ones before it have the right length
+            damaged += doubtful
+            doubtful.clear()
+            good = end
+        offsets.append(end)
+        sequence, offset = sequence + 1, end
+    while offsets[-1] > good:
+        offsets.pop()
+    return Scan(offsets=offsets, damaged=tuple(damaged), unreadable_bytes=len(data) - good)
+
+
+def _end_of_record(data: bytes, offset: int) -> int | None:
+    if offset + RECORD_OVERHEAD > len(data):
+        return None
+    length, _ = _RECORD.unpack_from(data, offset)
+    end = offset + RECORD_OVERHEAD + int(length)
+    return end if 0 < length <= MAX_EVENT_BYTES and end <= len(data) else None
+
+
+def _check(sequence: int, event: bytes) -> int:
+    return zlib.crc32(event, zlib.crc32(_PLACE.pack(sequence, len(event))))
