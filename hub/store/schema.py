@@ -75,10 +75,14 @@ doors = Table(
     Column("id", NAME, primary_key=True),
     Column("controller_id", NAME, ForeignKey("controllers.id"), nullable=False, index=True),
     Column("name", Text, nullable=False),
-    Column("mode", String(32), nullable=False),
+    Column("mode", String(16), nullable=False),  # and the rest of pacs.rules.Door
     Column("unlock_ms", Integer, nullable=False),
+    Column("extended_unlock_ms", Integer, nullable=False),
     Column("held_open_after_s", Integer, nullable=False),
-    Column("settings", JSON, nullable=False),  # the other fields of pacs.rules.Door that differ from its defaults
+    Column("max_policy_age_s", Integer, nullable=False),
+    Column("when_too_old", String(16), nullable=False),
+    Column("when_clock_untrusted", String(16), nullable=False),
+    Column("allow_v1", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -87,7 +91,8 @@ schedules = Table(
     metadata,
     Column("id", NAME, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("windows", JSON, nullable=False),
+    Column("windows", JSON, nullable=False),  # [[weekdays], start_minute, end_minute], …
+    Column("holiday_windows", JSON, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -122,6 +127,7 @@ cardholders = Table(
     Column("given_name", Text, nullable=False),
     Column("family_name", Text, nullable=False),
     Column("attended", Boolean, nullable=False),  # a person decides at every door
+    Column("extended_opening", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -141,6 +147,8 @@ cards = Table(
     Column("public_key", LargeBinary),
     Column("status_index", Integer, nullable=False, unique=True),
     Column("status", String(16), nullable=False),  # valid, suspended, revoked
+    Column("status_since", Instant, nullable=False),
+    Column("status_version", BigInteger, nullable=False),  # of the revocations that say so
     Column("valid_from", Instant),
     Column("valid_until", Instant),
     Column("created_at", Instant, nullable=False),
@@ -153,10 +161,12 @@ documents = Table(
     "documents",
     metadata,
     Column("kind", String(16), primary_key=True),  # policy, revocations
-    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),  # sealed, as it travels
     Column("digest", LargeBinary, nullable=False),  # SHA-256 of data
-    Column("content_digest", LargeBinary, nullable=False),  # SHA-256 of what it says, without version and dates
+    Column(
+        "content_digest", LargeBinary, nullable=False
+    ),  # SHA-256 of what it says, without version and dates
     Column("cause", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
@@ -167,7 +177,7 @@ confirmations = Table(
     metadata,
     Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
     Column("kind", String(16), primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("confirmed_at", Instant, nullable=False),
 )
 
@@ -178,11 +188,15 @@ controller_state = Table(
     Column("online", Boolean, nullable=False),
     Column("since", Instant, nullable=False),  # online or offline since
     Column("last_seen", Instant),
-    Column("journal_id", NAME),
-    Column("first_sequence", BigInteger),  # held by the controller, from its last hello
+    Column("complete_until", Instant),  # everything before is stored, as far as the controller says
+    Column("journal_id", NAME),  # from here on: what the controller last said of itself
+    Column("first_sequence", BigInteger),
     Column("last_sequence", BigInteger),
-    Column("policy_version", Integer),
-    Column("revocations_version", Integer),
+    Column("policy_version", BigInteger),
+    Column("revocations_version", BigInteger),
+    Column("clock_trusted", Boolean),
+    Column("unread_count", BigInteger),
+    Column("broken_readers", JSON),
     Column("software", Text),
     Column("hello_at", Instant),
 )
@@ -209,13 +223,13 @@ events = Table(
     Column("journal_id", NAME, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),  # the event's bytes, as hashed
-    Column("kind", String(32), nullable=False),
-    Column("at", Instant, nullable=False),  # the controller's clock
+    Column("kind", String(32), nullable=False),  # the rest is decoded from data, to search by
+    Column("occurred_at", Instant, nullable=False),  # by the controller's clock
+    Column("clock_trusted", Boolean, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("door_id", NAME),
     Column("side", String(8)),
     Column("credential_id", CREDENTIAL),
-    Column("outcome", String(16)),
     Column("reason", String(48)),
     UniqueConstraint("controller_id", "journal_id", "sequence"),
     Index(None, "door_id", "id"),

@@ -1,0 +1,1 @@
+"""The administration: database, broker, ingest, distribution, API, pages."""

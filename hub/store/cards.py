@@ -1,0 +1,151 @@
+"""Cards: which credential is whose, and its status.
+
+Change a status through ``hub.revocation``, which also makes the version that carries it to the doors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from hub.store.database import fields, insert_new
+from hub.store.errors import NotFound
+from hub.store.schema import cards
+from pacs.identifiers import CardholderId, CredentialId
+from pacs.revocation import Status
+
+
+@unique
+class CardStatus(StrEnum):
+    """Whether a card may be used at all."""
+
+    VALID = "valid"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+    @property
+    def listed(self) -> Status:
+        """How the revocation list says it."""
+        return _LISTED[self]
+
+
+_LISTED = {
+    CardStatus.VALID: Status.VALID,
+    CardStatus.SUSPENDED: Status.SUSPENDED,
+    CardStatus.REVOKED: Status.INVALID,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One card.
+
+    ``public_key``: its 65-byte P-256 point when known. ``status_index``: its place in the revocation list.
+    ``status_version``: the revocations version that carries the status, 0 before the first change.
+    ``valid_from`` inclusive, ``valid_until`` exclusive.
+    """
+
+    credential_id: CredentialId
+    cardholder_id: CardholderId
+    technology: str
+    public_key: bytes | None
+    status_index: int
+    status: CardStatus
+    status_since: datetime
+    status_version: int
+    valid_from: datetime | None
+    valid_until: datetime | None
+    created_at: datetime
+
+
+def add(
+    connection: Connection,
+    *,
+    credential_id: CredentialId,
+    cardholder_id: CardholderId,
+    technology: str,
+    now: datetime,
+    public_key: bytes | None = None,
+    valid_from: datetime | None = None,
+    valid_until: datetime | None = None,
+) -> Card:
+    """Register a card under the next free status index, valid at once.
+
+    Raises ``AlreadyExists``, or ``NotFound`` when the cardholder is not there.
+    """
+    card = Card(
+        credential_id=credential_id,
+        cardholder_id=cardholder_id,
+        technology=technology,
+        public_key=public_key,
+        status_index=list_size(connection),
+        status=CardStatus.VALID,
+        status_since=now,
+        status_version=0,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        created_at=now,
+    )
+    insert_new(connection, cards, {**asdict(card), "credential_id": str(credential_id)})
+    return card
+
+
+def set_status(
+    connection: Connection, credential_id: CredentialId, status: CardStatus, *, version: int, now: datetime
+) -> None:
+    """Store a new status and the revocations version that carries it; raises ``NotFound``."""
+    changed = connection.execute(
+        update(cards)
+        .where(cards.c.credential_id == str(credential_id))
+        .values(status=status, status_since=now, status_version=version)
+    )
+    if changed.rowcount != 1:
+        raise NotFound("card is not there")
+
+
+def get(connection: Connection, credential_id: CredentialId) -> Card:
+    """One card; raises ``NotFound``."""
+    row = connection.execute(select(cards).where(cards.c.credential_id == str(credential_id))).first()
+    if row is None:
+        raise NotFound("card is not there")
+    return _card(row)
+
+
+def list_all(
+    connection: Connection,
+    *,
+    cardholder_id: CardholderId | None = None,
+    after: CredentialId | None = None,
+    limit: int = 1_000,
+) -> list[Card]:
+    """Cards by credential id, from behind ``after``; all of them, or one person's."""
+    query = select(cards).order_by(cards.c.credential_id).limit(limit)
+    if cardholder_id is not None:
+        query = query.where(cards.c.cardholder_id == cardholder_id)
+    if after is not None:
+        query = query.where(cards.c.credential_id > str(after))
+    return [_card(row) for row in connection.execute(query)]
+
+
+def list_size(connection: Connection) -> int:
+    """How long the revocation list must be: one more than the largest index given out."""
+    highest: int | None = connection.scalar(select(func.max(cards.c.status_index)))
+    return 0 if highest is None else highest + 1
+
+
+def listed_statuses(connection: Connection) -> dict[int, Status]:
+    """Status index → status, for every card that is not valid."""
+    query = select(cards.c.status_index, cards.c.status).where(cards.c.status != CardStatus.VALID)
+    return {index: CardStatus(status).listed for index, status in connection.execute(query)}
+
+
+def _card(row: Row[Any]) -> Card:
+    columns = fields(row)
+    columns["credential_id"] = CredentialId.parse(row.credential_id)
+    columns["cardholder_id"] = CardholderId(row.cardholder_id)
+    columns["status"] = CardStatus(row.status)
+    return Card(**columns)

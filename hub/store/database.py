@@ -1,0 +1,160 @@
+"""The engine, its transactions and its migrations.
+
+``read()`` is a snapshot; ``write()`` is a transaction of the one writer. Every function of the other
+modules in this package takes the connection that one of them yields as its first argument, so that a
+caller composes several into one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    Column,
+    Connection,
+    Dialect,
+    Engine,
+    Row,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.types import DateTime, TypeDecorator
+
+from hub.store.errors import AlreadyExists, NotFound
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_TIMEOUT_S = 15.0
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime, whatever the database keeps."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive datetime; SQLite keeps the UTC wall time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("aware datetime expected")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        """Give UTC back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """One database: ``sqlite:///…`` (one writer, WAL, every commit durable) or ``postgresql+…``."""
+
+    def __init__(self, url: str) -> None:
+        self._writer = threading.Lock()
+        self._holder: int | None = None
+        self.engine = _engine(url)
+
+    @classmethod
+    def at(cls, path: Path) -> Database:
+        """The SQLite database in the file ``path``, made with mode 0600 in a directory of mode 0700."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return cls(f"sqlite:///{path}")
+
+    def migrate(self) -> None:
+        """Bring the schema to the version this code needs; nothing to do when it is there."""
+        with self.write() as connection:
+            configuration = Config()
+            configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+            configuration.attributes["connection"] = connection
+            command.upgrade(configuration, "head")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent snapshot; what is written to it is rolled back."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, committed on leaving, rolled back on any exception.
+
+        Only one runs at a time in this process. Raises ``RuntimeError`` when nested in one thread.
+        """
+        me = threading.get_ident()
+        if self._holder == me:
+            raise RuntimeError("a write transaction inside another; pass the connection instead")
+        with self._writer:
+            self._holder = me
+            try:
+                with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+                    yield connection
+            finally:
+                self._holder = None
+
+    def close(self) -> None:
+        """Give all connections back to the operating system."""
+        self.engine.dispose()
+
+
+def fields(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    """The row's columns by name, for ``SomeRecord(**fields(row))``."""
+    return dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor, named so that no column hides it
+
+
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert one row.
+
+    Raises ``AlreadyExists`` when its primary key is taken, ``NotFound`` when it names something that is
+    not there.
+    """
+    key = {column.name: row[column.name] for column in table.primary_key}
+    there = select(literal(1)).select_from(table).filter_by(**key)
+    if connection.execute(there).first() is not None:
+        raise AlreadyExists(f"{table.name}: {', '.join(map(str, key.values()))} is there already")
+    try:
+        connection.execute(insert(table).values(**row))
+    except IntegrityError as error:
+        raise NotFound(f"{table.name}: names something that is not there") from error
+
+
+def next_number(connection: Connection, column: Column[int]) -> int:
+    """One more than the largest in this column, 1 for the first; inside ``write()`` only."""
+    return (connection.scalar(select(func.max(column))) or 0) + 1
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,13 @@
+"""What a store function refuses; the API turns them into 404 and 409."""
+
+from __future__ import annotations
+
+from pacs.errors import PacsError
+
+
+class NotFound(PacsError):
+    """The named thing, or one it refers to, is not in the database."""
+
+
+class AlreadyExists(PacsError):
+    """The id is taken."""

@@ -1,0 +1,177 @@
+"""Events as stored: once per controller, journal and sequence, in order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, select
+
+from hub.store.schema import cards, events
+from pacs.events import Event, EventKind
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId
+from pacs.reason import Reason
+from pacs.rules import Side
+
+ABOUT_PEOPLE = (EventKind.ACCESS_GRANTED, EventKind.ACCESS_DENIED, EventKind.ACCESS_REFERRED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One event; ``id`` is the order of arrival, ``occurred_at`` the controller's clock.
+
+    ``cardholder_id`` is whose card it is at the moment of reading, None for unknown cards.
+    """
+
+    id: int
+    controller_id: ControllerId
+    journal_id: str
+    sequence: int
+    kind: EventKind
+    occurred_at: datetime
+    clock_trusted: bool
+    received_at: datetime
+    door_id: DoorId | None
+    side: Side | None
+    credential_id: CredentialId | None
+    reason: Reason | None
+    cardholder_id: CardholderId | None
+    data: bytes
+
+    @property
+    def details(self) -> Mapping[str, int | str | bytes | bool]:
+        """The event's further facts, read from its bytes."""
+        return Event.from_bytes(self.data).draft.details
+
+
+def row(
+    controller_id: ControllerId, journal_id: JournalId, event: Event, data: bytes, received_at: datetime
+) -> dict[str, Any]:
+    """One event as ``add_many`` takes it; ``data`` are its exact bytes."""
+    draft = event.draft
+    return {
+        "controller_id": controller_id,
+        "journal_id": journal_id,
+        "sequence": event.sequence,
+        "data": data,
+        "kind": draft.kind,
+        "occurred_at": draft.occurred_at,
+        "clock_trusted": draft.clock_trusted,
+        "received_at": received_at,
+        "door_id": draft.door_id,
+        "side": draft.side,
+        "credential_id": None if draft.credential_id is None else str(draft.credential_id),
+        "reason": draft.reason,
+    }
+
+
+def add_many(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store what ``row`` made, in this order; ``IntegrityError`` when one is there already."""
+    if rows:
+        connection.execute(insert(events), rows)
+
+
+def data_at(
+    connection: Connection, controller_id: ControllerId, journal_id: JournalId, sequence: int
+) -> bytes | None:
+    """The exact bytes stored under this sequence, None when there are none (any more)."""
+    found: bytes | None = connection.scalar(
+        select(events.c.data).where(
+            events.c.controller_id == controller_id,
+            events.c.journal_id == journal_id,
+            events.c.sequence == sequence,
+        )
+    )
+    return found
+
+
+def listing(
+    connection: Connection,
+    *,
+    door_id: DoorId | None = None,
+    controller_id: ControllerId | None = None,
+    kinds: Iterable[EventKind] = (),
+    after: int = 0,
+    limit: int = 100,
+    newest_first: bool = False,
+) -> list[StoredEvent]:
+    """Events with ``id`` above ``after``, in order of arrival, or the newest ones first."""
+    columns = events.c
+    query = select(events, cards.c.cardholder_id).outerjoin(
+        cards, cards.c.credential_id == columns.credential_id
+    )
+    query = query.where(columns.id > after)
+    if door_id is not None:
+        query = query.where(columns.door_id == door_id)
+    if controller_id is not None:
+        query = query.where(columns.controller_id == controller_id)
+    wanted = list(kinds)
+    if wanted:
+        query = query.where(columns.kind.in_(wanted))
+    query = query.order_by(columns.id.desc() if newest_first else columns.id).limit(limit)
+    return [_stored(found) for found in connection.execute(query)]
+
+
+def newest_per_door(connection: Connection) -> Mapping[DoorId, StoredEvent]:
+    """Door → the event that arrived last."""
+    newest = select(func.max(events.c.id)).where(events.c.door_id.is_not(None)).group_by(events.c.door_id)
+    return _by(connection, newest, "door_id")
+
+
+def newest_per_controller(connection: Connection) -> Mapping[ControllerId, StoredEvent]:
+    """Controller → the event that arrived last."""
+    return _by(connection, select(func.max(events.c.id)).group_by(events.c.controller_id), "controller_id")
+
+
+def count(connection: Connection, controller_id: ControllerId | None = None) -> int:
+    """How many events are stored, of one controller or of all."""
+    query = select(func.count()).select_from(events)
+    if controller_id is not None:
+        query = query.where(events.c.controller_id == controller_id)
+    return connection.scalar(query) or 0
+
+
+def before(
+    connection: Connection, controller_id: ControllerId, journal_id: JournalId, sequence: int
+) -> datetime | None:
+    """When the event before this one occurred, by the controller's clock."""
+    columns = events.c
+    found: datetime | None = connection.scalar(
+        select(columns.occurred_at).where(
+            and_(
+                columns.controller_id == controller_id,
+                columns.journal_id == journal_id,
+                columns.sequence == sequence - 1,
+            )
+        )
+    )
+    return found
+
+
+def _by(connection: Connection, ids: Any, name: str) -> dict[Any, StoredEvent]:
+    query = select(events, cards.c.cardholder_id).outerjoin(
+        cards, cards.c.credential_id == events.c.credential_id
+    )
+    found = [_stored(each) for each in connection.execute(query.where(events.c.id.in_(ids)))]
+    return {getattr(each, name): each for each in found}
+
+
+def _stored(found: Row[Any]) -> StoredEvent:
+    return StoredEvent(
+        id=found.id,
+        controller_id=ControllerId(found.controller_id),
+        journal_id=found.journal_id,
+        sequence=found.sequence,
+        kind=EventKind(found.kind),
+        occurred_at=found.occurred_at,
+        clock_trusted=found.clock_trusted,
+        received_at=found.received_at,
+        door_id=None if found.door_id is None else DoorId(found.door_id),
+        side=None if found.side is None else Side(found.side),
+        credential_id=None if found.credential_id is None else CredentialId.parse(found.credential_id),
+        reason=None if found.reason is None else Reason(found.reason),
+        cardholder_id=None if found.cardholder_id is None else CardholderId(found.cardholder_id),
+        data=found.data,
+    )

@@ -1,0 +1,146 @@
+"""How far each controller's journals are stored, and what went wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, func, insert, select, update
+
+from hub.store.database import fields
+from hub.store.schema import anomalies, journal_heads, quarantine
+from pacs.identifiers import ControllerId
+
+QUARANTINE_LIMIT = 10_000
+QUARANTINE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The last stored event of one journal: highest contiguous sequence (0: none) and its hash."""
+
+    controller_id: ControllerId
+    journal_id: str
+    sequence: int
+    hash: bytes
+    opened_at: datetime
+    replaced_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """Something that makes a record incomplete or doubtful.
+
+    ``unknown_from``–``unknown_until`` is the interval for which the record is not known to be whole;
+    both None when the anomaly leaves no hole (a duplicate with other content, a poison message).
+    """
+
+    controller_id: ControllerId
+    kind: str
+    detail: str
+    at: datetime
+    journal_id: str | None = None
+    first_sequence: int | None = None
+    last_sequence: int | None = None
+    unknown_from: datetime | None = None
+    unknown_until: datetime | None = None
+
+
+def heads(connection: Connection) -> list[Head]:
+    """Every journal ever seen, the oldest first."""
+    query = select(journal_heads).order_by(journal_heads.c.opened_at)
+    return [
+        Head(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+        for row in connection.execute(query)
+    ]
+
+
+def open_journal(connection: Connection, head: Head) -> None:
+    """Begin a journal; the controller's earlier ones are thereby replaced."""
+    columns = journal_heads.c
+    connection.execute(
+        update(journal_heads)
+        .where(columns.controller_id == head.controller_id, columns.replaced_at.is_(None))
+        .values(replaced_at=head.opened_at)
+    )
+    connection.execute(insert(journal_heads).values(**asdict(head)))
+
+
+def advance(connection: Connection, head: Head) -> None:
+    """Move a journal's head forward."""
+    columns = journal_heads.c
+    connection.execute(
+        update(journal_heads)
+        .where(columns.controller_id == head.controller_id, columns.journal_id == head.journal_id)
+        .values(sequence=head.sequence, hash=head.hash)
+    )
+
+
+def record(connection: Connection, anomaly: Anomaly) -> bool:
+    """Record an anomaly; the same one again (controller, journal, kind, sequences) is only counted.
+
+    Returns whether it is a new one.
+    """
+    columns = anomalies.c
+    same = and_(
+        columns.controller_id == anomaly.controller_id,
+        columns.kind == anomaly.kind,
+        columns.journal_id.is_not_distinct_from(anomaly.journal_id),
+        columns.first_sequence.is_not_distinct_from(anomaly.first_sequence),
+        columns.last_sequence.is_not_distinct_from(anomaly.last_sequence),
+    )
+    counted = connection.execute(
+        update(anomalies).where(same).values(times=columns.times + 1, last_at=anomaly.at)
+    )
+    if counted.rowcount:
+        return False
+    connection.execute(insert(anomalies).values(**asdict(anomaly), times=1, last_at=anomaly.at))
+    return True
+
+
+def list_anomalies(connection: Connection, controller_id: ControllerId | None = None) -> list[Anomaly]:
+    """What was recorded, of one controller or of all, oldest first."""
+    names = tuple(Anomaly.__dataclass_fields__)
+    query = select(*(anomalies.c[name] for name in names)).order_by(anomalies.c.id)
+    if controller_id is not None:
+        query = query.where(anomalies.c.controller_id == controller_id)
+    return [
+        Anomaly(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+        for row in connection.execute(query)
+    ]
+
+
+def set_aside(
+    connection: Connection,
+    controller_id: ControllerId,
+    *,
+    topic: str,
+    payload: bytes,
+    cause: str,
+    now: datetime,
+) -> None:
+    """Keep a message that cannot be stored as events, for somebody to look at.
+
+    The same bytes are kept once, the first ``QUARANTINE_BYTES`` of them, and ``QUARANTINE_LIMIT`` messages
+    in all: a broken sender does not fill the disk.
+    """
+    digest = hashlib.sha256(topic.encode() + b"\0" + payload).digest()
+    kept = connection.execute(select(quarantine.c.id).where(quarantine.c.digest == digest)).first()
+    if kept is not None or (connection.scalar(select(func.max(quarantine.c.id))) or 0) >= QUARANTINE_LIMIT:
+        return
+    connection.execute(
+        insert(quarantine).values(
+            controller_id=controller_id,
+            topic=topic,
+            payload=payload[:QUARANTINE_BYTES],
+            digest=digest,
+            cause=cause,
+            received_at=now,
+        )
+    )
+
+
+def quarantined(connection: Connection) -> int:
+    """How many messages were set aside."""
+    return connection.scalar(select(func.count()).select_from(quarantine)) or 0

@@ -1,0 +1,80 @@
+"""Weekly schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from hub.store.database import insert_new
+from hub.store.errors import NotFound
+from hub.store.schema import schedules
+from pacs.identifiers import ScheduleId
+from pacs.schedule import Schedule, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSchedule:
+    """A schedule, with the name people call it by."""
+
+    schedule: Schedule
+    name: str
+    created_at: datetime
+
+
+def add(connection: Connection, schedule: Schedule, *, name: str, now: datetime) -> NamedSchedule:
+    """Add a schedule; raises ``AlreadyExists``."""
+    insert_new(
+        connection, schedules, {"id": schedule.id, **_columns(schedule), "name": name, "created_at": now}
+    )
+    return NamedSchedule(schedule=schedule, name=name, created_at=now)
+
+
+def change(connection: Connection, schedule: Schedule, *, name: str) -> None:
+    """Store a schedule's new windows and name; raises ``NotFound``."""
+    changed = connection.execute(
+        update(schedules).where(schedules.c.id == schedule.id).values(**_columns(schedule), name=name)
+    )
+    if changed.rowcount != 1:
+        raise NotFound(f"schedule {schedule.id} is not there")
+
+
+def get(connection: Connection, schedule_id: ScheduleId) -> NamedSchedule:
+    """One schedule; raises ``NotFound``."""
+    row = connection.execute(select(schedules).where(schedules.c.id == schedule_id)).first()
+    if row is None:
+        raise NotFound(f"schedule {schedule_id} is not there")
+    return _named(row)
+
+
+def list_all(connection: Connection) -> list[NamedSchedule]:
+    """Every schedule, by id."""
+    return [_named(row) for row in connection.execute(select(schedules).order_by(schedules.c.id))]
+
+
+def _columns(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "windows": [_plain(window) for window in schedule.windows],
+        "holiday_windows": [_plain(window) for window in schedule.holiday_windows],
+    }
+
+
+def _plain(window: Window) -> list[Any]:
+    return [sorted(window.weekdays), window.start_minute, window.end_minute]
+
+
+def _windows(plain: Iterable[list[Any]]) -> tuple[Window, ...]:
+    return tuple(
+        Window(weekdays=frozenset(weekdays), start_minute=start, end_minute=end)
+        for weekdays, start, end in plain
+    )
+
+
+def _named(row: Row[Any]) -> NamedSchedule:
+    schedule = Schedule(
+        id=ScheduleId(row.id), windows=_windows(row.windows), holiday_windows=_windows(row.holiday_windows)
+    )
+    return NamedSchedule(schedule=schedule, name=row.name, created_at=row.created_at)

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, select, text
+
+from hub.store import (
+    access_levels,
+    cardholders,
+    cards,
+    controllers,
+    documents,
+    doors,
+    journals,
+    schedules,
+    sites,
+)
+from hub.store.cardholders import Cardholder, Category
+from hub.store.cards import CardStatus
+from hub.store.controllers import Controller
+from hub.store.database import Database
+from hub.store.documents import Document
+from hub.store.errors import AlreadyExists, NotFound
+from hub.store.journals import Anomaly, Head
+from hub.store.schema import holidays, metadata
+from hub.store.sites import Site
+from pacs.identifiers import (
+    AccessLevelId,
+    CardholderId,
+    ControllerId,
+    CredentialId,
+    DoorId,
+    ScheduleId,
+    SiteId,
+)
+from pacs.messages import DocumentKind
+from pacs.revocation import Status
+from pacs.rules import AccessLevel, AccessRule, Door, DoorMode
+from pacs.schedule import ALWAYS, Schedule, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+GATE = ControllerId("gate")
+CARD = CredentialId(bytes(range(16)))
+POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database.at(tmp_path / "data" / "hub.sqlite")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def furnished(database: Database) -> Database:
+    with database.write() as connection:
+        controllers.register(
+            connection,
+            Controller(
+                id=GATE, event_public_key=bytes(32), certificate_serial="0a", software=None, registered_at=NOW
+            ),
+        )
+        doors.add(connection, Door(id=DoorId("front"), controller_id=GATE), name="Front", now=NOW)
+        schedules.add(
+            connection, Schedule(id=ScheduleId("always"), windows=(ALWAYS,)), name="Always", now=NOW
+        )
+        level = AccessLevel(
+            id=AccessLevelId("residents"),
+            rules=(AccessRule(door_id=DoorId("front"), schedule_id=ScheduleId("always")),),
+        )
+        access_levels.add(connection, level, name="Residents", now=NOW)
+        cardholders.add(connection, person("p1"))
+    return database
+
+
+def person(name: str, *levels: str) -> Cardholder:
+    return Cardholder(
+        id=CardholderId(name),
+        category=Category.RESIDENT,
+        given_name="Ada",
+        family_name="Example",
+        access_level_ids=tuple(map(AccessLevelId, levels or ("residents",))),
+        created_at=NOW,
+    )
+
+
+def test_migrations_build_the_schema_and_run_twice(database: Database) -> None:
+    """What the migrations build is what the code expects, and a second start changes nothing."""
+    database.migrate()
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_every_commit_is_durable_and_references_are_held(database: Database, tmp_path: Path) -> None:
+    """SQLite runs in WAL mode with full synchronisation and foreign keys, in a file only its owner reads."""
+    with database.read() as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA synchronous")) == 2
+        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+    assert (tmp_path / "data" / "hub.sqlite").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
+def test_an_exception_takes_the_whole_transaction_back(database: Database) -> None:
+    """A write transaction that is left by an exception leaves nothing behind."""
+
+    def interrupted() -> None:
+        with database.write() as connection:
+            sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        interrupted()
+    with database.read() as connection:
+        assert sites.list_holidays(connection) == {}
+
+
+def test_writers_wait_for_each_other_and_none_is_lost(database: Database) -> None:
+    """Many threads that write at once all succeed; a nested transaction is refused at once."""
+
+    def write(first: int) -> None:
+        for day in range(first, first + 10):
+            with database.write() as connection:
+                connection.execute(
+                    insert(holidays).values(day=date(2026, 1, 1) + timedelta(days=day), name="x")
+                )
+
+    threads = [threading.Thread(target=write, args=(number * 10,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with database.read() as connection:
+        assert len(connection.execute(select(holidays)).all()) == 80
+    with database.write(), pytest.raises(RuntimeError), database.write():
+        pass
+
+
+def test_instants_are_utc_whatever_zone_they_came_in(database: Database) -> None:
+    """An instant given in another zone comes back as the same moment in UTC; a naive one is refused."""
+    local = datetime(2026, 3, 2, 10, 0, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
+    with database.write() as connection:
+        sites.ensure(
+            connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=local)
+        )
+    with database.read() as connection:
+        found = sites.get(connection)
+    assert found.created_at == local
+    assert found.created_at.tzinfo is UTC
+    with pytest.raises(Exception, match="aware"), database.write() as connection:
+        sites.trust_issuer(connection, "A" * 16, b"", datetime(2026, 1, 1))  # noqa: DTZ001 -- the point
+
+
+def test_a_database_belongs_to_one_site(database: Database) -> None:
+    """Opening a database with another site's keys is refused."""
+    with database.write() as connection:
+        sites.ensure(connection, Site(id=SiteId("one"), name="", time_zone="UTC", created_at=NOW))
+        with pytest.raises(NotFound):
+            sites.ensure(connection, Site(id=SiteId("two"), name="", time_zone="UTC", created_at=NOW))
+
+
+def test_rules_come_back_as_they_were_stored(furnished: Database) -> None:
+    """Doors, schedules and levels are read as the values that were written, also after a change."""
+    door = Door(id=DoorId("front"), controller_id=GATE, mode=DoorMode.LOCKDOWN, unlock_ms=700, allow_v1=True)
+    night = Window(weekdays=frozenset({4, 5}), start_minute=1_320, end_minute=1_500)
+    schedule = Schedule(id=ScheduleId("night"), windows=(night,), holiday_windows=(ALWAYS,))
+    level = AccessLevel(
+        id=AccessLevelId("residents"),
+        rules=(AccessRule(door_id=DoorId("front"), schedule_id=ScheduleId("night")),),
+    )
+    with furnished.write() as connection:
+        schedules.add(connection, schedule, name="Night", now=NOW)
+        doors.change(connection, door, name="Gate")
+        access_levels.change(connection, level, name="Residents")
+    with furnished.read() as connection:
+        assert doors.get(connection, DoorId("front")).door == door
+        assert schedules.get(connection, ScheduleId("night")).schedule == schedule
+        assert [named.level for named in access_levels.list_all(connection)] == [level]
+        assert cardholders.get(connection, CardholderId("p1")) == person("p1")
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda connection: cardholders.add(connection, person("p1")),
+        lambda connection: doors.add(
+            connection, Door(id=DoorId("front"), controller_id=GATE), name="", now=NOW
+        ),
+        lambda connection: controllers.register(
+            connection,
+            Controller(
+                id=ControllerId("hub"),
+                event_public_key=b"",
+                certificate_serial="",
+                software=None,
+                registered_at=NOW,
+            ),
+        ),
+    ],
+)
+def test_a_taken_id_is_refused(furnished: Database, again: object) -> None:
+    """An id that is taken, or reserved for the hub itself, cannot be used again."""
+    with pytest.raises(AlreadyExists), furnished.write() as connection:
+        again(connection)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "dangling",
+    [
+        lambda connection: doors.add(
+            connection, Door(id=DoorId("x"), controller_id=ControllerId("nowhere")), name="", now=NOW
+        ),
+        lambda connection: cardholders.add(connection, person("p2", "nothing")),
+        lambda connection: cards.add(
+            connection, credential_id=CARD, cardholder_id=CardholderId("nobody"), technology="t", now=NOW
+        ),
+        lambda connection: doors.change(connection, Door(id=DoorId("x"), controller_id=GATE), name=""),
+        lambda connection: cards.get(connection, CARD),
+        lambda connection: controllers.get(connection, ControllerId("nowhere")),
+    ],
+)
+def test_what_is_not_there_cannot_be_named(furnished: Database, dangling: object) -> None:
+    """A reference to something that is not there is refused and nothing of it is stored."""
+    with pytest.raises(NotFound), furnished.write() as connection:
+        dangling(connection)  # type: ignore[operator]
+
+
+def test_cards_take_the_next_place_in_the_list(furnished: Database) -> None:
+    """Each card has its own place in the revocation list, and only cards that are not valid are listed."""
+    others = [CredentialId(bytes([n]) * 16) for n in range(3)]
+    with furnished.write() as connection:
+        for credential in others:
+            cards.add(
+                connection,
+                credential_id=credential,
+                cardholder_id=CardholderId("p1"),
+                technology="pkoc-v2",
+                now=NOW,
+            )
+        cards.set_status(connection, others[1], CardStatus.REVOKED, version=4, now=NOW)
+        cards.set_status(connection, others[2], CardStatus.SUSPENDED, version=5, now=NOW)
+    with furnished.read() as connection:
+        assert [card.status_index for card in cards.list_all(connection)] == [0, 1, 2]
+        assert cards.listed_statuses(connection) == {1: Status.INVALID, 2: Status.SUSPENDED}
+        assert cards.list_size(connection) == 3
+        assert cards.get(connection, others[1]).status_version == 4
+
+
+def document(kind: DocumentKind, version: int) -> Document:
+    return Document(
+        kind=kind,
+        version=version,
+        data=b"data%d" % version,
+        digest=b"d",
+        content_digest=b"c",
+        cause="test",
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+    )
+
+
+def test_a_later_confirmation_covers_earlier_versions(furnished: Database) -> None:
+    """A controller that confirmed version 3 has version 2; one that lost its documents has neither any more."""
+    with furnished.write() as connection:
+        for version in (1, 2, 3):
+            documents.add(connection, document(POLICY, version))
+        documents.confirm(connection, GATE, POLICY, 3, NOW)
+        documents.confirm(connection, GATE, POLICY, 3, NOW + timedelta(hours=1))
+    with furnished.read() as connection:
+        assert documents.confirmed_at(connection, POLICY, 2) == {GATE: NOW}
+        assert documents.confirmed_at(connection, POLICY, 4) == {GATE: None}
+        assert documents.confirmed_at(connection, REVOCATIONS, 1) == {GATE: None}
+        assert documents.confirmed_versions(connection) == {(GATE, POLICY): 3}
+        newest = documents.newest(connection, POLICY)
+        assert newest == document(POLICY, 3)
+    with furnished.write() as connection:
+        assert documents.withdraw(connection, GATE, POLICY, above=1) == 1
+        assert documents.confirmed_at(connection, POLICY, 2) == {GATE: None}
+
+
+def test_presence_keeps_the_moment_it_began(furnished: Database) -> None:
+    """``since`` moves only when online changes; ``last_seen`` with every sign of life."""
+    later = NOW + timedelta(minutes=1)
+    with furnished.write() as connection:
+        controllers.saw(connection, GATE, NOW, online=True)
+        controllers.saw(connection, GATE, later, online=True)
+        state = controllers.state(connection, GATE)
+        assert (state.online, state.since, state.last_seen) == (True, NOW, later)
+        controllers.all_offline(connection, later)
+        state = controllers.state(connection, GATE)
+        assert (state.online, state.since, state.last_seen) == (False, later, later)
+
+
+def test_a_new_journal_replaces_the_old_one(furnished: Database) -> None:
+    """Opening a journal marks the controller's earlier one as replaced and keeps its head."""
+    old = Head(controller_id=GATE, journal_id="a" * 32, sequence=7, hash=b"h", opened_at=NOW)
+    new = Head(controller_id=GATE, journal_id="b" * 32, sequence=0, hash=b"g", opened_at=NOW + timedelta(1))
+    with furnished.write() as connection:
+        journals.open_journal(connection, old)
+        journals.open_journal(connection, new)
+        first, second = journals.heads(connection)
+    assert (first.sequence, first.replaced_at) == (7, new.opened_at)
+    assert second == new
+
+
+def test_the_same_anomaly_is_counted_not_repeated(furnished: Database) -> None:
+    """A controller that repeats its mistake makes one row, not one a second."""
+    anomaly = Anomaly(controller_id=GATE, kind="gap", detail="", at=NOW, first_sequence=3, last_sequence=5)
+    with furnished.write() as connection:
+        assert journals.record(connection, anomaly)
+        assert not journals.record(connection, anomaly)
+        for _ in range(3):
+            journals.set_aside(connection, GATE, topic="t", payload=b"x", cause="poison", now=NOW)
+        assert journals.list_anomalies(connection, GATE) == [anomaly]
+        assert journals.quarantined(connection) == 1
