@@ -1,7 +1,8 @@
 """Secrets and files of the bureau: private keys encrypted at rest, files that are never overwritten.
 
-A key is PKCS#8 (RFC 5958) under PBES2: scrypt (RFC 7914) and AES-256-CBC, which OpenSSL and
-``cryptography`` both read. Nothing here prints or logs.
+A key is PKCS#8 (RFC 5958) under PBES2 with AES-256-CBC. A passphrase that a person chose is stretched
+with scrypt (RFC 7914); one of 256 random bits needs no stretching, and a small controller then starts
+quickly. OpenSSL and ``cryptography`` read both. Nothing here prints or logs.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -58,31 +60,48 @@ class NewFile:
         return f"NewFile({self.path}, {len(self.data)} bytes)"
 
 
-def generate_passphrase() -> bytes:
-    """256 random bits as text."""
-    return secrets.token_urlsafe(32).encode("ascii")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passphrase:
+    """What opens a directory's keys; ``is_random`` when it holds 256 random bits."""
+
+    secret: bytes = field(repr=False)
+    is_random: bool = False
+
+    @classmethod
+    def generate(cls) -> Self:
+        """256 random bits as text."""
+        return cls(secret=secrets.token_urlsafe(32).encode("ascii"), is_random=True)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """The content of a file without white space at its ends.
+
+        Raises ``StoreError`` when it cannot be read, is readable by others, or is shorter than
+        ``SHORTEST_PASSPHRASE`` bytes.
+        """
+        secret = read_file(path).strip()
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise StoreError(f"{path}: others can read it; run: chmod 600 {path}")
+        if len(secret) < SHORTEST_PASSPHRASE:
+            raise StoreError(f"{path}: a passphrase of at least {SHORTEST_PASSPHRASE} characters expected")
+        return cls(secret=secret)
+
+    @property
+    def file(self) -> NewFile:
+        """The file ``passphrase`` that holds it."""
+        return NewFile(path=Path("passphrase"), data=self.secret + b"\n", is_secret=True)
 
 
-def read_passphrase(path: Path) -> bytes:
-    """The passphrase in a file, without the line's end.
-
-    Raises ``StoreError`` when it cannot be read, is readable by others, or is shorter than
-    ``SHORTEST_PASSPHRASE`` bytes.
-    """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        passphrase = path.read_bytes().strip()
-    except OSError as error:
-        raise StoreError(f"passphrase file {path}: cannot be read ({error.strerror})") from error
-    if mode & 0o077:
-        raise StoreError(f"passphrase file {path}: others can read it; run: chmod 600 {path}")
-    if len(passphrase) < SHORTEST_PASSPHRASE:
-        raise StoreError(f"passphrase file {path}: at least {SHORTEST_PASSPHRASE} characters expected")
-    return passphrase
-
-
-def seal_key(key: PrivateKey, passphrase: bytes) -> bytes:
+def seal_key(key: PrivateKey, passphrase: Passphrase) -> bytes:
     """PEM of the private key, encrypted with ``passphrase``."""
+    if passphrase.is_random:
+        return key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.secret)
+        )
+    return _seal_with_scrypt(key, passphrase.secret)
+
+
+def _seal_with_scrypt(key: PrivateKey, passphrase: bytes) -> bytes:
     plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     salt, vector = secrets.token_bytes(16), secrets.token_bytes(16)
     padder = PKCS7(128).padder()
@@ -101,7 +120,7 @@ def seal_key(key: PrivateKey, passphrase: bytes) -> bytes:
     return pem("ENCRYPTED PRIVATE KEY", Tlv.build(_SEQUENCE, [algorithm, Tlv.build(_OCTETS, encrypted)]).raw)
 
 
-def open_key(data: bytes, passphrase: bytes, name: str) -> PrivateKey:
+def open_key(data: bytes, passphrase: Passphrase, name: str) -> PrivateKey:
     """The private key in the PEM file called ``name``.
 
     Raises ``StoreError`` when it is not encrypted, the passphrase does not open it, or it is a key
@@ -110,7 +129,7 @@ def open_key(data: bytes, passphrase: bytes, name: str) -> PrivateKey:
     if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in data:
         raise StoreError(f"{name}: an encrypted PKCS#8 key in PEM expected")
     try:
-        key = load_pem_private_key(data, passphrase)
+        key = load_pem_private_key(data, passphrase.secret)
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name}: the passphrase does not open this key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
@@ -118,7 +137,7 @@ def open_key(data: bytes, passphrase: bytes, name: str) -> PrivateKey:
     return key
 
 
-def read_key(path: Path, passphrase: bytes) -> PrivateKey:
+def read_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     """``open_key`` of a file; raises ``StoreError`` also when it cannot be read."""
     return open_key(read_file(path), passphrase, str(path))
 

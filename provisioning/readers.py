@@ -1,0 +1,146 @@
+"""Provisioning of a controller: its keys, its certificates and its configuration, in a directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from pacs.errors import MalformedData
+from pacs.identifiers import ControllerId, DoorId
+from pacs.rules import Side
+from provisioning.authority import Authority, Purpose, certificate_pem, generate_key, serial_hex
+from provisioning.keystore import NewFile, Passphrase, make_directory, public_pem, read_file
+from provisioning.site import Site, secret_key, toml_table
+
+MAX_DOORS: Final = 4
+
+# BCM numbers that one header has free beside the serial port: strike, contact, REX, green, red, buzzer.
+_PIN_NAMES: Final = ("strike_pin", "contact_pin", "rex_pin", "green_pin", "red_pin", "buzzer_pin")
+_PINS: Final = (
+    (17, 27, 22, 23, 24, 25),
+    (5, 6, 13, 19, 26, 12),
+    (16, 20, 21, 18, 4, 7),
+    (8, 9, 10, 11, 2, 3),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorWiring:
+    """One door of a controller: the serial port of its reader, and its strike.
+
+    ``energise_to`` is ``unlock`` for a fail-secure strike and ``lock`` for a fail-safe one.
+    """
+
+    id: DoorId
+    device: str
+    side: Side = Side.ENTRY
+    energise_to: str = "unlock"
+    baud: int = 921600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionedController:
+    """A controller's directory, and what the hub has to know of it.
+
+    ``event_public_key`` is 32 bytes; ``certificate_serial`` is hex.
+    """
+
+    id: ControllerId
+    directory: Path
+    doors: tuple[DoorId, ...]
+    event_public_key: bytes
+    certificate_serial: str
+
+
+def add_controller(
+    site: Site,
+    authority: Authority,
+    controller_id: ControllerId,
+    doors: Sequence[DoorWiring],
+    *,
+    now: datetime,
+    pins: str = "lgpio",
+    broker_port: int = 8883,
+    broker_host: str | None = None,
+) -> ProvisionedController:
+    """Make ``controllers/<id>`` in the site's directory: keys, certificates and ``controller.toml``.
+
+    The keys are under a passphrase of the controller's own, so that no door can open the site's.
+    ``pins`` is ``lgpio`` or ``mock``. Raises ``StoreError`` when the directory exists,
+    ``MalformedData`` unless there are 1 to ``MAX_DOORS`` doors; then nothing was made.
+    """
+    if not 1 <= len(doors) <= MAX_DOORS:
+        raise MalformedData(f"controller {controller_id}: 1 to {MAX_DOORS} doors expected")
+    passphrase = Passphrase.generate()
+    device_key, event_key = generate_key(), ed25519.Ed25519PrivateKey.generate()
+    certificate = authority.certify(
+        name=controller_id, public_key=device_key.public_key(), purpose=Purpose.CLIENT, now=now
+    )
+    host = broker_host or site.broker_host
+    configuration = controller_toml(site, controller_id, doors, pins=pins, host=host, port=broker_port)
+    directory = site.directory / "controllers" / controller_id
+    make_directory(
+        directory,
+        [
+            passphrase.file,
+            NewFile(path=Path("controller.toml"), data=configuration.encode()),
+            NewFile(path=Path("device.cert.pem"), data=certificate_pem(certificate)),
+            secret_key("device.key.pem", device_key, passphrase),
+            NewFile(path=Path("event.pub.pem"), data=public_pem(event_key.public_key())),
+            secret_key("event.key.pem", event_key, passphrase),
+            NewFile(path=Path("root.cert.pem"), data=certificate_pem(authority.certificate)),
+            NewFile(path=Path("policy.pub.pem"), data=read_file(site.directory / "policy.pub.pem")),
+        ],
+    )
+    return ProvisionedController(
+        id=controller_id,
+        directory=directory,
+        doors=tuple(door.id for door in doors),
+        event_public_key=event_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
+        certificate_serial=serial_hex(certificate),
+    )
+
+
+def controller_toml(
+    site: Site, controller_id: ControllerId, doors: Sequence[DoorWiring], *, pins: str, host: str, port: int
+) -> str:
+    """The configuration of ``docs/configuration-edge.md``, with a proposal for the pins."""
+    parts = [
+        "# drempel-edge run --config controller.toml; relative paths start at this file.",
+        "# The pins are a proposal: make them those of your wiring, then run drempel-edge check-config.",
+        toml_table(
+            {"id": controller_id, "site": site.id, "state_dir": "state", "pins": pins}, header="[controller]"
+        ),
+        toml_table({"host": host, "port": port}, header="[hub]"),
+        toml_table(
+            {
+                "device_certificate": "device.cert.pem",
+                "device_key": "device.key.pem",
+                "event_key": "event.key.pem",
+                "root_certificate": "root.cert.pem",
+                "policy_public_key": "policy.pub.pem",
+                "passphrase_file": "passphrase",
+            },
+            header="[keys]",
+        ),
+    ]
+    for door, numbers in zip(doors, _PINS, strict=False):
+        pin = dict(zip(_PIN_NAMES, numbers, strict=True))
+        of_door = {name: pin[name] for name in _PIN_NAMES[:3]}
+        of_reader = {name: pin[name] for name in _PIN_NAMES[3:]}
+        parts.append(
+            toml_table({"id": door.id, "energise_to": door.energise_to, **of_door}, header="[[door]]")
+        )
+        parts.append(
+            toml_table(
+                {"side": door.side.value, "device": door.device, "baud": door.baud, **of_reader},
+                header="[[door.reader]]",
+            )
+        )
+    return "\n".join(parts)
