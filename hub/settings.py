@@ -114,9 +114,9 @@ class Settings:
 
 
 def passphrase_file(settings: Settings) -> Path:
-    """The file that opens the site's keys: the setting, the environment, or the one beside ``site_dir``."""
+    """The file that opens the site's keys: the setting, the environment, or the one in ``site_dir``."""
     named = settings.passphrase_file or os.environ.get(_PASSPHRASE_FROM)
-    return Path(named) if named else settings.site_dir.parent / "passphrase"
+    return Path(named) if named else settings.site_dir / "passphrase"
 
 
 def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
