@@ -1,0 +1,152 @@
+"""The controller's keys and trust anchors, read once at the start.
+
+Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only its owner can read.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from edge.config import KeyPaths
+from pacs.envelope import trusted_keys
+from pacs.errors import StoreError
+from pacs.identifiers import ControllerId
+
+_PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+_MAX_FILE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keystore:
+    """``event_key`` signs event heads; ``policy_keys`` are those whose documents are believed, by key id."""
+
+    event_key: Ed25519PrivateKey = field(repr=False)
+    policy_keys: Mapping[bytes, Ed25519PublicKey]
+    device_certificate: x509.Certificate
+    paths: KeyPaths
+
+    @classmethod
+    def open(cls, paths: KeyPaths, controller_id: ControllerId) -> Self:
+        """Read and check every key.
+
+        Raises ``StoreError`` naming the file and what to do: it is missing, others can read it, the passphrase
+        is not its own, it holds another kind of key, or the certificate is another controller's or another key's.
+        """
+        passphrase = read_passphrase(paths.passphrase_file)
+        device_key = _private_key(paths.device_key, passphrase)
+        event_key = _private_key(paths.event_key, passphrase)
+        if not isinstance(device_key, EllipticCurvePrivateKey) or not isinstance(device_key.curve, SECP256R1):
+            raise StoreError(f"{paths.device_key}: not a P-256 key; copy the right one")
+        if not isinstance(event_key, Ed25519PrivateKey):
+            raise StoreError(f"{paths.event_key}: not an Ed25519 key; copy the right one")
+        certificate = _certificate(paths.device_certificate)
+        if certificate.public_key() != device_key.public_key():
+            raise StoreError(
+                f"{paths.device_certificate}: belongs to another key than {paths.device_key.name}; copy both again"
+            )
+        names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.OID_COMMON_NAME)]
+        if names != [controller_id]:
+            raise StoreError(
+                f"{paths.device_certificate}: not of controller {controller_id}; copy the right one"
+            )
+        return cls(
+            event_key=event_key,
+            policy_keys=read_policy_keys(paths.policy_public_key),
+            device_certificate=certificate,
+            paths=paths,
+        )
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Mutual TLS 1.2 or later against the site's root, with the server's name checked.
+
+        Raises ``StoreError``.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_verify_locations(self.paths.root_certificate)
+            context.load_cert_chain(
+                self.paths.device_certificate,
+                self.paths.device_key,
+                password=lambda: read_passphrase(self.paths.passphrase_file),
+            )
+        except (OSError, ssl.SSLError) as error:
+            raise StoreError(
+                f"{self.paths.root_certificate}: cannot be used for TLS; copy it again"
+            ) from error
+        return context
+
+
+def read_passphrase(path: Path) -> bytes:
+    """The first line of a file that only its owner can read; raises ``StoreError``."""
+    passphrase = _read_secret(path).split(b"\n", 1)[0].removesuffix(b"\r")
+    if not passphrase:
+        raise StoreError(f"{path}: empty; copy the passphrase from the site directory")
+    return passphrase
+
+
+def read_policy_keys(path: Path) -> Mapping[bytes, Ed25519PublicKey]:
+    """Every Ed25519 public key in the PEM file, by key id: two of them while the hub changes its key.
+
+    Raises ``StoreError``.
+    """
+    keys = []
+    for block in _PUBLIC_KEY.findall(_read(path)):
+        try:
+            key = load_pem_public_key(block)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise StoreError(f"{path}: not a public key; copy it from the site directory") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise StoreError(f"{path}: not an Ed25519 key; copy it from the site directory")
+        keys.append(key)
+    if not keys:
+        raise StoreError(f"{path}: no public key; copy it from the site directory")
+    return trusted_keys(*keys)
+
+
+def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(_read_secret(path), passphrase)
+    except TypeError as error:
+        raise StoreError(f"{path}: not encrypted; provision this controller again") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise StoreError(f"{path}: damaged, or encrypted with another passphrase") from error
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(path))
+    except ValueError as error:
+        raise StoreError(f"{path}: not a certificate; copy it from the site directory") from error
+
+
+def _read_secret(path: Path) -> bytes:
+    data, mode = _read_with_mode(path)
+    if mode & 0o077:
+        raise StoreError(f"{path}: others can read or change it; run: chmod 600 {path}")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    return _read_with_mode(path)[0]
+
+
+def _read_with_mode(path: Path) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_FILE_BYTES), stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; copy it from the site directory") from error

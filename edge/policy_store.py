@@ -1,0 +1,179 @@
+"""The two signed documents a door decides by, on disk: verified before they are kept and again at every start.
+
+::
+
+    policy/policy.signed  revocations.signed    the documents, byte for byte as the hub signed them
+           versions                             the highest version ever held of each
+           *.refused                            a document that was found unusable at a start
+
+A document is replaced as a whole or not at all, and never by an older one, also when the newer one is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from edge.state_files import StateFiles, replace_file
+from pacs import bundle
+from pacs.decision import ClockReading
+from pacs.errors import MalformedData, StoreError, VerificationError
+from pacs.identifiers import SiteId
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
+from pacs.revocation import StatusList
+from pacs.rules import Policy
+
+_log = logging.getLogger(__name__)
+
+_VERSIONS = re.compile(r"(policy \d{1,16} revocations \d{1,16}) ([0-9a-f]{8})\n", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a door decides by; it denies while one of the two is None."""
+
+    policy: Policy | None = None
+    revocations: StatusList | None = None
+
+    def version(self, kind: DocumentKind) -> int:
+        """0 when there is none."""
+        document = self.policy if kind is DocumentKind.POLICY else self.revocations
+        return document.version if document else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusableDocument:
+    """A file that could not be used at the start; it was renamed to ``kept_as``."""
+
+    kind: DocumentKind
+    reason: Reason
+    kept_as: Path
+
+
+class PolicyStore:
+    """Belongs to one thread. ``unusable``: what was found at the start, to be recorded."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        site_id: SiteId,
+        trusted: Mapping[bytes, Ed25519PublicKey],
+        files: StateFiles | None = None,
+    ) -> None:
+        """Read what is there. An expired document is held all the same: deciding takes its age into account.
+
+        Raises ``StoreError`` when the directory cannot be read or written.
+        """
+        self._directory = directory
+        self._site_id = site_id
+        self._trusted = trusted
+        self._files = files or StateFiles()
+        self._digests: dict[DocumentKind, bytes] = {}
+        self.held = Held()
+        try:
+            self._files.make_directory(directory)
+            self._highest = self._read_versions()
+            self.unusable = tuple(filter(None, map(self._load, DocumentKind)))
+        except OSError as error:
+            raise self._store_error(error) from error
+
+    @property
+    def versions(self) -> Mapping[DocumentKind, int]:
+        """What is held, for the hello; 0: none."""
+        return {kind: self.held.version(kind) for kind in DocumentKind}
+
+    def accept(self, kind: DocumentKind, data: bytes, clock: ClockReading) -> Held | None:
+        """Verify a received document, make it durable and hold it; None when exactly this one is held already.
+
+        Raises ``VerificationError`` with the reason to record, ``StoreError`` when it cannot be kept; the one
+        held before stays. Expiry is judged by a trusted clock only.
+        """
+        document = self._verified(kind, data)
+        version = document.version
+        if hashlib.sha256(data).digest() == self._digests.get(kind):
+            return None
+        if version <= self.held.version(kind) or version < self._highest[kind]:
+            raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
+        if clock.trusted and document.expires_at <= clock.at:
+            raise VerificationError(Reason.DOCUMENT_EXPIRED)
+        try:
+            replace_file(self._files, self._path(kind), data)
+            self._remember(kind, version)
+        except OSError as error:
+            raise self._store_error(error) from error
+        self._hold(kind, document, data)
+        return self.held
+
+    def _verified(self, kind: DocumentKind, data: bytes) -> Policy | StatusList:
+        try:
+            if kind is DocumentKind.POLICY:
+                document: Policy | StatusList = bundle.open_bundle(data, self._trusted)
+            else:
+                document = StatusList.open(data, self._trusted)
+        except MalformedData as error:
+            raise VerificationError(Reason.DOCUMENT_MALFORMED, str(error)) from error
+        if document.site_id != self._site_id:
+            raise VerificationError(Reason.DOCUMENT_OTHER_SITE)
+        return document
+
+    def _hold(self, kind: DocumentKind, document: Policy | StatusList, data: bytes) -> None:
+        self._digests[kind] = hashlib.sha256(data).digest()
+        if isinstance(document, Policy):
+            self.held = replace(self.held, policy=document)
+        else:
+            self.held = replace(self.held, revocations=document)
+
+    def _load(self, kind: DocumentKind) -> UnusableDocument | None:
+        path = self._path(kind)
+        try:
+            data = path.read_bytes()
+            document = self._verified(kind, data)
+            if document.version < self._highest[kind]:
+                raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
+        except FileNotFoundError:
+            return None
+        except VerificationError as error:
+            aside = path.with_suffix(".refused")
+            self._files.rename(path, aside)
+            self._files.sync_directory(self._directory)
+            return UnusableDocument(kind=kind, reason=error.reason, kept_as=aside)
+        self._hold(kind, document, data)
+        if document.version > self._highest[kind]:
+            self._remember(kind, document.version)
+        return None
+
+    def _path(self, kind: DocumentKind) -> Path:
+        return self._directory / f"{kind.value}.signed"
+
+    def _read_versions(self) -> dict[DocumentKind, int]:
+        """Zeroes when the file is missing or damaged: the documents that are held then set them again."""
+        try:
+            found = _VERSIONS.fullmatch((self._directory / "versions").read_text("ascii"))
+        except (FileNotFoundError, UnicodeDecodeError):
+            found = None
+        if found is None and not any(self._path(kind).exists() for kind in DocumentKind):
+            return dict.fromkeys(DocumentKind, 0)
+        if found is None or f"{zlib.crc32(found[1].encode()):08x}" != found[2]:
+            _log.warning("%s/versions is missing or damaged: what is held sets it again", self._directory)
+            return dict.fromkeys(DocumentKind, 0)
+        _, policy, _, revocations = found[1].split(" ")
+        return {DocumentKind.POLICY: int(policy), DocumentKind.REVOCATIONS: int(revocations)}
+
+    def _remember(self, kind: DocumentKind, version: int) -> None:
+        highest = self._highest | {kind: version}
+        text = f"policy {highest[DocumentKind.POLICY]} revocations {highest[DocumentKind.REVOCATIONS]}"
+        line = f"{text} {zlib.crc32(text.encode()):08x}\n"
+        replace_file(self._files, self._directory / "versions", line.encode())
+        self._highest = highest
+
+    def _store_error(self, error: OSError) -> StoreError:
+        return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
