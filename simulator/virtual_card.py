@@ -71,7 +71,7 @@ class VirtualCard:
     ``versions`` are those SELECT answers, newest first, each two bytes.
     """
 
-    variant: ClassVar[str] = "genuine"
+    variant: ClassVar[str] = "plain"
     variants: ClassVar[dict[str, type[VirtualCard]]] = {}
 
     def __init__(
