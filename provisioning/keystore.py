@@ -79,9 +79,7 @@ class Passphrase:
         Raises ``StoreError`` when it cannot be read, is readable by others, or is shorter than
         ``SHORTEST_PASSPHRASE`` bytes.
         """
-        secret = read_file(path).strip()
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise StoreError(f"{path}: others can read it; run: chmod 600 {path}")
+        secret = read_secret(path)
         if len(secret) < SHORTEST_PASSPHRASE:
             raise StoreError(f"{path}: a passphrase of at least {SHORTEST_PASSPHRASE} characters expected")
         return cls(secret=secret)
@@ -173,6 +171,14 @@ def read_file(path: Path) -> bytes:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def read_secret(path: Path) -> bytes:
+    """What a file of mode 0600 holds, without white space at its ends; raises ``StoreError``."""
+    secret = read_file(path).strip()
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise StoreError(f"{path}: others can read it; run: chmod 600 {path}")
+    return secret
+
+
 def make_directory(directory: Path, files: Iterable[NewFile]) -> None:
     """Make ``directory`` (0700) with these files, all of them or nothing.
 
@@ -182,7 +188,7 @@ def make_directory(directory: Path, files: Iterable[NewFile]) -> None:
         raise StoreError(f"{directory}: exists already; keys are never overwritten, name another directory")
     partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial.mkdir(mode=0o700)
         for file in files:
             _make_file(partial, file)

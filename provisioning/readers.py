@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pacs.errors import MalformedData
+from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId, DoorId
 from pacs.rules import Side
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key, serial_hex
-from provisioning.keystore import NewFile, Passphrase, make_directory, public_pem, read_file
+from provisioning.keystore import (
+    NewFile,
+    Passphrase,
+    PublicKey,
+    make_directory,
+    public_pem,
+    read_file,
+    read_public_key,
+)
 from provisioning.site import Site, secret_key, toml_table
 
 MAX_DOORS: Final = 4
@@ -102,7 +112,7 @@ def add_controller(
         id=controller_id,
         directory=directory,
         doors=tuple(door.id for door in doors),
-        event_public_key=event_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
+        event_public_key=_raw(event_key.public_key()),
         certificate_serial=serial_hex(certificate),
     )
 
@@ -144,3 +154,27 @@ def controller_toml(
             )
         )
     return "\n".join(parts)
+
+
+def read_controller(site: Site, controller_id: ControllerId) -> ProvisionedController:
+    """What ``add_controller`` returned, from the directory it made; raises ``StoreError``."""
+    directory = site.directory / "controllers" / controller_id
+    try:
+        table = tomllib.loads(read_file(directory / "controller.toml").decode("utf-8"))
+        doors = tuple(DoorId(door["id"]) for door in table["door"])
+        certificate = x509.load_pem_x509_certificate(read_file(directory / "device.cert.pem"))
+    except (ValueError, KeyError, TypeError, MalformedData) as error:
+        raise StoreError(f"{directory}: not a controller's directory ({error})") from error
+    return ProvisionedController(
+        id=controller_id,
+        directory=directory,
+        doors=doors,
+        event_public_key=_raw(read_public_key(directory / "event.pub.pem")),
+        certificate_serial=serial_hex(certificate),
+    )
+
+
+def _raw(key: PublicKey) -> bytes:
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise StoreError("event.pub.pem: an Ed25519 key expected")
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)

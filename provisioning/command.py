@@ -1,0 +1,151 @@
+"""What the commands of ``drempel-provision`` share: options, help with examples, messages, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec
+
+import click
+
+from pacs.card.dialogue import Transceive
+from pacs.errors import CardError, PacsError, ReaderBroken, VerificationError
+from provisioning.hub_client import HubClient, HubError
+from provisioning.keystore import PASSPHRASE_VARIABLE
+from provisioning.line_card import LineCard, card_process
+
+FAILED, CARD, HUB = 1, 3, 4
+EXIT_STATUS: Final = """\
+Exit status:
+  0 done; 1 files, keys or a malformed value; 2 the command line; 3 the card or its reader; 4 the hub"""
+
+P = ParamSpec("P")
+
+
+class Verb(click.Command):
+    """A command whose help ends with its examples, as they are written, and the exit statuses."""
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog without rewrapping it."""
+        formatter.write(f"\n{(self.epilog or '').strip()}\n\n{EXIT_STATUS}\n")
+
+
+class _Failed(click.ClickException):
+    exit_code = FAILED
+
+
+class _CardFailed(click.ClickException):
+    exit_code = CARD
+
+
+class _HubFailed(click.ClickException):
+    exit_code = HUB
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn our errors into a message and an exit status."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except HubError as error:
+            raise _HubFailed(str(error)) from error
+        except (CardError, ReaderBroken, VerificationError) as error:
+            raise _CardFailed(_card_message(error)) from error
+        except PacsError as error:
+            raise _Failed(str(error)) from error
+
+    return run
+
+
+def _card_message(error: CardError | ReaderBroken | VerificationError) -> str:
+    if isinstance(error, ReaderBroken):
+        return str(error)
+    if isinstance(error, VerificationError):
+        return f"the card is not accepted: {error.reason.value} ({error})"
+    status = "" if error.status_word is None else f", status word {error.status_word:04X}"
+    advice = "; it is locked already, take a blank card" if error.status_word == 0x6985 else ""
+    return f"the card could not be read or written: {error.fault.value}{status} ({error}){advice}"
+
+
+def parsed(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Read a parameter's text with one of pacs' own types."""
+
+    def parse(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else kind(value)
+        except (PacsError, ValueError) as error:
+            raise click.BadParameter(str(error)) from error
+
+    return parse
+
+
+directory_path = click.Path(path_type=Path, file_okay=False)
+file_path = click.Path(path_type=Path, dir_okay=False)
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be made; make nothing.")
+site_dir_option = click.option(
+    "--site-dir", type=directory_path, default=Path(), show_default="here", help="The site's directory."
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=file_path,
+    envvar=PASSPHRASE_VARIABLE,
+    show_envvar=True,
+    help="File of mode 0600 with the site's passphrase; default: the one in the site's directory.",
+)
+hub_option = click.option(
+    "--hub", "hub_url", metavar="URL", help="The hub to register at; needs --token-file."
+)
+token_option = click.option(
+    "--token-file", type=file_path, help="File of mode 0600 with an API token of the hub."
+)
+stdio_option = click.option(
+    "--stdio", is_flag=True, help="The card is on standard output and input, a line of hex each way."
+)
+process_option = click.option(
+    "--card-process", metavar="COMMAND", help="The card is this program, on its standard input and output."
+)
+
+
+@contextmanager
+def chosen_card(stdio: bool, command: str | None) -> Iterator[Transceive]:
+    """The card that ``--stdio`` or ``--card-process`` names."""
+    if stdio == (command is not None):
+        raise click.UsageError("say where the card is: --stdio or --card-process COMMAND")
+    if command is None:
+        yield LineCard(commands=sys.stdout.fileno(), answers=sys.stdin.fileno())
+    else:
+        with card_process(command) as card:
+            yield card
+
+
+@contextmanager
+def chosen_hub(url: str | None, token_file: Path | None) -> Iterator[HubClient | None]:
+    """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named."""
+    if (url is None) != (token_file is None):
+        raise click.UsageError("--hub and --token-file belong together")
+    if url is None or token_file is None:
+        yield None
+        return
+    with HubClient.from_token_file(url, token_file) as hub:
+        hub.check()
+        yield hub
+
+
+def day_text(day: date | None) -> str | None:
+    """ISO 8601, or None."""
+    return None if day is None else day.isoformat()
+
+
+def say(form: str, result: Mapping[str, Any], text: str) -> None:
+    """Print the result as one line of JSON, or the text."""
+    click.echo(json.dumps(result) if form == "json" else text)

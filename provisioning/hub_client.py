@@ -1,0 +1,100 @@
+"""The hub's REST interface as the bureau uses it: registering controllers, doors and cards.
+
+Registering the same thing twice is one registration, so every call may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from pacs.errors import PacsError
+from pacs.identifiers import CardholderId
+from provisioning.encoder import IssuedCard
+from provisioning.keystore import read_secret
+from provisioning.readers import ProvisionedController
+
+TIMEOUT_S: Final = 10.0
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class HubError(PacsError):
+    """The hub cannot be reached, or refuses; the message says what it said and what to do."""
+
+
+class HubClient:
+    """One hub, spoken to with an API token; a context manager. Nothing sent or received is logged."""
+
+    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        """Raise ``HubError`` when ``url`` would carry the token unencrypted over a network."""
+        address = httpx.URL(url)
+        if address.scheme != "https" and not (address.scheme == "http" and address.host in _LOOPBACK):
+            raise HubError(f"{url}: https expected; the token would be readable on the way")
+        headers = {"authorization": f"Bearer {token}"}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+
+    @classmethod
+    def from_token_file(cls, url: str, token_file: Path) -> Self:
+        """Read the token from a file of mode 0600; raises ``StoreError`` or ``HubError``."""
+        return cls(url, read_secret(token_file).decode("utf-8", "replace"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def check(self) -> None:
+        """Raise ``HubError`` unless the hub answers and knows the token."""
+        self._request("GET", "/api/v1/cards", params={"limit": "1"})
+
+    def register_controller(self, controller: ProvisionedController) -> None:
+        """Register a controller and then its doors, each named by its id; raises ``HubError``."""
+        self._request(
+            "POST",
+            "/api/v1/controllers",
+            {
+                "id": controller.id,
+                "event_public_key": controller.event_public_key.hex(),
+                "certificate_serial": controller.certificate_serial,
+            },
+        )
+        for door in controller.doors:
+            body = {"id": door, "controller_id": controller.id, "name": door}
+            self._request("POST", "/api/v1/doors", body)
+
+    def register_card(self, card: IssuedCard, cardholder: CardholderId) -> None:
+        """Give a card to a cardholder the hub knows; raises ``HubError``."""
+        self._request("POST", "/api/v1/cards", {**card.registration, "cardholder_id": cardholder})
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        try:
+            response = self._client.request(method, path, json=body, params=params)
+        except httpx.HTTPError as error:
+            raise HubError(
+                f"the hub at {self._client.base_url} does not answer ({error}); is drempel-hub running?"
+            ) from error
+        if not response.is_success:
+            raise HubError(f"the hub refuses {method} {path}: {_problem(response)}")
+
+
+def _problem(response: httpx.Response) -> str:
+    """What a problem document (RFC 9457) says, in one line."""
+    try:
+        problem = response.json()
+        said = [problem.get("title"), problem.get("detail"), problem.get("next_step")]
+    except (ValueError, AttributeError):
+        said = []
+    return " ".join(str(part) for part in (f"status {response.status_code}.", *said) if part)
