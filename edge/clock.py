@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from edge.inputs import Now
 from pacs.decision import ClockReading
+
+TOLERANCE: Final = timedelta(minutes=5)
 
 
 def utc_now() -> datetime:
@@ -20,7 +23,7 @@ class Clock:
 
     Wall time is trusted while it is not before ``not_before``: the newest moment that is proven to have passed,
     such as the issue of a signed document held or the time of the last journalled event. A board without a
-    battery clock that starts in the past is found by this.
+    battery clock that starts in the past is found by this. ``TOLERANCE`` is left for the signer's own clock.
     """
 
     def __init__(
@@ -37,7 +40,10 @@ class Clock:
     def now(self) -> Now:
         """Both clocks, read next to each other."""
         at = self._wall()
-        return Now(clock=ClockReading(at=at, trusted=at >= self._not_before), monotonic_s=self._monotonic_s())
+        return Now(
+            clock=ClockReading(at=at, trusted=at >= self._not_before - TOLERANCE),
+            monotonic_s=self._monotonic_s(),
+        )
 
     def prove(self, passed: datetime) -> None:
         """Take note that this aware moment has passed; an earlier one than known changes nothing."""

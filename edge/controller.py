@@ -30,10 +30,9 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
-from pacs.credential import VerifiedCredential
 from pacs.decision import EXIT_UNLOCK_MS, Outcome, decide, door_refusal
 from pacs.events import EventKind
-from pacs.identifiers import DoorId
+from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.revocation import StatusList
 from pacs.rules import Door, DoorMode, Policy, Side
@@ -259,16 +258,11 @@ class DoorController:
         return [AdoptIssuers(issuers=self._policy.issuers)] if self._policy else []
 
 
-def after_fault(happened: Input, now: Now, error: BaseException) -> list[Effect]:
-    """What follows when ``DoorController.on`` raised: the way in stays shut, the way out opens, both recorded.
+def after_fault(happened: Input, now: Now) -> list[Effect]:
+    """What a person at a door gets when ``DoorController.on`` raised: the way in stays shut, the way out opens.
 
     Uses no state: the state is what failed.
     """
-    alarm = Record.of(
-        EventKind.INTERNAL_FAULT,
-        now,
-        details={"input": type(happened).__name__, "error": type(error).__name__},
-    )
     match happened:
         case (
             CardPresented(door_id=door_id, side=Side.EXIT)
@@ -277,16 +271,16 @@ def after_fault(happened: Input, now: Now, error: BaseException) -> list[Effect]
             | RexPressed(door_id=door_id)
         ):
             exit_requested = Record.of(EventKind.EXIT_REQUESTED, now, door_id, reason=Reason.EXIT_FREE)
-            release = ReleaseStrike(door_id=door_id, unlock_ms=EXIT_UNLOCK_MS, even_unrecorded=True)
-            return [alarm, exit_requested, release, Sync()]
-        case CardPresented(
-            door_id=door_id, side=side, credential=VerifiedCredential(credential_id=credential_id)
-        ):
-            pass
+            return [
+                exit_requested,
+                ReleaseStrike(door_id=door_id, unlock_ms=EXIT_UNLOCK_MS, even_unrecorded=True),
+            ]
+        case CardPresented(door_id=door_id, side=side):
+            credential_id: CredentialId | None = happened.credential.credential_id
         case CardRefused(door_id=door_id, side=side, credential_id=credential_id):
             pass
         case _:
-            return [alarm, Sync()]
+            return []
     denied = Record.of(
         EventKind.ACCESS_DENIED,
         now,
@@ -295,4 +289,4 @@ def after_fault(happened: Input, now: Now, error: BaseException) -> list[Effect]
         credential_id=credential_id,
         reason=Reason.INTERNAL_FAULT,
     )
-    return [alarm, denied, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED), Sync()]
+    return [denied, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED)]

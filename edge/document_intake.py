@@ -1,0 +1,116 @@
+"""Policy documents on their way in: verified and kept by a thread of its own, so that no card waits for it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+from edge.clock import Clock
+from edge.inputs import DocumentAccepted, DocumentReceived, DocumentRefused
+from pacs.decision import ClockReading
+from pacs.errors import VerificationError
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
+from pacs.revocation import StatusList
+from pacs.rules import Policy
+
+log = logging.getLogger(__name__)
+
+
+class HeldDocuments(Protocol):
+    """What a door decides by."""
+
+    @property
+    def policy(self) -> Policy | None:
+        """None: never received."""
+        ...
+
+    @property
+    def revocations(self) -> StatusList | None:
+        """None: never received."""
+        ...
+
+    def version(self, kind: DocumentKind) -> int:
+        """0 when there is none."""
+        ...
+
+
+class Documents(Protocol):
+    """Verifies and keeps policy documents; used by one thread."""
+
+    def accept(self, kind: DocumentKind, data: bytes, clock: ClockReading) -> HeldDocuments | None:
+        """Return what is held with the document; None when it was held already.
+
+        Raises ``VerificationError`` with the reason of a refusal, ``StoreError`` when the disk fails.
+        """
+        ...
+
+
+class DocumentIntake:
+    """Puts ``DocumentAccepted`` or ``DocumentRefused`` for each document it takes that is not held already."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        clock: Clock,
+        put: Callable[[DocumentAccepted | DocumentRefused], None],
+    ) -> None:
+        self._documents = documents
+        self._clock = clock
+        self._put = put
+        self._queue: SimpleQueue[DocumentReceived | None] = SimpleQueue()
+        self._refused: dict[DocumentKind, tuple[bytes, Reason]] = {}
+        self._thread = threading.Thread(target=self._run, name="documents", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after what it has in hand."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def take(self, received: DocumentReceived) -> None:
+        """Have this document verified."""
+        self._queue.put(received)
+
+    def _run(self) -> None:
+        while (received := self._queue.get()) is not None:
+            result = self._verified(received)
+            if result:
+                self._put(result)
+
+    def _verified(self, received: DocumentReceived) -> DocumentAccepted | DocumentRefused | None:
+        kind = received.kind
+        try:
+            held = self._documents.accept(kind, received.data, self._clock.now().clock)
+        except VerificationError as error:
+            return self._refusal(received, error.reason)
+        except Exception:
+            log.exception("a document of kind %s cannot be kept", kind.value)
+            return self._refusal(received, Reason.INTERNAL_FAULT)
+        if held is None:
+            return None
+        self._refused.pop(kind, None)
+        for document in (held.policy, held.revocations):
+            if document:
+                self._clock.prove(document.issued_at)
+        gc.freeze()  # a policy lives long: no collection has to walk through it
+        return DocumentAccepted(
+            kind=kind, version=held.version(kind), policy=held.policy, revocations=held.revocations
+        )
+
+    def _refusal(self, received: DocumentReceived, reason: Reason) -> DocumentRefused | None:
+        """None for one that was refused just before: the hub repeats what is not confirmed."""
+        refused = (hashlib.sha256(received.data).digest(), reason)
+        if self._refused.get(received.kind) == refused:
+            return None
+        self._refused[received.kind] = refused
+        return DocumentRefused(kind=received.kind, reason=reason)

@@ -1,0 +1,266 @@
+"""One queue, one thread: takes inputs, asks the controller, performs its effects in order.
+
+Reader, pin and uplink threads only ``put``. What may block has a thread of its own: making events durable, and
+verifying a document. Between a card and its strike stand the decision and one write to the page cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Protocol, TypeAlias
+
+from edge.clock import Clock
+from edge.controller import DoorController, after_fault
+from edge.document_intake import DocumentIntake, Documents
+from edge.effects import (
+    AdoptIssuers,
+    Effect,
+    HoldStrike,
+    Indicate,
+    LockStrike,
+    Record,
+    ReleaseStrike,
+    Signal,
+    Sync,
+)
+from edge.inputs import (
+    Acknowledged,
+    CardPresented,
+    CardRefused,
+    DocumentReceived,
+    Input,
+    LinkChanged,
+    Marks,
+    Now,
+    ReadFailed,
+    RecordFailed,
+    Started,
+    Stopping,
+    Tick,
+)
+from edge.recorder import EventJournal, Gap, Recorder
+from pacs.events import EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.reason import Reason
+from pacs.rules import Side
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+"""The longest time between two looks at the timers, and so between two feedings of the watchdog."""
+SHORTEST_TICK_S: Final = 0.02
+ALARM_REPEAT_S: Final = 60.0
+"""The same fault is recorded again only after this time."""
+
+
+_Presented: TypeAlias = CardPresented | CardRefused | ReadFailed
+
+
+class Doors(Protocol):
+    """The pins. None of these waits."""
+
+    def release(self, door_id: DoorId, unlock_ms: int) -> None:
+        """Unlock for a time."""
+        ...
+
+    def hold(self, door_id: DoorId) -> None:
+        """Unlock until locked."""
+        ...
+
+    def lock(self, door_id: DoorId) -> None:
+        """Lock."""
+        ...
+
+    def indicate(self, door_id: DoorId, side: Side, signal: Signal) -> None:
+        """Show a signal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One presentation, for measuring: its outcome, and when each of its phases ended.
+
+    ``outcome``: the event's kind, or ``not_read``; ``sequence``: None when no event was journalled.
+    """
+
+    door_id: DoorId
+    side: Side
+    outcome: str
+    reason: str
+    credential_id: CredentialId | None
+    sequence: int | None
+    marks: Marks
+
+
+class Service:
+    """Owns the controller's state. Build it, start the threads that ``put``, then ``run``."""
+
+    def __init__(
+        self,
+        controller: DoorController,
+        *,
+        clock: Clock,
+        journal: EventJournal,
+        doors: Doors,
+        documents: Documents,
+        notify: Callable[[], None],
+        adopt: Callable[[Mapping[str, bytes]], None],
+        on_tick: Callable[[], None] = lambda: None,
+        on_trace: Callable[[Trace], None] | None = None,
+    ) -> None:
+        """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done."""
+        self._controller = controller
+        self._clock = clock
+        self._doors = doors
+        self._intake = DocumentIntake(documents, clock=clock, put=self.put)
+        self._on_tick = on_tick
+        self._on_trace = on_trace
+        self._recorder = Recorder(journal, notify)
+        self._queue: SimpleQueue[Input] = SimpleQueue()
+        self._next_tick_s = 0.0
+        self._alarmed_s: dict[tuple[str, str], float] = {}
+        self._performers: dict[type[Effect], Callable[[Any], None]] = {
+            HoldStrike: lambda effect: doors.hold(effect.door_id),
+            LockStrike: lambda effect: doors.lock(effect.door_id),
+            Indicate: lambda effect: doors.indicate(effect.door_id, effect.side, effect.signal),
+            AdoptIssuers: lambda effect: adopt(effect.issuers),
+            Sync: lambda _: self._recorder.want_durable(),
+        }
+
+    def put(self, happened: Input) -> None:
+        """Hand over an input; from any thread, also from a signal handler."""
+        self._queue.put(happened)
+        if type(happened) is CardPresented:
+            time.sleep(0)  # lets go of the interpreter, so that the deciding thread has it at once
+
+    def run(self, started: Started, gaps: Iterable[Gap] = ()) -> None:
+        """Handle inputs until ``Stopping`` is; then every strike is locked and every event durable.
+
+        ``gaps``: what the journal found at its opening.
+        """
+        self._intake.start()
+        self._recorder.start()
+        try:
+            self._recorder.record_gaps(gaps, self._clock.now())
+            self._handle(started)
+            while not self._handle(self._next()):
+                pass
+        finally:
+            self._intake.stop()
+            self._recorder.stop()
+
+    # ---- the thread that owns the state
+
+    def _next(self) -> Input:
+        wait_s = self._next_tick_s - self._clock.now().monotonic_s
+        if wait_s <= 0:
+            return Tick()
+        try:
+            return self._queue.get(timeout=wait_s)
+        except Empty:
+            return Tick()
+
+    def _handle(self, happened: Input) -> bool:
+        """Do everything that follows; True when it was the last."""
+        now = self._clock.now()
+        match happened:
+            case CardPresented() | CardRefused() | ReadFailed() if self._on_trace:
+                self._decide_traced(happened, now, self._on_trace)
+            case DocumentReceived():
+                self._intake.take(happened)
+            case Acknowledged():
+                self._recorder.acknowledged(happened, now)
+            case LinkChanged():
+                pass
+            case Tick():
+                self._next_tick_s = now.monotonic_s + TICK_S
+                self._perform(self._decide(happened, now), happened, now)
+                if self._recorder.is_behind and self._recorder.catch_up(now):
+                    self._recorder.want_durable()
+                self._on_tick()
+            case _:
+                self._perform(self._decide(happened, now), happened, now)
+        deadline_s = self._controller.deadline_s
+        if deadline_s is not None:
+            soonest_s = now.monotonic_s + SHORTEST_TICK_S
+            self._next_tick_s = min(self._next_tick_s, max(deadline_s, soonest_s))
+        return type(happened) is Stopping
+
+    def _decide(self, happened: Input, now: Now) -> list[Effect]:
+        try:
+            return self._controller.on(happened, now)
+        except Exception as error:
+            log.exception("deciding about %s failed", type(happened).__name__)
+            return [*self._alarm(happened, error, now), *after_fault(happened, now), Sync()]
+
+    def _perform(self, effects: list[Effect], happened: Input, now: Now) -> tuple[int | None, Marks]:
+        """Perform in order; a release stands or falls with the event before it, except on the way out.
+
+        Returns the sequence of the last event, and when it was journalled and its strike released.
+        """
+        marks: list[tuple[str, int]] = []
+        sequence: int | None = 0
+        for effect in effects:
+            try:
+                if isinstance(effect, Record):
+                    sequence = self._recorder.record(effect.draft, now)
+                    marks.append(("journal", time.monotonic_ns()))
+                elif isinstance(effect, ReleaseStrike):
+                    if sequence is None and not effect.even_unrecorded:
+                        self._withhold(happened, now)
+                        return None, ()
+                    self._doors.release(effect.door_id, effect.unlock_ms)
+                    marks.append(("strike", time.monotonic_ns()))
+                else:
+                    self._performers[type(effect)](effect)
+            except Exception as error:
+                log.exception("%s failed", type(effect).__name__)
+                for alarm in self._alarm(effect, error, now):
+                    self._recorder.record(alarm.draft, now)
+        return sequence, tuple(marks)
+
+    def _withhold(self, happened: Input, now: Now) -> None:
+        """No strike without an event: what could not be recorded is refused instead."""
+        self._recorder.withdraw()
+        if isinstance(happened, CardPresented):
+            failed = RecordFailed(
+                door_id=happened.door_id, side=happened.side, credential_id=happened.credential.credential_id
+            )
+            self._perform(self._decide(failed, now), failed, now)
+
+    def _alarm(self, about: Input | Effect, error: Exception, now: Now) -> list[Record]:
+        """The alarm to record; none when the same one was recorded a moment ago."""
+        what = (type(about).__name__, type(error).__name__)
+        if now.monotonic_s - self._alarmed_s.get(what, -ALARM_REPEAT_S) < ALARM_REPEAT_S:
+            return []
+        self._alarmed_s[what] = now.monotonic_s
+        details = {"about": what[0], "error": what[1]}
+        return [Record.of(EventKind.INTERNAL_FAULT, now, details=details)]
+
+    def _decide_traced(self, happened: _Presented, now: Now, on_trace: Callable[[Trace], None]) -> None:
+        effects = self._decide(happened, now)
+        decided_ns = time.monotonic_ns()
+        sequence, marks = self._perform(effects, happened, now)
+        draft = next((effect.draft for effect in effects if isinstance(effect, Record)), None)
+        if draft is None:
+            outcome, reason = "not_read", happened.fault.value if isinstance(happened, ReadFailed) else ""
+        elif sequence is None:
+            outcome, reason = EventKind.ACCESS_DENIED.value, Reason.JOURNAL_FAILED.value
+        else:
+            outcome, reason = draft.kind.value, draft.reason.value if draft.reason else ""
+        earlier = () if isinstance(happened, ReadFailed) else happened.marks
+        on_trace(
+            Trace(
+                door_id=happened.door_id,
+                side=happened.side,
+                outcome=outcome,
+                reason=reason,
+                credential_id=draft.credential_id if draft else None,
+                sequence=sequence or None,
+                marks=(*earlier, ("decide", decided_ns), *marks),
+            )
+        )
