@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import cards
-from pacs.identifiers import CardholderId, CredentialId
+from hub.store.schema import cardholder_levels, cardholders, cards
+from pacs.identifiers import AccessLevelId, CardholderId, CredentialId
 from pacs.revocation import Status
+from pacs.rules import Entitlement
 
 
 @unique
@@ -149,3 +150,27 @@ def _card(row: Row[Any]) -> Card:
     columns["cardholder_id"] = CardholderId(row.cardholder_id)
     columns["status"] = CardStatus(row.status)
     return Card(**columns)
+
+
+def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
+    """What every card may do: the part of the policy that follows from cards and their holders."""
+    levels: dict[str, list[AccessLevelId]] = {}
+    for row in connection.execute(select(cardholder_levels).order_by(*cardholder_levels.primary_key)):
+        levels.setdefault(row.cardholder_id, []).append(AccessLevelId(row.access_level_id))
+    people = cardholders.c
+    query = select(cards, people.attended, people.extended_opening).join(
+        cardholders, people.id == cards.c.cardholder_id
+    )
+    found: dict[CredentialId, Entitlement] = {}
+    for row in connection.execute(query.order_by(cards.c.credential_id)):
+        credential_id = CredentialId.parse(row.credential_id)
+        found[credential_id] = Entitlement(
+            credential_id=credential_id,
+            status_index=row.status_index,
+            access_level_ids=tuple(levels.get(row.cardholder_id, ())),
+            valid_from=row.valid_from,
+            valid_until=row.valid_until,
+            attended=row.attended,
+            extended_opening=row.extended_opening,
+        )
+    return found

@@ -120,9 +120,15 @@ def newest_per_door(connection: Connection) -> Mapping[DoorId, StoredEvent]:
     return _by(connection, newest, "door_id")
 
 
-def newest_per_controller(connection: Connection) -> Mapping[ControllerId, StoredEvent]:
-    """Controller → the event that arrived last."""
-    return _by(connection, select(func.max(events.c.id)).group_by(events.c.controller_id), "controller_id")
+def newest_per_controller(connection: Connection, kind: EventKind) -> Mapping[ControllerId, StoredEvent]:
+    """Controller → the event of this kind that arrived last."""
+    newest = select(func.max(events.c.id)).where(events.c.kind == kind).group_by(events.c.controller_id)
+    return _by(connection, newest, "controller_id")
+
+
+def last_id(connection: Connection) -> int:
+    """The ``id`` of the event that arrived last, 0 before the first."""
+    return connection.scalar(select(func.max(events.c.id))) or 0
 
 
 def count(connection: Connection, controller_id: ControllerId | None = None) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from datetime import datetime
+from enum import StrEnum, unique
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from hub.store.database import fields
 from hub.store.schema import anomalies, journal_heads, quarantine
-from pacs.identifiers import ControllerId
+from pacs.identifiers import ControllerId, DoorId
 
 QUARANTINE_LIMIT = 10_000
 QUARANTINE_BYTES = 65_536
@@ -28,21 +30,42 @@ class Head:
     replaced_at: datetime | None = None
 
 
+@unique
+class AnomalyKind(StrEnum):
+    """What can be wrong with a record."""
+
+    BATCH_MALFORMED = "batch_malformed"
+    SIGNATURE_INVALID = "signature_invalid"
+    CHAIN_BROKEN = "chain_broken"
+    DUPLICATE_DIFFERS = "duplicate_differs"
+    EVENTS_MISSING = "events_missing"  # the controller no longer has what the hub lacks
+    JOURNAL_REPLACED = "journal_replaced"
+    JOURNAL_BEHIND = "journal_behind"  # the controller lost what the hub has
+    JOURNAL_GAP = "journal_gap"  # the controller says that it lost events
+    NOT_RUNNING = "not_running"
+    UNCLEAN_START = "unclean_start"
+    READER_LOST = "reader_lost"
+    MESSAGE_MALFORMED = "message_malformed"
+    NOT_STORABLE = "not_storable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """Something that makes a record incomplete or doubtful.
+    """Something that makes a record incomplete or doubtful, for one door or for all of a controller's.
 
-    ``unknown_from``–``unknown_until`` is the interval for which the record is not known to be whole;
-    both None when the anomaly leaves no hole (a duplicate with other content, a poison message).
+    With ``has_hole`` the record is not known to be whole from ``unknown_from`` (None: from its beginning) to
+    ``unknown_until`` (None: until further notice).
     """
 
     controller_id: ControllerId
-    kind: str
+    kind: AnomalyKind
     detail: str
     at: datetime
+    door_id: DoorId | None = None
     journal_id: str | None = None
     first_sequence: int | None = None
     last_sequence: int | None = None
+    has_hole: bool = False
     unknown_from: datetime | None = None
     unknown_until: datetime | None = None
 
@@ -86,6 +109,7 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
     same = and_(
         columns.controller_id == anomaly.controller_id,
         columns.kind == anomaly.kind,
+        columns.door_id.is_not_distinct_from(anomaly.door_id),
         columns.journal_id.is_not_distinct_from(anomaly.journal_id),
         columns.first_sequence.is_not_distinct_from(anomaly.first_sequence),
         columns.last_sequence.is_not_distinct_from(anomaly.last_sequence),
@@ -99,14 +123,48 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
     return True
 
 
-def list_anomalies(connection: Connection, controller_id: ControllerId | None = None) -> list[Anomaly]:
+def end_hole(
+    connection: Connection,
+    controller_id: ControllerId,
+    kind: AnomalyKind,
+    *,
+    until: datetime,
+    door_id: DoorId | None = None,
+) -> None:
+    """What was unknown until further notice is known again from ``until`` on."""
+    columns = anomalies.c
+    connection.execute(
+        update(anomalies)
+        .where(
+            columns.controller_id == controller_id,
+            columns.kind == kind,
+            columns.door_id.is_not_distinct_from(door_id),
+            columns.has_hole,
+            columns.unknown_until.is_(None),
+        )
+        .values(unknown_until=until)
+    )
+
+
+def list_anomalies(
+    connection: Connection, controller_id: ControllerId | None = None, *, only_holes: bool = False
+) -> list[Anomaly]:
     """What was recorded, of one controller or of all, oldest first."""
-    names = tuple(Anomaly.__dataclass_fields__)
+    names = tuple(field.name for field in fields_of(Anomaly))
     query = select(*(anomalies.c[name] for name in names)).order_by(anomalies.c.id)
     if controller_id is not None:
         query = query.where(anomalies.c.controller_id == controller_id)
+    if only_holes:
+        query = query.where(anomalies.c.has_hole)
     return [
-        Anomaly(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+        Anomaly(
+            **{
+                **fields(row),
+                "controller_id": ControllerId(row.controller_id),
+                "door_id": None if row.door_id is None else DoorId(row.door_id),
+                "kind": AnomalyKind(row.kind),
+            }
+        )
         for row in connection.execute(query)
     ]
 

@@ -252,14 +252,16 @@ anomalies = Table(
     metadata,
     Column("id", Serial, primary_key=True),
     Column("controller_id", NAME, nullable=False, index=True),
+    Column("door_id", NAME),  # none: all doors of the controller
     Column("journal_id", NAME),
     Column("kind", String(32), nullable=False),
     Column("first_sequence", BigInteger),
     Column("last_sequence", BigInteger),
     Column("detail", Text, nullable=False),
     Column("at", Instant, nullable=False),
-    Column("unknown_from", Instant),  # the interval for which the record is not known to be complete
-    Column("unknown_until", Instant),
+    Column("has_hole", Boolean, nullable=False),  # the record is not known to be whole …
+    Column("unknown_from", Instant),  # … from here (none: from the beginning)
+    Column("unknown_until", Instant),  # … to here (none: until further notice)
     Column("times", Integer, nullable=False),  # how often it was seen
     Column("last_at", Instant, nullable=False),
 )

@@ -26,7 +26,7 @@ from hub.store.controllers import Controller
 from hub.store.database import Database
 from hub.store.documents import Document
 from hub.store.errors import AlreadyExists, NotFound
-from hub.store.journals import Anomaly, Head
+from hub.store.journals import Anomaly, AnomalyKind, Head
 from hub.store.schema import holidays, metadata
 from hub.store.sites import Site
 from pacs.identifiers import (
@@ -316,7 +316,14 @@ def test_a_new_journal_replaces_the_old_one(furnished: Database) -> None:
 
 def test_the_same_anomaly_is_counted_not_repeated(furnished: Database) -> None:
     """A controller that repeats its mistake makes one row, not one a second."""
-    anomaly = Anomaly(controller_id=GATE, kind="gap", detail="", at=NOW, first_sequence=3, last_sequence=5)
+    anomaly = Anomaly(
+        controller_id=GATE,
+        kind=AnomalyKind.EVENTS_MISSING,
+        detail="",
+        at=NOW,
+        first_sequence=3,
+        last_sequence=5,
+    )
     with furnished.write() as connection:
         assert journals.record(connection, anomaly)
         assert not journals.record(connection, anomaly)

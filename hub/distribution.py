@@ -1,0 +1,270 @@
+"""Getting each version to every controller, and trying until it is confirmed.
+
+One thread. A new version goes out at once to everyone; a controller that is online and does not confirm
+gets it again, at growing intervals; one that comes back says hello and gets what it lacks. Confirmation is
+the journalled event, which ``hub.ingest`` brings here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from hub.documents import LARGEST_JUMP, SiteDocuments, refresh_interval
+from hub.store import controllers, documents
+from hub.store.database import Database
+from hub.store.documents import Document
+from pacs.errors import PacsError
+from pacs.identifiers import ControllerId
+from pacs.messages import DocumentKind, split_document
+from pacs.topics import Down, DownTopic
+
+FIRST_RETRY_S = 2.0
+LONGEST_RETRY_S = 60.0
+AFTER_REFUSAL_S = 900.0
+POLICY_SPACING_S = 0.25  # changes that come faster are put into one version
+
+_NOTHING = timedelta(0)
+
+log = structlog.get_logger(__name__)
+
+
+class Publish(Protocol):
+    """Hands one message to the broker, at most once; never blocks for long."""
+
+    def __call__(self, topic: DownTopic, payload: bytes) -> None:
+        """Send ``payload`` on ``topic``."""
+        ...
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is believed of one controller. Retry times are monotonic seconds."""
+
+    online: bool = False
+    held: dict[DocumentKind, int] = field(default_factory=dict)
+    sent: dict[DocumentKind, int] = field(default_factory=dict)
+    retry_at: dict[DocumentKind, float] = field(default_factory=dict)
+    retry_after_s: dict[DocumentKind, float] = field(default_factory=dict)
+
+
+class Distribution:
+    """The thread that builds policy versions when something changed and pushes all documents."""
+
+    def __init__(
+        self,
+        database: Database,
+        site_documents: SiteDocuments,
+        *,
+        publish: Publish,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._site_documents = site_documents
+        self._publish = publish
+        self._clock = clock
+        self._monotonic = monotonic
+        self._condition = threading.Condition()
+        self._peers: dict[ControllerId, _Peer] = {}
+        self._dirty = True  # a change that the last run could not turn into a version
+        self._reload = True
+        self._ahead: dict[DocumentKind, int] = {}
+        self._stopping = False
+        self._in_force: dict[DocumentKind, Document] = {}
+        self._chunks: dict[DocumentKind, list[bytes]] = {}
+        self._policy_not_before = 0.0
+        self._refresh_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="distribution", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first versions are made when there are none."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    # -- told from other threads, after the commit that made it so
+
+    def site_changed(self) -> None:
+        """Doors, people, cards or rules changed: make a new policy if it says something else."""
+        with self._condition:
+            self._dirty = True
+            self._condition.notify()
+
+    def issued(self) -> None:
+        """A new version was committed: send it."""
+        with self._condition:
+            self._reload = True
+            self._condition.notify()
+
+    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
+        """A controller said which versions it enforces; on a hello it gets what it lacks at once."""
+        with self._condition:
+            peer = self._peers.setdefault(controller_id, _Peer())
+            if hello or not peer.online:
+                peer.sent.clear()
+            peer.online = True
+            for kind, version in held.items():
+                peer.held[kind] = version
+                in_force = self._in_force.get(kind)
+                if in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
+                    self._ahead[kind] = max(version, self._ahead.get(kind, 0))
+            self._condition.notify()
+
+    def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
+        """A confirmation was stored: this version need not be sent again."""
+        with self._condition:
+            peer = self._peers.setdefault(controller_id, _Peer())
+            peer.held[kind] = max(version, peer.held.get(kind, 0))
+
+    def refused(self, controller_id: ControllerId, kind: DocumentKind) -> None:
+        """A controller recorded that it refuses what it was sent: sending it again soon changes nothing."""
+        with self._condition:
+            peer = self._peers.setdefault(controller_id, _Peer())
+            peer.retry_at[kind] = self._monotonic() + AFTER_REFUSAL_S
+            peer.retry_after_s[kind] = AFTER_REFUSAL_S
+
+    def gone(self, controller_id: ControllerId | None = None) -> None:
+        """A controller, or every one, is no longer online: sending again would reach nobody."""
+        with self._condition:
+            for name, peer in self._peers.items():
+                if controller_id in (None, name):
+                    peer.online = False
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if not self._work_is_waiting():
+                    self._condition.wait(self._wait_s())
+                if self._stopping:
+                    return
+            try:
+                self._issue()
+                self._push()
+            except Exception:  # a full disk today must not end distribution for good
+                log.exception("distribution_failed")
+                with self._condition:
+                    self._reload = True
+                    self._condition.wait(FIRST_RETRY_S)
+
+    def _work_is_waiting(self) -> bool:
+        now = self._monotonic()
+        policy_is_due = self._dirty and now >= self._policy_not_before
+        return self._stopping or self._reload or bool(self._ahead) or policy_is_due or self._wait_s() <= 0
+
+    def _wait_s(self) -> float:
+        due = [self._refresh_at]
+        if self._dirty:
+            due.append(self._policy_not_before)
+        due += (
+            peer.retry_at[kind] if peer.sent.get(kind) == self._version(kind) else 0.0
+            for peer in self._peers.values()
+            for kind in self._lacking(peer)
+        )
+        return min(due) - self._monotonic()
+
+    def _issue(self) -> None:
+        """Make the versions that are due, and take note of all that are in force."""
+        now = self._monotonic()
+        with self._condition:
+            dirty = self._dirty and now >= self._policy_not_before
+            ahead, self._ahead = self._ahead, {}
+            refresh = now >= self._refresh_at
+            reload, self._reload = self._reload, False
+            if dirty:
+                self._dirty = False
+        if not (dirty or ahead or refresh or reload):
+            return
+        try:
+            if dirty or ahead or refresh:
+                self._issue_due(dirty=dirty, ahead=ahead, refresh=refresh)
+        except BaseException:
+            with self._condition:
+                self._dirty = self._dirty or dirty
+                self._ahead = {**ahead, **self._ahead}
+            raise
+        with self._database.read() as connection:
+            found = [documents.newest(connection, kind) for kind in DocumentKind]
+            in_use = {controller.id for controller in controllers.list_all(connection)}
+        with self._condition:
+            for document in found:
+                if document is not None and document != self._in_force.get(document.kind):
+                    self._take_into_force(document)
+            for gone in self._peers.keys() - in_use:
+                del self._peers[gone]
+            for controller_id in in_use:
+                self._peers.setdefault(controller_id, _Peer())
+
+    def _issue_due(self, *, dirty: bool, ahead: Mapping[DocumentKind, int], refresh: bool) -> None:
+        at = self._clock()
+        with self._database.write() as connection:
+            interval = refresh_interval(connection)
+            for kind in DocumentKind:
+                newest = documents.newest(connection, kind)
+                if kind in ahead:
+                    self._site_documents.issue(
+                        connection, kind, cause="a door holds a newer version", now=at, above=ahead[kind]
+                    )
+                elif (
+                    newest is not None and refresh and not _NOTHING <= at - newest.created_at < interval * 0.9
+                ):
+                    self._site_documents.issue(connection, kind, cause="refresh", now=at)
+                elif dirty or newest is None:
+                    self._site_documents.issue_if_changed(connection, kind, cause="site changed", now=at)
+        self._policy_not_before = self._monotonic() + POLICY_SPACING_S
+        self._refresh_at = self._monotonic() + interval.total_seconds() / 10
+
+    def _take_into_force(self, document: Document) -> None:
+        try:
+            chunks = split_document(document.kind, document.version, document.data)
+        except PacsError:
+            log.exception("document_cannot_be_sent", kind=document.kind, version=document.version)
+            return
+        self._in_force[document.kind] = document
+        self._chunks[document.kind] = [bytes(chunk) for chunk in chunks]
+
+    def _push(self) -> None:
+        """Send what is lacking: a new version to everyone, repetitions to those online."""
+        now = self._monotonic()
+        sending: list[tuple[ControllerId, DocumentKind]] = []
+        with self._condition:
+            for controller_id, peer in self._peers.items():
+                for kind in self._lacking(peer, even_offline=True):
+                    version = self._version(kind)
+                    if peer.sent.get(kind) != version:
+                        peer.retry_after_s[kind] = FIRST_RETRY_S
+                    elif not peer.online or now < peer.retry_at[kind]:
+                        continue
+                    peer.sent[kind] = version
+                    peer.retry_at[kind] = now + peer.retry_after_s[kind]
+                    peer.retry_after_s[kind] = max(
+                        min(LONGEST_RETRY_S, 2 * peer.retry_after_s[kind]), peer.retry_after_s[kind]
+                    )
+                    sending.append((controller_id, kind))
+            chunks = dict(self._chunks)
+        # what stops cards from working goes first
+        for controller_id, kind in sorted(sending, key=lambda each: each[1] is DocumentKind.POLICY):
+            for chunk in chunks[kind]:
+                self._publish(DownTopic(controller_id, Down.DOCUMENT), chunk)
+
+    def _lacking(self, peer: _Peer, *, even_offline: bool = False) -> list[DocumentKind]:
+        if not (peer.online or even_offline):
+            return []
+        return [kind for kind in self._in_force if peer.held.get(kind, 0) < self._version(kind)]
+
+    def _version(self, kind: DocumentKind) -> int:
+        return self._in_force[kind].version

@@ -1,0 +1,141 @@
+"""What the doors decide by, built from the database and signed: the policy and the revocation list.
+
+Each kind has its own strictly increasing version. A version is made, stored and audited in the caller's
+write transaction; ``hub.distribution`` takes it from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection
+
+from hub import audit
+from hub.store import access_levels, cards, documents, doors, schedules, sites
+from hub.store.documents import Document
+from pacs import bundle
+from pacs.identifiers import SiteId
+from pacs.messages import DocumentKind
+from pacs.revocation import StatusList
+from pacs.rules import Policy
+
+LIFETIME = timedelta(days=7)
+LONGEST_REFRESH = timedelta(hours=1)
+SHORTEST_REFRESH = timedelta(seconds=15)
+LARGEST_JUMP = 1_000_000  # versions; a door that claims to be further ahead is not believed
+
+_LIST_STEP = 1_024  # the list grows in steps, so that a new card seldom needs a new list
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteDocuments:
+    """Makes the documents of one site with its policy signing key."""
+
+    site_id: SiteId
+    key: Ed25519PrivateKey = field(repr=False)
+
+    def issue_if_changed(
+        self, connection: Connection, kind: DocumentKind, *, cause: str, now: datetime
+    ) -> Document | None:
+        """Issue the next version unless the newest says the same already; None: it does."""
+        newest = documents.newest(connection, kind)
+        if newest is not None and newest.content_digest == self._content(connection, kind, now):
+            return None
+        return self.issue(connection, kind, cause=cause, now=now)
+
+    def issue(
+        self,
+        connection: Connection,
+        kind: DocumentKind,
+        *,
+        cause: str,
+        now: datetime,
+        actor: str = audit.SYSTEM,
+        above: int = 0,
+    ) -> Document:
+        """Issue the next version; it is higher than ``above``, too. Raises ``NotFound`` without a site."""
+        sites.get(connection)  # on PostgreSQL this row serialises those who draw a version
+        newest = documents.newest(connection, kind)
+        version = max(newest.version if newest else 0, above) + 1
+        sealed, content = self._seal(connection, kind, version, now)
+        document = Document(
+            kind=kind,
+            version=version,
+            data=sealed,
+            digest=hashlib.sha256(sealed).digest(),
+            content_digest=content,
+            cause=cause,
+            created_at=now,
+            expires_at=now + LIFETIME,
+        )
+        documents.add(connection, document)
+        audit.record(
+            connection,
+            now=now,
+            actor=actor,
+            action="document.issue",
+            subject=f"{kind}:{version}",
+            reason=cause,
+        )
+        return document
+
+    def _content(self, connection: Connection, kind: DocumentKind, now: datetime) -> bytes:
+        if kind is DocumentKind.POLICY:
+            return _policy_content(self._policy(connection, 0, now))
+        return hashlib.sha256(self._revocations(connection, 0, now).packed).digest()
+
+    def _seal(
+        self, connection: Connection, kind: DocumentKind, version: int, now: datetime
+    ) -> tuple[bytes, bytes]:
+        if kind is DocumentKind.POLICY:
+            policy = self._policy(connection, version, now)
+            return bundle.seal(policy, self.key), _policy_content(policy)
+        revocations = self._revocations(connection, version, now)
+        return revocations.seal(self.key), hashlib.sha256(revocations.packed).digest()
+
+    def _policy(self, connection: Connection, version: int, now: datetime) -> Policy:
+        levels = access_levels.list_all(connection)
+        return Policy(
+            site_id=self.site_id,
+            version=version,
+            issued_at=now,
+            expires_at=now + LIFETIME,
+            time_zone=sites.get(connection).time_zone,
+            issuers=sites.trusted_issuers(connection),
+            doors={named.door.id: named.door for named in doors.list_all(connection)},
+            access_levels={named.level.id: named.level for named in levels},
+            schedules={named.schedule.id: named.schedule for named in schedules.list_all(connection)},
+            holidays=frozenset(sites.list_holidays(connection)),
+            entitlements=cards.entitlements(connection),
+        )
+
+    def _revocations(self, connection: Connection, version: int, now: datetime) -> StatusList:
+        reserve = _LIST_STEP // 2
+        size = ((cards.list_size(connection) + reserve) // _LIST_STEP + 1) * _LIST_STEP
+        return StatusList.build(
+            site_id=self.site_id,
+            version=version,
+            issued_at=now,
+            expires_at=now + LIFETIME,
+            size=size,
+            statuses=cards.listed_statuses(connection),
+        )
+
+
+def refresh_interval(connection: Connection) -> timedelta:
+    """How often documents are issued anew, so that no door's bound on their age is reached in normal running.
+
+    A quarter of the shortest ``max_policy_age_s``, at most ``LONGEST_REFRESH``.
+    """
+    ages = [named.door.max_policy_age_s for named in doors.list_all(connection)]
+    quarter = timedelta(seconds=min(ages, default=86_400) / 4)
+    return max(SHORTEST_REFRESH, min(LONGEST_REFRESH, quarter))
+
+
+def _policy_content(policy: Policy) -> bytes:
+    timeless = replace(policy, version=0, issued_at=_NO_TIME, expires_at=_NO_TIME)
+    return hashlib.sha256(bundle.to_bytes(timeless)).digest()

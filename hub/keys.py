@@ -1,0 +1,127 @@
+"""The hub's keys: its directory of a site as ``drempel-provision site create`` makes it.
+
+Private keys stand there encrypted (PKCS#8). They are opened once, with the passphrase; nothing here is logged.
+"""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from pacs.errors import MalformedData, StoreError
+from pacs.identifiers import SiteId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubKeys:
+    """What one hub is trusted with.
+
+    ``issuers``: issuer identification reference → 65-byte P-256 point. ``broker_key_pem`` is not encrypted:
+    it only ever goes to the broker's private runtime directory.
+    """
+
+    site_id: SiteId
+    issuers: Mapping[str, bytes]
+    policy_key: Ed25519PrivateKey = field(repr=False)
+    broker_key_pem: bytes = field(repr=False)
+    passphrase: str = field(repr=False)
+    root_certificate: Path
+    broker_certificate: Path
+    client_certificate: Path
+    client_key: Path
+
+    @classmethod
+    def load(cls, site_dir: Path, passphrase_file: Path) -> HubKeys:
+        """Read and open everything. Raises ``StoreError`` naming the file and what to do about it."""
+        passphrase = _passphrase(passphrase_file)
+        table = tomllib.loads(_read(site_dir / "site.toml").decode("utf-8", "replace"))
+        try:
+            site_id, issuer = SiteId(table["site"]), str(table["issuer"])
+        except (KeyError, MalformedData) as error:
+            raise StoreError(f"{site_dir / 'site.toml'}: site and issuer expected") from error
+        _certificate(site_dir / "root.cert.pem")
+        _certificate(site_dir / "broker.cert.pem")
+        _certificate(site_dir / "client.cert.pem")
+        _p256_key(site_dir / "client.key.pem", passphrase)
+        broker_key = _p256_key(site_dir / "broker.key.pem", passphrase)
+        return cls(
+            site_id=site_id,
+            issuers={issuer: _point(site_dir / "card-issuer.pub.pem")},
+            policy_key=_ed25519_key(site_dir / "policy.key.pem", passphrase),
+            broker_key_pem=broker_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            passphrase=passphrase,
+            root_certificate=site_dir / "root.cert.pem",
+            broker_certificate=site_dir / "broker.cert.pem",
+            client_certificate=site_dir / "client.cert.pem",
+            client_key=site_dir / "client.key.pem",
+        )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _passphrase(path: Path) -> str:
+    passphrase = _read(path).decode("utf-8", "replace").strip()
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise StoreError(f"{path}: others can read it; run: chmod 600 {path}")
+    if not passphrase:
+        raise StoreError(f"{path}: is empty")
+    return passphrase
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(path))
+    except ValueError as error:
+        raise StoreError(f"{path}: not a certificate in PEM") from error
+
+
+def _private_key(path: Path, passphrase: str) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(_read(path), passphrase.encode())
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path}: not an encrypted key that this passphrase opens") from error
+
+
+def _p256_key(path: Path, passphrase: str) -> EllipticCurvePrivateKey:
+    key = _private_key(path, passphrase)
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise StoreError(f"{path}: a P-256 key expected")
+    return key
+
+
+def _ed25519_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+    key = _private_key(path, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise StoreError(f"{path}: an Ed25519 key expected")
+    return key
+
+
+def _point(path: Path) -> bytes:
+    try:
+        key = load_pem_public_key(_read(path))
+    except ValueError as error:
+        raise StoreError(f"{path}: not a public key in PEM") from error
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise StoreError(f"{path}: a P-256 key expected")
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -1,0 +1,98 @@
+"""Finding people and their cards by name, as somebody at a desk does."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select
+
+from hub.store.schema import access_levels, cardholder_levels, cardholders, cards
+from pacs.identifiers import CardholderId, CredentialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCard:
+    """A card, and whose it is."""
+
+    credential_id: CredentialId
+    status: str
+    category: str
+    cardholder_id: CardholderId
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPerson:
+    """A person with the names of their access levels and their cards."""
+
+    id: CardholderId
+    name: str
+    category: str
+    levels: list[str] = field(default_factory=list)
+    cards: list[ListedCard] = field(default_factory=list)
+
+
+def find_cards(connection: Connection, search: str = "") -> list[ListedCard]:
+    """Cards by name of their holder; ``search`` is part of a name, or how a credential id begins."""
+    names = (cardholders.c.given_name, cardholders.c.family_name, cardholders.c.category)
+    query = select(cards.c.credential_id, cards.c.status, cards.c.cardholder_id, *names).join(cardholders)
+    wanted = _folded(search)
+    found = []
+    for row in connection.execute(query):
+        name = _full_name(row.given_name, row.family_name)
+        if _matches(wanted, name) or row.credential_id.startswith(search.strip().lower()):
+            found.append(
+                ListedCard(
+                    credential_id=CredentialId.parse(row.credential_id),
+                    status=row.status,
+                    category=row.category,
+                    cardholder_id=CardholderId(row.cardholder_id),
+                    name=name,
+                )
+            )
+    return sorted(found, key=lambda card: (_folded(card.name), card.credential_id))
+
+
+def find_people(connection: Connection, search: str = "") -> list[ListedPerson]:
+    """People by name; ``search`` is part of a name. Accents and case do not matter."""
+    wanted = _folded(search)
+    people = {
+        row.id: ListedPerson(
+            id=CardholderId(row.id),
+            name=_full_name(row.given_name, row.family_name),
+            category=row.category,
+        )
+        for row in connection.execute(select(cardholders))
+    }
+    held = select(cardholder_levels.c.cardholder_id, access_levels.c.name).join(access_levels)
+    for row in connection.execute(held.order_by(access_levels.c.name)):
+        people[row.cardholder_id].levels.append(row.name)
+    for card in find_cards(connection):
+        people[card.cardholder_id].cards.append(card)
+    found = [person for person in people.values() if _matches(wanted, person.name)]
+    return sorted(found, key=lambda person: (_folded(person.name), person.id))
+
+
+def names_of(connection: Connection, people: Iterable[CardholderId]) -> Mapping[CardholderId, str]:
+    """Cardholder → full name, for those who are there."""
+    wanted = list(dict.fromkeys(people))
+    query = select(cardholders.c.id, cardholders.c.given_name, cardholders.c.family_name)
+    rows = connection.execute(query.where(cardholders.c.id.in_(wanted)))
+    return {CardholderId(row.id): _full_name(row.given_name, row.family_name) for row in rows}
+
+
+def _full_name(given: str, family: str) -> str:
+    return f"{given} {family}".strip()
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(each for each in decomposed if not unicodedata.combining(each)).strip()
+
+
+def _matches(wanted: str, name: str) -> bool:
+    folded = _folded(name)
+    return all(part in folded for part in wanted.split())
