@@ -87,12 +87,9 @@ class Chain:
     def read(self, from_sequence: int, max_events: int, max_bytes: int) -> list[bytes]:
         """Consecutive events from ``from_sequence`` on, at least one if there is one; safe in any thread.
 
-        Fewer than asked for where a segment ends. Raises ``OSError`` or ``MalformedData``, and ``LookupError``
-        when ``from_sequence`` is no longer held.
+        Fewer than asked for where a segment ends. Raises ``OSError`` or ``MalformedData``.
         """
         parts, through = self.segments, self.readable_through
-        if from_sequence < parts[0].first_sequence:
-            raise LookupError(f"event {from_sequence} is no longer held")
         for segment in parts:
             last = min(segment.last_sequence, through, from_sequence + max_events - 1)
             if segment.first_sequence <= from_sequence <= last:

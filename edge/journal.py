@@ -60,9 +60,10 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """The chain the hub has to get first: ``acknowledged`` + 1 to ``last_sequence`` can be read."""
+    """The chain the hub has to get first: ``first_sequence`` to ``last_sequence`` can be read."""
 
     journal_id: JournalId
+    first_sequence: int
     acknowledged: int
     last_sequence: int
 
@@ -220,6 +221,7 @@ class Journal:
         chain = self._chains[0]
         return Outgoing(
             journal_id=chain.journal_id,
+            first_sequence=chain.segments[0].first_sequence,
             acknowledged=chain.acknowledged,
             last_sequence=chain.readable_through,
         )
@@ -227,17 +229,17 @@ class Journal:
     def read(
         self, journal_id: JournalId, from_sequence: int, *, max_events: int, max_bytes: int
     ) -> list[bytes]:
-        """Durable events from ``from_sequence`` on, at least one if there is one, none when the journal is gone.
+        """Durable events from ``from_sequence`` on, at least one if there is one.
 
-        Raises ``LookupError`` when ``from_sequence`` was dropped after the hub's acknowledgement.
+        None when the journal or the event was dropped meanwhile, because the hub has it.
         """
         chain = self._chains[0]
         if chain.journal_id != journal_id:
             return []
         try:
             return chain.read(from_sequence, max_events, max_bytes)
-        except FileNotFoundError as error:
-            raise LookupError(f"event {from_sequence} is no longer held") from error
+        except FileNotFoundError:
+            return []
         except (OSError, MalformedData) as error:
             raise StoreError(f"{chain.directory}: {error}; run drempel-edge doctor") from error
 

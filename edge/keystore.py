@@ -91,8 +91,8 @@ class Keystore:
 
 
 def read_passphrase(path: Path) -> bytes:
-    """The first line of a file that only its owner can read; raises ``StoreError``."""
-    passphrase = _read_secret(path).split(b"\n", 1)[0].removesuffix(b"\r")
+    """What a file that only its owner can read holds, without white space around it; raises ``StoreError``."""
+    passphrase = _read_secret(path).strip()
     if not passphrase:
         raise StoreError(f"{path}: empty; copy the passphrase from the site directory")
     return passphrase

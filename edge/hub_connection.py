@@ -1,0 +1,306 @@
+"""One connection to the broker, from its attempt to its end; ``edge.uplink`` makes the next one.
+
+MQTT 3.1.1, QoS 1 up, QoS 0 down, a clean session, nothing retained. The broker's PUBACK means nothing here:
+only the hub's own acknowledgement does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+import paho.mqtt.client as mqtt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.inputs import Acknowledged, DocumentReceived, LinkChanged
+from edge.journal import Outgoing
+from edge.send_window import Patience, SendWindow
+from pacs.errors import MalformedData, StoreError
+from pacs.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, seal_batch
+from pacs.identifiers import ControllerId, JournalId
+from pacs.messages import (
+    Acknowledgement,
+    ControllerStatus,
+    DocumentAssembler,
+    DocumentChunk,
+    DocumentKind,
+    Hello,
+)
+from pacs.topics import DOWN_QOS, UP_QOS, Down, DownTopic, Up, UpTopic
+
+_log = logging.getLogger(__name__)
+
+_HEAD_BYTES = 512  # room for a batch's signed head
+_LONGEST_SELECT_S = 0.5
+_READ_AGAIN_S = 10.0
+
+Received: TypeAlias = Acknowledged | DocumentReceived | LinkChanged
+
+
+class EventSource(Protocol):
+    """Where the events come from."""
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """What the hub has to get next."""
+        ...
+
+    def read(
+        self, journal_id: JournalId, from_sequence: int, *, max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Consecutive events, none when there is none yet; raises ``StoreError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkSettings:
+    """``host`` is the name in the broker's certificate; the times are in seconds.
+
+    The wait before a connection is drawn between half and the whole of a bound that doubles from
+    ``reconnect_min_s`` to ``reconnect_max_s``.
+    """
+
+    host: str
+    port: int
+    controller_id: ControllerId
+    software: str
+    reconnect_min_s: float = 1.0
+    reconnect_max_s: float = 60.0
+    connect_timeout_s: float = 10.0
+    keepalive_s: int = 20
+    heartbeat_s: float = 30.0
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start. ``refused``: messages from the broker that were not used, by reason."""
+
+    connections: int = 0
+    batches: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every connection of one uplink works with."""
+
+    settings: UplinkSettings
+    journal: EventSource
+    event_key: Ed25519PrivateKey
+    tls_context: Callable[[], ssl.SSLContext]
+    put: Callable[[Received], None]
+    status: Callable[[], ControllerStatus]
+    wake: socket.socket
+    stopping: threading.Event
+    counts: Counts
+
+
+class HubConnection:
+    """Used by one thread: ``serve`` once, then ``close``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._window = SendWindow(parts.settings.patience)
+        self._documents = {kind: DocumentAssembler() for kind in DocumentKind}
+        self._client = self._new_client()
+        self._online = False
+        self._heartbeat_at_s = 0.0
+        self._read_again_at_s = 0.0
+        self.was_answered = False
+        """Whether the hub has spoken on it."""
+
+    def serve(self) -> None:
+        """Connect and exchange until the connection ends or the uplink stops.
+
+        Raises ``OSError`` when there is no connection to be had, ``StoreError`` when the keys cannot be read.
+        """
+        settings = self._settings
+        context = self._parts.tls_context()
+        context.sslsocket_class = _TlsSocket
+        self._client.tls_set_context(context)
+        self._client.connect_async(settings.host, settings.port, keepalive=settings.keepalive_s)
+        self._client.reconnect()
+        online_by_s = time.monotonic() + settings.connect_timeout_s
+        while not self._parts.stopping.is_set() and (sock := self._client.socket()):
+            self._exchange(sock)
+            now_s = time.monotonic()
+            if self._online:
+                self._send(now_s)
+            elif now_s > online_by_s:
+                raise TimeoutError("the broker accepted the connection and said no more")
+        if self._online and self._parts.stopping.is_set():
+            self._say_goodbye()
+
+    def close(self) -> None:
+        """End it, whatever state it is in; never waits."""
+        with contextlib.suppress(OSError, ValueError):
+            self._client.disconnect()
+        if sock := self._client.socket():
+            sock.close()
+        if self._online:
+            self._online = False
+            self._parts.put(LinkChanged(online=False))
+
+    # ---- the client and its callbacks
+
+    def _new_client(self) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._settings.controller_id,
+            clean_session=True,
+            protocol=mqtt.MQTTv311,
+        )
+        client.connect_timeout = self._settings.connect_timeout_s
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        farewell = replace(self._parts.status(), online=False)
+        client.will_set(self._topic(Up.STATUS), bytes(farewell), qos=UP_QOS, retain=False)
+        return client
+
+    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
+        if reason.is_failure:
+            _log.warning("the broker refused the connection: %s", reason)
+            return
+        topics = [str(DownTopic(self._settings.controller_id, kind)) for kind in Down]
+        client.subscribe([(topic, DOWN_QOS) for topic in topics])
+
+    def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: Any, reasons: Any, _more: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            _log.warning("the broker refused a subscription; is this controller registered at the hub?")
+            client.disconnect()
+            return
+        self._online = True
+        self._parts.counts.connections += 1
+        self._parts.put(LinkChanged(online=True))
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            if message.retain:
+                raise MalformedData("a retained message")
+            topic = DownTopic.parse(message.topic)
+            if topic.kind is Down.ACKNOWLEDGED:
+                self._acknowledged(Acknowledgement.from_bytes(message.payload))
+            elif topic.kind is Down.DOCUMENT:
+                self._chunk(DocumentChunk.from_bytes(message.payload))
+        except MalformedData as error:
+            self._refuse("malformed", error)
+        except Exception as error:  # noqa: BLE001 - the client ends its loop on anything raised here
+            self._refuse("internal_fault", error)
+            _log.exception("a message from the hub could not be handled")
+
+    def _refuse(self, reason: str, error: Exception) -> None:
+        self._parts.counts.refused[reason] += 1
+        _log.warning("a message from the hub was not used: %s (%s)", reason, error)
+
+    def _acknowledged(self, acknowledgement: Acknowledgement) -> None:
+        self.was_answered = True
+        self._window.acknowledged(acknowledgement, time.monotonic())
+        self._parts.put(
+            Acknowledged(journal_id=acknowledgement.journal_id, sequence=acknowledgement.sequence)
+        )
+
+    def _chunk(self, chunk: DocumentChunk) -> None:
+        document = self._documents[chunk.kind].add(chunk)
+        if document is not None:
+            self._parts.put(DocumentReceived(kind=chunk.kind, data=document))
+
+    # ---- the exchange
+
+    def _exchange(self, sock: Any) -> None:
+        """Wait for the broker or a ``notify``, and let the client read and write."""
+        client, wake = self._client, self._parts.wake
+        pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        readable, writable, _ = select.select(
+            [sock, wake], [sock] if client.want_write() else [], [], 0 if pending else _LONGEST_SELECT_S
+        )
+        if wake in readable:
+            with contextlib.suppress(BlockingIOError):
+                while wake.recv(4096):
+                    pass
+        if pending or sock in readable:
+            client.loop_read()
+        if writable:
+            client.loop_write()
+        client.loop_misc()
+
+    def _send(self, now_s: float) -> None:
+        """Hello when it is due, the heartbeat when it is due, events as the window allows."""
+        outgoing = self._parts.journal.outgoing
+        if self._window.must_ask(outgoing.journal_id, now_s):
+            self._publish(Up.HELLO, bytes(self._hello(outgoing)))
+            self._window.asked(outgoing.journal_id, now_s)
+        if now_s >= self._heartbeat_at_s:
+            self._publish(Up.STATUS, bytes(self._parts.status()))
+            self._heartbeat_at_s = now_s + self._settings.heartbeat_s
+        if now_s >= self._read_again_at_s:
+            try:
+                self._send_events(outgoing, now_s)
+            except StoreError as error:
+                _log.error("events cannot be read: %s", error)
+                self._read_again_at_s = now_s + _READ_AGAIN_S
+
+    def _send_events(self, outgoing: Outgoing, now_s: float) -> None:
+        while self._window.open(outgoing.journal_id):
+            first = max(self._window.next_sequence, outgoing.first_sequence)
+            events = self._parts.journal.read(
+                outgoing.journal_id,
+                first,
+                max_events=MAX_BATCH_EVENTS,
+                max_bytes=MAX_BATCH_BYTES - _HEAD_BYTES,
+            )
+            if not events:
+                return
+            last = first + len(events) - 1
+            batch = seal_batch(
+                self._settings.controller_id, outgoing.journal_id, last, events, self._parts.event_key
+            )
+            self._publish(Up.EVENTS, batch)
+            self._window.sent(last, now_s)
+            self._parts.counts.batches += 1
+
+    def _hello(self, outgoing: Outgoing) -> Hello:
+        return Hello(
+            journal_id=outgoing.journal_id,
+            first_sequence=outgoing.first_sequence,
+            last_sequence=outgoing.last_sequence,
+            versions=self._parts.status().versions,
+            software=self._settings.software,
+        )
+
+    def _publish(self, kind: Up, payload: bytes) -> None:
+        self._client.publish(self._topic(kind), payload, qos=UP_QOS, retain=False)
+
+    def _say_goodbye(self) -> None:
+        """A clean disconnection sends no last will, so the status is sent; waits for it one second at most."""
+        self._publish(Up.STATUS, bytes(replace(self._parts.status(), online=False)))
+        until_s = time.monotonic() + 1.0
+        while self._client.want_write() and time.monotonic() < until_s and (sock := self._client.socket()):
+            select.select([], [sock], [], 0.1)
+            self._client.loop_write()
+
+    def _topic(self, kind: Up) -> str:
+        return str(UpTopic(self._settings.controller_id, kind))
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails: the client forgets it then."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's signature
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
