@@ -110,6 +110,13 @@ class Subscription:
             self._events.append(Missed())
         self._wake.set()
 
+    async def batch(self) -> list[LiveEvent]:
+        """Wait for an event; return it and all that wait behind it."""
+        found = [await anext(self)]
+        while self._events:
+            found.append(self._events.popleft())
+        return found
+
     def __aiter__(self) -> Subscription:
         return self
 

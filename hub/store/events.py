@@ -114,6 +114,15 @@ def listing(
     return [_stored(found) for found in connection.execute(query)]
 
 
+def with_ids(connection: Connection, ids: Iterable[int]) -> list[StoredEvent]:
+    """These events, in order of arrival; those that are no longer there are left out."""
+    query = select(events, cards.c.cardholder_id).outerjoin(
+        cards, cards.c.credential_id == events.c.credential_id
+    )
+    query = query.where(events.c.id.in_(list(ids))).order_by(events.c.id)
+    return [_stored(found) for found in connection.execute(query)]
+
+
 def newest_per_door(connection: Connection) -> Mapping[DoorId, StoredEvent]:
     """Door → the event that arrived last."""
     newest = select(func.max(events.c.id)).where(events.c.door_id.is_not(None)).group_by(events.c.door_id)
