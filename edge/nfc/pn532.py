@@ -200,7 +200,11 @@ class Pn532:
 
     @staticmethod
     def _change_speed(chip: _Chip, line: SerialLine, baud: int) -> None:
-        if line.baudrate != baud:
+        """Move chip and line to ``baud``, once the port has shown that it can follow."""
+        held = line.baudrate
+        if held != baud:
+            line.set_baud(baud)
+            line.set_baud(held)
             chip.set_serial_baudrate(baud)
             line.set_baud(baud)
 

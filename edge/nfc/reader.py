@@ -140,6 +140,7 @@ class Reader:
 
     ``put`` must not block. ``reader_identifier`` (32 bytes) is bound into each challenge. ``now`` is wall time.
     ``reset`` drives the hardware's reset line; called after ``failures_before_reset`` failures in a row.
+    ``rest`` waits so many seconds, or less when ``stop`` is called.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Reader:
         reset: Callable[[], None] | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         random: Callable[[int], bytes] = os.urandom,
+        rest: Callable[[float], object] | None = None,
     ) -> None:
         self._antenna = antenna
         self._door_id = door_id
@@ -173,6 +175,9 @@ class Reader:
         self._is_lost = False
         self._failures = 0
         self._stopping = threading.Event()
+        self.came_round_ns = monotonic_ns()
+        """When the thread last showed that it does not hang, at least every ``longest_back_off_s``."""
+        self._rest = rest or self._stopping.wait
         self._thread = threading.Thread(target=self.run, name=f"reader {door_id} {side}", daemon=True)
 
     def start(self) -> None:
@@ -199,6 +204,7 @@ class Reader:
 
     def turn(self) -> None:
         """One look at the field and what follows from it, or one attempt to open the reader. Never raises."""
+        self.came_round_ns = self._monotonic_ns()
         try:
             if not self._is_open:
                 self._antenna.open()
@@ -238,9 +244,6 @@ class Reader:
         if self._failures > 1:
             back_off_s = settings.first_back_off_s * 2.0 ** min(self._failures - 2, 16)
             self._rest(min(back_off_s, settings.longest_back_off_s))
-
-    def _rest(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
 
     # ---- one card's stay
 
@@ -289,6 +292,7 @@ class Reader:
         approach.settled = True
         self._put(outcome)
         while contact.is_present() and not self._stopping.is_set():
+            self.came_round_ns = self._monotonic_ns()
             self._rest(self._settings.presence_pause_ms / 1000)
         contact.release()
 

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import errno
+import os
+import tty
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.nfc.serial_line import SerialLine
+from simulator import hsu
+
+NACK = hsu.NACK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """Both ends: what the chip writes at ``master`` is read from ``line``."""
+
+    master: int
+    line: SerialLine
+
+    def send(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    line = SerialLine(os.ttyname(slave))
+    yield Wire(master=master, line=line)
+    line.close()
+    os.close(slave)
+    os.close(master)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    length=st.integers(1, 264),
+    cuts=st.lists(st.integers(1, 280), max_size=3),
+    noise=st.binary(max_size=20).filter(lambda data: not any(b in data for b in b"\x00\xff")),
+)
+def test_finds_a_frame_of_any_length_in_any_split(
+    wire: Wire, length: int, cuts: list[int], noise: bytes
+) -> None:
+    """A frame of each length, LEN 255 in a normal frame included, arrives whole; noise before it is skipped."""
+    frame = hsu.encode(bytes(length))
+    wire.line.write(b"")
+    whole = noise + hsu.ACK + frame
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(whole)], strict=True):
+        wire.send(whole[start:end])
+    assert bytes(wire.line.read(2000)) == hsu.ACK
+    assert bytes(wire.line.read(2000)) == frame
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=600))
+def test_any_bytes_end_in_a_frame_or_an_os_error(wire: Wire, data: bytes) -> None:
+    """Whatever a line carries, reading ends in a frame or an OSError, and never in more than was sent."""
+    wire.line.write(b"")
+    wire.send(data)
+    taken = 0
+    while True:
+        try:
+            taken += len(wire.line.read(0))
+        except OSError:
+            break
+    assert taken <= len(data)
+
+
+def test_forgets_what_arrived_before_a_command(wire: Wire) -> None:
+    """A late answer is dropped when the next command is written."""
+    wire.send(hsu.ACK)
+    assert bytes(wire.line.read(2000)) == hsu.ACK
+    wire.send(NACK + hsu.ACK)
+    assert bytes(wire.line.read(2000)) == NACK
+    wire.line.write(b"\x00")
+    with pytest.raises(OSError, match="no frame") as caught:
+        wire.line.read(0)
+    assert caught.value.errno == errno.ETIMEDOUT
+
+
+def test_belongs_to_one_process(wire: Wire) -> None:
+    """The device cannot be taken twice, and is free again after close."""
+    assert wire.line.tty is not None
+    path = wire.line.tty.port
+    assert path is not None
+    with pytest.raises(OSError, match="lock"):
+        SerialLine(path)
+    wire.line.close()
+    SerialLine(path).close()
+
+
+def test_says_os_error_when_there_is_no_device(wire: Wire) -> None:
+    """Absent devices, files that are no line, and a closed line are OSErrors."""
+    for path in ("/dev/does-not-exist", "/dev/null"):
+        with pytest.raises(OSError, match="could not|Could not"):
+            SerialLine(path)
+    wire.line.close()
+    for use in (
+        lambda: wire.line.read(0),
+        lambda: wire.line.write(b"\x00"),
+        lambda: wire.line.set_baud(9600),
+    ):
+        with pytest.raises(OSError, match=r"\w"):
+            use()
+
+
+def test_says_os_error_when_unplugged() -> None:
+    """A line whose other end is gone fails with OSError in each use and closes quietly."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    line = SerialLine(os.ttyname(slave))
+    os.close(slave)
+    os.close(master)
+    for use in (lambda: line.read(100), lambda: line.write(b"\x00"), lambda: line.set_baud(9600)):
+        with pytest.raises(OSError, match=r"\w"):
+            use()
+    line.close()
+
+
+def test_refuses_a_speed_there_is_none_of(wire: Wire) -> None:
+    """A speed that is no speed is an OSError."""
+    with pytest.raises(OSError, match="the serial line"):
+        wire.line.set_baud(-1)
