@@ -97,7 +97,7 @@ def card_issue(
         command.say(form, would, f"Would issue a {technology} card, valid {first} to {last}.")
         return
     with command.chosen_hub(hub_url, token_file) as hub:
-        with command.chosen_card(stdio, card_process) as card:
+        with command.chosen_card(stdio=stdio, command=card_process) as card:
             if technology == Technology.PKOC_V1.value:
                 issued = issue_v1_card(card, now=now)
             else:
@@ -152,7 +152,7 @@ def card_show(*, stdio: bool, card_process: str | None, site_dir: Path, at: date
     site = Site.open(site_dir)
     trust = TrustAnchors(issuers={site.issuer: site.card_issuer_public_key()})
     now = datetime.now(UTC)
-    with command.chosen_card(stdio, card_process) as card:
+    with command.chosen_card(stdio=stdio, command=card_process) as card:
         credential = read_card(card, trust, now=now)
     result = {
         "credential_id": str(credential.credential_id),

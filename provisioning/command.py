@@ -117,7 +117,7 @@ process_option = click.option(
 
 
 @contextmanager
-def chosen_card(stdio: bool, command: str | None) -> Iterator[Transceive]:
+def chosen_card(*, stdio: bool, command: str | None) -> Iterator[Transceive]:
     """The card that ``--stdio`` or ``--card-process`` names."""
     if stdio == (command is not None):
         raise click.UsageError("say where the card is: --stdio or --card-process COMMAND")
