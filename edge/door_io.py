@@ -24,6 +24,7 @@ import contextlib
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ STABLE_S: Final = 0.025
 """How long an input has to keep its level to be believed."""
 CHATTER_S: Final = 0.25
 """An input that never settles is reported as it is after this time, so that chatter hides nothing."""
+
+
+RESET_S: Final = 0.02
+"""Well above the 20 ns the PN532 needs to take notice of RSTPDN."""
 
 
 class PinsUnavailable(PacsError):
@@ -256,6 +261,8 @@ class DoorIo:
         self._indicators: dict[tuple[DoorId, Side], Indicator] = {}
         self._contacts: dict[DoorId, Input] = {}
         self._exits: list[Input] = []
+        self._resets: dict[tuple[DoorId, Side], Any] = {}
+        self._closed = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._release_lines)
             try:
@@ -288,8 +295,18 @@ class DoorIo:
         if indicator := self._indicators.get((door_id, side)):
             indicator.show(signal)
 
+    def reset(self, door_id: DoorId, side: Side) -> None:
+        """Pull a reader's reset line for ``RESET_S``; nothing where it is not wired."""
+        if line := self._resets.get((door_id, side)):
+            line.on()
+            time.sleep(RESET_S)
+            line.off()
+
     def close(self) -> None:
-        """Lock every strike, then let go of every line."""
+        """Lock every strike, then let go of every line; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         for strike in self._strikes.values():
             strike.lock()
         self.timetable.stop()
@@ -303,6 +320,8 @@ class DoorIo:
             if active:
                 self._put(RexPressed(door_id=door.id))
 
+        from gpiozero import OutputDevice
+
         self._strikes[door.id] = Strike(door, factory, self.timetable)
         if door.contact_pin is not None:
             self._contacts[door.id] = Input(
@@ -312,6 +331,10 @@ class DoorIo:
             self._exits.append(Input(door.rex_pin, door.rex_wiring, factory, self.timetable, rex))
         for reader in door.readers:
             self._indicators[door.id, reader.side] = Indicator(reader, factory, self.timetable)
+            if reader.reset_pin is not None:
+                self._resets[door.id, reader.side] = OutputDevice(
+                    reader.reset_pin, active_high=False, pin_factory=factory
+                )
 
     def _release_lines(self) -> None:
         for strike in self._strikes.values():
@@ -320,3 +343,5 @@ class DoorIo:
             indicator.close()
         for circuit in (*self._contacts.values(), *self._exits):
             circuit.close()
+        for line in self._resets.values():
+            line.close()

@@ -109,7 +109,7 @@ class Service:
         documents: Documents,
         notify: Callable[[], None],
         adopt: Callable[[Mapping[str, bytes]], None],
-        on_tick: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], object] = lambda: None,
         on_trace: Callable[[Trace], None] | None = None,
     ) -> None:
         """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done."""

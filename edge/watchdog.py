@@ -10,10 +10,19 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 LONGEST_TURN_S: Final = 8.0
 """A thread that has not come round for this long hangs; waiting to re-open a broken reader is shorter."""
+
+
+class ComesRound(Protocol):
+    """A thread that shows that it does not hang."""
+
+    @property
+    def came_round_ns(self) -> int:
+        """When it last did; CLOCK_MONOTONIC in ns."""
+        ...
 
 
 def tell(state: str, *, environment: Mapping[str, str] = os.environ) -> None:
@@ -32,14 +41,14 @@ class Watchdog:
 
     def __init__(
         self,
-        came_round_ns: Iterable[Callable[[], int]],
+        threads: Iterable[ComesRound],
         *,
         is_sound: Callable[[], bool],
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         send: Callable[[str], None] = tell,
     ) -> None:
-        """``came_round_ns``: when each thread last did. ``is_sound``: False once a pin was not switched as due."""
-        self._came_round_ns = tuple(came_round_ns)
+        """``is_sound``: False once a pin was not switched as due."""
+        self._threads = tuple(threads)
         self._is_sound = is_sound
         self._monotonic_ns = monotonic_ns
         self._send = send
@@ -47,7 +56,7 @@ class Watchdog:
     def feed(self) -> bool:
         """Called by the thread that owns the state; returns whether it was fed."""
         oldest_ns = self._monotonic_ns() - int(LONGEST_TURN_S * 1e9)
-        alive = self._is_sound() and all(came_round() >= oldest_ns for came_round in self._came_round_ns)
+        alive = self._is_sound() and all(thread.came_round_ns >= oldest_ns for thread in self._threads)
         if alive:
             self._send("WATCHDOG=1")
         return alive

@@ -1,0 +1,321 @@
+"""``drempel-edge``: the command line of a controller, and the only place where its parts are put together."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from edge import watchdog
+from edge.config import Config, load
+from pacs.errors import PacsError, StoreError
+
+if TYPE_CHECKING:
+    from edge.nfc.reader import Reader
+    from edge.policy_store import Held
+    from edge.service import Trace
+    from edge.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
+
+# name on the command line: (module, attribute, one line for the overview)
+ELSEWHERE: Final = {
+    "read": ("edge.read_stdio", "read_command", "Read one card that answers on standard input.")
+}
+
+
+def run_controller(
+    config: Config,
+    *,
+    factory: Any = None,
+    on_trace: Callable[[Trace], None] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run until SIGTERM or SIGINT, in the main thread; then every strike is locked and every event durable.
+
+    ``factory``: a gpiozero pin factory in place of the configured one. ``on_ready``: the readers are on their way.
+    Raises ``PacsError`` when it cannot start.
+    """
+    from edge.clock import Clock
+    from edge.controller import DoorController
+    from edge.door_io import DoorIo, open_pins
+    from edge.door_state import DoorState
+    from edge.inputs import DocumentRefused, Input, Started, Stopping
+    from edge.journal import Journal
+    from edge.keystore import Keystore
+    from edge.policy_store import PolicyStore
+    from edge.service import Service
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _make_state_dir(config.state_dir)
+
+    def put(happened: Input) -> None:
+        service.put(happened)
+
+    with contextlib.ExitStack() as parts:
+        pins = factory or open_pins(config.pins, config.state_dir)
+        doors = DoorIo(config.doors, factory=pins, put=put)
+        parts.callback(doors.close)
+        keystore = Keystore.open(config.keys, config.controller_id)
+        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
+        journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
+        parts.callback(journal.close)
+        clock = Clock(_proven_past(store.held))
+        controller = DoorController(
+            [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
+            policy=store.held.policy,
+            revocations=store.held.revocations,
+        )
+        readers = _readers(config, put, doors.reset)
+        uplink = _LateUplink(
+            partial(
+                _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
+            )
+        )
+        guard = watchdog.Watchdog(readers, is_sound=lambda: not doors.timetable.failed)
+        service = Service(
+            controller,
+            clock=clock,
+            journal=journal,
+            doors=doors,
+            documents=store,
+            notify=uplink.notify,
+            adopt=_Trust(readers),
+            on_tick=guard.feed,
+            on_trace=on_trace,
+        )
+        for unusable in store.unusable:
+            put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: put(Stopping()))
+        doors.start()
+        for reader in readers:
+            reader.start()
+            parts.callback(reader.stop)
+        uplink.start()
+        parts.callback(uplink.stop)
+        parts.callback(doors.close)  # first of all
+        watchdog.tell("READY=1")
+        on_ready()
+        opening = journal.opening
+        started = Started(
+            details={"software": software(), "unclean": opening.unclean, "new_journal": opening.created}
+        )
+        service.run(started, opening.gaps)
+        watchdog.tell("STOPPING=1")
+
+
+class _LateUplink:
+    """The uplink, which no tap needs: imported, built and started by a thread of its own."""
+
+    def __init__(self, build: Callable[[], Uplink]) -> None:
+        self._build = build
+        self._uplink: Uplink | None = None
+        self._thread = threading.Thread(target=self._run, name="uplink start", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        if self._uplink:
+            self._uplink.notify()
+
+    def stop(self) -> None:
+        self._thread.join()
+        if self._uplink:
+            self._uplink.stop()
+
+    def _run(self) -> None:
+        uplink = self._build()
+        uplink.start()
+        self._uplink = uplink
+        uplink.notify()
+
+
+class _Trust:
+    """Gives every reader the issuers of the policy; readers keep what they have verified while these stay."""
+
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        self._readers = tuple(readers)
+        self._issuers: Mapping[str, bytes] = {}
+
+    def __call__(self, issuers: Mapping[str, bytes]) -> None:
+        """Raises ``MalformedData`` when a key is not a point of the curve; everything then stays as it was."""
+        from pacs.card.p256 import parse_point
+        from pacs.credential import TrustAnchors
+
+        if issuers == self._issuers:
+            return
+        anchors = TrustAnchors(issuers={issuer: parse_point(point) for issuer, point in issuers.items()})
+        for reader in self._readers:
+            reader.trust(anchors)
+        self._issuers = issuers
+
+
+def _readers(config: Config, put: Callable[[Any], None], reset: Callable[..., None]) -> list[Reader]:
+    from edge.clock import utc_now
+    from edge.nfc.pn532 import Pn532
+    from edge.nfc.reader import Reader, ReaderSettings
+    from pacs.card.pkoc import reader_identifier
+    from pacs.credential import TrustAnchors
+
+    return [
+        Reader(
+            Pn532(str(reader.device), max_baud=reader.baud),
+            door_id=door.id,
+            side=reader.side,
+            reader_identifier=reader_identifier(config.site_id, f"{door.id}/{reader.side}"),
+            trust=TrustAnchors(issuers={}),
+            put=put,
+            now=utc_now,
+            settings=ReaderSettings(allow_v1=True),  # whether V1 opens this door is the policy's matter
+            reset=partial(reset, door.id, reader.side),
+        )
+        for door in config.doors
+        for reader in door.readers
+    ]
+
+
+def _uplink(config: Config, keystore: Any, journal: Any, put: Callable[[Any], None], status: Any) -> Uplink:
+    from edge.uplink import Uplink, UplinkSettings
+
+    settings = UplinkSettings(
+        host=config.hub_host,
+        port=config.hub_port,
+        controller_id=config.controller_id,
+        software=software(),
+    )
+    return Uplink(
+        settings,
+        journal=journal,
+        event_key=keystore.event_key,
+        tls_context=keystore.tls_context,
+        put=put,
+        status=status,
+    )
+
+
+def _status(clock: Any, journal: Any, store: Any, controller: Any) -> Any:
+    from pacs.messages import ControllerStatus
+
+    now, outgoing = clock.now(), journal.outgoing
+    return ControllerStatus(
+        online=True,
+        sent_at=now.clock.at,
+        clock_trusted=now.clock.trusted,
+        journal_id=outgoing.journal_id,
+        last_sequence=outgoing.last_sequence,
+        acknowledged_sequence=outgoing.acknowledged,
+        versions=store.versions,
+        unread_count=controller.unread_count,
+        broken_readers=controller.broken_readers,
+    )
+
+
+def _proven_past(held: Held) -> datetime:
+    issued = [document.issued_at for document in (held.policy, held.revocations) if document]
+    return max(issued, default=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def _make_state_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; check [controller] state_dir") from error
+
+
+def software() -> str:
+    """Name and version, as told to the hub."""
+    return f"drempel {importlib.metadata.version('drempel')}"
+
+
+class _Commands(click.Group):
+    """Loads a command that lives elsewhere when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*ELSEWHERE, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, attribute, _ = ELSEWHERE[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's interface
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        rows += [(name, line) for name, (_, _, line) in ELSEWHERE.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+_config = click.option(
+    "--config", "path", type=click.Path(path_type=Path), required=True, help="The controller's TOML file."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="drempel", prog_name="drempel-edge")
+def main() -> None:
+    """Decide at the doors of one controller."""
+
+
+@main.command("run")
+@_config
+def run_command(path: Path) -> None:
+    """Run the controller until SIGTERM or SIGINT.
+
+    Exit status: 0 stopped as asked, with every strike locked and every event durable; 1 it cannot start, and
+    standard error says why; 2 wrong usage.
+
+    Example: drempel-edge run --config /etc/drempel/controller.toml
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        run_controller(load(path))
+    except PacsError as error:
+        _fail(error)
+
+
+@main.command("check-config")
+@_config
+def check_config_command(path: Path) -> None:
+    """Check the configuration and the keys it names, without touching a pin.
+
+    Exit status: 0 usable; 1 not, with one line on standard error for each problem; 2 wrong usage.
+
+    Example: drempel-edge check-config --config /etc/drempel/controller.toml
+    """
+    from edge.keystore import Keystore
+
+    try:
+        config = load(path)
+        Keystore.open(config.keys, config.controller_id)
+    except PacsError as error:
+        _fail(error)
+    click.echo(
+        f"{path}: controller {config.controller_id}, doors {', '.join(door.id for door in config.doors)}"
+    )
+
+
+def _fail(error: PacsError) -> None:
+    click.echo(f"drempel-edge: {error}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="drempel-edge")
