@@ -178,19 +178,19 @@ class Service:
                 pass
             case Tick():
                 self._next_tick_s = now.monotonic_s + TICK_S
-                self._perform(self._decide(happened, now), happened, now)
+                self._perform(self._react(happened, now), happened, now)
                 if self._recorder.is_behind and self._recorder.catch_up(now):
                     self._recorder.want_durable()
                 self._on_tick()
             case _:
-                self._perform(self._decide(happened, now), happened, now)
+                self._perform(self._react(happened, now), happened, now)
         deadline_s = self._controller.deadline_s
         if deadline_s is not None:
             soonest_s = now.monotonic_s + SHORTEST_TICK_S
             self._next_tick_s = min(self._next_tick_s, max(deadline_s, soonest_s))
         return type(happened) is Stopping
 
-    def _decide(self, happened: Input, now: Now) -> list[Effect]:
+    def _react(self, happened: Input, now: Now) -> list[Effect]:
         try:
             return self._controller.on(happened, now)
         except Exception as error:
@@ -230,7 +230,7 @@ class Service:
             failed = RecordFailed(
                 door_id=happened.door_id, side=happened.side, credential_id=happened.credential.credential_id
             )
-            self._perform(self._decide(failed, now), failed, now)
+            self._perform(self._react(failed, now), failed, now)
 
     def _alarm(self, about: Input | Effect, error: Exception, now: Now) -> list[Record]:
         """The alarm to record; none when the same one was recorded a moment ago."""
@@ -242,7 +242,7 @@ class Service:
         return [Record.of(EventKind.INTERNAL_FAULT, now, details=details)]
 
     def _decide_traced(self, happened: _Presented, now: Now, on_trace: Callable[[Trace], None]) -> None:
-        effects = self._decide(happened, now)
+        effects = self._react(happened, now)
         decided_ns = time.monotonic_ns()
         sequence, marks = self._perform(effects, happened, now)
         draft = next((effect.draft for effect in effects if isinstance(effect, Record)), None)
