@@ -190,11 +190,11 @@ class HubConnection:
         try:
             if message.retain:
                 raise MalformedData("a retained message")
-            topic = DownTopic.parse(message.topic)
+            topic, payload = DownTopic.parse(message.topic), bytes(message.payload)
             if topic.kind is Down.ACKNOWLEDGED:
-                self._acknowledged(Acknowledgement.from_bytes(message.payload))
+                self._acknowledged(Acknowledgement.from_bytes(payload))
             elif topic.kind is Down.DOCUMENT:
-                self._chunk(DocumentChunk.from_bytes(message.payload))
+                self._chunk(DocumentChunk.from_bytes(payload))
         except MalformedData as error:
             self._refuse("malformed", error)
         except Exception as error:  # noqa: BLE001 - the client ends its loop on anything raised here
