@@ -181,7 +181,7 @@ def controller_command(path: Path, *, person: bool, delay_s: float, open_s: floa
 
 def _obey_then_stop(world: _World) -> None:
     # unbuffered: a thread that waits in a buffered reader would hinder the end of the interpreter
-    with open(0, "rb", buffering=0, closefd=False) as orders:  # noqa: PTH123 - a descriptor, no path
+    with open(0, "rb", buffering=0, closefd=False) as orders:
         world.obey(orders)
     os.kill(os.getpid(), signal.SIGTERM)
 
