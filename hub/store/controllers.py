@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, select, update
+from sqlalchemy import Connection, Row, case, insert, or_, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import AlreadyExists, NotFound
@@ -134,6 +134,23 @@ def said(connection: Connection, controller_id: ControllerId, **facts: Any) -> N
     """Store facts from a hello or heartbeat: any columns of ``ControllerState``."""
     connection.execute(
         update(controller_state).where(controller_state.c.controller_id == controller_id).values(**facts)
+    )
+
+
+def stored_up_to(
+    connection: Connection, controller_id: ControllerId, journal_id: str, sequence: int, until: datetime
+) -> None:
+    """Events up to ``sequence`` are stored: if the controller said it has no more, all before ``until`` is."""
+    columns = controller_state.c
+    connection.execute(
+        update(controller_state)
+        .where(
+            columns.controller_id == controller_id,
+            columns.journal_id == journal_id,
+            columns.last_sequence <= sequence,
+            or_(columns.complete_until.is_(None), columns.complete_until < until),
+        )
+        .values(complete_until=until)
     )
 
 

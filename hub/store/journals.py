@@ -123,27 +123,28 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
     return True
 
 
-def end_hole(
+def end_holes(
     connection: Connection,
     controller_id: ControllerId,
     kind: AnomalyKind,
     *,
     until: datetime,
     door_id: DoorId | None = None,
+    detail: str | None = None,
 ) -> None:
-    """What was unknown until further notice is known again from ``until`` on."""
+    """What was unknown until further notice, of this door and detail or of all, is known from ``until`` on."""
     columns = anomalies.c
-    connection.execute(
-        update(anomalies)
-        .where(
-            columns.controller_id == controller_id,
-            columns.kind == kind,
-            columns.door_id.is_not_distinct_from(door_id),
-            columns.has_hole,
-            columns.unknown_until.is_(None),
-        )
-        .values(unknown_until=until)
+    change = update(anomalies).where(
+        columns.controller_id == controller_id,
+        columns.kind == kind,
+        columns.has_hole,
+        columns.unknown_until.is_(None),
     )
+    if door_id is not None:
+        change = change.where(columns.door_id == door_id)
+    if detail is not None:
+        change = change.where(columns.detail == detail)
+    connection.execute(change.values(unknown_until=until))
 
 
 def list_anomalies(

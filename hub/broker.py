@@ -1,0 +1,389 @@
+"""The embedded broker: nats-server as a supervised child, with a configuration generated from the registry.
+
+Only certificates of the site's root are let in; the name in the certificate is the broker's user, and a
+controller may publish and subscribe on its own topics alone. The broker's key is decrypted into a private
+directory in memory for as long as the broker runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from hub.keys import HubKeys
+from hub.store.controllers import HUB_USER
+from pacs.errors import StoreError
+from pacs.identifiers import ControllerId
+from pacs.topics import ROOT, down_root, up_root
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+FIRST_RESTART_S = 0.2
+LONGEST_RESTART_S = 30.0
+STEADY_AFTER_S = 30.0
+
+_OPEN_FILES = 65_536
+_MEMORY = Path("/dev/shm")  # noqa: S108 -- a private directory is made in it
+
+# The child ends with the thread that started it (prctl 1: PR_SET_PDEATHSIG), even when the hub is killed; and
+# it may hold as many connections open as the system lets it.
+_BOOTSTRAP = """
+import os, resource, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+wanted = int(sys.argv[2])
+if soft != resource.RLIM_INFINITY and soft < wanted:
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """Where the broker listens and keeps its data; port 0: any free one, the same over restarts.
+
+    ``binary`` None: the one installed beside this Python, else the one on the path.
+    """
+
+    data_dir: Path
+    host: str
+    port: int
+    binary: Path | None = None
+
+
+class Broker:
+    """The child and the thread that watches it."""
+
+    def __init__(self, settings: BrokerSettings, keys: HubKeys) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._controllers: tuple[ControllerId, ...] = ()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._claim: IO[str] | None = None
+        self._stopping = threading.Event()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
+        self._runtime = _runtime_directory(settings.data_dir)
+        self._port = settings.port
+        self._client_port = 0
+        self.restarts = 0
+        """How often it had to be started again."""
+
+    @property
+    def host(self) -> str:
+        """Where the hub's own client finds it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)  # noqa: S104
+
+    @property
+    def port(self) -> int:
+        """The MQTT port; chosen by ``start`` when the settings say 0."""
+        return self._port
+
+    @property
+    def pid(self) -> int | None:
+        """The running child."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the child runs and has accepted connections."""
+        return self._up.is_set() and self.pid is not None
+
+    def start(self, controllers: Iterable[ControllerId]) -> None:
+        """Start the child and return when it accepts connections.
+
+        Raises ``StoreError`` when it does not, when another hub uses the data directory, or when there is no
+        nats-server.
+        """
+        binary = find_binary(self._settings.binary)
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._claim = _claim(self._settings.data_dir / "lock")
+        _end_orphan(self._pid_file, self._configuration)
+        self._port = self._settings.port or _free_port(self._settings.host)
+        self._client_port = _free_port("127.0.0.1")
+        self._controllers = tuple(controllers)
+        self._make_runtime_directory()
+        self._write_configuration()
+        self._binary = binary
+        self._thread.start()
+        if not self._up.wait(START_TIMEOUT_S):
+            self.stop()
+            raise StoreError(
+                f"{binary}: does not accept connections on {self._settings.host}:{self._port}; see {self._log_file}"
+            )
+
+    def allow(self, controllers: Iterable[ControllerId]) -> None:
+        """Let exactly these controllers in; one that is no longer among them is disconnected at once."""
+        with self._lock:
+            wanted = tuple(controllers)
+            if wanted == self._controllers:
+                return
+            self._controllers = wanted
+            self._write_configuration()
+            pid = self.pid
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End the child and take the decrypted key away."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_S + 5)
+        shutil.rmtree(self._runtime, ignore_errors=True)
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+    # -- the thread
+
+    def _supervise(self) -> None:
+        """Run the child until stopped; the child dies with this thread."""
+        wait_s = FIRST_RESTART_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._run_once()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - began > STEADY_AFTER_S:
+                wait_s = FIRST_RESTART_S
+            log.error("broker_ended", restart_in_s=wait_s, log=str(self._log_file))
+            self._stopping.wait(wait_s)
+            wait_s = min(LONGEST_RESTART_S, 2 * wait_s)
+            self.restarts += 1
+
+    def _run_once(self) -> None:
+        command = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(os.getpid()), str(_OPEN_FILES)]
+        command += [str(self._binary), "-c", str(self._configuration)]
+        try:
+            process = subprocess.Popen(  # noqa: S603 -- our own binary with our own configuration
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except OSError:
+            log.exception("broker_not_started")
+            return
+        self._process = process
+        self._pid_file.write_text(str(process.pid))
+        while process.poll() is None and not self._stopping.is_set():
+            if _accepts(self.host, self._port):
+                self._up.set()
+                break
+            self._stopping.wait(0.02)
+        while process.poll() is None and not self._stopping.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        self._up.clear()
+        _end(process)
+        self._pid_file.unlink(missing_ok=True)
+
+    # -- files
+
+    @property
+    def _configuration(self) -> Path:
+        return self._settings.data_dir / "broker.conf"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._settings.data_dir / "broker.pid"
+
+    @property
+    def _log_file(self) -> Path:
+        return self._settings.data_dir / "broker.log"
+
+    def _make_runtime_directory(self) -> None:
+        shutil.rmtree(self._runtime, ignore_errors=True)
+        self._runtime.mkdir(mode=0o700)
+        with os.fdopen(
+            os.open(self._runtime / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+        ) as key:
+            key.write(self._keys.broker_key_pem)
+
+    def _write_configuration(self) -> None:
+        text = configuration(
+            data_dir=self._settings.data_dir,
+            mqtt=(self._settings.host, self._port),
+            client_port=self._client_port,
+            log_file=self._log_file,
+            certificate=self._keys.broker_certificate.absolute(),
+            key=self._runtime / "key.pem",
+            root=self._keys.root_certificate.absolute(),
+            controllers=self._controllers,
+        )
+        temporary = self._configuration.with_suffix(".new")
+        temporary.write_text(text)
+        temporary.replace(self._configuration)
+
+
+def configuration(
+    *,
+    data_dir: Path,
+    mqtt: tuple[str, int],
+    client_port: int,
+    log_file: Path,
+    certificate: Path,
+    key: Path,
+    root: Path,
+    controllers: Iterable[ControllerId],
+) -> str:
+    """The text of nats-server's configuration (JSON, which it reads).
+
+    The broker's own protocol listens on loopback only and asks for the same certificates.
+    """
+    tls = {
+        "cert_file": str(certificate),
+        "key_file": str(key),
+        "ca_file": str(root),
+        "verify_and_map": True,
+        "timeout": 10,
+    }
+    host, port = mqtt
+    settings: dict[str, Any] = {
+        "server_name": "drempel",
+        "listen": f"127.0.0.1:{client_port}",
+        "log_file": str(log_file),
+        "logfile_size_limit": 10_000_000,
+        "logfile_max_num": 3,
+        "max_payload": 131_072,
+        "max_connections": 20_000,
+        "jetstream": {"store_dir": str(data_dir / "jetstream"), "max_memory_store": 0},
+        "tls": tls,
+        "mqtt": {
+            "host": host,
+            "port": port,
+            "tls": tls,
+            "ack_wait": "5s",
+            "max_ack_pending": 20_000,
+        },
+        "authorization": {"users": [_hub_user(), *map(_controller_user, controllers)]},
+    }
+    return json.dumps(settings, indent=1)
+
+
+def find_binary(named: Path | None) -> Path:
+    """The nats-server to run; raises ``StoreError`` when there is none."""
+    if named is not None:
+        if not os.access(named, os.X_OK):
+            raise StoreError(f"{named}: not a program that can be run; it is named as the broker")
+        return named.absolute()
+    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
+    if found is None:
+        raise StoreError("nats-server is not installed; install drempel[hub], or name it under [mqtt] binary")
+    return Path(found)
+
+
+def _hub_user() -> dict[str, Any]:
+    everything = [f"{ROOT}.>", "$MQTT.>"]
+    return {"user": HUB_USER, "permissions": {"publish": everything, "subscribe": everything}}
+
+
+def _controller_user(controller_id: ControllerId) -> dict[str, Any]:
+    return {
+        "user": str(controller_id),
+        "permissions": {
+            "publish": _branch(up_root(controller_id)),
+            "subscribe": _branch(down_root(controller_id)),
+        },
+    }
+
+
+def _branch(root: str) -> list[str]:
+    subject = root.replace("/", ".")
+    return [subject, f"{subject}.>"]
+
+
+def _runtime_directory(data_dir: Path) -> Path:
+    """In memory where there is such a place; the same for the same data, so that a killed hub's is found."""
+    base = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    name = hashlib.sha256(str(data_dir.absolute()).encode()).hexdigest()[:16]
+    return base / f"drempel-{os.getuid()}-{name}"
+
+
+def _claim(path: Path) -> IO[str]:
+    """Lock the data directory for this process; the lock goes with the process."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StoreError(f"{path.parent}: another hub runs on this directory") from error
+    return file
+
+
+def _end_orphan(pid_file: Path, configuration_file: Path) -> None:
+    """End a broker that a killed hub left behind: the process of that id, if it runs with this configuration."""
+    try:
+        pid = int(pid_file.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return
+    if os.fsencode(configuration_file) not in command.split(b"\0"):
+        return
+    log.warning("orphaned_broker_ended", pid=pid)
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sent)
+        for _ in _every(0.02, STOP_TIMEOUT_S):
+            if not Path(f"/proc/{pid}").exists():
+                return
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _every(interval_s: float, for_s: float) -> Iterator[None]:
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(interval_s)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,315 @@
+"""From messages to stored events: each once, in order, proven, and acknowledged only once committed.
+
+The MQTT thread puts messages on a bounded queue; one thread takes them off in groups, verifies each, and
+stores a group in one transaction. A controller goes on from what was acknowledged, so a message may be
+dropped at any point before the commit. What does not fit is set aside and recorded, never merged, and holds
+up nobody else.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy.exc import OperationalError
+
+from hub.distribution import Publish
+from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent
+from hub.record import Counts, Recording
+from hub.store import controllers, events, journals
+from hub.store.database import Database
+from hub.store.errors import NotFound
+from hub.store.journals import AnomalyKind, Head
+from pacs.envelope import trusted_keys
+from pacs.errors import MalformedData, PacsError, VerificationError
+from pacs.events import Batch
+from pacs.identifiers import ControllerId
+from pacs.messages import Acknowledgement, ControllerStatus, DocumentKind, Hello
+from pacs.topics import Down, DownTopic, Up, UpTopic
+
+QUEUE_MESSAGES = 20_000
+GROUP_MESSAGES = 500
+FULL_WAIT_S = 2.0
+AFTER_FAILURE_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it came; ``is_repeated`` when the broker says it may have been delivered before."""
+
+    topic: str
+    payload: bytes
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message of a known controller, read and verified as far as it goes by itself."""
+
+    message: Message
+    controller_id: ControllerId
+    content: Batch | Hello | ControllerStatus | PacsError
+
+
+class Documents(Protocol):
+    """What distribution wants to know, after the commit."""
+
+    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
+        """A controller enforces these versions."""
+        ...
+
+    def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
+        """A confirmation was stored."""
+        ...
+
+    def refused(self, controller_id: ControllerId, kind: DocumentKind) -> None:
+        """A refusal was stored."""
+        ...
+
+    def gone(self, controller_id: ControllerId | None = None) -> None:
+        """A controller, or every one, is offline."""
+        ...
+
+
+class _LinkLost:
+    """On the queue: the hub's own connection to the broker is gone."""
+
+
+class _Stop:
+    """On the queue: end after what is before this."""
+
+
+class Ingest:
+    """One thread that stores what controllers send."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        publish: Publish,
+        documents: Documents,
+        live: LiveBus,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._publish = publish
+        self._documents = documents
+        self._live = live
+        self._clock = clock
+        self._queue: queue.Queue[Message | _LinkLost | _Stop] = queue.Queue(QUEUE_MESSAGES)
+        self._keys: dict[ControllerId, Mapping[bytes, Ed25519PublicKey]] = {}
+        self._heads: dict[tuple[ControllerId, str], Head] = {}
+        self._last_shown = 0
+        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+        self.counts = Counts()
+        """Since the start."""
+
+    def start(self) -> None:
+        """Read how far everything is stored, and begin; nobody is online until heard of."""
+        with self._database.write() as connection:
+            controllers.all_offline(connection, self._clock())
+            self._heads = {(head.controller_id, head.journal_id): head for head in journals.heads(connection)}
+            self._last_shown = events.last_id(connection)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what is on the queue and end."""
+        if self._thread.is_alive():
+            self._queue.put(_Stop())
+            self._thread.join(30)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether messages are being stored."""
+        return self._thread.is_alive()
+
+    def put(self, message: Message) -> None:
+        """Take a message from the MQTT thread; dropped when the queue stays full, and sent again later."""
+        try:
+            self._queue.put(message, timeout=FULL_WAIT_S)
+        except queue.Full:
+            self.counts.dropped += 1
+
+    def link_lost(self) -> None:
+        """The hub no longer hears anybody."""
+        self._queue.put(_LinkLost())
+
+    def controllers_changed(self) -> None:
+        """A controller was added, replaced or retired: read keys again."""
+        self._keys = {}
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while True:
+            group: list[Message] = []
+            ending: Message | _LinkLost | _Stop = self._queue.get()
+            while isinstance(ending, Message):
+                group.append(ending)
+                if len(group) >= GROUP_MESSAGES:
+                    break
+                try:
+                    ending = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if group:
+                self._take(group)
+            if isinstance(ending, _LinkLost):
+                self._everybody_is_gone()
+            elif isinstance(ending, _Stop):
+                return
+
+    def _take(self, group: list[Message]) -> None:
+        """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
+        opened = [each for each in map(self._open, group) if each is not None]
+        try:
+            self._store(opened)
+        except OperationalError:  # a full disk, a locked file: all is sent again
+            log.exception("events_not_stored", messages=len(opened))
+            threading.Event().wait(AFTER_FAILURE_S)
+        except Exception:
+            log.exception("group_not_stored", messages=len(opened))
+            for each in opened:
+                self._store_alone(each)
+
+    def _store_alone(self, opened: Opened) -> None:
+        try:
+            self._store([opened])
+        except Exception as error:
+            log.exception("message_not_stored", controller=opened.controller_id)
+            refusal = replace(opened, content=_NotStorable(type(error).__name__))
+            try:
+                self._store([refusal])
+            except Exception:  # the database itself is broken: the controller keeps its events
+                log.exception("message_not_set_aside", controller=opened.controller_id)
+
+    def _open(self, message: Message) -> Opened | None:
+        try:
+            topic = UpTopic.parse(message.topic)
+            keys = self._keys_of(topic.controller_id)
+        except (MalformedData, NotFound):  # the broker lets only known controllers publish, each on its own
+            log.warning("message_from_nobody_known")
+            self.counts.dropped += 1
+            return None
+        return Opened(message, topic.controller_id, _read(topic, message.payload, keys))
+
+    def _keys_of(self, controller_id: ControllerId) -> Mapping[bytes, Ed25519PublicKey]:
+        cache = self._keys  # one that is replaced meanwhile takes its late entries with it
+        keys = cache.get(controller_id)
+        if keys is None:
+            with self._database.read() as connection:
+                controller = controllers.get(connection, controller_id)
+            keys = trusted_keys(Ed25519PublicKey.from_public_bytes(controller.event_public_key))
+            cache[controller_id] = keys
+        return keys
+
+    def _store(self, opened: Iterable[Opened]) -> None:
+        with self._database.write() as connection:
+            recording = Recording(connection, self._heads, self._clock())
+            for each in opened:
+                _record(recording, each)
+            recording.finish()
+        self._heads.update(recording.heads)
+        self.counts.add(recording.counts)
+        self._tell(recording)
+
+    def _tell(self, recording: Recording) -> None:
+        """What others are told once it is committed."""
+        for controller_id, journal_id in recording.to_acknowledge:
+            sequence = self._heads[controller_id, journal_id].sequence
+            acknowledgement = Acknowledgement(journal_id=journal_id, sequence=sequence)
+            self._publish(DownTopic(controller_id, Down.ACKNOWLEDGED), bytes(acknowledgement))
+        for controller_id, held, hello in recording.said:
+            self._documents.said(controller_id, held, hello=hello)
+        for controller_id, kind, version in recording.applied:
+            self._documents.applied(controller_id, kind, version)
+        for controller_id, kind in recording.refused:
+            self._documents.refused(controller_id, kind)
+        for controller_id in recording.gone:
+            self._documents.gone(controller_id)
+        if self._live.subscribers:
+            self._show(recording)
+        else:
+            self._last_shown = 0
+
+    def _show(self, recording: Recording) -> None:
+        shown: list[LiveEvent] = []
+        if recording.counts.stored:
+            with self._database.read() as connection:
+                newest = events.last_id(connection)
+                after = max(self._last_shown, newest - recording.counts.stored)
+                stored = events.listing(connection, after=after, limit=recording.counts.stored)
+            self._last_shown = newest
+            shown += (EventStored(event=event) for event in stored)
+        shown += (
+            Confirmed(controller_id=controller_id, kind=kind, version=version, confirmed_at=recording.now)
+            for controller_id, kind, version in recording.applied
+        )
+        shown += (ControllerChanged(controller_id=controller_id) for controller_id in recording.changed)
+        self._live.publish(*shown)
+
+    def _everybody_is_gone(self) -> None:
+        try:
+            with self._database.write() as connection:
+                controllers.all_offline(connection, self._clock())
+                everybody = controllers.list_all(connection)
+        except OperationalError:
+            log.exception("presence_not_stored")
+            return
+        self._documents.gone()
+        self._live.publish(*(ControllerChanged(controller_id=controller.id) for controller in everybody))
+
+
+class _NotStorable(PacsError):
+    """Storing the message failed in a way nobody foresaw."""
+
+
+def _read(
+    topic: UpTopic, payload: bytes, keys: Mapping[bytes, Ed25519PublicKey]
+) -> Batch | Hello | ControllerStatus | PacsError:
+    try:
+        match topic.kind:
+            case Up.EVENTS:
+                return Batch.open(payload, topic.controller_id, keys)
+            case Up.HELLO:
+                return Hello.from_bytes(payload)
+            case Up.STATUS:
+                return ControllerStatus.from_bytes(payload)
+    except PacsError as error:
+        return error
+
+
+def _record(recording: Recording, opened: Opened) -> None:
+    message, controller_id = opened.message, opened.controller_id
+    match opened.content:
+        case Batch() as batch:
+            recording.batch(batch, topic=message.topic, payload=message.payload)
+        case Hello() as hello:
+            recording.hello(controller_id, hello, is_repeated=message.is_repeated)
+        case ControllerStatus() as status:
+            recording.status(controller_id, status, is_repeated=message.is_repeated)
+        case PacsError() as error:
+            recording.set_aside(
+                controller_id,
+                _anomaly_kind(error, message.topic),
+                topic=message.topic,
+                payload=message.payload,
+                detail=str(error),
+            )
+
+
+def _anomaly_kind(error: PacsError, topic: str) -> AnomalyKind:
+    if isinstance(error, VerificationError):
+        return AnomalyKind.SIGNATURE_INVALID
+    if isinstance(error, _NotStorable):
+        return AnomalyKind.NOT_STORABLE
+    is_batch = UpTopic.parse(topic).kind is Up.EVENTS
+    return AnomalyKind.BATCH_MALFORMED if is_batch else AnomalyKind.MESSAGE_MALFORMED

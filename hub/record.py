@@ -1,0 +1,397 @@
+"""What one group of messages changes: the rules by which a controller's events become its record.
+
+Everything here runs inside one write transaction of ``hub.ingest``; what others have to be told is collected
+for after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum, auto, unique
+from typing import Any
+
+from sqlalchemy import Connection
+
+from hub.completeness import hole_before
+from hub.store import controllers, documents, events, journals
+from hub.store.journals import Anomaly, AnomalyKind, Head
+from pacs.events import Batch, Event, EventKind, event_hash, genesis
+from pacs.identifiers import ControllerId, JournalId
+from pacs.messages import ControllerStatus, DocumentKind, Hello
+
+UNKNOWN_HASH = b""
+"""A head whose last event is not here: what follows is taken on its signature alone."""
+
+
+@unique
+class Fit(Enum):
+    """How a batch relates to what is stored."""
+
+    NEW = auto()  # all of it, or its end, continues the chain
+    OLD = auto()  # all of it is stored, or something else is in its place
+    AHEAD = auto()  # events before it have not arrived
+    BROKEN = auto()  # it should continue the chain, and does not
+    DIFFERS = auto()  # it overlaps what is stored with other content
+
+
+def fit(head: Head, batch: Batch) -> Fit:
+    """Compare sequences and hashes; without reading what is stored."""
+    first, last = batch.events[0].sequence, batch.events[-1].sequence
+    if first > head.sequence + 1:
+        return Fit.AHEAD
+    if last <= head.sequence:
+        return Fit.OLD
+    stored = head.sequence + 1 - first
+    before = event_hash(batch.encoded[stored - 1]) if stored else batch.events[0].previous_hash
+    if head.hash in (UNKNOWN_HASH, before):
+        return Fit.NEW
+    return Fit.DIFFERS if stored else Fit.BROKEN
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events stored, events that were stored already, batches that came too early, messages set aside or dropped."""
+
+    stored: int = 0
+    duplicate: int = 0
+    ahead: int = 0
+    set_aside: int = 0
+    dropped: int = 0
+
+    def add(self, more: Counts) -> None:
+        """Add up."""
+        self.stored += more.stored
+        self.duplicate += more.duplicate
+        self.ahead += more.ahead
+        self.set_aside += more.set_aside
+        self.dropped += more.dropped
+
+
+class Recording:
+    """One transaction's work. ``committed`` heads are read, never changed."""
+
+    def __init__(
+        self, connection: Connection, committed: Mapping[tuple[ControllerId, str], Head], now: datetime
+    ) -> None:
+        self._connection = connection
+        self._committed = committed
+        self._rows: list[dict[str, Any]] = []
+        self._until: dict[tuple[ControllerId, str], datetime] = {}
+        self.now = now
+        self.counts = Counts()
+        # for after the commit
+        self.heads: dict[tuple[ControllerId, str], Head] = {}
+        self.to_acknowledge: dict[tuple[ControllerId, JournalId], None] = {}
+        self.said: list[tuple[ControllerId, Mapping[DocumentKind, int], bool]] = []
+        self.applied: list[tuple[ControllerId, DocumentKind, int]] = []
+        self.refused: list[tuple[ControllerId, DocumentKind]] = []
+        self.gone: list[ControllerId] = []
+        self.changed: dict[ControllerId, None] = {}
+
+    def finish(self) -> None:
+        """Write what was gathered; to be called once, at the end of the transaction."""
+        self._write_rows()
+        for head in self.heads.values():
+            journals.advance(self._connection, head)
+        for (controller_id, journal_id), until in self._until.items():
+            controllers.saw(self._connection, controller_id, self.now, online=True)
+            sequence = self.heads[controller_id, journal_id].sequence
+            controllers.stored_up_to(self._connection, controller_id, journal_id, sequence, until)
+
+    # -- events
+
+    def batch(self, batch: Batch, *, topic: str, payload: bytes) -> None:
+        """Append what is new; set aside what contradicts what is stored."""
+        controller_id, journal_id = batch.controller_id, batch.journal_id
+        head = self._head(controller_id, journal_id, batch.events[0].draft.occurred_at)
+        self.to_acknowledge[controller_id, journal_id] = None
+        match fit(head, batch):
+            case Fit.NEW:
+                self._append(head, batch)
+            case Fit.AHEAD:
+                self.counts.ahead += 1
+            case Fit.OLD if self._is_stored(head, batch):
+                self.counts.duplicate += len(batch.events)
+            case Fit.OLD | Fit.DIFFERS:
+                self._contradicts(batch, AnomalyKind.DUPLICATE_DIFFERS, topic, payload)
+            case Fit.BROKEN:
+                self._contradicts(batch, AnomalyKind.CHAIN_BROKEN, topic, payload)
+
+    def set_aside(
+        self, controller_id: ControllerId, kind: AnomalyKind, *, topic: str, payload: bytes, detail: str
+    ) -> None:
+        """Keep a message that cannot be stored, and say so."""
+        self._note(Anomaly(controller_id=controller_id, kind=kind, detail=detail, at=self.now))
+        self._quarantine(controller_id, topic, payload, kind)
+
+    def _append(self, head: Head, batch: Batch) -> None:
+        controller_id, journal_id = batch.controller_id, batch.journal_id
+        stored = head.sequence + 1 - batch.events[0].sequence
+        self.counts.duplicate += stored
+        for index in range(stored, len(batch.events)):
+            event = batch.events[index]
+            self._consequences(controller_id, journal_id, event, batch.events[index - 1] if index else None)
+            self._rows.append(events.row(controller_id, journal_id, event, batch.encoded[index], self.now))
+        last = batch.events[-1]
+        self.counts.stored += len(batch.events) - stored
+        self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)
+        clock_is_right = last.draft.clock_trusted and last.draft.occurred_at <= self.now
+        self._until[controller_id, journal_id] = last.draft.occurred_at if clock_is_right else self.now
+
+    def _is_stored(self, head: Head, batch: Batch) -> bool:
+        """Whether the batch is what is stored; its last event proves those before."""
+        last = batch.events[-1].sequence
+        if last == head.sequence and head.hash != UNKNOWN_HASH:
+            return batch.last_hash == head.hash
+        self._write_rows()
+        data = events.data_at(self._connection, batch.controller_id, batch.journal_id, last)
+        return data is None or data == batch.encoded[-1]
+
+    def _contradicts(self, batch: Batch, kind: AnomalyKind, topic: str, payload: bytes) -> None:
+        first, last = batch.events[0].sequence, batch.events[-1].sequence
+        self._note(
+            Anomaly(
+                controller_id=batch.controller_id,
+                journal_id=batch.journal_id,
+                kind=kind,
+                detail=f"events {first} to {last} are kept aside",
+                at=self.now,
+                first_sequence=first,
+                last_sequence=last,
+            )
+        )
+        self._quarantine(batch.controller_id, topic, payload, kind)
+
+    def _consequences(
+        self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
+    ) -> None:
+        """What an event means beyond being stored."""
+        draft = event.draft
+        match draft.kind:
+            case EventKind.POLICY_APPLIED:
+                self._policy_applied(controller_id, event)
+            case EventKind.POLICY_REFUSED:
+                kind = draft.details.get("kind")
+                if kind in (*DocumentKind,):
+                    self.refused.append((controller_id, DocumentKind(str(kind))))
+                self.changed[controller_id] = None
+            case EventKind.READER_LOST:
+                self._reader_lost(controller_id, journal_id, event)
+            case EventKind.READER_RESTORED:
+                journals.end_holes(
+                    self._connection,
+                    controller_id,
+                    AnomalyKind.READER_LOST,
+                    until=draft.occurred_at,
+                    door_id=draft.door_id,
+                    detail=str(draft.side),
+                )
+            case EventKind.CONTROLLER_STARTED | EventKind.JOURNAL_GAP:
+                self._hole_before(controller_id, journal_id, event, before)
+            case _:
+                return
+
+    def _policy_applied(self, controller_id: ControllerId, event: Event) -> None:
+        kind, version = event.draft.details.get("kind"), event.draft.details.get("version")
+        if kind in (*DocumentKind,) and type(version) is int and version > 0:
+            document = DocumentKind(str(kind))
+            documents.confirm(self._connection, controller_id, document, version, self.now)
+            self.applied.append((controller_id, document, version))
+
+    def _reader_lost(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:
+        self._note(
+            Anomaly(
+                controller_id=controller_id,
+                door_id=event.draft.door_id,
+                journal_id=journal_id,
+                kind=AnomalyKind.READER_LOST,
+                detail=str(event.draft.side),
+                at=self.now,
+                first_sequence=event.sequence,
+                last_sequence=event.sequence,
+                has_hole=True,
+                unknown_from=event.draft.occurred_at,
+            )
+        )
+
+    def _hole_before(
+        self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
+    ) -> None:
+        if before is not None:
+            previous_at: datetime | None = before.draft.occurred_at
+        else:
+            self._write_rows()
+            previous_at = events.before(self._connection, controller_id, journal_id, event.sequence)
+            previous_at = previous_at or controllers.state(self._connection, controller_id).complete_until
+        hole = hole_before(controller_id, journal_id, event, previous_at)
+        if hole is not None:
+            self._note(hole)
+        if (
+            event.draft.kind is EventKind.CONTROLLER_STARTED
+        ):  # a reader that is still lost is said to be again
+            until = event.draft.occurred_at
+            journals.end_holes(self._connection, controller_id, AnomalyKind.READER_LOST, until=until)
+
+    # -- what a controller says of itself
+
+    def hello(self, controller_id: ControllerId, hello: Hello, *, is_repeated: bool) -> None:
+        """A controller connected: take note of what it holds, and of what it can no longer send."""
+        head = self._head(controller_id, hello.journal_id, self.now, first=hello.first_sequence)
+        if hello.first_sequence > head.sequence + 1:
+            head = self._events_missing(head, hello.first_sequence)
+        elif hello.last_sequence < head.sequence and not is_repeated:
+            self._note(
+                Anomaly(
+                    controller_id=controller_id,
+                    journal_id=hello.journal_id,
+                    kind=AnomalyKind.JOURNAL_BEHIND,
+                    detail=f"it has {hello.last_sequence} events, {head.sequence} are stored",
+                    at=self.now,
+                )
+            )
+        self.to_acknowledge[controller_id, hello.journal_id] = None
+        self._note_state(
+            controller_id,
+            hello.versions,
+            is_repeated=is_repeated,
+            journal_id=hello.journal_id,
+            first_sequence=hello.first_sequence,
+            last_sequence=hello.last_sequence,
+            software=hello.software,
+            hello_at=self.now,
+        )
+        self.said.append((controller_id, hello.versions, True))
+        controllers.stored_up_to(self._connection, controller_id, hello.journal_id, head.sequence, self.now)
+
+    def status(self, controller_id: ControllerId, status: ControllerStatus, *, is_repeated: bool) -> None:
+        """A heartbeat, or the broker's word that the connection is gone."""
+        if not status.online:
+            controllers.saw(self._connection, controller_id, self.now, online=False)
+            self.gone.append(controller_id)
+            self.changed[controller_id] = None
+            return
+        self._note_state(
+            controller_id,
+            status.versions,
+            is_repeated=is_repeated,
+            clock_trusted=status.clock_trusted,
+            unread_count=status.unread_count,
+            broken_readers=list(status.broken_readers),
+        )
+        self.said.append((controller_id, status.versions, False))
+        if status.journal_id is None:
+            return
+        controllers.said(
+            self._connection, controller_id, journal_id=status.journal_id, last_sequence=status.last_sequence
+        )
+        head = self._known_head(controller_id, status.journal_id)
+        if head is not None:
+            right = status.clock_trusted and status.sent_at <= self.now
+            controllers.stored_up_to(
+                self._connection,
+                controller_id,
+                status.journal_id,
+                head.sequence,
+                status.sent_at if right else self.now,
+            )
+            if head.sequence < status.last_sequence or head.sequence > status.acknowledged_sequence:
+                self.to_acknowledge[controller_id, status.journal_id] = None
+
+    def _note_state(
+        self,
+        controller_id: ControllerId,
+        versions: Mapping[DocumentKind, int],
+        *,
+        is_repeated: bool,
+        **facts: Any,
+    ) -> None:
+        self.changed[controller_id] = None
+        controllers.saw(self._connection, controller_id, self.now, online=True)
+        controllers.said(
+            self._connection,
+            controller_id,
+            policy_version=versions.get(DocumentKind.POLICY, 0),
+            revocations_version=versions.get(DocumentKind.REVOCATIONS, 0),
+            **facts,
+        )
+        if not is_repeated:  # an old message told again says nothing about what is enforced by now
+            for kind, version in versions.items():
+                documents.withdraw(self._connection, controller_id, kind, above=version)
+
+    # -- heads
+
+    def _known_head(self, controller_id: ControllerId, journal_id: str) -> Head | None:
+        key = (controller_id, journal_id)
+        return self.heads.get(key) or self._committed.get(key)
+
+    def _head(
+        self, controller_id: ControllerId, journal_id: JournalId, begins_at: datetime, *, first: int = 1
+    ) -> Head:
+        """The journal's head; a journal not seen before is opened, and replaces an earlier one."""
+        head = self._known_head(controller_id, journal_id)
+        if head is not None:
+            return head
+        earlier = any(
+            controller == controller_id for controller, _ in (*self._committed.keys(), *self.heads.keys())
+        )
+        head = Head(
+            controller_id=controller_id,
+            journal_id=journal_id,
+            sequence=0,
+            hash=genesis(controller_id, journal_id),
+            opened_at=self.now,
+        )
+        journals.open_journal(self._connection, head)
+        self.heads[controller_id, journal_id] = head
+        if earlier:
+            self._note(
+                Anomaly(
+                    controller_id=controller_id,
+                    journal_id=journal_id,
+                    kind=AnomalyKind.JOURNAL_REPLACED,
+                    detail=f"a new journal begins at {first}",
+                    at=self.now,
+                    has_hole=True,
+                    unknown_from=controllers.state(self._connection, controller_id).complete_until,
+                    unknown_until=begins_at,
+                )
+            )
+        return head
+
+    def _events_missing(self, head: Head, first: int) -> Head:
+        """The controller no longer has what the hub lacks: go on behind the gap, which stays on record."""
+        self._note(
+            Anomaly(
+                controller_id=head.controller_id,
+                journal_id=head.journal_id,
+                kind=AnomalyKind.EVENTS_MISSING,
+                detail=f"events {head.sequence + 1} to {first - 1} are nowhere",
+                at=self.now,
+                first_sequence=head.sequence + 1,
+                last_sequence=first - 1,
+                has_hole=True,
+                unknown_from=controllers.state(self._connection, head.controller_id).complete_until,
+                unknown_until=self.now,
+            )
+        )
+        head = replace(head, sequence=first - 1, hash=UNKNOWN_HASH)
+        self.heads[head.controller_id, head.journal_id] = head
+        return head
+
+    # -- writing
+
+    def _write_rows(self) -> None:
+        events.add_many(self._connection, self._rows)
+        self._rows = []
+
+    def _note(self, anomaly: Anomaly) -> None:
+        self.changed[anomaly.controller_id] = None
+        journals.record(self._connection, anomaly)
+
+    def _quarantine(self, controller_id: ControllerId, topic: str, payload: bytes, kind: AnomalyKind) -> None:
+        self.counts.set_aside += 1
+        journals.set_aside(
+            self._connection, controller_id, topic=topic, payload=payload, cause=kind, now=self.now
+        )
