@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import termios
 import threading
 import time
-import tty
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -23,15 +21,11 @@ from typing import Self
 
 from simulator import hsu
 from simulator.pn532_chip import WAKE_BY_HSU, Chip
+from simulator.pseudo_terminal import PseudoTerminal, garbled
 from simulator.rf_field import RfField
 from simulator.rf_link import AnsweredApdu, Card
 from simulator.timing import NS_PER_MS, Timing
 
-_SPEEDS = {
-    getattr(termios, f"B{baud}"): baud
-    for baud in (9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
-    if hasattr(termios, f"B{baud}")
-}
 _RISING_EDGES_TO_WAKE = 5
 
 
@@ -80,10 +74,10 @@ class VirtualPn532:
         self._field = RfField(self._timing)
         self.chip = Chip(self._field, self._timing)
         self._decoder = hsu.Decoder()
-        self._terminal: _Terminal | None = None
+        self._terminal: PseudoTerminal | None = None
         self._wake = -1
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._interrupted = False
         self._actions: deque[Callable[[], None]] = deque()
         self._frames: deque[tuple[hsu.Frame, int]] = deque()
         self._fault, self._fault_left = ReaderFault.NONE, 0
@@ -131,7 +125,7 @@ class VirtualPn532:
         except OSError:
             os.close(self._wake)
             raise
-        self._stopping = False
+        self._stopping = self._interrupted = False
         self._thread = threading.Thread(target=self._run, name="pn532", daemon=True)
         self._thread.start()
         return self
@@ -145,7 +139,7 @@ class VirtualPn532:
         self._do(self._stop)
         if self._thread is not None:
             self._thread.join()
-        self._unplug_quietly()
+        self._unplug()
         self._field.remove()
         os.close(self._wake)
 
@@ -153,49 +147,35 @@ class VirtualPn532:
 
     def _do(self, action: Callable[[], None], *, done: bool = False) -> None:
         """Have the reader's thread do something; ``done``: return when it has."""
-        if not done:
-            self._actions.append(action)
-            os.eventfd_write(self._wake, 1)
-            return
         finished = threading.Event()
-
-        def announced() -> None:
-            try:
-                action()
-            finally:
-                finished.set()
-
-        self._actions.append(announced)
+        self._actions.append(action)
+        self._actions.append(finished.set)
         os.eventfd_write(self._wake, 1)
-        finished.wait()
+        if done and not finished.wait(timeout=10):
+            raise RuntimeError("the reader's thread does not react")
 
     def _set_fault(self, fault: ReaderFault, times: int) -> None:
         self._fault, self._fault_left = fault, times
 
     def _stop(self) -> None:
-        self._stopping = True
-        raise _Interrupted
+        self._stopping = self._interrupted = True
 
     def _brown_out(self) -> None:
         self.chip.power_cycle(time.monotonic_ns())
         self._forget_line()
-        raise _Interrupted
+        self._interrupted = True
 
     def _plug(self) -> None:
         if self._terminal is None:
-            self._terminal = _Terminal(self._link)
+            self._terminal = PseudoTerminal(self._link)
             self.chip.power_cycle(time.monotonic_ns())
             self._forget_line()
 
     def _unplug(self) -> None:
-        self._unplug_quietly()
-        raise _Interrupted
-
-    def _unplug_quietly(self) -> None:
         if self._terminal is not None:
             self._terminal.close()
             self._terminal = None
-            self.chip.power_cycle(time.monotonic_ns())
+            self._brown_out()
 
     def _forget_line(self) -> None:
         self._decoder.clear()
@@ -224,24 +204,27 @@ class VirtualPn532:
                 os.eventfd_read(self._wake)
             while self._actions:
                 self._actions.popleft()()
+            if self._interrupted:
+                self._interrupted = False
+                raise _Interrupted
         if self._terminal is not None and self._terminal.master in ready:
             self._read(self._terminal)
         return acted
 
-    def _read(self, terminal: _Terminal) -> None:
+    def _read(self, terminal: PseudoTerminal) -> None:
         """Take what the host wrote; the last byte has arrived when the line has had time for all."""
         data = terminal.read()
         state, baud = self.chip.state, terminal.baud()
         if state.pending_baud == baud:
             state.baud, state.pending_baud = baud, None
-        line_ns = self._timing.serial(len(data), baud)
+        line_ns = self._timing.serial(len(data), baud or state.baud)
         self._received_ns = max(self._received_ns, time.monotonic_ns()) + line_ns
         if state.asleep:
             data = self._wake_up(data)
         if not data:
             return
         if baud != state.baud:
-            data = _garbled(data)
+            data = garbled(data)
         for frame in self._decoder.feed(data):
             self._frames.append((frame, self._received_ns))
 
@@ -250,7 +233,8 @@ class VirtualPn532:
         if not self.chip.state.wake_sources & WAKE_BY_HSU:
             return b""
         for index, octet in enumerate(data):
-            self._edges += (octet << 1 ^ (octet | 0x100)).bit_count() + 1 >> 1
+            bits = octet << 1 | 0x200  # start bit, data, stop bit as they pass the line
+            self._edges += (bits >> 1 & ~bits).bit_count()
             if self._edges >= _RISING_EDGES_TO_WAKE:
                 self.chip.state.asleep, self._edges = False, 0
                 self._decoder.clear()
@@ -286,7 +270,7 @@ class VirtualPn532:
         if self._strikes(ReaderFault.CORRUPT_RESPONSE):
             encoded = encoded[:-2] + bytes([encoded[-2] ^ 0xFF, encoded[-1]])
         self._send(encoded, at_ns)
-        answered = self.chip.answered
+        answered = self.chip.rf.answered
         if answered is not None and answered.apdu is not None and self._on_apdu is not None:
             self._on_apdu(ApduSent(apdu=answered.apdu, sent_ns=time.monotonic_ns()))
 
@@ -326,54 +310,5 @@ class VirtualPn532:
         self._wait(sent_ns)
         if self._terminal is not None:
             wrong_speed = self._terminal.baud() != self.chip.state.baud
-            self._terminal.write(_garbled(data) if wrong_speed else data)
+            self._terminal.write(garbled(data) if wrong_speed else data)
         return sent_ns
-
-
-class _Terminal:
-    """A pseudo-terminal in raw mode. One slave stays open here, so that hosts may close and open theirs."""
-
-    def __init__(self, link: Path | None) -> None:
-        self.master, self._slave = os.openpty()
-        try:
-            tty.setraw(self._slave)
-            os.set_blocking(self.master, False)
-            self.path = os.ttyname(self._slave)
-            self._link = link
-            if link is not None:
-                fresh = link.with_name(f"{link.name}.new")
-                fresh.unlink(missing_ok=True)
-                fresh.symlink_to(self.path)
-                fresh.replace(link)
-        except OSError:
-            os.close(self.master)
-            os.close(self._slave)
-            raise
-
-    def close(self) -> None:
-        """Hang up: whoever has the terminal open gets errors from then on."""
-        os.close(self._slave)
-        os.close(self.master)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
-
-    def baud(self) -> int:
-        """The speed the host has set; 0 for one the chip does not know."""
-        return _SPEEDS.get(termios.tcgetattr(self._slave)[5], 0)
-
-    def read(self) -> bytes:
-        """What the host has written since; empty when nothing."""
-        try:
-            return os.read(self.master, 4096)
-        except BlockingIOError:
-            return b""
-
-    def write(self, data: bytes) -> None:
-        """Bytes nobody reads are lost once the terminal's buffer is full, as on a wire."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.master, data)
-
-
-def _garbled(data: bytes) -> bytes:
-    """What a receiver at another speed makes of bytes: as many, none of them a start code."""
-    return bytes(0x80 | octet * 37 + 11 & 0x7E for octet in data)

@@ -6,9 +6,10 @@ waits: an answer says how long the card computes, the reader's side turns that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import binascii
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, Self
 
 from simulator import airtime
 from simulator.iso_dep_card import Block, BlockLayer, Handler
@@ -20,6 +21,7 @@ CASCADE_TAG = 0x88
 CASCADE = (0x93, 0x95, 0x97)
 ISO_DEP_SAK = 0x20
 CASCADE_SAK = 0x04
+DEFAULT_UID = bytes.fromhex("04c0ffee123456")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +87,13 @@ class Card(Protocol):
         """One frame of the reader; None: the card stays silent."""
 
 
+_REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
+
+
 def crc_a(data: bytes) -> bytes:
-    """CRC_A of ``data`` in the order it is sent (ISO/IEC 14443-3 annex B)."""
-    register = 0x6363
-    for octet in data:
-        mixed = octet ^ (register & 0xFF)
-        mixed = (mixed ^ (mixed << 4)) & 0xFF
-        register = (register >> 8) ^ (mixed << 8) ^ (mixed << 3) ^ (mixed >> 4)
-    return register.to_bytes(2, "little")
+    """CRC_A of ``data`` in the order it is sent (ISO/IEC 14443-3 annex B): bits enter least significant first."""
+    register = binascii.crc_hqx(data.translate(_REVERSED), 0xC6C6)
+    return register.to_bytes(2, "big").translate(_REVERSED)
 
 
 def with_crc(data: bytes) -> bytes:
@@ -110,6 +111,7 @@ class AnswerToSelect:
     """An ATS (ISO/IEC 14443-4 §5.2): frame size, rates, waiting time; no CID, no NAD.
 
     ``fsci`` 0 to 8; ``fwi`` 0 to 14; ``sfgi`` 0 to 14; ``ta1`` 0x33 allows 212 and 424 kbit/s both ways.
+    Raises ValueError outside these ranges.
     """
 
     fsci: int = 8
@@ -118,9 +120,21 @@ class AnswerToSelect:
     sfgi: int = 0
     historical: bytes = b""
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.fsci <= 8 and 0 <= self.fwi <= 14 and 0 <= self.sfgi <= 14):
+            raise ValueError("FSCI is 0 to 8, FWI and SFGI are 0 to 14")
+
     def __bytes__(self) -> bytes:
         body = bytes([0x70 | self.fsci, self.ta1, self.fwi << 4 | self.sfgi, 0x00]) + self.historical
         return bytes([len(body) + 1]) + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what ``bytes()`` gave. Raises ValueError."""
+        if len(data) < 5 or data[0] != len(data) or data[1] & 0xF0 != 0x70 or data[4]:
+            raise ValueError("an ATS of the simulator has TA(1), TB(1) and TC(1) = 0")
+        fsci, fwi, sfgi = data[1] & 0x0F, data[3] >> 4, data[3] & 0x0F
+        return cls(fsci=fsci, ta1=data[2], fwi=fwi, sfgi=sfgi, historical=data[5:])
 
 
 class _State(Enum):
@@ -143,7 +157,7 @@ class _Session:
     pps_allowed: bool = False
     to_card_kbps: int = 106
     to_reader_kbps: int = 106
-    apdus: int = field(default=0)
+    apdus: int = 0
 
 
 class IsoDepCard:
@@ -156,7 +170,7 @@ class IsoDepCard:
         self,
         handler: Handler,
         *,
-        uid: bytes = bytes.fromhex("04c0ffee123456"),
+        uid: bytes = DEFAULT_UID,
         ats: AnswerToSelect | None = None,
         raw_ats: bytes | None = None,
     ) -> None:
