@@ -95,6 +95,11 @@ class Distribution:
         if self._thread.is_alive():
             self._thread.join(10)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether documents are being sent."""
+        return self._thread.is_alive()
+
     # -- told from other threads, after the commit that made it so
 
     def site_changed(self) -> None:

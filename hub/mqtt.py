@@ -29,16 +29,9 @@ log = structlog.get_logger(__name__)
 class HubClient:
     """Receives what all controllers publish; publishes to each on its own topics."""
 
-    def __init__(
-        self,
-        keys: HubKeys,
-        *,
-        on_message: Callable[[Message], None],
-        on_lost: Callable[[], None],
-    ) -> None:
-        """``on_message`` and ``on_lost`` are called from the client's thread."""
-        self._on_message = on_message
-        self._on_lost = on_lost
+    def __init__(self, keys: HubKeys) -> None:
+        self._on_message: Callable[[Message], None] = _ignore
+        self._on_lost: Callable[[], None] = _ignore
         self._subscribed = threading.Event()
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -59,8 +52,11 @@ class HubClient:
         """Whether messages are being received."""
         return self._subscribed.is_set()
 
-    def start(self, host: str, port: int) -> None:
-        """Connect, and keep connecting, in a thread of its own."""
+    def start(
+        self, host: str, port: int, *, on_message: Callable[[Message], None], on_lost: Callable[[], None]
+    ) -> None:
+        """Connect, and keep connecting, in a thread of its own, which calls ``on_message`` and ``on_lost``."""
+        self._on_message, self._on_lost = on_message, on_lost
         self._client.connect_async(host, port, KEEPALIVE_S)
         self._client.loop_start()
 
@@ -127,6 +123,10 @@ class HubClient:
             self._on_message(Message(message.topic, bytes(message.payload), message.dup))
         except Exception:
             log.exception("message_not_taken")
+
+
+def _ignore(*_: object) -> None:
+    """Before ``start`` nobody listens."""
 
 
 def _context(keys: HubKeys) -> ssl.SSLContext:
