@@ -11,3 +11,8 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=5_000, deadline=None)
 settings.load_profile(os.environ.get("DREMPEL_HYPOTHESIS", "suite"))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Number examples that are bytes: fresh keys and signatures would name a test differently in each process."""
+    return argname if isinstance(val, bytes) else None
