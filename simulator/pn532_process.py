@@ -85,7 +85,7 @@ class _Server:
                     card = card_on_link(self._card, options)
                     at_ns = self._reader.insert(card, pulled_after_ms=options.pulled_after_ms)
                     return {"inserted": at_ns}
-                case {"remove": True}:
+                case {"remove": True, **rest} if not rest:
                     at_ns = self._reader.remove()
                     card_left, self._card = self._card, None
                     return {"removed": at_ns, "card": card_left.state() if card_left else None}

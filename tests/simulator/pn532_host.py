@@ -104,3 +104,23 @@ class BareHost:
         status, ats = self.communicate(bytes.fromhex("e080"))
         assert status == 0
         return ats
+
+    def apdu(self, command: bytes, number: int, *, fsc: int = 256) -> tuple[bytes, int]:
+        """One APDU over ISO-DEP, starting with that block number; the answer and the number of the next block."""
+        limit = fsc - 3
+        pieces = [command[start : start + limit] for start in range(0, len(command), limit)]
+        for piece in pieces[:-1]:
+            assert self.communicate(bytes([0x12 | number]) + piece) == (0, bytes([0xA2 | number]))
+            number ^= 1
+        received, block = b"", bytes([0x02 | number]) + pieces[-1]
+        while True:
+            status, answer = self.communicate(block)
+            assert status == 0
+            if answer == b"\xf2\x01":
+                block = answer
+                continue
+            assert answer[0] & 0xEF == 0x02 | number
+            received, number = received + answer[1:], number ^ 1
+            if not answer[0] & 0x10:
+                return received, number
+            block = bytes([0xA2 | number])

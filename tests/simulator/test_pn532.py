@@ -235,7 +235,30 @@ def test_nack_repeats_the_last_answer(host: BareHost) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    "ff 00 06 0663 08630200ff 10 1009 12 14 1405 16 32 3201 320200 4a 4a0000 4a0105 42 54 52 5203 44".split(),
+    [
+        "ff",
+        "00",
+        "06",
+        "0663",
+        "08630200ff",
+        "10",
+        "1009",
+        "12",
+        "14",
+        "1405",
+        "16",
+        "32",
+        "3201",
+        "320200",
+        "4a",
+        "4a0000",
+        "4a0105",
+        "42",
+        "54",
+        "52",
+        "5203",
+        "44",
+    ],
 )
 def test_unknown_and_malformed_commands(host: BareHost, command: str) -> None:
     """A command the chip does not know, or whose parameters are not of its form, gets the error frame."""
