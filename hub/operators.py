@@ -124,6 +124,20 @@ class Operators:
             rows.use_link(connection, _digest(token), now)
             return _open_session(connection, operator, now, "session.open_by_link")
 
+    def set_disabled(self, name: str, *, disabled: bool, now: datetime) -> None:
+        """Shut an operator out, ending their sessions, or let them in again.
+
+        Raises ``SignInRefused`` when there is none of that name.
+        """
+        with self._database.write() as connection:
+            operator = rows.operator_by_key(connection, name_key(name))
+            if operator is None:
+                raise SignInRefused("operator_unknown", f"there is no operator named {name}")
+            rows.set_disabled(connection, operator.id, now if disabled else None)
+            action = "operator.disable" if disabled else "operator.enable"
+            subject = f"operator:{operator.id}"
+            audit.record(connection, now=now, actor=audit.SYSTEM, action=action, subject=subject)
+
     def sign_in(self, name: str, password: str, now: datetime) -> str:
         """A session token for the operator with that name and password.
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pacs.errors import MalformedData
+from pacs.schedule import zone
 
-_PASSPHRASE_FROM = "DREMPEL_PASSPHRASE_FILE"
-_TOP = {"site_dir", "data_dir", "passphrase_file", "http", "mqtt"}
+_ENVIRONMENT = "DREMPEL_PASSPHRASE_FILE"
+_TOP = {"site_dir", "data_dir", "passphrase_file", "site_name", "time_zone", "http", "mqtt"}
 _HTTP = {"listen", "origin", "certificate", "key", "trusted_proxies"}
 _MQTT = {"listen", "binary"}
 
@@ -54,9 +55,10 @@ class Settings:
     """Everything a hub process is told.
 
     ``site_dir`` holds the hub's keys as ``drempel-provision site create`` made them; ``data_dir`` the
-    database. ``origin`` is the address people type, for links and the Origin check; by default it follows
-    ``http``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without them ``http`` must be loopback,
-    or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
+    database and the broker's data. ``site_name`` is shown on the pages and ``time_zone`` (IANA) is the one
+    schedules follow; empty: as they are. ``origin`` is the address people type, for links; by default it
+    follows ``http``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without them ``http`` must be
+    loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
     """
 
     site_dir: Path
@@ -69,12 +71,16 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     broker_binary: Path | None = None
     passphrase_file: Path | None = None
+    site_name: str = ""
+    time_zone: str = ""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise MalformedData("http.certificate and http.key: give both, or neither")
         if self.origin and not self.origin.startswith(("http://", "https://")):
             raise MalformedData("http.origin: an address such as https://hub.example.org expected")
+        if self.time_zone:
+            zone(self.time_zone)
         behind_proxy = self.trusted_proxies and self.origin.startswith("https://")
         if self.certificate is None and not self.http.is_loopback and not behind_proxy:
             raise MalformedData(
@@ -115,7 +121,7 @@ class Settings:
 
 def passphrase_file(settings: Settings) -> Path:
     """The file that opens the site's keys: the setting, the environment, or the one in ``site_dir``."""
-    named = settings.passphrase_file or os.environ.get(_PASSPHRASE_FROM)
+    named = settings.passphrase_file or os.environ.get(_ENVIRONMENT)
     return Path(named) if named else settings.site_dir / "passphrase"
 
 
@@ -138,6 +144,8 @@ def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
         site_dir=located(table, "site_dir") or base,
         data_dir=located(table, "data_dir") or base,
         passphrase_file=located(table, "passphrase_file"),
+        site_name=_text(table, "site_name"),
+        time_zone=_text(table, "time_zone"),
         http=Address.parse(_text(http, "listen") or "127.0.0.1:8000"),
         mqtt=Address.parse(_text(mqtt, "listen") or "127.0.0.1:8883"),
         origin=_text(http, "origin"),

@@ -1,0 +1,241 @@
+"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, check the audit log."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from hub import audit, logs
+from hub.app import utc_now
+from hub.audit import AuditHead
+from hub.operators import Operators
+from hub.roles import Role
+from hub.server import link_text, origin, serve
+from hub.settings import Address, Settings
+from hub.store import operators as operator_rows
+from hub.store.database import Database
+from pacs.errors import PacsError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_ROLES = click.Choice([role.value for role in Role])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Drempel's hub: administration, live page and the doors' broker.
+
+    Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+    """
+
+
+def located(command: Command) -> Command:
+    """Add the options that say where a hub's data is."""
+    command = click.option(
+        "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (hub.toml)."
+    )(command)
+    return click.option(
+        "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the database is."
+    )(command)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  drempel-hub run --config hub.toml
+  drempel-hub run --site-dir ter-apel/hub --data-dir data --http 127.0.0.1:8000 --mqtt 127.0.0.1:8883"""
+)
+@located
+@click.option("--site-dir", type=click.Path(path_type=Path, file_okay=False), help="The hub's keys.")
+@click.option("--http", metavar="HOST:PORT", help="Where pages and API are served. [127.0.0.1:8000]")
+@click.option("--mqtt", metavar="HOST:PORT", help="Where controllers connect. [127.0.0.1:8883]")
+@click.option("--time-zone", metavar="IANA", help="The site's time zone, such as Europe/Amsterdam.")
+def run(
+    config: Path | None,
+    data_dir: Path | None,
+    site_dir: Path | None,
+    http: str | None,
+    mqtt: str | None,
+    time_zone: str | None,
+) -> None:
+    """Run the hub until it is told to stop."""
+    logs.configure()
+    with _told():
+        settings = _settings(config, data_dir, site_dir)
+        if http:
+            settings = replace(settings, http=Address.parse(http))
+        if mqtt:
+            settings = replace(settings, mqtt=Address.parse(mqtt))
+        if time_zone:
+            settings = replace(settings, time_zone=time_zone)
+        serve(settings)
+
+
+@main.group()
+def operator() -> None:
+    """Those who sign in."""
+
+
+@operator.command(
+    "link",
+    epilog="""\b
+Examples:
+  drempel-hub operator link --config hub.toml
+  drempel-hub operator link --data-dir data --name "Night desk" --role guard""",
+)
+@located
+@click.option(
+    "--name", default="", help="For this operator; without it, who follows the link chooses a name."
+)
+@click.option("--role", type=_ROLES, help="A new operator's role. [administrator]")
+def operator_link(config: Path | None, data_dir: Path | None, name: str, role: str | None) -> None:
+    """Print a one-time sign-in link, valid for 15 minutes."""
+    with _told():
+        settings, operators = _operators(config, data_dir)
+        token = operators.create_link(name=name, role=Role(role) if role else None, now=utc_now())
+        click.echo(link_text(origin(settings), token))
+
+
+@operator.command("list")
+@located
+def operator_list(config: Path | None, data_dir: Path | None) -> None:
+    """Print every operator's name, role and state."""
+    with _told():
+        database = _database(_settings(config, data_dir))
+        with database.read() as connection:
+            for row in operator_rows.list_operators(connection):
+                click.echo(f"{row.name}\t{row.role}\t{'disabled' if row.disabled_at else 'enabled'}")
+
+
+@operator.command("disable")
+@click.argument("name")
+@located
+def operator_disable(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Shut an operator out and end their sessions at once."""
+    with _told():
+        _operators(config, data_dir)[1].set_disabled(name, disabled=True, now=utc_now())
+
+
+@operator.command("enable")
+@click.argument("name")
+@located
+def operator_enable(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Let an operator in again."""
+    with _told():
+        _operators(config, data_dir)[1].set_disabled(name, disabled=False, now=utc_now())
+
+
+@main.group()
+def token() -> None:
+    """API tokens for programs."""
+
+
+@token.command(
+    "create",
+    epilog="""\b
+Example:
+  drempel-hub token create --data-dir data --name bureau --role site_manager --expires-days 90""",
+)
+@located
+@click.option("--name", required=True, callback=lambda _context, _option, value: _token_name(value))
+@click.option("--role", type=_ROLES, default=Role.SITE_MANAGER.value, show_default=True)
+@click.option("--expires-days", type=click.IntRange(1, 3650), help="Days until it stops working. [never]")
+def token_create(
+    config: Path | None, data_dir: Path | None, name: str, role: str, expires_days: int | None
+) -> None:
+    """Make an API token and print it, once: only its hash is stored."""
+    with _told():
+        lifetime = timedelta(days=expires_days) if expires_days else None
+        _, operators = _operators(config, data_dir)
+        click.echo(operators.create_token(name=name, role=Role(role), lifetime=lifetime, now=utc_now()))
+
+
+@token.command("list")
+@located
+def token_list(config: Path | None, data_dir: Path | None) -> None:
+    """Print every token's name, role and expiry; never the token."""
+    with _told():
+        database = _database(_settings(config, data_dir))
+        with database.read() as connection:
+            for row in operator_rows.list_tokens(connection):
+                until = row.expires_at.isoformat(timespec="minutes") if row.expires_at else "never expires"
+                click.echo(f"{row.name}\t{row.role}\t{'revoked' if row.revoked_at else until}")
+
+
+@token.command("revoke")
+@click.argument("name")
+@located
+def token_revoke(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Make a token useless at once."""
+    with _told():
+        _operators(config, data_dir)[1].revoke_token(name, utc_now())
+
+
+@main.group("audit")
+def audit_group() -> None:
+    """The log of what operators and programs did."""
+
+
+@audit_group.command("verify")
+@located
+@click.option("--expect", metavar="COUNT:HASH", help="A head noted earlier, which must still be in the log.")
+def audit_verify(config: Path | None, data_dir: Path | None, expect: str | None) -> None:
+    """Check the whole log and print its head, COUNT:HASH: worth noting down elsewhere."""
+    try:
+        expected = AuditHead.parse(expect) if expect else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expect") from error
+    with _told(), _database(_settings(config, data_dir)).read() as connection:
+        click.echo(str(audit.verify(connection, expected)))
+
+
+def _settings(config: Path | None, data_dir: Path | None, site_dir: Path | None = None) -> Settings:
+    if config is not None:
+        settings = Settings.from_toml(config)
+        settings = replace(settings, data_dir=data_dir) if data_dir else settings
+        return replace(settings, site_dir=site_dir) if site_dir else settings
+    if data_dir is None:
+        raise click.UsageError("give --config hub.toml, or --data-dir")
+    return Settings(site_dir=site_dir or Path(), data_dir=data_dir)
+
+
+def _database(settings: Settings) -> Database:
+    if not settings.database.exists():
+        _fail(f"{settings.database}: there is no hub here yet; start it first: drempel-hub run")
+    return Database.at(settings.database)
+
+
+def _operators(config: Path | None, data_dir: Path | None) -> tuple[Settings, Operators]:
+    settings = _settings(config, data_dir)
+    return settings, Operators(_database(settings))
+
+
+def _token_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,48}", name):
+        raise click.BadParameter("1 to 48 characters of A-Z a-z 0-9 _ - expected")
+    return name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn an expected failure into one sentence and exit status 1."""
+    try:
+        yield
+    except PacsError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"drempel-hub: {message}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""REST by resource, the live stream, and who may call what."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+
+def routers() -> tuple[APIRouter, ...]:
+    """Every resource of the API."""
+    from hub.api import access_levels, cardholders, cards, controllers, doors, events, health, stream
+
+    modules = (controllers, doors, access_levels, cardholders, cards, events, stream, health)
+    return tuple(module.router for module in modules)

@@ -1,0 +1,115 @@
+"""Who is asking, and whether they may: one declaration per route.
+
+``Allowed[Permission.X]`` style: a route takes ``Annotated[Principal, requires(Permission.X)]`` or names
+``requires(...)`` among its dependencies; one that anybody may call names ``PUBLIC``. A route without
+either cannot be registered.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from hub.api.problems import Code, Problem
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf_token"
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class Access:
+    """The dependency behind ``requires`` and ``PUBLIC``; ``permission`` None: anybody."""
+
+    def __init__(self, permission: Permission | None) -> None:
+        self.permission = permission
+
+    async def __call__(self, request: Request) -> Principal | None:
+        """Return who is asking; raise ``Problem`` when they may not."""
+        unsafe = request.method not in _SAFE
+        by_token = "authorization" in request.headers
+        if unsafe and not by_token:
+            _require_same_origin(request)
+        if self.permission is None:
+            return None
+        principal = await run_in_threadpool(identify, request)
+        if principal is None:
+            raise Problem(Code.NOT_SIGNED_IN, headers={"WWW-Authenticate": "Bearer"})
+        if unsafe and principal.csrf_token is not None:
+            await _require_csrf_token(request, principal.csrf_token)
+        if not principal.may(self.permission):
+            raise Problem(Code.NOT_PERMITTED, f"This needs the permission {self.permission}.")
+        request.state.principal = principal
+        return principal
+
+
+def requires(permission: Permission) -> Any:
+    """Declare that a route is for principals who hold ``permission``; gives it the ``Principal``."""
+    return Depends(Access(permission))
+
+
+PUBLIC = Depends(Access(None))
+
+
+class DeclaredRoute(APIRoute):
+    """A route that says who may call it; raises ``TypeError`` at registration when it does not."""
+
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        declared_access(self)
+
+
+def declared_access(route: APIRoute) -> Access:
+    """The one access declaration of ``route``; raises ``TypeError`` when there is none, or several."""
+    found = list(_declarations(route.dependant))
+    if len(found) != 1:
+        raise TypeError(f"route {route.path}: declare exactly one of requires(...) and PUBLIC")
+    return found[0]
+
+
+def identify(request: Request) -> Principal | None:
+    """Whose request this is: a bearer token if one is sent, else the session cookie."""
+    hub = services(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme:
+        return hub.operators.by_token(token.strip(), hub.clock()) if scheme.lower() == "bearer" else None
+    cookie = request.cookies.get(hub.session_cookie)
+    return hub.operators.by_session(cookie, hub.clock()) if cookie else None
+
+
+def _declarations(dependant: Dependant) -> Iterator[Access]:
+    for each in dependant.dependencies:
+        if isinstance(each.call, Access):
+            yield each.call
+        yield from _declarations(each)
+
+
+def _require_same_origin(request: Request) -> None:
+    """Refuse what a page of another origin made the browser send (Origin, Fetch Metadata)."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None and site != "same-origin":
+        raise Problem(Code.CROSS_SITE, "The request comes from another site's page.")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Problem(Code.CROSS_SITE, "The request comes from another site's page.")
+    if site is None and origin is None:
+        raise Problem(Code.CROSS_SITE, "The request does not say which page it comes from.")
+
+
+async def _require_csrf_token(request: Request, expected: str) -> None:
+    sent = request.headers.get(CSRF_HEADER)
+    if sent is None and request.headers.get("content-type", "").startswith(_FORMS):
+        field = (await request.form()).get(CSRF_FIELD)
+        sent = field if isinstance(field, str) else None
+    if sent is None or not hmac.compare_digest(sent.encode(), expected.encode()):
+        raise Problem(Code.CROSS_SITE, "The request lacks this session's token.")

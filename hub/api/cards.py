@@ -1,0 +1,228 @@
+"""Cards: registering, blocking, reinstating, and at which doors that has arrived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AwareDatetime, Field, model_validator
+
+from hub.api import fields
+from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import create
+from hub.api.fields import Answer, Body
+from hub.api.services import services
+from hub.operators import Principal
+from hub.revocation import CardDistribution
+from hub.roles import Permission
+from hub.store import cards as store
+from hub.store.cards import CardStatus
+from pacs.credential import Technology
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["cards"])
+
+
+class NewCard(Body):
+    """``public_key``: the card's uncompressed P-256 point, 130 hex digits. ``valid_until`` is exclusive."""
+
+    credential_id: fields.Credential
+    cardholder_id: fields.Cardholder
+    technology: Technology
+    public_key: Annotated[str, Field(pattern="^04[0-9A-Fa-f]{128}$")] | None = None
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NewCard:
+        if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
+            raise ValueError("valid_until must be after valid_from")
+        v1_id = len(bytes(self.credential_id)) == 32
+        if v1_id is not (self.technology is Technology.PKOC_V1):
+            raise ValueError("a pkoc-v1 credential id has 64 hex digits, a pkoc-v2 one is a UUID")
+        return self
+
+
+class Block(Body):
+    """``suspended``: for now; ``revoked``: for good. The reason is kept in the audit log."""
+
+    status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED]
+    reason: fields.ReasonText
+
+
+class Reinstatement(Body):
+    """The reason is kept in the audit log."""
+
+    reason: fields.ReasonText
+
+
+class Card(Answer):
+    """One card."""
+
+    credential_id: fields.Credential
+    cardholder_id: fields.Cardholder
+    technology: Technology
+    public_key: str | None
+    status: CardStatus
+    status_since: datetime
+    valid_from: datetime | None
+    valid_until: datetime | None
+    created_at: datetime
+
+
+class Cards(Answer):
+    """A portion of the list; go on with ``after=next_after`` until it is null."""
+
+    cards: list[Card]
+    next_after: str | None
+
+
+class Confirmation(Answer):
+    """One door; ``confirmed_at`` null: it is not known to enforce ``version``."""
+
+    door_id: fields.Door
+    controller_id: fields.Controller
+    version: int
+    confirmed_at: datetime | None
+    confirmed_version: int
+    online: bool
+    last_seen: datetime | None
+
+
+class Distribution(Answer):
+    """A card's status, the document version that carries it, and every door's word on that version."""
+
+    credential_id: fields.Credential
+    status: CardStatus
+    document: str
+    version: int
+    confirmations: list[Confirmation]
+    confirmed: int
+    doors: int
+
+
+@router.post("", status_code=201)
+def register(
+    body: NewCard,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
+) -> Card:
+    """Register a card, valid at once, for a cardholder."""
+    hub = services(request)
+    public_key = bytes.fromhex(body.public_key) if body.public_key else None
+    content = (body.cardholder_id, body.technology, public_key, body.valid_from, body.valid_until)
+    made = create(
+        hub,
+        principal,
+        response,
+        subject=f"card:{body.credential_id}",
+        find=lambda connection: store.get(connection, body.credential_id),
+        add=lambda connection: store.add(
+            connection,
+            credential_id=body.credential_id,
+            cardholder_id=body.cardholder_id,
+            technology=body.technology,
+            now=hub.clock(),
+            public_key=public_key,
+            valid_from=body.valid_from,
+            valid_until=body.valid_until,
+        ),
+        same=lambda found: _content(found) == content,
+    )
+    return _answer(made)
+
+
+@router.get("")
+def listed(
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+    cardholder: fields.Cardholder | None = None,
+    after: fields.Credential | None = None,
+    limit: fields.Limit = 100,
+) -> Cards:
+    """Cards by credential id; of one cardholder, or all."""
+    with services(request).database.read() as connection:
+        found = store.list_all(connection, cardholder_id=cardholder, after=after, limit=limit + 1)
+    return Cards(
+        cards=[_answer(each) for each in found[:limit]],
+        next_after=str(found[limit - 1].credential_id) if len(found) > limit else None,
+    )
+
+
+@router.get("/{credential_id}")
+def one(
+    credential_id: fields.Credential,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+) -> Card:
+    """One card."""
+    with services(request).database.read() as connection:
+        return _answer(store.get(connection, credential_id))
+
+
+@router.post("/{credential_id}/block")
+def block(
+    credential_id: fields.Credential,
+    body: Block,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
+) -> Distribution:
+    """Suspend or revoke a card. The answer, and ``distribution`` later, say which doors confirmed it."""
+    done = services(request).revocation.block(
+        credential_id, body.status, reason=body.reason, actor=principal.actor
+    )
+    return _distribution(done)
+
+
+@router.post("/{credential_id}/reinstate")
+def reinstate(
+    credential_id: fields.Credential,
+    body: Reinstatement,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
+) -> Distribution:
+    """Make a blocked card valid again."""
+    done = services(request).revocation.reinstate(credential_id, reason=body.reason, actor=principal.actor)
+    return _distribution(done)
+
+
+@router.get("/{credential_id}/distribution")
+def distribution(
+    credential_id: fields.Credential,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+) -> Distribution:
+    """At which doors this card's status has arrived."""
+    return _distribution(services(request).revocation.distribution_of(credential_id))
+
+
+def _content(card: store.Card) -> tuple[object, ...]:
+    return card.cardholder_id, card.technology, card.public_key, card.valid_from, card.valid_until
+
+
+def _answer(card: store.Card) -> Card:
+    return Card(
+        credential_id=card.credential_id,
+        cardholder_id=card.cardholder_id,
+        technology=Technology(card.technology),
+        public_key=card.public_key.hex() if card.public_key else None,
+        status=card.status,
+        status_since=card.status_since,
+        valid_from=card.valid_from,
+        valid_until=card.valid_until,
+        created_at=card.created_at,
+    )
+
+
+def _distribution(done: CardDistribution) -> Distribution:
+    confirmations = [Confirmation.model_validate(each) for each in done.confirmations]
+    return Distribution(
+        credential_id=done.card.credential_id,
+        status=done.card.status,
+        document=done.kind,
+        version=done.version,
+        confirmations=confirmations,
+        confirmed=sum(each.confirmed_at is not None for each in confirmations),
+        doors=len(confirmations),
+    )

@@ -1,0 +1,110 @@
+"""Controllers: registering one makes the broker admit it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+from sqlalchemy import Connection
+
+from hub.api import fields
+from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import create, portion
+from hub.api.fields import Answer, Body
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+from hub.store import controllers as store
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/controllers", tags=["controllers"])
+
+
+class NewController(Body):
+    """``event_public_key``: Ed25519, 64 hex digits; ``certificate_serial``: of its device certificate, hex."""
+
+    id: fields.Controller
+    event_public_key: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$")]
+    certificate_serial: Annotated[str, Field(pattern="^[0-9A-Fa-f]{1,64}$")]
+    software: Annotated[str, Field(max_length=64)] | None = None
+
+
+class Controller(Answer):
+    """A registered controller."""
+
+    id: fields.Controller
+    event_public_key: str
+    certificate_serial: str
+    software: str | None
+    registered_at: datetime
+
+
+class Controllers(Answer):
+    """A portion of the list; go on with ``after=next_after`` until it is null."""
+
+    controllers: list[Controller]
+    next_after: str | None
+
+
+@router.post("", status_code=201)
+def register(
+    body: NewController,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_MANAGE)],
+) -> Controller:
+    """Register a controller."""
+    hub = services(request)
+    new = store.Controller(
+        id=body.id,
+        event_public_key=bytes.fromhex(body.event_public_key),
+        certificate_serial=body.certificate_serial.lower(),
+        software=body.software,
+        registered_at=hub.clock(),
+    )
+
+    def same(found: store.Controller) -> bool:
+        return (found.event_public_key, found.certificate_serial, found.retired_at) == (
+            new.event_public_key,
+            new.certificate_serial,
+            None,
+        )
+
+    def add(connection: Connection) -> store.Controller:
+        store.register(connection, new)
+        return new
+
+    controller = create(
+        hub,
+        principal,
+        response,
+        subject=f"controller:{body.id}",
+        find=lambda connection: store.get(connection, body.id),
+        add=add,
+        same=same,
+    )
+    return _answer(controller)
+
+
+@router.get("")
+def listed(
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
+    after: fields.Controller | None = None,
+    limit: fields.Limit = 100,
+) -> Controllers:
+    """Controllers in use, by id."""
+    with services(request).database.read() as connection:
+        found, next_after = portion(store.list_all(connection), after, limit)
+    return Controllers(controllers=[_answer(each) for each in found], next_after=next_after)
+
+
+def _answer(controller: store.Controller) -> Controller:
+    return Controller(
+        id=controller.id,
+        event_public_key=controller.event_public_key.hex(),
+        certificate_serial=controller.certificate_serial,
+        software=controller.software,
+        registered_at=controller.registered_at,
+    )

@@ -1,0 +1,121 @@
+"""What is known of every door at one moment: the same for the API, the pages and the live stream."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from hub import completeness
+from hub.api import fields
+from hub.api.fields import Answer
+from hub.completeness import Cause
+from hub.store import controllers, documents, doors, events
+from pacs.events import EventKind
+from pacs.identifiers import DoorId
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
+from pacs.rules import DoorMode, Side
+
+
+class LastEvent(Answer):
+    """The newest event stored of a door; never says who."""
+
+    id: int
+    kind: EventKind
+    occurred_at: datetime
+    side: Side | None
+    reason: Reason | None
+
+
+class Interval(Answer):
+    """An interval for which the door's record is not known to be complete; ``until`` null: up to now."""
+
+    since: datetime | None
+    until: datetime | None
+    cause: Cause
+
+
+class Completeness(Answer):
+    """How far a door's record reaches, and the holes of the last three days."""
+
+    door_id: fields.Door
+    complete: bool
+    complete_until: datetime | None
+    unknown_since: datetime | None
+    holes: list[Interval]
+
+
+class DoorStatus(Answer):
+    """A door's connection, versions and record.
+
+    ``complete``: every event up to ``complete_until`` is stored. Otherwise people may have passed who are
+    in no list since ``unknown_since`` (null: since ever). Versions are those the controller confirmed;
+    ``*_newest`` those in force, 0 for none.
+    """
+
+    id: fields.Door
+    controller_id: fields.Controller
+    name: str
+    mode: DoorMode
+    online: bool
+    since: datetime | None
+    last_seen: datetime | None
+    policy_version: int
+    policy_newest: int
+    revocations_version: int
+    revocations_newest: int
+    last_event: LastEvent | None
+    complete: bool
+    complete_until: datetime | None
+    unknown_since: datetime | None
+    holes: list[Interval]
+
+
+HOLES_SHOWN = timedelta(days=3)
+
+
+def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
+    """Every door by id, with the holes of the last three days."""
+    states = controllers.states(connection)
+    records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN)
+    newest_events = events.newest_per_door(connection)
+    confirmed = documents.confirmed_versions(connection)
+    in_force = {kind: documents.newest(connection, kind) for kind in DocumentKind}
+    newest = {kind: document.version if document else 0 for kind, document in in_force.items()}
+    found = []
+    for named in doors.list_all(connection):
+        door = named.door
+        state, record = states[door.controller_id], records[door.id]
+        event = newest_events.get(door.id)
+        found.append(
+            DoorStatus(
+                id=door.id,
+                controller_id=door.controller_id,
+                name=named.name,
+                mode=door.mode,
+                online=state.online,
+                since=state.since,
+                last_seen=state.last_seen,
+                policy_version=confirmed.get((door.controller_id, DocumentKind.POLICY), 0),
+                policy_newest=newest[DocumentKind.POLICY],
+                revocations_version=confirmed.get((door.controller_id, DocumentKind.REVOCATIONS), 0),
+                revocations_newest=newest[DocumentKind.REVOCATIONS],
+                last_event=LastEvent.model_validate(event) if event else None,
+                complete=record.complete,
+                complete_until=state.complete_until,
+                unknown_since=record.unknown_since,
+                holes=[Interval.model_validate(hole) for hole in record.holes],
+            )
+        )
+    return found
+
+
+def completeness_of(connection: Connection, now: datetime, door: DoorId | None) -> list[Completeness]:
+    """How far the record of one door, or of every door, reaches."""
+    names = tuple(Completeness.model_fields)[1:]
+    return [
+        Completeness(door_id=each.id, **{name: getattr(each, name) for name in names})
+        for each in statuses(connection, now)
+        if door in (None, each.id)
+    ]

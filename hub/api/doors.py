@@ -1,0 +1,154 @@
+"""Doors: their rules, whether they are online, what they confirmed and how far their record reaches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, StrictBool, StrictInt
+
+from hub.api import fields
+from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import create, note, portion
+from hub.api.door_status import DoorStatus, statuses
+from hub.api.fields import Answer, Body
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+from hub.store import doors as store
+from pacs.rules import MAX_UNLOCK_MS, DoorMode, WhenClockUntrusted, WhenTooOld
+from pacs.rules import Door as DoorRules
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/doors", tags=["doors"])
+
+UnlockMs = Annotated[StrictInt, Field(ge=1, le=MAX_UNLOCK_MS)]
+HeldOpenAfterS = Annotated[StrictInt, Field(ge=1, le=3600)]
+MaxPolicyAgeS = Annotated[StrictInt, Field(ge=60, le=31 * 86_400)]
+
+
+class DoorChange(Body):
+    """What may change; what is absent stays."""
+
+    name: fields.Name | None = None
+    mode: DoorMode | None = None
+    unlock_ms: UnlockMs | None = None
+    extended_unlock_ms: UnlockMs | None = None
+    held_open_after_s: HeldOpenAfterS | None = None
+    max_policy_age_s: MaxPolicyAgeS | None = None
+    when_too_old: WhenTooOld | None = None
+    when_clock_untrusted: WhenClockUntrusted | None = None
+    allow_v1: StrictBool | None = None
+
+    def applied_to(self, door: DoorRules) -> DoorRules:
+        """``door`` with the rules that are present here."""
+        return replace(door, **self.model_dump(exclude_none=True, exclude={"name", "id", "controller_id"}))
+
+
+class NewDoor(DoorChange):
+    """A door; absent rules take their defaults."""
+
+    id: fields.Door
+    controller_id: fields.Controller
+    name: fields.Name
+
+
+class DoorAnswer(Answer):
+    """A door's rules."""
+
+    id: fields.Door
+    controller_id: fields.Controller
+    name: str
+    mode: DoorMode
+    unlock_ms: int
+    extended_unlock_ms: int
+    held_open_after_s: int
+    max_policy_age_s: int
+    when_too_old: WhenTooOld
+    when_clock_untrusted: WhenClockUntrusted
+    allow_v1: bool
+    created_at: datetime
+
+
+class DoorWithStatus(DoorStatus):
+    """What is known of a door, and its rules."""
+
+    rules: DoorAnswer
+
+
+class Doors(Answer):
+    """A portion of the list; go on with ``after=next_after`` until it is null."""
+
+    doors: list[DoorWithStatus]
+    next_after: str | None
+
+
+@router.get("")
+def listed(
+    request: Request,
+    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    after: fields.Door | None = None,
+    limit: fields.Limit = 100,
+) -> Doors:
+    """Doors by id, each with what is known of it."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        every = statuses(connection, hub.clock())
+        rules = {named.door.id: named for named in store.list_all(connection)}
+    found, next_after = portion(every, after, limit)
+    doors = [
+        DoorWithStatus(
+            rules=_answer(rules[each.id]), **{name: getattr(each, name) for name in DoorStatus.model_fields}
+        )
+        for each in found
+    ]
+    return Doors(doors=doors, next_after=next_after)
+
+
+@router.post("", status_code=201)
+def add_door(
+    body: NewDoor,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> DoorAnswer:
+    """Add a door to a registered controller."""
+    hub = services(request)
+    new = body.applied_to(DoorRules(id=body.id, controller_id=body.controller_id))
+    made = create(
+        hub,
+        principal,
+        response,
+        subject=f"door:{body.id}",
+        find=lambda connection: store.get(connection, body.id),
+        add=lambda connection: store.add(connection, new, name=body.name, now=hub.clock()),
+        same=lambda found: (
+            (found.door, found.name) == (body.applied_to(found.door), body.name)
+            and found.door.controller_id == body.controller_id
+        ),
+    )
+    return _answer(made)
+
+
+@router.patch("/{door_id}")
+def change_door(
+    door_id: fields.Door,
+    body: DoorChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> DoorAnswer:
+    """Change a door's rules; its controller confirms the policy version that carries them."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = store.get(connection, door_id)
+        changed = replace(found, door=body.applied_to(found.door), name=body.name or found.name)
+        if changed != found:
+            store.change(connection, changed.door, name=changed.name)
+            note(connection, hub, principal, action="door.change", subject=f"door:{door_id}")
+    hub.site_changed()
+    return _answer(changed)
+
+
+def _answer(named: store.NamedDoor) -> DoorAnswer:
+    return DoorAnswer(**asdict(named.door), name=named.name, created_at=named.created_at)

@@ -1,0 +1,227 @@
+"""The live stream: what happens, rendered once for each kind of viewer, and handed to every page.
+
+One task follows ``hub.live``. Each viewer has a bounded queue; one that does not keep up is dropped, and
+its browser comes back with the last id it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hub.api.door_status import DoorStatus, statuses
+from hub.api.problems import Code, Problem
+from hub.api.taps import EventAnswer, answers
+from hub.live import Confirmed, EventStored, LiveBus, LiveEvent, Missed
+from hub.store import events
+from hub.store.database import Database
+from hub.store.events import ABOUT_PEOPLE
+
+QUEUE = 256
+REPLAYED = 500
+VIEWERS = 500
+VIEWERS_EACH = 12
+KEEP_ALIVE_S = 15.0
+SEND_S = 20.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a viewer sees things: two functions to the text of an event's data, and whether with names."""
+
+    tap: Callable[[EventAnswer], str]
+    door: Callable[[DoorStatus], str]
+    names: bool
+
+
+class Viewer:
+    """One open stream."""
+
+    def __init__(self, variant: Variant, actor: str) -> None:
+        self.variant = variant
+        self.actor = actor
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
+
+    def put(self, frames: Iterable[bytes]) -> bool:
+        """Queue frames; False, and the stream ends, when there is no room."""
+        try:
+            for frame in frames:
+                self._queue.put_nowait(frame)
+        except asyncio.QueueFull:
+            self.end()
+            return False
+        return True
+
+    def end(self) -> None:
+        """Let the stream end at once; what was queued is dropped."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    async def take(self, within_s: float) -> bytes | None:
+        """The next frame, ``b""`` when none came in time, None at the end."""
+        try:
+            return await asyncio.wait_for(self._queue.get(), within_s)
+        except TimeoutError:
+            return b""
+
+
+class Feed:
+    """Follows the bus and serves the viewers; lives on one event loop."""
+
+    def __init__(self, database: Database, bus: LiveBus, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._viewers: set[Viewer] = set()
+        self._closed = False
+
+    async def follow(self) -> None:
+        """Serve until cancelled."""
+        with self._bus.subscribe() as subscription:
+            while True:
+                batch = await subscription.batch()
+                variants = {viewer.variant for viewer in self._viewers}
+                if not variants:
+                    continue
+                try:
+                    frames = await run_in_threadpool(self._render, batch, variants)
+                except Exception as error:  # noqa: BLE001 - the stream is a convenience, the record is safe
+                    _log.error("live_render_failed", exc_info=error)
+                    frames = {variant: [_frame("missed", "{}")] for variant in variants}
+                for viewer in [each for each in self._viewers if each.variant in frames]:
+                    if not viewer.put(frames[viewer.variant]):
+                        self._viewers.discard(viewer)
+                        _log.info("live_viewer_dropped", actor=viewer.actor)
+
+    def check_room(self, actor: str) -> None:
+        """Raise ``Problem`` when there are too many viewers, or the server is stopping."""
+        mine = sum(viewer.actor == actor for viewer in self._viewers)
+        if self._closed or len(self._viewers) >= VIEWERS or mine >= VIEWERS_EACH:
+            raise Problem(Code.NOT_READY, "Too many live pages are open.", headers={"Retry-After": "30"})
+
+    @contextmanager
+    def view(self, variant: Variant, actor: str) -> Iterator[Viewer]:
+        """Be a viewer while inside."""
+        viewer = Viewer(variant, actor)
+        self._viewers.add(viewer)
+        try:
+            yield viewer
+        finally:
+            self._viewers.discard(viewer)
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop."""
+        self._closed = True
+        for viewer in self._viewers:
+            viewer.end()
+
+    async def catch_up(self, variant: Variant, after: int | None) -> list[bytes]:
+        """What a viewer sees first: the taps behind ``after`` (None: none), then every door.
+
+        When there are more than ``REPLAYED`` taps, one ``missed`` stands for all.
+        """
+        return await run_in_threadpool(self._catch_up, variant, after)
+
+    def _catch_up(self, variant: Variant, after: int | None) -> list[bytes]:
+        frames: list[bytes] = []
+        with self._database.read() as connection:
+            if after is not None:
+                taps = events.listing(connection, kinds=ABOUT_PEOPLE, after=after, limit=REPLAYED + 1)
+                if len(taps) > REPLAYED:
+                    frames.append(_frame("missed", "{}"))
+                else:
+                    frames += [_tap(variant, each) for each in answers(connection, taps)]
+            frames += [_door(variant, each) for each in statuses(connection, self._clock())]
+        return frames
+
+    def _render(self, batch: Sequence[LiveEvent], variants: set[Variant]) -> dict[Variant, list[bytes]]:
+        if any(isinstance(event, Missed) for event in batch):
+            return {variant: [_frame("missed", "{}")] for variant in variants}
+        stored = [event.event for event in batch if isinstance(event, EventStored)]
+        changed = {event.controller_id for event in batch if not isinstance(event, Missed | EventStored)}
+        changed |= {event.controller_id for event in stored}
+        ids = [event.id for event in stored if event.kind in ABOUT_PEOPLE]
+        with self._database.read() as connection:
+            taps = answers(connection, events.with_ids(connection, ids)) if ids else []
+            doors = [each for each in statuses(connection, self._clock()) if each.controller_id in changed]
+        confirmations = [_confirmation(event) for event in batch if isinstance(event, Confirmed)]
+        return {
+            variant: [
+                *(_tap(variant, each) for each in taps),
+                *(_door(variant, each) for each in doors),
+                *confirmations,
+            ]
+            for variant in variants
+        }
+
+
+class EventStream(Response):
+    """Server-sent events (WHATWG HTML §9.2) until the viewer leaves, falls behind, or may no longer look."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Stream; a browser that takes no bytes for ``SEND_S`` is let go."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        tasks = [asyncio.ensure_future(self._pour(send)), asyncio.ensure_future(_gone(receive))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pour(self, send: Send) -> None:
+        async with aclosing(self._frames) as frames:
+            async for frame in frames:
+                async with asyncio.timeout(SEND_S):
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _tap(variant: Variant, event: EventAnswer) -> bytes:
+    seen = event if variant.names else event.without_names()
+    return _frame("tap", variant.tap(seen), event.id)
+
+
+def _door(variant: Variant, door: DoorStatus) -> bytes:
+    return _frame("door", variant.door(door))
+
+
+def _confirmation(event: Confirmed) -> bytes:
+    data = {
+        "controller_id": event.controller_id,
+        "document": event.kind,
+        "version": event.version,
+        "confirmed_at": event.confirmed_at.isoformat(),
+    }
+    return _frame("confirmation", json.dumps(data))
+
+
+def _frame(event: str, data: str, number: int | None = None) -> bytes:
+    """One event; ``data`` is JSON on one line."""
+    head = "" if number is None else f"id: {number}\n"
+    return f"{head}event: {event}\ndata: {data}\n\n".encode()

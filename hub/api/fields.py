@@ -1,0 +1,85 @@
+"""The fields of requests and answers that several resources share, checked one by one.
+
+Ids follow ``pacs.identifiers``; names are text that people read, never parsed. Unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+from pacs.errors import MalformedData
+from pacs.identifiers import (
+    AccessLevelId,
+    CardholderId,
+    ControllerId,
+    CredentialId,
+    DoorId,
+    ScheduleId,
+)
+
+T = TypeVar("T")
+_REFUSED_CATEGORIES = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
+_DIRECTION_OVERRIDES = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Body(BaseModel):
+    """What somebody sends."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Answer(BaseModel):
+    """What the hub returns."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+def _validated(parse: Callable[[Any], T]) -> Callable[[Any], T]:
+    def check(value: Any) -> T:
+        try:
+            return parse(value)
+        except MalformedData as error:
+            raise ValueError(str(error)) from error
+
+    return check
+
+
+def _identifier(kind: Callable[[Any], Any]) -> tuple[PlainValidator, PlainSerializer]:
+    schema = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,48}$")]
+    return PlainValidator(_validated(kind), json_schema_input_type=schema), PlainSerializer(
+        str, return_type=str
+    )
+
+
+def _credential(value: Any) -> CredentialId:
+    return value if isinstance(value, CredentialId) else CredentialId.parse(value)
+
+
+def _readable(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).strip()
+    if not text:
+        raise ValueError("text expected, not only spaces")
+    if any(
+        unicodedata.category(each) in _REFUSED_CATEGORIES or each in _DIRECTION_OVERRIDES for each in text
+    ):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+Door = Annotated[DoorId, *_identifier(DoorId)]
+Controller = Annotated[ControllerId, *_identifier(ControllerId)]
+Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
+Level = Annotated[AccessLevelId, *_identifier(AccessLevelId)]
+Cardholder = Annotated[CardholderId, *_identifier(CardholderId)]
+Credential = Annotated[
+    CredentialId,
+    PlainValidator(_validated(_credential), json_schema_input_type=Annotated[str, Field(max_length=64)]),
+    PlainSerializer(str, return_type=str),
+]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
+ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_readable)]
+Limit = Annotated[int, Field(ge=1, le=500)]

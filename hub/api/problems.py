@@ -1,0 +1,159 @@
+"""Every way a request can fail, as problem details (RFC 9457).
+
+A problem has a stable ``code``; the answer carries ``type``, ``title``, ``status``, ``detail``, ``code`` and
+``next_step``. What was sent is never echoed: it may hold a name or a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from hub.operators import SignInRefused
+from hub.store.errors import AlreadyExists, NotFound
+from pacs.errors import MalformedData
+
+_log = structlog.get_logger(__name__)
+_ERRORS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Status, title and what to do next."""
+
+    status: int
+    title: str
+    next_step: str
+
+
+class Code(Enum):
+    """The closed set of problems; the member's lower-case name is the code on the wire."""
+
+    NOT_SIGNED_IN = Kind(401, "Not signed in", "Sign in, or send a valid API token as a bearer token.")
+    NOT_PERMITTED = Kind(403, "Not permitted", "Ask an administrator for a role that includes this.")
+    CROSS_SITE = Kind(403, "Refused: from another page", "Reload the page of this hub and try again.")
+    TOO_MANY_ATTEMPTS = Kind(429, "Too many attempts", "Wait for the seconds in Retry-After, then try again.")
+    SIGN_IN_REFUSED = Kind(403, "Not signed in", "Check name and password, or ask for a one-time link.")
+    NOT_FOUND = Kind(404, "Not found", "Check the address and the ids in it.")
+    REFERENCE_UNKNOWN = Kind(422, "Refers to something unknown", "Create what it refers to first.")
+    METHOD_NOT_ALLOWED = Kind(405, "Method not allowed", "Use one of the methods in Allow.")
+    ALREADY_EXISTS = Kind(409, "Exists with other content", "Choose another id, or change the existing one.")
+    BODY_TOO_LARGE = Kind(413, "Request too large", "Send less: 64 KiB at most.")
+    MEDIA_TYPE = Kind(415, "Unsupported media type", "Send JSON with Content-Type application/json.")
+    INVALID = Kind(422, "Invalid request", "Correct the fields named in errors.")
+    INTERNAL = Kind(500, "The hub made an error", "Try again; if it stays, look at the hub's log.")
+    NOT_READY = Kind(503, "Not ready", "Wait a moment and try again.")
+
+    @property
+    def wire(self) -> str:
+        """The code as callers see it."""
+        return self.name.lower()
+
+
+class Problem(Exception):
+    """Ends a request with ``code``; ``detail`` says what is wrong with this one, without echoing it."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        errors: list[dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__(detail or code.value.title)
+        self.code = code
+        self.headers = dict(headers or {})
+        self.errors = errors
+
+    def as_json(self) -> dict[str, Any]:
+        """The members of the problem details object."""
+        kind = self.code.value
+        body: dict[str, Any] = {
+            "type": f"/api/v1/problems#{self.code.wire}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": str(self),
+            "code": self.code.wire,
+            "next_step": kind.next_step,
+        }
+        return body | ({"errors": self.errors} if self.errors else {})
+
+
+RenderPage = Callable[[Request, Problem], Response]
+
+
+def install(app: FastAPI, render_page: RenderPage) -> None:
+    """Answer every failure under /api and /healthz, /readyz with JSON, and elsewhere with a page."""
+
+    def answer(request: Request, problem: Problem) -> Response:
+        path = request.url.path
+        if not path.startswith(("/api/", "/healthz", "/readyz")):
+            return render_page(request, problem)
+        return JSONResponse(
+            problem.as_json(),
+            problem.code.value.status,
+            problem.headers,
+            media_type="application/problem+json",
+        )
+
+    def handler(convert: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def handle(request: Request, error: Exception) -> Response:
+            return answer(request, convert(error))
+
+        return handle
+
+    app.add_exception_handler(Problem, handler(lambda error: error))
+    app.add_exception_handler(HTTPException, handler(_from_http))
+    app.add_exception_handler(RequestValidationError, handler(_from_validation))
+    app.add_exception_handler(MalformedData, handler(lambda error: Problem(Code.INVALID, str(error))))
+    app.add_exception_handler(NotFound, handler(lambda error: Problem(Code.NOT_FOUND, str(error))))
+    app.add_exception_handler(AlreadyExists, handler(lambda error: Problem(Code.ALREADY_EXISTS, str(error))))
+    app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
+    app.add_exception_handler(Exception, handler(_from_bug))
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Every problem this API answers with."""
+    return [
+        {"code": code.wire, "status": code.value.status, "title": code.value.title, "next_step": code.value.next_step}
+        for code in Code
+    ]  # fmt: skip
+
+
+_BY_STATUS = {
+    401: Code.NOT_SIGNED_IN,
+    403: Code.NOT_PERMITTED,
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.MEDIA_TYPE,
+}
+
+
+def _from_http(error: HTTPException) -> Problem:
+    code = _BY_STATUS.get(error.status_code, Code.INTERNAL if error.status_code >= 500 else Code.INVALID)
+    return Problem(code, headers=error.headers)
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    errors = [
+        {"field": ".".join(str(part) for part in each["loc"])[:100], "problem": str(each["msg"])[:200]}
+        for each in error.errors()[:_ERRORS_SHOWN]
+    ]
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return Problem(Code.INVALID, "The body is not JSON.")
+    return Problem(Code.INVALID, "Some fields are missing, unknown or not as expected.", errors=errors)
+
+
+def _from_bug(error: Exception) -> Problem:
+    _log.error("request_failed", exc_info=error)
+    return Problem(Code.INTERNAL)

@@ -1,0 +1,76 @@
+"""The live stream as JSON, for programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from hub.api.access import DeclaredRoute, identify, requires
+from hub.api.feed import KEEP_ALIVE_S, EventStream, Variant, Viewer
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/stream", tags=["stream"])
+
+After = Annotated[int | None, Query(ge=0, le=2**62)]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
+
+
+@router.get("", response_class=EventStream)
+async def stream(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> EventStream:
+    """Server-sent events ``tap``, ``door``, ``confirmation``; ``missed``: read the lists again.
+
+    Starts with every door's state. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
+    """
+    services(request).feed.check_room(principal.actor)
+    variant = Variant(tap=_json, door=_json, names=principal.may(Permission.NAMES_READ))
+    return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
+
+
+def resume_from(after: int | None, last_event_id: str | None) -> int | None:
+    """The id a browser saw last: its own word on reconnecting comes before the address."""
+    if last_event_id and last_event_id.isascii() and last_event_id.isdecimal():
+        return int(last_event_id)
+    return after
+
+
+async def frames(
+    request: Request, principal: Principal, variant: Variant, after: int | None
+) -> AsyncGenerator[bytes, None]:
+    """What one viewer sees, for as long as they are signed in."""
+    feed = services(request).feed
+    with feed.view(variant, principal.actor) as viewer:
+        yield b"retry: 2000\n\n"
+        for frame in await feed.catch_up(variant, after):
+            yield frame
+        async for frame in _live(viewer, request):
+            yield frame
+
+
+async def _live(viewer: Viewer, request: Request) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    ask_again_at = clock() + KEEP_ALIVE_S
+    while (frame := await viewer.take(max(0.0, ask_again_at - clock()))) is not None:
+        if frame:
+            yield frame
+        if clock() >= ask_again_at:
+            principal = await run_in_threadpool(identify, request)
+            if principal is None or not principal.may(Permission.EVENTS_READ):
+                return
+            ask_again_at = clock() + KEEP_ALIVE_S
+            yield b": still here\n\n"
+
+
+def _json(thing: BaseModel) -> str:
+    return thing.model_dump_json()

@@ -1,0 +1,161 @@
+"""The application: one hub, assembled from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from functools import partial
+from urllib.parse import quote
+
+import structlog
+from argon2 import PasswordHasher
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from hub import api, audit
+from hub.api import problems
+from hub.api.attempts import Attempts
+from hub.api.feed import Feed
+from hub.api.headers import SecurityHeaders
+from hub.api.problems import Code, Problem
+from hub.api.services import Services
+from hub.broker import BrokerSettings
+from hub.keys import HubKeys
+from hub.link import TIME_ZONE, ControllerLink
+from hub.live import LiveBus
+from hub.operators import Operators
+from hub.pages import cards, sign_in, static_files, watch
+from hub.pages.rendering import Pages
+from hub.pages.views import live_variant
+from hub.settings import Settings, passphrase_file
+from hub.store import sites
+from hub.store.database import Database
+from hub.store.sites import Site
+from pacs.errors import PacsError
+
+_log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def utc_now() -> datetime:
+    """This moment, aware."""
+    return datetime.now(UTC)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    hasher: PasswordHasher | None = None,
+) -> FastAPI:
+    """The web application of one hub; its lifespan starts and stops everything beside it."""
+    app = FastAPI(
+        title="Drempel hub",
+        version="1",
+        lifespan=partial(_lifespan, settings=settings, clock=clock, hasher=hasher),
+        openapi_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        redirect_slashes=False,
+    )
+    app.add_middleware(SecurityHeaders, https=settings.is_https)
+    problems.install(app, _problem_page)
+    for router in (*api.routers(), static_files.router, sign_in.router, watch.router, cards.router):
+        app.include_router(router)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(
+    app: FastAPI,
+    *,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    hasher: PasswordHasher | None,
+) -> AsyncIterator[None]:
+    database, live = Database.at(settings.database), LiveBus()
+    try:
+        link = await run_in_threadpool(_prepare, settings, database, live, clock)
+        await run_in_threadpool(link.start)
+    except PacsError as error:
+        app.state.failure = error
+        database.close()
+        raise
+    try:
+        services = Services(
+            settings=settings,
+            database=database,
+            operators=Operators(database, hasher),
+            attempts=Attempts(),
+            revocation=link.revocation,
+            feed=Feed(database, live, clock),
+            site_changed=link.site_changed,
+            health=lambda: link.health,
+            clock=clock,
+        )
+        app.state.link = link
+        app.state.services = services
+        app.state.pages = pages = Pages(services)
+        app.state.variants = {names: live_variant(pages, names=names) for names in (False, True)}
+        following = asyncio.create_task(services.feed.follow())
+        try:
+            yield
+        finally:
+            services.feed.close()
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+    finally:
+        await run_in_threadpool(link.stop)
+        database.close()
+
+
+def _prepare(
+    settings: Settings, database: Database, live: LiveBus, clock: Callable[[], datetime]
+) -> ControllerLink:
+    """Open the site's keys, bring the schema up to date and make the database this site's."""
+    keys = HubKeys.load(settings.site_dir, passphrase_file(settings))
+    database.migrate()
+    with database.write() as connection:
+        named = Site(
+            id=keys.site_id,
+            name=settings.site_name or keys.site_id,
+            time_zone=settings.time_zone or TIME_ZONE,
+            created_at=clock(),
+        )
+        site = sites.ensure(connection, named)
+        sites.rename(
+            connection,
+            name=settings.site_name or site.name,
+            time_zone=settings.time_zone or site.time_zone,
+        )
+        _log.info("audit_head", head=str(audit.verify(connection)))
+    broker = BrokerSettings(
+        data_dir=settings.data_dir / "broker",
+        host=settings.mqtt.host,
+        port=settings.mqtt.port,
+        binary=settings.broker_binary,
+    )
+    return ControllerLink(database, keys, broker, live=live, clock=clock)
+
+
+def _problem_page(request: Request, problem: Problem) -> Response:
+    """A failure as a page; who is not signed in is sent to sign in and comes back."""
+    if problem.code is Code.NOT_SIGNED_IN:
+        wanted = request.url.path if request.method == "GET" else "/"
+        return RedirectResponse(f"/sign-in?next={quote(wanted, safe='/')}", 303)
+    pages: Pages = request.app.state.pages
+    kind = problem.code.value
+    return pages.response(
+        request,
+        "problem.html",
+        getattr(request.state, "principal", None),
+        status_code=kind.status,
+        headers=problem.headers,
+        title=pages.gettext(kind.title),
+        detail=pages.gettext(str(problem)),
+        next_step=pages.gettext(kind.next_step),
+    )

@@ -1,0 +1,191 @@
+"""Cards and the people who hold them; blocking a card and seeing where the block has arrived."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import TypeAdapter, ValidationError
+
+from hub.api import fields
+from hub.api.access import CSRF_FIELD, DeclaredRoute, requires
+from hub.api.services import services
+from hub.operators import Principal
+from hub.pages.rendering import Pages
+from hub.pages.views import card_context, spread_context
+from hub.revocation import CardDistribution
+from hub.roles import Permission
+from hub.store import cardholders, controllers, directory, doors
+from hub.store.cards import CardStatus
+from pacs.identifiers import CredentialId
+
+router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
+
+PER_PAGE = 50
+Search = Annotated[str, Query(max_length=100)]
+After = Annotated[int, Query(ge=0, le=1_000_000)]
+CsrfToken = Annotated[str, Form(alias=CSRF_FIELD, max_length=100)]
+ReasonField = Annotated[str, Form(max_length=1000)]
+
+_REASON: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
+
+
+@router.get("/cards")
+def cards_page(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
+    search: Search = "",
+    after: After = 0,
+) -> Response:
+    """Cards by name, with a search."""
+    with services(request).database.read() as connection:
+        found = directory.find_cards(connection, search)
+    names = principal.may(Permission.NAMES_READ)
+    shown = [
+        {
+            "credential_id": str(card.credential_id),
+            "short_id": str(card.credential_id)[:8],
+            "name": card.name if names else None,
+            "status": card.status,
+            "category": card.category,
+        }
+        for card in found[after : after + PER_PAGE]
+    ]
+    return _pages(request).response(
+        request, "cards.html", principal, cards=shown, search=search, next_after=_next(after, len(found))
+    )
+
+
+@router.get("/cardholders")
+def cardholders_page(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
+    search: Search = "",
+    after: After = 0,
+) -> Response:
+    """People by name, with a search."""
+    with services(request).database.read() as connection:
+        found = directory.find_people(connection, search)
+    shown = [
+        {
+            "name": person.name,
+            "category": person.category,
+            "levels": person.levels,
+            "cards": [
+                {"credential_id": str(card.credential_id), "short_id": str(card.credential_id)[:8]}
+                for card in person.cards
+            ],
+        }
+        for person in found[after : after + PER_PAGE]
+    ]
+    return _pages(request).response(
+        request,
+        "cardholders.html",
+        principal,
+        people=shown,
+        search=search,
+        next_after=_next(after, len(found)),
+    )
+
+
+@router.get("/cards/{credential_id}")
+def card_page(
+    credential_id: fields.Credential,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
+) -> Response:
+    """One card: its status, where that has arrived, and what can be done."""
+    return _card_page(request, principal, credential_id)
+
+
+@router.get("/cards/{credential_id}/distribution")
+def distribution_part(
+    credential_id: fields.Credential,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+) -> Response:
+    """The part of the card page that says at which doors its status has arrived."""
+    spread = services(request).revocation.distribution_of(credential_id)
+    pages = _pages(request)
+    return HTMLResponse(
+        pages.fragment(
+            "distribution.html",
+            card={"credential_id": str(credential_id)},
+            spread=_spread(request, spread),
+        )
+    )
+
+
+@router.post("/cards/{credential_id}/block")
+def block_card(
+    credential_id: fields.Credential,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
+    status: Annotated[CardStatus, Form()],
+    reason: ReasonField = "",
+    _: CsrfToken = "",
+) -> Response:
+    """Suspend or revoke the card."""
+    if status is CardStatus.VALID or (text := _reason(reason)) is None:
+        return _card_page(request, principal, credential_id, "Say in a few words why the card is blocked.")
+    services(request).revocation.block(credential_id, status, reason=text, actor=principal.actor)
+    return RedirectResponse(f"/cards/{credential_id}", 303)
+
+
+@router.post("/cards/{credential_id}/reinstate")
+def reinstate_card(
+    credential_id: fields.Credential,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
+    reason: ReasonField = "",
+    _: CsrfToken = "",
+) -> Response:
+    """Make the card valid again."""
+    if (text := _reason(reason)) is None:
+        return _card_page(request, principal, credential_id, "Say in a few words why the card is reinstated.")
+    services(request).revocation.reinstate(credential_id, reason=text, actor=principal.actor)
+    return RedirectResponse(f"/cards/{credential_id}", 303)
+
+
+def _card_page(
+    request: Request, principal: Principal, credential_id: CredentialId, problem: str = ""
+) -> Response:
+    hub, pages = services(request), _pages(request)
+    spread = hub.revocation.distribution_of(credential_id)
+    with hub.database.read() as connection:
+        person = cardholders.get(connection, spread.card.cardholder_id)
+    name = f"{person.given_name} {person.family_name}" if principal.may(Permission.NAMES_READ) else None
+    return pages.response(
+        request,
+        "card.html",
+        principal,
+        status_code=422 if problem else 200,
+        card=card_context(spread.card, name, person.category),
+        spread=_spread(request, spread),
+        may_block=principal.may(Permission.CARDS_BLOCK),
+        problem=pages.gettext(problem),
+    )
+
+
+def _spread(request: Request, spread: CardDistribution) -> dict[str, object]:
+    with services(request).database.read() as connection:
+        names = {named.door.id: named.name for named in doors.list_all(connection)}
+        states = dict(controllers.states(connection))
+    return spread_context(_pages(request), spread, names, states)
+
+
+def _reason(text: str) -> str | None:
+    try:
+        return _REASON.validate_python(text)
+    except ValidationError:
+        return None
+
+
+def _next(after: int, total: int) -> int | None:
+    return after + PER_PAGE if after + PER_PAGE < total else None
+
+
+def _pages(request: Request) -> Pages:
+    pages: Pages = request.app.state.pages
+    return pages

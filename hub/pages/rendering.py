@@ -1,0 +1,124 @@
+"""Templates to HTML: everything escaped, every text through gettext, every time on the site's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from hub.api.access import CSRF_FIELD
+from hub.api.services import Services
+from hub.operators import Principal
+from hub.pages import words
+from hub.pages.static_files import FILES
+from hub.pages.words import N_
+from hub.roles import Permission, Role
+from hub.store import sites
+from hub.store.cardholders import Category
+from hub.store.cards import CardStatus
+from pacs.rules import DoorMode
+from pacs.schedule import local_time
+
+NAVIGATION = (
+    ("/", N_("Live"), Permission.EVENTS_READ),
+    ("/cards", N_("Cards"), Permission.CARDS_READ),
+    ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
+    ("/doors", N_("Doors"), Permission.DOORS_READ),
+)
+_TONES = {CardStatus.VALID: "good", CardStatus.SUSPENDED: "bad", CardStatus.REVOKED: "bad"}
+
+
+class Pages:
+    """The templates of one hub, in one language."""
+
+    def __init__(self, hub: Services, gettext: Callable[[str], str] = str) -> None:
+        self._hub = hub
+        self.gettext = gettext
+        with hub.database.read() as connection:
+            self._site = sites.get(connection)
+        self._environment = self._make_environment()
+
+    def response(
+        self,
+        request: Request,
+        template: str,
+        principal: Principal | None,
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **context: Any,
+    ) -> HTMLResponse:
+        """A whole page for ``principal`` (None: nobody is signed in)."""
+        html = self._environment.get_template(template).render(
+            principal=principal,
+            section=request.url.path,
+            csrf_field=lambda: _csrf_field(principal),
+            navigation=[(address, self.gettext(label), needed) for address, label, needed in NAVIGATION],
+            **context,
+        )
+        return HTMLResponse(html, status_code, dict(headers or {}))
+
+    def fragment(self, template: str, **context: Any) -> str:
+        """A part of a page, without surrounding space."""
+        return self._environment.get_template(f"fragments/{template}").render(context).strip()
+
+    def moment(self, at: datetime) -> Markup:
+        """A ``time`` element: the time of day, and the date unless it is today; on the site's clock."""
+        zone = self._site.time_zone
+        local, today = local_time(at, zone), local_time(self._hub.clock(), zone).date()
+        text = f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+        title = f"{local:%Y-%m-%d %H:%M:%S %Z}"
+        return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), title, text)
+
+    def _make_environment(self) -> Environment:
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).with_name("templates")),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+        gettext = self.gettext
+        environment.install_gettext_callables(  # type: ignore[attr-defined]  # added by the extension
+            gettext, lambda one, many, number: gettext(one if number == 1 else many), newstyle=True
+        )
+        environment.filters["moment"] = self.moment
+        environment.globals |= {
+            "language": "en",
+            "direction": "ltr",
+            "site_name": self._site.name,
+            "time_zone": self._site.time_zone,
+            "static": lambda name: FILES[name].address,
+            "mode_text": words.spoken(words.MODES, DoorMode, gettext),
+            "role_text": words.spoken(words.ROLES, Role, gettext),
+            "category_text": words.spoken(words.CATEGORIES, Category, gettext),
+            "status_pill": self._status_pill,
+            "version_text": self._version_text,
+        }
+        return environment
+
+    def _status_pill(self, status: str) -> Markup:
+        text = self.gettext(words.STATUSES[CardStatus(status)])
+        return Markup('<span class="pill {}">{}</span>').format(_TONES[CardStatus(status)], text)
+
+    def _version_text(self, confirmed: int, newest: int) -> str:
+        if not newest:
+            return self.gettext("none made yet")
+        if not confirmed:
+            return self.gettext("not confirmed yet (version %d is newest)") % newest
+        if confirmed >= newest:
+            return self.gettext("version %d, up to date") % confirmed
+        return self.gettext("version %d; version %d not confirmed yet") % (confirmed, newest)
+
+
+def _csrf_field(principal: Principal | None) -> Markup:
+    token = principal.csrf_token if principal else None
+    if token is None:
+        return Markup()
+    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, escape(token))

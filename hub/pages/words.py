@@ -1,0 +1,119 @@
+"""What the closed sets of the domain are called on a page.
+
+``N_`` marks a text for the translators; ``Words`` looks it up when a page is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from hub.roles import Role
+from hub.store.cardholders import Category
+from hub.store.cards import CardStatus
+from pacs.events import EventKind
+from pacs.reason import Reason
+from pacs.rules import DoorMode, Side
+
+T = TypeVar("T")
+
+
+def N_(text: str) -> str:  # noqa: N802 - gettext's customary name
+    """Mark ``text`` for translation, and return it."""
+    return text
+
+
+REASONS: Mapping[Reason, str] = {
+    Reason.ENTITLED: N_("entitled"),
+    Reason.EXIT_FREE: N_("the way out is free"),
+    Reason.DOOR_UNLOCKED: N_("the door is unlocked"),
+    Reason.DOOR_ATTENDED: N_("a person decides at this door"),
+    Reason.CARDHOLDER_ATTENDED: N_("a person decides about this card"),
+    Reason.ISSUER_UNKNOWN: N_("the card is from an unknown issuer"),
+    Reason.CERTIFICATE_FORGED: N_("the card's certificate is forged"),
+    Reason.CERTIFICATE_UNSUPPORTED: N_("the card's certificate is of an unknown kind"),
+    Reason.SIGNATURE_INVALID: N_("the card could not prove that it is genuine"),
+    Reason.ANSWER_REPLAYED: N_("the card repeated an old answer"),
+    Reason.POLICY_MISSING: N_("the door has no policy yet"),
+    Reason.POLICY_TOO_OLD: N_("the door's policy is too old"),
+    Reason.CLOCK_UNTRUSTED: N_("the door's clock cannot be trusted"),
+    Reason.DOOR_UNKNOWN: N_("the door is not in its policy"),
+    Reason.DOOR_OUT_OF_SERVICE: N_("the door is out of service"),
+    Reason.DOOR_LOCKDOWN: N_("the door is in lockdown"),
+    Reason.CERTIFICATE_NOT_YET_VALID: N_("the card is not valid yet"),
+    Reason.CERTIFICATE_EXPIRED: N_("the card has expired"),
+    Reason.TECHNOLOGY_NOT_ALLOWED: N_("this kind of card is not allowed at the door"),
+    Reason.CARD_NOT_ENROLLED: N_("the card is not enrolled"),
+    Reason.CREDENTIAL_UNLISTED: N_("the card is not in the list of cards"),
+    Reason.CREDENTIAL_REVOKED: N_("the card is blocked for good"),
+    Reason.CREDENTIAL_SUSPENDED: N_("the card is blocked for now"),
+    Reason.CREDENTIAL_NOT_YET_VALID: N_("the card may not be used yet"),
+    Reason.CREDENTIAL_EXPIRED: N_("the card may no longer be used"),
+    Reason.NO_ACCESS_LEVEL: N_("the card has no access to this door"),
+    Reason.OUTSIDE_SCHEDULE: N_("not at this time"),
+    Reason.INTERNAL_FAULT: N_("the door's controller made an error"),
+    Reason.DOCUMENT_MALFORMED: N_("the document is damaged"),
+    Reason.DOCUMENT_OTHER_SITE: N_("the document is for another site"),
+    Reason.DOCUMENT_NOT_NEWER: N_("the document is not newer"),
+    Reason.DOCUMENT_EXPIRED: N_("the document has expired"),
+    Reason.SIGNER_UNKNOWN: N_("the document's signer is unknown"),
+}
+
+EVENTS: Mapping[EventKind, str] = {
+    EventKind.ACCESS_GRANTED: N_("Granted"),
+    EventKind.ACCESS_DENIED: N_("Refused"),
+    EventKind.ACCESS_REFERRED: N_("Waits for a person"),
+    EventKind.DOOR_OPENED: N_("opened"),
+    EventKind.DOOR_CLOSED: N_("closed"),
+    EventKind.DOOR_FORCED: N_("forced open"),
+    EventKind.DOOR_HELD: N_("held open too long"),
+    EventKind.DOOR_NOT_ENTERED: N_("granted, but not opened"),
+    EventKind.EXIT_REQUESTED: N_("exit button pressed"),
+    EventKind.READER_LOST: N_("reader lost"),
+    EventKind.READER_RESTORED: N_("reader works again"),
+    EventKind.POLICY_APPLIED: N_("policy applied"),
+    EventKind.POLICY_REFUSED: N_("policy refused"),
+    EventKind.CONTROLLER_STARTED: N_("controller started"),
+    EventKind.CONTROLLER_STOPPED: N_("controller stopped"),
+    EventKind.CLOCK_CHANGED: N_("clock changed"),
+    EventKind.JOURNAL_GAP: N_("gap in the journal"),
+    EventKind.INTERNAL_FAULT: N_("controller error"),
+}
+
+MODES: Mapping[DoorMode, str] = {
+    DoorMode.SECURED: N_("Secured: opens for cards with access"),
+    DoorMode.UNLOCKED: N_("Unlocked: opens for everybody"),
+    DoorMode.ATTENDED: N_("Attended: a person decides"),
+    DoorMode.LOCKDOWN: N_("Lockdown: no entry; the way out is free"),
+    DoorMode.OUT_OF_SERVICE: N_("Out of service"),
+}
+
+STATUSES: Mapping[CardStatus, str] = {
+    CardStatus.VALID: N_("Valid"),
+    CardStatus.SUSPENDED: N_("Suspended"),
+    CardStatus.REVOKED: N_("Revoked"),
+}
+
+CATEGORIES: Mapping[Category, str] = {
+    Category.RESIDENT: N_("Resident"),
+    Category.VISITOR: N_("Visitor"),
+    Category.STAFF: N_("Staff"),
+}
+
+SIDES: Mapping[Side, str] = {Side.ENTRY: N_("entry"), Side.EXIT: N_("exit")}
+
+ROLES: Mapping[Role, str] = {
+    Role.GUARD: N_("guard"),
+    Role.RECEPTION: N_("reception"),
+    Role.SITE_MANAGER: N_("site manager"),
+    Role.TECHNICIAN: N_("technician"),
+    Role.AUDITOR: N_("auditor"),
+    Role.ADMINISTRATOR: N_("administrator"),
+}
+
+
+def spoken(
+    words: Mapping[T, str], kind: Callable[[str], T], gettext: Callable[[str], str]
+) -> Callable[[str], str]:
+    """A function from the wire string of a closed set to its translated text."""
+    return lambda value: gettext(words[kind(value)])

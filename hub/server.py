@@ -1,0 +1,94 @@
+"""Serving: one socket, one application, and where it can be found."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import replace
+
+import click
+import uvicorn
+from fastapi import FastAPI
+
+from hub.app import create_app, utc_now
+from hub.operators import Operators
+from hub.settings import Address, Settings
+from pacs.errors import StoreError
+
+STOP_S = 10
+LISTENING = "listening.json"
+
+
+class HubServer(uvicorn.Server):
+    """Says where it listens once it does, and ends the live streams when it stops."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving, then tell people and programs where."""
+        await super().startup(sockets)
+        if self.should_exit or sockets is None:
+            return
+        port = sockets[0].getsockname()[1]
+        settings = replace(self._settings, http=Address(self._settings.http.host, port))
+        mqtt = Address(settings.mqtt.host, self._app.state.link.broker.port)
+        where = {"http": settings.public_origin, "mqtt": str(mqtt), "pid": os.getpid()}
+        path = settings.data_dir / LISTENING
+        path.with_suffix(".new").write_text(json.dumps(where))
+        path.with_suffix(".new").replace(path)
+        click.echo(f"Drempel hub: {settings.public_origin}   controllers: {mqtt}")
+        operators: Operators = self._app.state.services.operators
+        if not operators.are_there_any():
+            token = operators.create_link(name="", role=None, now=utc_now())
+            click.echo(f"Nobody has signed in yet. {link_text(settings.public_origin, token)}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, which would otherwise never end, then stop."""
+        if services := getattr(self._app.state, "services", None):
+            services.feed.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop; raises ``PacsError`` when the hub cannot start."""
+    family = socket.AF_INET6 if ":" in settings.http.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.http.host, settings.http.port))
+        except OSError as error:
+            raise StoreError(
+                f"{settings.http}: cannot listen ({error.strerror}); choose another with --http"
+            ) from error
+        app = create_app(settings)
+        options = uvicorn.Config(
+            app,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+        )
+        HubServer(options, app, settings).run([listening])
+    if failure := getattr(app.state, "failure", None):
+        raise failure
+
+
+def origin(settings: Settings) -> str:
+    """Where the running hub is found, or would be."""
+    try:
+        return str(json.loads((settings.data_dir / LISTENING).read_text())["http"])
+    except (OSError, ValueError, KeyError):
+        return settings.public_origin
+
+
+def link_text(found_at: str, token: str) -> str:
+    """What is printed for a one-time link."""
+    return f"Sign in once, within 15 minutes: {found_at}/link/{token}"
