@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import click
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -158,8 +157,12 @@ def load_issuer_key(path: Path) -> ec.EllipticCurvePublicKey:
     """A P-256 key from PEM: a public key (SubjectPublicKeyInfo) or a certificate. Raises ``MalformedData``."""
     try:
         pem = path.read_bytes()
-        is_certificate = b"-----BEGIN CERTIFICATE-----" in pem
-        key = x509.load_pem_x509_certificate(pem).public_key() if is_certificate else load_pem_public_key(pem)
+        if b"-----BEGIN CERTIFICATE-----" in pem:
+            from cryptography.x509 import load_pem_x509_certificate
+
+            key: object = load_pem_x509_certificate(pem).public_key()
+        else:
+            key = load_pem_public_key(pem)
     except (OSError, ValueError) as error:
         raise MalformedData(f"{path}: no public key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

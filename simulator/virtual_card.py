@@ -102,10 +102,13 @@ class VirtualCard:
 
     @property
     def credential_id(self) -> CredentialId | None:
-        """The credential a reader would find on it."""
-        if self.certificate:
+        """The credential a reader would find on it, if any."""
+        if self.profile is Profile.V1:
+            return CredentialId(self.public_key[1:33]) if self.key else None
+        try:
             return cvc.Certificate.from_bytes(self.certificate).credential_id
-        return CredentialId(self.public_key[1:33]) if self.key and self.profile is Profile.V1 else None
+        except MalformedData:
+            return None
 
     def reset(self) -> None:
         """Forget what a card forgets when it leaves the field."""
@@ -149,13 +152,14 @@ class VirtualCard:
             self._rest = b""
         if command.ins != personalisation.INS_WRITE:
             self._chain = b""
-        return self._fit(row.handler(self, command), command.le)
-
-    def _fit(self, data: bytes, le: int | None) -> ResponseAPDU:
-        """At most ``le`` bytes (256 when absent), the rest by 61xx; 6Cxx when a short ``le`` is too small."""
-        room = SHORT_LE if le is None else le
-        if room < len(data) <= SHORT_LE:
+        data = row.handler(self, command)
+        room = SHORT_LE if command.le is None else command.le
+        if room < len(data) <= SHORT_LE and command.ins != 0xC0:
             raise Refusal(0x6C00 | len(data) & 0xFF)
+        return self._first_part(data, room)
+
+    def _first_part(self, data: bytes, room: int) -> ResponseAPDU:
+        """At most ``room`` bytes; 61xx announces the rest for GET RESPONSE."""
         self._rest = data[room:]
         if not self._rest:
             return ResponseAPDU(data=data)
