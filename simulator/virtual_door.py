@@ -43,8 +43,11 @@ class WiredPin(MockPin):  # type: ignore[misc]
             self.drive_low()
 
     def _set_pull(self, value: str) -> None:
-        super()._set_pull(value)
-        self._obey()
+        if self.pulled is None:
+            super()._set_pull(value)
+        else:
+            self._pull = value
+            self._obey()
 
     def _change_state(self, value: bool) -> bool:  # noqa: FBT001 - gpiozero's interface
         changed = bool(super()._change_state(value))
