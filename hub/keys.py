@@ -50,10 +50,11 @@ class HubKeys:
     def load(cls, site_dir: Path, passphrase_file: Path) -> HubKeys:
         """Read and open everything. Raises ``StoreError`` naming the file and what to do about it."""
         passphrase = _passphrase(passphrase_file)
-        table = tomllib.loads(_read(site_dir / "site.toml").decode("utf-8", "replace"))
+        description = _read(site_dir / "site.toml").decode("utf-8", "replace")
         try:
+            table = tomllib.loads(description)
             site_id, issuer = SiteId(table["site"]), str(table["issuer"])
-        except (KeyError, MalformedData) as error:
+        except (tomllib.TOMLDecodeError, KeyError, MalformedData) as error:
             raise StoreError(f"{site_dir / 'site.toml'}: site and issuer expected") from error
         _certificate(site_dir / "root.cert.pem")
         _certificate(site_dir / "broker.cert.pem")
