@@ -116,7 +116,8 @@ class ReaderSettings:
 class _Approach:
     """One card's stay in the field.
 
-    ``settled``: nothing more is to be read from it; ``concealed``: it vanished, and may be back at once.
+    ``settled``: nothing more is to be read from it. ``held``: it was read and is watched until it leaves.
+    ``concealed``: it vanished, and may be back at once.
     """
 
     identity: bytes
@@ -125,6 +126,7 @@ class _Approach:
     settled: bool = False
     reported: bool = False
     concealed: bool = False
+    held: Contact | None = None
 
     def is_of(self, identity: bytes) -> bool:
         """A card with a random UID shows another one after each reset: two such are taken for one."""
@@ -209,6 +211,9 @@ class Reader:
             if not self._is_open:
                 self._antenna.open()
                 self._is_open = True
+            if self._approach is not None and self._approach.held is not None:
+                self._watch(self._approach, self._approach.held)
+                return
             contact = self._antenna.poll(self._until_ns())
             self._healed()
             self._follow(contact)
@@ -230,6 +235,8 @@ class Reader:
         """Report it once, reset the hardware when opening alone does not help, and wait before the next attempt."""
         settings = self._settings
         self._is_open = False
+        if self._approach is not None:
+            self._approach.held = None
         self._failures += 1
         self._antenna.close()
         try:
@@ -289,12 +296,17 @@ class Reader:
             if error.fault is not ReadFault.CARD_GONE:
                 self._rest(self._settings.retry_pause_ms / 1000)
             return
-        approach.settled = True
+        approach.settled, approach.held = True, contact
         self._put(outcome)
-        while contact.is_present() and not self._stopping.is_set():
-            self.came_round_ns = self._monotonic_ns()
+
+    def _watch(self, approach: _Approach, contact: Contact) -> None:
+        """Leave a card that was read in its conversation until it has left."""
+        if contact.is_present():
             self._rest(self._settings.presence_pause_ms / 1000)
-        contact.release()
+        else:
+            approach.held = None
+            contact.release()
+        approach.seen_ns = self._monotonic_ns()
 
     def _failed(self, approach: _Approach, fault: ReadFault) -> None:
         """Say so once; a card that only vanished may be back within a moment, and says so then."""

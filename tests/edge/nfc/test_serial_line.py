@@ -98,7 +98,7 @@ def test_belongs_to_one_process(wire: Wire) -> None:
 def test_says_os_error_when_there_is_no_device(wire: Wire) -> None:
     """Absent devices, files that are no line, and a closed line are OSErrors."""
     for path in ("/dev/does-not-exist", "/dev/null"):
-        with pytest.raises(OSError, match="could not|Could not"):
+        with pytest.raises(OSError, match=r"ould not"):
             SerialLine(path)
     wire.line.close()
     for use in (
