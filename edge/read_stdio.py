@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 import click
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -71,7 +71,7 @@ class Reading:
 class StdioCard:
     """A ``Transceive`` over two byte streams, one APDU a line."""
 
-    def __init__(self, answers: BinaryIO, commands: BinaryIO) -> None:
+    def __init__(self, answers: IO[bytes], commands: IO[bytes]) -> None:
         self._answers = answers
         self._commands = commands
 
