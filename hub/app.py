@@ -93,6 +93,7 @@ async def _lifespan(
             revocation=link.revocation,
             feed=Feed(database, live, clock),
             site_changed=link.site_changed,
+            is_settled=lambda: link.distribution.is_settled,
             health=lambda: link.health,
             clock=clock,
         )

@@ -74,6 +74,7 @@ class Distribution:
         self._condition = threading.Condition()
         self._peers: dict[ControllerId, _Peer] = {}
         self._dirty = True  # a change that the last run could not turn into a version
+        self._issuing = False
         self._reload = True
         self._ahead: dict[DocumentKind, int] = {}
         self._stopping = False
@@ -99,6 +100,12 @@ class Distribution:
     def is_running(self) -> bool:
         """Whether documents are being sent."""
         return self._thread.is_alive()
+
+    @property
+    def is_settled(self) -> bool:
+        """Every change that was told is in a version that is in force."""
+        with self._condition:
+            return not (self._dirty or self._issuing or self._reload)
 
     # -- told from other threads, after the commit that made it so
 
@@ -190,6 +197,7 @@ class Distribution:
             ahead, self._ahead = self._ahead, {}
             refresh = now >= self._refresh_at
             reload, self._reload = self._reload, False
+            self._issuing = dirty
             if dirty:
                 self._dirty = False
         if not (dirty or ahead or refresh or reload):
@@ -213,6 +221,7 @@ class Distribution:
                 del self._peers[gone]
             for controller_id in in_use:
                 self._peers.setdefault(controller_id, _Peer())
+            self._issuing = False
 
     def _issue_due(self, *, dirty: bool, ahead: Mapping[DocumentKind, int], refresh: bool) -> None:
         at = self._clock()

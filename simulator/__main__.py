@@ -8,6 +8,7 @@ import click
 
 # name on the command line: (module, attribute, one line for the overview)
 COMMANDS = {
+    "demo": ("simulator.demo", "demo_command", "A small site's day, with every part a real process."),
     "card": ("simulator.card_stdio", "card_command", "A virtual card that answers command lines."),
     "pn532": ("simulator.pn532_process", "pn532_command", "A virtual PN532 on a pseudo-terminal."),
     "controller": (

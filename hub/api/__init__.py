@@ -7,7 +7,17 @@ from fastapi import APIRouter
 
 def routers() -> tuple[APIRouter, ...]:
     """Every resource of the API."""
-    from hub.api import access_levels, cardholders, cards, controllers, doors, events, health, stream
+    from hub.api import (
+        access_levels,
+        cardholders,
+        cards,
+        controllers,
+        documents,
+        doors,
+        events,
+        health,
+        stream,
+    )
 
-    modules = (controllers, doors, access_levels, cardholders, cards, events, stream, health)
+    modules = (controllers, doors, access_levels, cardholders, cards, documents, events, stream, health)
     return tuple(module.router for module in modules)

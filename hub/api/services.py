@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Services:
     """The parts of one hub.
 
-    ``site_changed`` is called after a commit that may change the policy or the controllers. ``health`` says
-    which parts work. ``clock`` gives aware UTC datetimes.
+    ``site_changed`` is called after a commit that may change the policy or the controllers; ``is_settled``: every
+    such change is in a version. ``health`` says which parts work. ``clock`` gives aware UTC datetimes.
     """
 
     settings: Settings
@@ -34,6 +34,7 @@ class Services:
     revocation: Revocation
     feed: Feed
     site_changed: Callable[[], None]
+    is_settled: Callable[[], bool]
     health: Callable[[], Mapping[str, bool]]
     clock: Callable[[], datetime]
 

@@ -29,6 +29,7 @@ class EventAnswer(Answer):
     clock_trusted: bool
     received_at: datetime
     controller_id: fields.Controller
+    journal_id: str
     sequence: int
     door_id: fields.Door | None
     door_name: str | None
@@ -55,6 +56,7 @@ def answers(connection: Connection, events: Sequence[StoredEvent]) -> list[Event
             clock_trusted=each.clock_trusted,
             received_at=each.received_at,
             controller_id=each.controller_id,
+            journal_id=each.journal_id,
             sequence=each.sequence,
             door_id=each.door_id,
             door_name=door_names.get(each.door_id) if each.door_id else None,

@@ -1,0 +1,247 @@
+"""A small reception centre: its doors, rules and people, and what must follow when one of them taps.
+
+The oracle asks ``pacs.decision.decide`` itself, over a policy built from the same description that the hub is given.
+People are fictitious; their names exist at the hub alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pacs.credential import VerifiedCredential
+from pacs.decision import ClockReading, Outcome, decide
+from pacs.events import EventKind
+from pacs.identifiers import (
+    AccessLevelId,
+    CardholderId,
+    ControllerId,
+    CredentialId,
+    DoorId,
+    ScheduleId,
+    SiteId,
+)
+from pacs.reason import ReadFault, Reason
+from pacs.revocation import Status, StatusList
+from pacs.rules import AccessLevel, AccessRule, Door, DoorMode, Entitlement, Policy, Side
+from pacs.schedule import ALWAYS, Schedule, Window
+from simulator.link_faults import LinkFault, LinkOptions
+from simulator.virtual_card import ReplayingCard, VirtualCard
+
+NOT_READ: Final = "not_read"
+_EVENT_KINDS: Final = {
+    Outcome.GRANT: EventKind.ACCESS_GRANTED,
+    Outcome.DENY: EventKind.ACCESS_DENIED,
+    Outcome.REFER: EventKind.ACCESS_REFERRED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A fictitious person and the access levels they hold."""
+
+    id: CardholderId
+    given_name: str
+    family_name: str
+    levels: tuple[AccessLevelId, ...]
+    category: str = "resident"
+    extended_opening: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What is laid down for one site. ``names``: how each door is called on the hub's pages."""
+
+    site_id: SiteId
+    doors: tuple[Door, ...]
+    names: dict[DoorId, str]
+    schedules: tuple[Schedule, ...]
+    access_levels: tuple[AccessLevel, ...]
+    residents: tuple[Resident, ...]
+    time_zone: str = "Europe/Amsterdam"
+
+
+@dataclass(slots=True, kw_only=True)
+class Holder:
+    """A card in somebody's hand.
+
+    ``credential``: what a correct reader verifies on it; ``refusal``: why it does not get that far. ``link``: how the
+    card stands on the air, with ``uid`` as its 7-byte number.
+    """
+
+    label: str
+    card: VirtualCard
+    credential: VerifiedCredential | None = None
+    refusal: Reason | ReadFault | None = None
+    link: LinkOptions = field(default_factory=LinkOptions)
+    uid: bytes = field(default_factory=lambda: b"\x04" + secrets.token_bytes(6))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether ``refusal`` holds already: a replaying card is genuine until it has its recording."""
+        recording = isinstance(self.card, ReplayingCard) and not self.card.recorded
+        return self.refusal is not None and not recording
+
+
+HOSTILE_LINKS: Final = {
+    "pulled mid-tap": LinkOptions(fault=LinkFault.PULLED, after=2),
+    "garbage": LinkOptions(fault=LinkFault.GARBAGE),
+    "endless waiting time": LinkOptions(fault=LinkFault.ENDLESS_WAIT),
+    "endless chaining": LinkOptions(fault=LinkFault.ENDLESS_CHAINING),
+    "1-byte ATS": LinkOptions(fault=LinkFault.ATS_ONE_BYTE),
+}
+"""Cards that break the link: not read, and nobody's event."""
+
+
+def small_site(now: datetime, *, site_id: str = "veldzicht") -> Description:
+    """Three doors, each with a controller of its own, and twelve residents."""
+    gate, kitchen, workshop = DoorId("main-entrance"), DoorId("kitchen"), DoorId("workshop")
+    always = Schedule(id=ScheduleId("always"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))
+    other_days = frozenset((now.weekday() + ahead) % 7 for ahead in (3, 4))
+    closed_today = Schedule(
+        id=ScheduleId("closed-today"),
+        windows=(Window(weekdays=other_days, start_minute=9 * 60, end_minute=17 * 60),),
+    )
+    residents, workers, evening = (
+        AccessLevelId(name) for name in ("residents", "workshop", "workshop-class")
+    )
+    return Description(
+        site_id=SiteId(site_id),
+        doors=(
+            Door(id=gate, controller_id=ControllerId("gate-1")),
+            Door(id=kitchen, controller_id=ControllerId("kitchen-1")),
+            Door(id=workshop, controller_id=ControllerId("workshop-1"), allow_v1=True),
+        ),
+        names={gate: "Main entrance", kitchen: "Kitchen", workshop: "Workshop"},
+        schedules=(always, closed_today),
+        access_levels=(
+            AccessLevel(
+                id=residents,
+                rules=tuple(AccessRule(door_id=door, schedule_id=always.id) for door in (gate, kitchen)),
+            ),
+            AccessLevel(id=workers, rules=(AccessRule(door_id=workshop, schedule_id=always.id),)),
+            AccessLevel(id=evening, rules=(AccessRule(door_id=workshop, schedule_id=closed_today.id),)),
+        ),
+        residents=tuple(
+            Resident(
+                id=CardholderId(f"person-{number:02}"),
+                given_name=given,
+                family_name=family,
+                levels=(
+                    residents,
+                    *((workers,) if number % 3 == 0 else (evening,) if number % 3 == 1 else ()),
+                ),
+                extended_opening=number == 5,
+            )
+            for number, (given, family) in enumerate(_PEOPLE, 1)
+        ),
+    )
+
+
+_PEOPLE: Final = (
+    ("Amina", "Warsame"),
+    ("Davit", "Petrosyan"),
+    ("Selam", "Tesfay"),
+    ("Yusuf", "Al-Hassan"),
+    ("Nasrin", "Karimi"),
+    ("Oksana", "Bondarenko"),
+    ("Mehmet", "Yıldız"),
+    ("María", "Quispe"),
+    ("Idil", "Farah"),
+    ("جواد", "رضایی"),
+    ("Anahit", "Grigoryan"),
+    ("Joseph", "Mbala"),
+)
+
+
+class Oracle:
+    """Says what must follow from a tap. Changed along with the hub: cards registered, blocked, doors switched."""
+
+    def __init__(self, description: Description) -> None:
+        self._doors = {door.id: door for door in description.doors}
+        self._levels = {level.id: level for level in description.access_levels}
+        self._schedules = {schedule.id: schedule for schedule in description.schedules}
+        self._description = description
+        self._entitlements: dict[CredentialId, Entitlement] = {}
+        self._statuses: dict[int, Status] = {}
+
+    def registered(self, credential_id: CredentialId, resident: Resident) -> None:
+        """A card was given to a resident."""
+        self._entitlements[credential_id] = Entitlement(
+            credential_id=credential_id,
+            status_index=len(self._entitlements),
+            access_level_ids=resident.levels,
+            extended_opening=resident.extended_opening,
+        )
+
+    def status_changed(self, credential_id: CredentialId, status: Status) -> None:
+        """A card was blocked or reinstated."""
+        self._statuses[self._entitlements[credential_id].status_index] = status
+
+    def mode_changed(self, door_id: DoorId, mode: DoorMode) -> None:
+        """A door's mode was switched."""
+        self._doors[door_id] = replace(self._doors[door_id], mode=mode)
+
+    def expected(self, holder: Holder, door_id: DoorId) -> tuple[str, str]:
+        """Outcome and reason of a tap: the kind of its event with ``Reason``, or ``not_read`` and nothing."""
+        if holder.link.fault is not None or isinstance(holder.refusal, ReadFault):
+            return NOT_READ, ""
+        if holder.is_refused or holder.credential is None:
+            return EventKind.ACCESS_DENIED.value, str(holder.refusal)
+        now = datetime.now(UTC)
+        decision = decide(
+            holder.credential,
+            door_id,
+            Side.ENTRY,
+            policy=self._policy(now),
+            revocations=self._revocations(now),
+            clock=ClockReading(at=now, trusted=True),
+        )
+        return _EVENT_KINDS[decision.outcome].value, decision.reason.value
+
+    def _policy(self, now: datetime) -> Policy:
+        return Policy(
+            site_id=self._description.site_id,
+            version=1,
+            issued_at=now,
+            expires_at=now + timedelta(days=1),
+            time_zone=self._description.time_zone,
+            issuers={},
+            doors=self._doors,
+            access_levels=self._levels,
+            schedules=self._schedules,
+            entitlements=self._entitlements,
+        )
+
+    def _revocations(self, now: datetime) -> StatusList:
+        return StatusList.build(
+            site_id=self._description.site_id,
+            version=1,
+            issued_at=now,
+            expires_at=now + timedelta(days=1),
+            size=len(self._entitlements),
+            statuses=self._statuses,
+        )
+
+
+def schedule_body(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as the hub's interface takes it."""
+
+    def windows(of: tuple[Window, ...]) -> list[dict[str, Any]]:
+        return [
+            {
+                "weekdays": sorted(window.weekdays),
+                "start_minute": window.start_minute,
+                "end_minute": window.end_minute,
+            }
+            for window in of
+        ]
+
+    return {
+        "id": schedule.id,
+        "name": schedule.id.replace("-", " ").capitalize(),
+        "windows": windows(schedule.windows),
+        "holiday_windows": windows(schedule.holiday_windows),
+    }

@@ -1,0 +1,336 @@
+"""A whole site in real processes: broker and hub, and for each door a PN532, a controller and a virtual door.
+
+Nothing here decides or verifies; it provisions as a technician would, holds cards to readers, and
+collects what each part says of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Literal, Self
+
+from pacs.credential import Technology, VerifiedCredential
+from pacs.identifiers import CredentialId, DoorId
+from pacs.rules import Door, DoorMode
+from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
+from provisioning.hub_client import HubClient
+from provisioning.readers import DoorWiring, add_controller
+from provisioning.site import create_site
+from simulator.controller_process import ControllerProcess
+from simulator.hub_process import HubApi, HubProcess
+from simulator.pn532_process import ApduReport, Pn532Process
+from simulator.scenario import Description, Holder, Resident, schedule_body
+from simulator.virtual_card import Profile, VirtualCard
+
+TAP_WITHIN_S: Final = 10.0
+LATE_WITHIN_S: Final = 60.0
+CARD_YEARS: Final = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """One tap as the door saw it. ``marks``: when each phase ended, CLOCK_MONOTONIC in ns.
+
+    ``inserted_ns``: the card entered the field. ``sequence``: of its event, None for a card not read.
+    """
+
+    door_id: DoorId
+    outcome: str
+    reason: str
+    sequence: int | None
+    credential: str | None
+    inserted_ns: int
+    marks: dict[str, int]
+    exchanges: tuple[ApduReport, ...]
+
+    @property
+    def to_strike_ms(self) -> float | None:
+        """From field-enter to the strike's pin; None when it was not released."""
+        strike = self.marks.get("strike")
+        return None if strike is None else (strike - self.inserted_ns) / 1e6
+
+
+@dataclass(slots=True, kw_only=True)
+class DoorStation:
+    """One door with its reader and its controller."""
+
+    door: Door
+    reader: Pn532Process
+    config: Path
+    controller: ControllerProcess
+    traces: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
+    exchanges: list[ApduReport] = field(default_factory=list)
+
+    def hear(self, report: dict[str, Any]) -> None:
+        """Keep what the controller says about presentations."""
+        if "trace" in report:
+            self.traces.put(report)
+
+
+class VirtualSite:
+    """A context manager: provisions ``description`` in ``directory`` and runs it.
+
+    ``timing``: ``realistic`` lets line, air and card take their modelled time. ``log`` takes what the processes
+    write. ``on_step`` is told what is being done.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        directory: Path,
+        *,
+        timing: Literal["none", "realistic"] = "realistic",
+        log: IO[Any] | int | None = None,
+        on_step: Callable[[str], None] = lambda _step: None,
+    ) -> None:
+        self.description = description
+        self._directory = directory
+        self._timing = timing
+        self._log = log
+        self._on_step = on_step
+        self._parts = contextlib.ExitStack()
+        self._now = datetime.now(UTC)
+        on_step("making keys and certificates")
+        site = create_site(directory / "site", description.site_id, now=self._now)
+        self._site, self._passphrase = site, site.passphrase()
+        self.issuer = Issuer(reference=site.issuer, key=site.card_issuer_key(self._passphrase))
+        self.hub = HubProcess(site.hub_directory, directory / "hub-data", stderr=log)
+        self.stations: dict[DoorId, DoorStation] = {}
+        self.api: HubApi
+
+    # ---- life
+
+    def __enter__(self) -> Self:
+        try:
+            self._on_step("starting broker and hub")
+            self._parts.callback(self.hub.stop)
+            self.hub.start()
+            token = self.hub.command("token", "create", "--name=simulator", "--role=administrator")
+            self.api = self._parts.enter_context(HubApi(self.hub.url, token))
+            self._on_step("registering doors, rules and people")
+            with HubClient(self.hub.url, token) as bureau:
+                for door in self.description.doors:
+                    self._provision(door, bureau)
+            self._describe()
+            self._on_step("starting readers and controllers")
+            for station in self.stations.values():
+                self._parts.callback(station.reader.stop)
+                station.reader.start()
+                self._parts.callback(self._stop_controller, station)
+                station.controller.start()
+            self.wait_until_confirmed()
+        except BaseException:
+            self._parts.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parts.close()
+
+    def _provision(self, door: Door, bureau: HubClient) -> None:
+        reader_path = self._directory / f"reader-{door.id}"
+        made = add_controller(
+            self._site,
+            self._site.authority(self._passphrase),
+            door.controller_id,
+            [DoorWiring(id=door.id, device=str(reader_path))],
+            now=self._now,
+            pins="mock",
+            broker_host="127.0.0.1",
+            broker_port=self.hub.mqtt_port,
+        )
+        bureau.register_controller(made)
+        rules = {"name": self.description.names[door.id], "mode": door.mode, "allow_v1": door.allow_v1}
+        self.api.patch(f"/doors/{door.id}", rules)
+        config = made.directory / "controller.toml"
+        exchanges: list[ApduReport] = []
+        self.stations[door.id] = DoorStation(
+            door=door,
+            reader=Pn532Process(timing=self._timing, link=reader_path, on_apdu=exchanges.append),
+            config=config,
+            controller=ControllerProcess(
+                config,
+                stderr=self._log,
+                on_report=lambda report: self.stations[door.id].hear(report),  # noqa: PLW0108 - not there yet
+            ),
+            exchanges=exchanges,
+        )
+
+    def _describe(self) -> None:
+        for schedule in self.description.schedules:
+            self.api.post("/schedules", schedule_body(schedule))
+        for level in self.description.access_levels:
+            rules = [{"door_id": rule.door_id, "schedule_id": rule.schedule_id} for rule in level.rules]
+            self.api.post(
+                "/access-levels",
+                {"id": level.id, "name": level.id.replace("-", " ").capitalize(), "rules": rules},
+            )
+        for resident in self.description.residents:
+            self.api.post(
+                "/cardholders",
+                {
+                    "id": resident.id,
+                    "category": resident.category,
+                    "given_name": resident.given_name,
+                    "family_name": resident.family_name,
+                    "access_level_ids": list(resident.levels),
+                    "extended_opening": resident.extended_opening,
+                },
+            )
+
+    @staticmethod
+    def _stop_controller(station: DoorStation) -> None:
+        with contextlib.suppress(RuntimeError):
+            station.controller.stop()
+
+    # ---- cards
+
+    def issue(self, resident: Resident, *, profile: Profile = Profile.V2, register: bool = True) -> Holder:
+        """Make a key and a certificate on a blank card, tap it once, and give it to a resident."""
+        card = VirtualCard(profile=profile)
+        issued = self._personalise(card)
+        if register:
+            body = {**issued.registration, "cardholder_id": resident.id}
+            self.api.post("/cards", body)
+        return holder_of(
+            issued, card, label=f"{resident.given_name} {resident.family_name}", issuer=self.issuer
+        )
+
+    def _personalise(self, card: VirtualCard) -> IssuedCard:
+        def transceive(command: bytes, meanwhile: Callable[[], None]) -> bytes:
+            meanwhile()
+            return card.answer(command)
+
+        if card.profile is Profile.V1:
+            return issue_v1_card(transceive, now=datetime.now(UTC))
+        today = datetime.now(UTC).date()
+        return issue_card(
+            transceive,
+            self.issuer,
+            valid_from=today - timedelta(days=1),
+            valid_until=today + CARD_YEARS,
+            now=datetime.now(UTC),
+        )
+
+    def block(self, credential_id: CredentialId, status: str = "suspended") -> Any:
+        """Block a card at the hub; returns what the hub says."""
+        return self.api.post(f"/cards/{credential_id}/block", {"status": status, "reason": "reported lost"})
+
+    def reinstate(self, credential_id: CredentialId) -> Any:
+        """Make it valid again."""
+        return self.api.post(f"/cards/{credential_id}/reinstate", {"reason": "found again"})
+
+    def wait_for_distribution(self, credential_id: CredentialId, version: int) -> dict[DoorId, datetime]:
+        """When each door confirmed that it enforces this version of a card's status, by the hub's clock."""
+        seen: dict[DoorId, datetime] = {}
+
+        def confirmed() -> bool:
+            for each in self.api.get(f"/cards/{credential_id}/distribution")["confirmations"]:
+                if each["confirmed_at"] and each["version"] >= version:
+                    seen[DoorId(each["door_id"])] = datetime.fromisoformat(each["confirmed_at"])
+            return len(seen) == len(self.stations)
+
+        self.wait_until(confirmed, f"every door enforcing version {version}")
+        return seen
+
+    def switch(self, door_id: DoorId, mode: DoorMode) -> None:
+        """Change a door's mode, and wait until its controller confirms it."""
+        self.api.patch(f"/doors/{door_id}", {"mode": mode.value})
+        self.wait_until_confirmed()
+
+    # ---- taps
+
+    def tap(self, holder: Holder, door_id: DoorId) -> Tap:
+        """Hold a card to a door's reader until the door has decided, then take it away.
+
+        Raises RuntimeError when the door says nothing within 10 s.
+        """
+        station = self.stations[door_id]
+        station.exchanges.clear()
+        while not station.traces.empty():
+            station.traces.get()
+        inserted_ns = station.reader.insert(holder.card, replace(holder.link, uid=holder.uid))
+        try:
+            trace = station.traces.get(timeout=TAP_WITHIN_S)
+        except queue.Empty:
+            raise RuntimeError(
+                f"{door_id} did not decide about {holder.label} within {TAP_WITHIN_S} s"
+            ) from None
+        finally:
+            _, left = station.reader.remove()
+            holder.card = left or holder.card
+        return Tap(
+            door_id=door_id,
+            outcome=trace["trace"],
+            reason=trace["reason"],
+            sequence=trace["sequence"],
+            credential=trace["credential"],
+            inserted_ns=inserted_ns,
+            marks=trace["marks"],
+            exchanges=tuple(station.exchanges),
+        )
+
+    # ---- what the hub knows
+
+    def wait_until(self, holds: Callable[[], bool], what: str, *, within_s: float = LATE_WITHIN_S) -> float:
+        """Seconds until ``holds``; raises RuntimeError naming ``what`` when it takes longer than ``within_s``."""
+        begun_s = time.monotonic()
+        while not holds():
+            if time.monotonic() - begun_s > within_s:
+                raise RuntimeError(f"not within {within_s} s: {what}")
+            time.sleep(0.01)
+        return time.monotonic() - begun_s
+
+    def wait_until_confirmed(self) -> None:
+        """Wait until each door is online and enforces the newest documents."""
+        self.wait_until(self._all_confirmed, "every door online with the newest documents")
+
+    def _all_confirmed(self) -> bool:
+        if not self.api.get("/documents")["settled"]:
+            return False
+        return all(
+            door["online"]
+            and door["policy_version"] == door["policy_newest"] > 0
+            and door["revocations_version"] == door["revocations_newest"] > 0
+            for door in self.doors()
+        )
+
+    def doors(self) -> list[dict[str, Any]]:
+        """The state of each door, as the hub shows it."""
+        found: list[dict[str, Any]] = self.api.get("/doors")["doors"]
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event the hub has stored."""
+        found: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self.api.get("/events", after=after, limit=500)
+            found += page["events"]
+            after = page["next_after"]
+        return found
+
+
+def holder_of(issued: IssuedCard, card: VirtualCard, *, label: str, issuer: Issuer) -> Holder:
+    """A card just issued, with what a correct reader verifies on it."""
+    v2 = issued.technology is Technology.PKOC_V2
+    return Holder(
+        label=label,
+        card=card,
+        credential=VerifiedCredential(
+            credential_id=issued.credential_id,
+            technology=issued.technology,
+            issuer=issuer.reference if v2 else None,
+            valid_from=issued.valid_from,
+            valid_until=issued.valid_until,
+        ),
+    )
