@@ -1,0 +1,454 @@
+"""What the controller answers to each input, without any adapter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge import controller as controller_module
+from edge.controller import DoorController, after_fault
+from edge.door_state import OPENING_GRACE_S, DoorState
+from edge.effects import (
+    AdoptIssuers,
+    Effect,
+    HoldStrike,
+    Indicate,
+    LockStrike,
+    Record,
+    ReleaseStrike,
+    Signal,
+    Sync,
+)
+from edge.inputs import (
+    CardDetected,
+    CardPresented,
+    CardRefused,
+    ContactChanged,
+    DocumentAccepted,
+    DocumentRefused,
+    Input,
+    Now,
+    ReaderLost,
+    ReaderRestored,
+    ReadFailed,
+    RecordFailed,
+    RexPressed,
+    Started,
+    Stopping,
+    Tick,
+)
+from pacs.events import EventDraft, EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.messages import DocumentKind
+from pacs.reason import ReadFault, Reason
+from pacs.rules import DoorMode, Side
+from tests.edge.small_site import (
+    ATTENDED,
+    BACK,
+    FRONT,
+    RESIDENT,
+    REVOKED,
+    SLOW_RESIDENT,
+    STRANGER,
+    credential,
+    now,
+    policy,
+    revocations,
+)
+
+
+def make(*, has_contact: bool = True, has_policy: bool = True, **rules: Any) -> DoorController:
+    """A controller of two doors, holding the documents of the small site."""
+    return DoorController(
+        [DoorState(FRONT, has_contact=has_contact), DoorState(BACK, has_contact=has_contact)],
+        policy=policy(**rules) if has_policy else None,
+        revocations=revocations() if has_policy else None,
+    )
+
+
+def presented(who: CredentialId = RESIDENT, *, at: DoorId = FRONT, side: Side = Side.ENTRY) -> CardPresented:
+    return CardPresented(door_id=at, side=side, credential=credential(who))
+
+
+def refused(reason: Reason = Reason.CERTIFICATE_FORGED, *, side: Side = Side.ENTRY) -> CardRefused:
+    return CardRefused(door_id=FRONT, side=side, reason=reason, credential_id=RESIDENT, technology=None)
+
+
+def drafts(effects: list[Effect]) -> list[EventDraft]:
+    return [effect.draft for effect in effects if isinstance(effect, Record)]
+
+
+def kinds(effects: list[Effect]) -> list[EventKind]:
+    return [draft.kind for draft in drafts(effects)]
+
+
+def shape(effects: list[Effect]) -> list[type[Effect]]:
+    return [type(effect) for effect in effects]
+
+
+def opened(at: DoorId = FRONT, *, is_open: bool = True) -> ContactChanged:
+    return ContactChanged(door_id=at, open=is_open)
+
+
+# ---- cards
+
+
+def test_a_grant_is_recorded_before_the_strike_then_shown_then_made_durable() -> None:
+    """The order of effects of a grant, and what each carries."""
+    effects = make().on(presented(), now())
+    assert shape(effects) == [Record, ReleaseStrike, Indicate, Sync]
+    (draft,) = drafts(effects)
+    assert (draft.kind, draft.reason, draft.credential_id) == (
+        EventKind.ACCESS_GRANTED,
+        Reason.ENTITLED,
+        RESIDENT,
+    )
+    assert (draft.door_id, draft.side, draft.occurred_at) == (FRONT, Side.ENTRY, now().clock.at)
+    assert effects[1:3] == [
+        ReleaseStrike(door_id=FRONT, unlock_ms=5_000),
+        Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.GRANTED),
+    ]
+
+
+def test_extended_opening_unlocks_longer() -> None:
+    """A person with extended opening gets the door's extended time."""
+    effects = make().on(presented(SLOW_RESIDENT), now())
+    assert ReleaseStrike(door_id=FRONT, unlock_ms=15_000) in effects
+
+
+@pytest.mark.parametrize(
+    ("who", "at", "reason"),
+    [
+        (REVOKED, FRONT, Reason.CREDENTIAL_REVOKED),
+        (STRANGER, FRONT, Reason.CREDENTIAL_UNLISTED),
+        (RESIDENT, BACK, Reason.NO_ACCESS_LEVEL),
+    ],
+)
+def test_a_denial_is_recorded_with_its_reason_and_moves_nothing(
+    who: CredentialId, at: DoorId, reason: Reason
+) -> None:
+    """No strike in a denial; red is shown."""
+    effects = make().on(presented(who, at=at), now())
+    assert shape(effects) == [Record, Indicate, Sync]
+    assert [(draft.kind, draft.reason) for draft in drafts(effects)] == [(EventKind.ACCESS_DENIED, reason)]
+    assert effects[1] == Indicate(door_id=at, side=Side.ENTRY, signal=Signal.REFUSED)
+
+
+def test_a_referral_waits_for_a_person() -> None:
+    """Somebody attended is told to wait; the strike stays."""
+    effects = make().on(presented(ATTENDED), now())
+    assert shape(effects) == [Record, Indicate, Sync]
+    assert kinds(effects) == [EventKind.ACCESS_REFERRED]
+    assert effects[1] == Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.WAITING)
+
+
+def test_a_card_that_is_not_authentic_is_denied_with_what_verification_found() -> None:
+    """The reader's reason goes into the event, with the credential the card claims."""
+    effects = make().on(refused(Reason.SIGNATURE_INVALID), now())
+    (draft,) = drafts(effects)
+    assert (draft.kind, draft.reason, draft.credential_id) == (
+        EventKind.ACCESS_DENIED,
+        Reason.SIGNATURE_INVALID,
+        RESIDENT,
+    )
+    assert ReleaseStrike not in shape(effects)
+
+
+def test_without_a_policy_every_card_is_denied_for_that() -> None:
+    """Neither an unknown issuer nor an unlisted card is blamed on the card when no policy is held."""
+    controller = make(has_policy=False)
+    for happened in (presented(), refused(Reason.ISSUER_UNKNOWN)):
+        assert [draft.reason for draft in drafts(controller.on(happened, now()))] == [Reason.POLICY_MISSING]
+
+
+def test_a_card_that_cannot_be_read_is_shown_and_counted_and_not_recorded() -> None:
+    """No event about a person for a card nobody could read."""
+    controller = make()
+    effects = controller.on(ReadFailed(door_id=FRONT, side=Side.ENTRY, fault=ReadFault.WAIT_LIMIT), now())
+    assert effects == [Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.NOT_READ)]
+    assert controller.unread_count == 1
+
+
+def test_a_card_in_the_field_is_shown() -> None:
+    """Reading is a signal of its own."""
+    effects = make().on(CardDetected(door_id=FRONT, side=Side.ENTRY), now())
+    assert effects == [Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.READING)]
+
+
+# ---- the way out
+
+
+@pytest.mark.parametrize("has_policy", [True, False])
+@pytest.mark.parametrize(
+    "happened",
+    [
+        presented(REVOKED, side=Side.EXIT),
+        presented(STRANGER, at=BACK, side=Side.EXIT),
+        refused(side=Side.EXIT),
+        ReadFailed(door_id=FRONT, side=Side.EXIT, fault=ReadFault.CARD_GONE),
+        RexPressed(door_id=FRONT),
+    ],
+)
+@pytest.mark.parametrize("mode", [DoorMode.SECURED, DoorMode.LOCKDOWN, DoorMode.OUT_OF_SERVICE])
+def test_nobody_is_kept_inside(happened: Input, mode: DoorMode, *, has_policy: bool) -> None:
+    """Whatever is presented at an exit, in any mode, with or without a policy: recorded, released, never denied."""
+    effects = make(has_policy=has_policy, mode=mode).on(happened, now(trusted=False))
+    assert shape(effects)[:2] == [Record, ReleaseStrike]
+    assert all(kind in (EventKind.ACCESS_GRANTED, EventKind.EXIT_REQUESTED) for kind in kinds(effects))
+    release = effects[1]
+    assert isinstance(release, ReleaseStrike)
+    assert release.even_unrecorded
+
+
+def test_an_entry_is_not_released_without_its_event() -> None:
+    """Only the way out is opened when the journal fails."""
+    release = make().on(presented(), now())[1]
+    assert isinstance(release, ReleaseStrike)
+    assert not release.even_unrecorded
+
+
+def test_a_release_that_could_not_be_recorded_is_refused_by_name() -> None:
+    """The person is denied with journal_failed, and nobody is awaited at the door."""
+    controller = make()
+    controller.on(presented(), now())
+    failed = RecordFailed(door_id=FRONT, side=Side.ENTRY, credential_id=RESIDENT)
+    effects = controller.on(failed, now())
+    assert [draft.reason for draft in drafts(effects)] == [Reason.JOURNAL_FAILED]
+    assert Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.REFUSED) in effects
+    assert controller.deadline_s is None
+
+
+# ---- the door
+
+
+def closed_door(**rules: Any) -> DoorController:
+    """A controller whose contacts have reported closed doors."""
+    controller = make(**rules)
+    assert controller.on(opened(is_open=False), now()) == []
+    return controller
+
+
+def test_a_door_opened_after_a_grant_was_opened_not_forced() -> None:
+    """Also at the very end of the release, when the contact reports a little later."""
+    for after_s in (0.0, 4.9, 5.0 + OPENING_GRACE_S):
+        controller = closed_door()
+        controller.on(presented(), now())
+        assert kinds(controller.on(opened(), now(after_s))) == [EventKind.DOOR_OPENED]
+        assert kinds(controller.on(opened(is_open=False), now(after_s + 2))) == [EventKind.DOOR_CLOSED]
+
+
+def test_a_door_that_opens_by_itself_was_forced() -> None:
+    """Without a release, after one, and after one that was for the other door."""
+    controller = closed_door()
+    controller.on(presented(), now())
+    assert kinds(controller.on(opened(), now(5.0 + OPENING_GRACE_S + 0.1))) == [EventKind.DOOR_FORCED]
+    other = closed_door()
+    other.on(RexPressed(door_id=BACK), now())
+    assert kinds(other.on(opened(), now(1))) == [EventKind.DOOR_FORCED]
+
+
+def test_a_contact_that_repeats_itself_says_nothing_new() -> None:
+    """One event for one change."""
+    controller = closed_door()
+    controller.on(opened(), now())
+    assert controller.on(opened(), now(1)) == []
+
+
+def test_a_door_that_stands_open_at_the_start_is_neither_forced_nor_ignored() -> None:
+    """Nobody saw how it was opened: it is recorded as open."""
+    (draft,) = drafts(make().on(opened(), now()))
+    assert (draft.kind, draft.details) == (EventKind.DOOR_OPENED, {"at_start": True})
+
+
+def test_a_grant_nobody_used_is_recorded_once() -> None:
+    """After the release and its grace; with the credential and side of the grant."""
+    controller = closed_door()
+    controller.on(presented(), now())
+    assert controller.deadline_s == now(5.0 + OPENING_GRACE_S).monotonic_s
+    assert kinds(controller.on(Tick(), now(5.0))) == []
+    (draft,) = drafts(controller.on(Tick(), now(5.0 + OPENING_GRACE_S + 0.01)))
+    assert (draft.kind, draft.credential_id, draft.side) == (
+        EventKind.DOOR_NOT_ENTERED,
+        RESIDENT,
+        Side.ENTRY,
+    )
+    assert controller.on(Tick(), now(60)) == []
+
+
+@pytest.mark.parametrize("happened", [opened(), presented(SLOW_RESIDENT)])
+def test_who_enters_or_taps_again_is_not_missed_too_early(happened: Input) -> None:
+    """An opened door, or a longer release, puts an end to waiting or off it."""
+    controller = closed_door()
+    controller.on(presented(), now())
+    controller.on(happened, now(1))
+    assert EventKind.DOOR_NOT_ENTERED not in kinds(controller.on(Tick(), now(10)))
+
+
+def test_without_a_contact_nobody_is_awaited() -> None:
+    """A door that cannot say whether it opened gives no such event."""
+    controller = make(has_contact=False)
+    controller.on(presented(), now())
+    assert controller.deadline_s is None
+
+
+def test_a_door_held_open_is_recorded_once_and_after_closing_again() -> None:
+    """By the door's own rule, in seconds."""
+    controller = closed_door(held_open_after_s=10)
+    for start_s in (0, 100):
+        controller.on(presented(), now(start_s))
+        controller.on(opened(), now(start_s + 1))
+        assert controller.deadline_s == now(start_s + 11).monotonic_s
+        assert kinds(controller.on(Tick(), now(start_s + 10.9))) == []
+        assert kinds(controller.on(Tick(), now(start_s + 11))) == [EventKind.DOOR_HELD]
+        assert controller.on(Tick(), now(start_s + 50)) == []
+        controller.on(opened(is_open=False), now(start_s + 51))
+
+
+def test_doors_do_not_mix() -> None:
+    """A release at one door explains no opening at the other."""
+    controller = closed_door()
+    controller.on(opened(BACK, is_open=False), now())
+    controller.on(presented(), now())
+    assert kinds(controller.on(opened(BACK), now(1))) == [EventKind.DOOR_FORCED]
+    assert kinds(controller.on(opened(FRONT), now(1))) == [EventKind.DOOR_OPENED]
+
+
+# ---- doors that stand unlocked
+
+
+def accept(controller: DoorController, at: Now, **rules: Any) -> list[Effect]:
+    return controller.on(
+        DocumentAccepted(
+            kind=DocumentKind.POLICY, version=2, policy=policy(version=2, **rules), revocations=revocations()
+        ),
+        at,
+    )
+
+
+def test_an_unlocked_door_is_held_until_its_mode_or_its_policy_ends() -> None:
+    """Held when the mode says so, also at the start; locked when the mode changes, or the policy is too old."""
+    controller = make(mode=DoorMode.UNLOCKED)
+    assert HoldStrike(door_id=FRONT) in controller.on(Started(), now())
+    assert controller.on(Tick(), now(1)) == []
+    assert LockStrike(door_id=FRONT) in accept(controller, now(2), mode=DoorMode.SECURED)
+    assert HoldStrike(door_id=FRONT) in accept(controller, now(3), mode=DoorMode.UNLOCKED)
+    assert LockStrike(door_id=FRONT) in controller.on(Tick(), now(5 * 3600))
+
+
+def test_an_unlocked_door_is_neither_forced_nor_held_open() -> None:
+    """Opening it is what it is for."""
+    controller = closed_door(mode=DoorMode.UNLOCKED)
+    controller.on(Started(), now())
+    assert kinds(controller.on(opened(), now(100))) == [EventKind.DOOR_OPENED]
+    assert controller.deadline_s is None
+
+
+# ---- readers, documents, clock, process
+
+
+def test_readers_that_fail_and_heal_are_recorded_and_listed() -> None:
+    """The hub sees which one is broken."""
+    controller = make()
+    lost = controller.on(ReaderLost(door_id=FRONT, side=Side.ENTRY, cause="silent"), now())
+    assert [(draft.kind, draft.details) for draft in drafts(lost)] == [
+        (EventKind.READER_LOST, {"cause": "silent"})
+    ]
+    assert controller.broken_readers == ("front/entry",)
+    restored = controller.on(ReaderRestored(door_id=FRONT, side=Side.ENTRY), now())
+    assert kinds(restored) == [EventKind.READER_RESTORED]
+    assert controller.broken_readers == ()
+
+
+def test_an_accepted_document_is_decided_by_at_once_trusted_and_confirmed() -> None:
+    """Issuers to the readers, the confirmation into the journal, and the next card by the new snapshot."""
+    controller = make(has_policy=False)
+    effects = accept(controller, now())
+    assert effects[0] == AdoptIssuers(issuers=policy().issuers)
+    (draft,) = drafts(effects)
+    assert (draft.kind, draft.details) == (EventKind.POLICY_APPLIED, {"kind": "policy", "version": 2})
+    assert kinds(controller.on(presented(), now())) == [EventKind.ACCESS_GRANTED]
+
+
+def test_a_refused_document_is_recorded_and_changes_nothing() -> None:
+    """The one held before stays."""
+    controller = make()
+    refusal = DocumentRefused(kind=DocumentKind.REVOCATIONS, reason=Reason.DOCUMENT_OTHER_SITE)
+    (draft,) = drafts(controller.on(refusal, now()))
+    assert (draft.kind, draft.reason, draft.details) == (
+        EventKind.POLICY_REFUSED,
+        Reason.DOCUMENT_OTHER_SITE,
+        {"kind": "revocations"},
+    )
+    assert kinds(controller.on(presented(), now())) == [EventKind.ACCESS_GRANTED]
+
+
+def test_a_wall_clock_that_is_set_or_no_longer_believed_is_recorded() -> None:
+    """By how much it moved against the monotonic clock; small corrections are not."""
+    controller = make()
+    controller.on(Started(), now())
+    assert controller.on(Tick(), now(10, wall_after_s=11)) == []
+    (draft,) = drafts(controller.on(Tick(), now(20, wall_after_s=3621)))
+    assert (draft.kind, draft.details) == (EventKind.CLOCK_CHANGED, {"step_ms": 3_600_000})
+    assert kinds(controller.on(Tick(), now(21, wall_after_s=3622, trusted=False))) == [
+        EventKind.CLOCK_CHANGED
+    ]
+
+
+def test_starting_and_stopping_are_recorded() -> None:
+    """Stopping locks every door before anything else."""
+    controller = make()
+    assert drafts(controller.on(Started(details={"unclean": True}), now()))[0].details == {"unclean": True}
+    effects = controller.on(Stopping(), now())
+    assert effects[:2] == [LockStrike(door_id=FRONT), LockStrike(door_id=BACK)]
+    assert kinds(effects) == [EventKind.CONTROLLER_STOPPED]
+
+
+# ---- when the controller itself fails
+
+
+@pytest.mark.parametrize("happened", [presented(), refused()])
+def test_after_a_fault_the_way_in_is_denied_by_name(happened: Input) -> None:
+    """Shut, recorded as an internal fault with the credential, and shown."""
+    effects = after_fault(happened, now())
+    assert shape(effects) == [Record, Indicate]
+    (draft,) = drafts(effects)
+    assert (draft.kind, draft.reason, draft.credential_id) == (
+        EventKind.ACCESS_DENIED,
+        Reason.INTERNAL_FAULT,
+        RESIDENT,
+    )
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        presented(side=Side.EXIT),
+        refused(side=Side.EXIT),
+        ReadFailed(door_id=FRONT, side=Side.EXIT, fault=ReadFault.CARD_GONE),
+        RexPressed(door_id=FRONT),
+    ],
+)
+def test_after_a_fault_the_way_out_still_opens(happened: Input) -> None:
+    """Whatever failed, nobody is kept inside."""
+    effects = after_fault(happened, now())
+    assert shape(effects) == [Record, ReleaseStrike]
+
+
+def test_after_a_fault_about_nobody_nothing_moves() -> None:
+    """A timer or a document that failed concerns no door."""
+    assert after_fault(Tick(), now()) == []
+
+
+def test_the_decision_is_called_on_one_line_of_the_edge() -> None:
+    """``decide`` is called once under edge/, in the controller."""
+    edge = Path(controller_module.__file__).parent
+    calls = [
+        path.name
+        for path in edge.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\bdecide\(", line)
+    ]
+    assert calls == ["controller.py"]

@@ -1,0 +1,343 @@
+"""The pins do what the controller says, on gpiozero's mock pins and a clock that moves when told."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpiozero.pins.mock import MockFactory
+
+from edge import door_io
+from edge.config import DoorConfig, EnergiseTo, Pins, ReaderConfig, Wiring
+from edge.door_io import CHATTER_S, PATTERNS, STABLE_S, DoorIo, PinsUnavailable, open_pins
+from edge.effects import Signal
+from edge.inputs import ContactChanged, RexPressed
+from edge.timetable import Timetable
+from pacs.identifiers import DoorId
+from pacs.rules import Side
+
+FRONT = DoorId("front")
+STRIKE, CONTACT, REX, GREEN, RED, BUZZER, RESET = 17, 27, 22, 23, 24, 25, 5
+
+
+def door(
+    *, energise_to: EnergiseTo = EnergiseTo.UNLOCK, wiring: Wiring = Wiring.NORMALLY_CLOSED, **pins: Any
+) -> DoorConfig:
+    reader = ReaderConfig(
+        side=Side.ENTRY,
+        device=Path("/dev/null"),
+        baud=115200,
+        green_pin=GREEN,
+        red_pin=RED,
+        buzzer_pin=BUZZER,
+        reset_pin=RESET,
+    )
+    fields: dict[str, Any] = {
+        "id": FRONT,
+        "strike_pin": STRIKE,
+        "energise_to": energise_to,
+        "contact_pin": CONTACT,
+        "contact_wiring": wiring,
+        "rex_pin": REX,
+        "rex_wiring": wiring,
+        "readers": (reader,),
+    }
+    return DoorConfig(**fields | pins)
+
+
+class Bench:
+    """A door on mock pins; the timetable is run by hand."""
+
+    def __init__(self, config: DoorConfig) -> None:
+        self.s = 100.0
+        self.put: list[ContactChanged | RexPressed] = []
+        self.factory: Any = MockFactory()
+        self.timetable = Timetable(lambda: self.s)
+        self.io = DoorIo([config], factory=self.factory, put=self.put.append, timetable=self.timetable)
+
+    def level(self, pin: int) -> bool:
+        return bool(self.factory.pin(pin).state)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, entry by entry."""
+        until_s = self.s + seconds
+        while (next_s := self.timetable.run_due()) is not None and next_s <= until_s:
+            self.s = next_s
+        self.s = until_s
+        self.timetable.run_due()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A fail-secure door wired normally closed."""
+    bench = Bench(door())
+    yield bench
+    bench.io.close()
+
+
+# ---- strike
+
+
+@pytest.mark.parametrize(("energise_to", "locked"), [(EnergiseTo.UNLOCK, False), (EnergiseTo.LOCK, True)])
+def test_the_strike_is_locked_released_for_its_time_and_locked(
+    energise_to: EnergiseTo, *, locked: bool
+) -> None:
+    """Fail-secure and fail-safe, from the start until the end."""
+    bench = Bench(door(energise_to=energise_to))
+    assert bench.level(STRIKE) is locked
+    bench.io.release(FRONT, 300)
+    assert bench.level(STRIKE) is not locked
+    bench.wait(0.299)
+    assert bench.level(STRIKE) is not locked
+    bench.wait(0.002)
+    assert bench.level(STRIKE) is locked
+    bench.io.close()
+
+
+def test_the_longer_of_two_releases_wins(bench: Bench) -> None:
+    """A short one neither cuts a long one nor is cut by an earlier one's end."""
+    bench.io.release(FRONT, 1_000)
+    bench.wait(0.1)
+    bench.io.release(FRONT, 100)
+    bench.wait(0.5)
+    assert bench.level(STRIKE)
+    bench.io.release(FRONT, 1_000)
+    bench.wait(0.9)
+    assert bench.level(STRIKE)
+    bench.wait(0.2)
+    assert not bench.level(STRIKE)
+
+
+def test_a_held_strike_stays_until_it_is_locked(bench: Bench) -> None:
+    """Releases in between end nothing."""
+    bench.io.release(FRONT, 200)
+    bench.io.hold(FRONT)
+    bench.io.release(FRONT, 100)
+    bench.wait(60)
+    assert bench.level(STRIKE)
+    bench.io.lock(FRONT)
+    assert not bench.level(STRIKE)
+    bench.io.release(FRONT, 100)
+    assert bench.level(STRIKE)
+    bench.wait(0.2)
+    assert not bench.level(STRIKE)
+
+
+def test_a_locked_strike_stays_locked(bench: Bench) -> None:
+    """Locking ends a release at once."""
+    bench.io.release(FRONT, 5_000)
+    bench.io.lock(FRONT)
+    bench.wait(6)
+    assert not bench.level(STRIKE)
+
+
+@pytest.mark.parametrize(("energise_to", "locked"), [(EnergiseTo.UNLOCK, False), (EnergiseTo.LOCK, True)])
+def test_closing_locks_before_it_lets_go_of_the_line(energise_to: EnergiseTo, *, locked: bool) -> None:
+    """The last level the process drives is locked; a second close does nothing."""
+    bench = Bench(door(energise_to=energise_to))
+    bench.io.release(FRONT, 5_000)
+    pin = bench.factory.pin(STRIKE)
+    pin.clear_states()
+    bench.io.close()
+    bench.io.close()
+    assert [bool(state.state) for state in pin.states][:2] == [not locked, locked]
+    assert pin.function == "input"
+
+
+def test_a_pin_that_cannot_be_claimed_leaves_no_strike_driven() -> None:
+    """Two doors on one strike pin: refused, and everything claimed so far is let go."""
+    factory = MockFactory()
+    with pytest.raises(PinsUnavailable):
+        DoorIo([door(), door(id=DoorId("back"))], factory=factory, put=lambda _: None)
+    assert factory.pin(STRIKE).function == "input"
+
+
+# ---- inputs
+
+
+@pytest.mark.parametrize("wiring", Wiring)
+def test_the_contact_is_reported_at_the_start_and_at_each_change(wiring: Wiring) -> None:
+    """In both wirings; a closed circuit is a low level."""
+    closed = (
+        (lambda pin: pin.drive_low()) if wiring is Wiring.NORMALLY_CLOSED else lambda pin: pin.drive_high()
+    )
+    opened = (
+        (lambda pin: pin.drive_high()) if wiring is Wiring.NORMALLY_CLOSED else lambda pin: pin.drive_low()
+    )
+    bench = Bench(door(wiring=wiring))
+    contact = bench.factory.pin(CONTACT)
+    for change in (closed, opened, closed):
+        change(contact)
+        bench.wait(STABLE_S)
+    wanted = [False, True, False] if wiring is Wiring.NORMALLY_CLOSED else [True, False]
+    assert [put.open for put in bench.put if isinstance(put, ContactChanged)] == wanted
+    bench.put.clear()
+    bench.io.start()
+    assert bench.put == [ContactChanged(door_id=FRONT, open=False)]
+    bench.io.close()
+
+
+def settled(bench: Bench) -> Any:
+    """The contact, closed and reported so."""
+    contact = bench.factory.pin(CONTACT)
+    contact.drive_low()
+    bench.wait(STABLE_S)
+    bench.put.clear()
+    return contact
+
+
+def test_bouncing_is_one_change(bench: Bench) -> None:
+    """A contact that bounces and settles is reported once, when it has been stable."""
+    contact = settled(bench)
+    for _ in range(3):
+        contact.drive_high()
+        bench.wait(0.005)
+        contact.drive_low()
+        bench.wait(0.005)
+    contact.drive_high()
+    bench.wait(STABLE_S - 0.001)
+    assert bench.put == []
+    bench.wait(0.002)
+    assert bench.put == [ContactChanged(door_id=FRONT, open=True)]
+
+
+def test_a_glitch_is_no_change(bench: Bench) -> None:
+    """A level that does not last is not believed."""
+    contact = settled(bench)
+    contact.drive_high()
+    bench.wait(0.01)
+    contact.drive_low()
+    bench.wait(1)
+    assert bench.put == []
+
+
+def test_chatter_hides_nothing(bench: Bench) -> None:
+    """A contact that never settles is reported as open before long."""
+    contact = settled(bench)
+    elapsed_s = 0.0
+    for _ in range(40):
+        contact.drive_high()
+        bench.wait(0.012)
+        contact.drive_low()
+        bench.wait(0.003)
+        elapsed_s += 0.015
+        if bench.put:
+            break
+    assert bench.put[0] == ContactChanged(door_id=FRONT, open=True)
+    assert elapsed_s <= 2 * CHATTER_S
+
+
+def test_a_request_to_exit_is_one_press(bench: Bench) -> None:
+    """Pressing is reported; letting go is not."""
+    rex = bench.factory.pin(REX)
+    rex.drive_low()
+    bench.wait(1)
+    bench.put.clear()
+    for _ in range(2):
+        rex.drive_high()
+        bench.wait(0.5)
+        rex.drive_low()
+        bench.wait(0.5)
+    assert bench.put == [RexPressed(door_id=FRONT)] * 2
+
+
+# ---- signals
+
+
+def rhythm(signal: Signal, *, sound: bool) -> tuple[tuple[int, bool], ...]:
+    """When light (any colour), or buzzer, is on and off: runs of equal state, in ms."""
+    pattern = PATTERNS[signal]
+    states = [
+        (step.duration_ms, step.buzzer if sound else step.green or step.red)
+        for step in pattern.steps * pattern.times
+    ]
+    return tuple(
+        (sum(duration_ms for duration_ms, _ in run), on)
+        for on, run in itertools.groupby(states, key=lambda state: state[1])
+    )
+
+
+def test_every_signal_is_told_apart_without_colours_and_without_the_rest() -> None:
+    """By the rhythm of the light alone, and by the sound alone where there is any."""
+    assert set(PATTERNS) == set(Signal)
+    assert len({rhythm(signal, sound=False) for signal in Signal}) == len(Signal)
+    assert len({rhythm(signal, sound=True) for signal in Signal if signal is not Signal.READING}) == 4
+    on_times = {signal: rhythm(signal, sound=False)[0][0] for signal in Signal}
+    assert len(set(on_times.values())) == len(Signal), "already the first flash differs"
+
+
+def test_the_documented_signals_are_the_ones_shown() -> None:
+    """The table in the module's docstring names every signal, with its total time."""
+    table = (door_io.__doc__ or "").splitlines()
+    for signal in Signal:
+        (row,) = [line for line in table if line.startswith(signal.value.replace("_", " ") + " ")]
+        lights = {(step.green, step.red) for step in PATTERNS[signal].steps if step.green or step.red}
+        names = {(True, True): "both", (True, False): "green", (False, True): "red"}
+        assert [names[light] for light in lights] == [row.split()[1 if "_" not in signal else 2]]
+    total_ms = {
+        signal: sum(step.duration_ms for step in PATTERNS[signal].steps) * PATTERNS[signal].times
+        for signal in Signal
+    }
+    assert total_ms[Signal.GRANTED] == 2_500
+    assert abs(total_ms[Signal.WAITING] - 60_000) < 1_400
+
+
+def test_a_signal_runs_to_its_end_and_leaves_everything_off(bench: Bench) -> None:
+    """The lights and the buzzer of a grant, on the pins."""
+    bench.io.indicate(FRONT, Side.ENTRY, Signal.GRANTED)
+    bench.wait(0)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [True, False, True]
+    bench.wait(0.5)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [True, False, False]
+    bench.wait(2.5)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [False, False, False]
+
+
+def test_a_new_signal_takes_the_place_of_the_one_before(bench: Bench) -> None:
+    """Nothing of the earlier rhythm comes back."""
+    bench.io.indicate(FRONT, Side.ENTRY, Signal.WAITING)
+    bench.wait(0.02)
+    bench.io.indicate(FRONT, Side.ENTRY, Signal.REFUSED)
+    bench.wait(0)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [False, True, True]
+    bench.factory.pin(GREEN).clear_states()
+    bench.wait(10)
+    assert len(bench.factory.pin(GREEN).states) == 1
+    assert not bench.level(RED)
+
+
+def test_a_reader_without_lights_shows_nothing(bench: Bench) -> None:
+    """A side without a reader is no error."""
+    bench.io.indicate(FRONT, Side.EXIT, Signal.GRANTED)
+    bench.io.reset(FRONT, Side.EXIT)
+
+
+def test_the_reset_line_is_pulled_low_and_let_go(bench: Bench) -> None:
+    """RSTPDN is active low and rests high."""
+    pin = bench.factory.pin(RESET)
+    assert bench.level(RESET)
+    pin.clear_states()
+    bench.io.reset(FRONT, Side.ENTRY)
+    assert [bool(state.state) for state in pin.states] == [True, False, True]
+
+
+# ---- the pin factory
+
+
+def test_there_is_no_fallback_from_missing_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where lgpio has no chip to drive, the controller says so instead of taking another factory."""
+    monkeypatch.setenv("LG_WD", "")
+    if list(Path("/dev").glob("gpiochip*")):
+        pytest.skip("this machine has pins")
+    with pytest.raises(PinsUnavailable, match="lgpio"):
+        open_pins(Pins.LGPIO, tmp_path)
+    assert os.environ["LG_WD"] == str(tmp_path)
+
+
+def test_mock_pins_are_had_by_name(tmp_path: Path) -> None:
+    """Only when the configuration says mock."""
+    assert isinstance(open_pins(Pins.MOCK, tmp_path), MockFactory)
