@@ -140,8 +140,9 @@ def test_nothing_is_spoken_without_encryption(hub: SmallHub, port: str) -> None:
 def test_a_controller_uses_its_own_topics_only(hub: SmallHub, gate: FakeController) -> None:
     """With one controller's certificate nothing of another's can be heard or said, nor everything at once."""
     west = hub.controller("west")
+    west.confirms = False
     west.connect()
-    west.wait_online()
+    eventually(lambda: west.acknowledgements)
     probe = Probe(hub.port, gate.context)
     for topic in (
         "#",

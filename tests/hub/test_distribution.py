@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hub.distribution import LONGEST_RETRY_S, Distribution
+from hub.documents import SiteDocuments
+from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, Missed
+from hub.store import access_levels, cardholders, cards, controllers, documents, doors, schedules, sites
+from hub.store.cardholders import Cardholder, Category
+from hub.store.cards import CardStatus
+from hub.store.controllers import Controller
+from hub.store.database import Database
+from hub.store.errors import NotFound
+from hub.store.sites import Site
+from pacs import bundle
+from pacs.envelope import trusted_keys
+from pacs.events import EventKind
+from pacs.identifiers import (
+    AccessLevelId,
+    CardholderId,
+    ControllerId,
+    CredentialId,
+    DoorId,
+    ScheduleId,
+    SiteId,
+)
+from pacs.messages import DocumentAssembler, DocumentChunk, DocumentKind
+from pacs.reason import Reason
+from pacs.revocation import Status, StatusList
+from pacs.rules import AccessLevel, AccessRule, Door
+from pacs.schedule import ALWAYS, Schedule
+from tests.hub.controller import SmallHub, eventually, fresh_database, small_hub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pacs.topics import DownTopic
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+CARD = CredentialId(bytes(range(16)))
+GATE = ControllerId("gate")
+POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
+
+
+def add_person(connection: Any, credential_id: CredentialId = CARD) -> None:
+    """One resident with one card, who may pass the door ``gate`` at all times."""
+    schedules.add(connection, Schedule(id=ScheduleId("always"), windows=(ALWAYS,)), name="Always", now=NOW)
+    rule = AccessRule(door_id=DoorId("gate"), schedule_id=ScheduleId("always"))
+    access_levels.add(
+        connection, AccessLevel(id=AccessLevelId("residents"), rules=(rule,)), name="Residents", now=NOW
+    )
+    cardholders.add(
+        connection,
+        Cardholder(
+            id=CardholderId("p1"),
+            category=Category.RESIDENT,
+            given_name="Ada",
+            family_name="Example",
+            access_level_ids=(AccessLevelId("residents"),),
+            created_at=NOW,
+        ),
+    )
+    cards.add(
+        connection,
+        credential_id=credential_id,
+        cardholder_id=CardholderId("p1"),
+        technology="pkoc-v2",
+        now=NOW,
+        valid_until=NOW + timedelta(days=400),
+    )
+
+
+# -- the documents themselves
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = fresh_database(tmp_path / "hub.sqlite")
+    with database.write() as connection:
+        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=NOW))
+        sites.trust_issuer(connection, "DREMPELISSUER001", b"\x04" + bytes(64), NOW)
+        controllers.register(
+            connection,
+            Controller(
+                id=GATE, event_public_key=bytes(32), certificate_serial="0a", software=None, registered_at=NOW
+            ),
+        )
+        doors.add(
+            connection,
+            Door(id=DoorId("gate"), controller_id=GATE, max_policy_age_s=1_200),
+            name="Gate",
+            now=NOW,
+        )
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def site_documents(key: Ed25519PrivateKey) -> SiteDocuments:
+    return SiteDocuments(site_id=SiteId("s"), key=key)
+
+
+def test_the_policy_says_what_the_database_says(
+    database: Database, site_documents: SiteDocuments, key: Ed25519PrivateKey
+) -> None:
+    """Door, level, schedule, holiday, issuer, time zone and entitlement are in the bundle, and no name."""
+    with database.write() as connection:
+        add_person(connection)
+        sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
+        document = site_documents.issue(connection, POLICY, cause="test", now=NOW)
+    policy = bundle.open_bundle(document.data, trusted_keys(key.public_key()))
+    assert (policy.site_id, policy.version, policy.issued_at) == ("s", 1, NOW)
+    assert policy.time_zone == "Europe/Amsterdam"
+    assert policy.doors[DoorId("gate")].max_policy_age_s == 1_200
+    assert policy.holidays == {date(2026, 12, 25)}
+    assert policy.issuers == {"DREMPELISSUER001": b"\x04" + bytes(64)}
+    entitlement = policy.entitlements[CARD]
+    assert (entitlement.status_index, entitlement.access_level_ids) == (0, ("residents",))
+    assert entitlement.valid_until == NOW + timedelta(days=400)
+    assert b"Ada" not in document.data
+    assert b"Example" not in document.data
+
+
+def test_a_version_is_only_made_when_something_changed(
+    database: Database, site_documents: SiteDocuments
+) -> None:
+    """The same content makes no new version; another makes the next; the kinds count by themselves."""
+    with database.write() as connection:
+        for kind in DocumentKind:
+            assert site_documents.issue_if_changed(connection, kind, cause="first", now=NOW) is not None
+            assert site_documents.issue_if_changed(connection, kind, cause="again", now=NOW) is None
+        add_person(connection)
+        policy = site_documents.issue_if_changed(connection, POLICY, cause="person", now=NOW)
+        assert site_documents.issue_if_changed(connection, REVOCATIONS, cause="person", now=NOW) is None
+        assert policy is not None
+        assert policy.version == 2
+        above = site_documents.issue(connection, POLICY, cause="restored", now=NOW, above=40)
+        assert above.version == 41
+
+
+def test_a_new_card_is_within_the_list_from_the_start(
+    database: Database, site_documents: SiteDocuments, key: Ed25519PrivateKey
+) -> None:
+    """The list reaches beyond the cards there are, so that a card issued later is valid and not unlisted."""
+    with database.write() as connection:
+        document = site_documents.issue(connection, REVOCATIONS, cause="test", now=NOW)
+        add_person(connection)
+        card = cards.get(connection, CARD)
+    listed = StatusList.open(document.data, trusted_keys(key.public_key()))
+    assert listed.status(card.status_index) is Status.VALID
+
+
+# -- the thread, with a fake broker and a fake monotonic clock
+
+
+class Wire:
+    """Collects what is sent, whole documents only."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, DocumentKind, int]] = []
+        self._assemblers: dict[str, DocumentAssembler] = {}
+
+    def __call__(self, topic: DownTopic, payload: bytes) -> None:
+        chunk = DocumentChunk.from_bytes(payload)
+        if self._assemblers.setdefault(topic.controller_id, DocumentAssembler()).add(chunk) is not None:
+            self.sent.append((topic.controller_id, chunk.kind, chunk.version))
+
+    def take(self) -> list[tuple[str, DocumentKind, int]]:
+        sent, self.sent = self.sent, []
+        return sent
+
+
+class Turn:
+    """Distribution turned by hand: ``run`` does what the thread does once."""
+
+    def __init__(self, database: Database, site_documents: SiteDocuments) -> None:
+        self.wire = Wire()
+        self.seconds = 1_000.0
+        self.distribution = Distribution(
+            database,
+            site_documents,
+            publish=self.wire,
+            clock=lambda: NOW + timedelta(seconds=self.seconds - 1_000),
+            monotonic=lambda: self.seconds,
+        )
+
+    def run(self, later_s: float = 0.0) -> list[tuple[str, DocumentKind, int]]:
+        self.seconds += later_s
+        self.distribution._issue()
+        self.distribution._push()
+        return self.wire.take()
+
+
+@pytest.fixture
+def turn(database: Database, site_documents: SiteDocuments) -> Turn:
+    return Turn(database, site_documents)
+
+
+def test_revocations_go_first_and_are_repeated_until_confirmed(turn: Turn) -> None:
+    """A controller that is online gets what it lacks again at growing intervals, until it confirms."""
+    assert turn.run() == [("gate", REVOCATIONS, 1), ("gate", POLICY, 1)]
+    assert turn.run(10) == []  # not known to be online
+    turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 0}, hello=True)
+    assert turn.run() == [("gate", REVOCATIONS, 1), ("gate", POLICY, 1)]
+    turn.distribution.applied(GATE, POLICY, 1)
+    repeated = [turn.run(1) for _ in range(20)]
+    assert [number for number, sent in enumerate(repeated) if sent == [("gate", REVOCATIONS, 1)]] == [
+        1,
+        5,
+        13,
+    ]
+    turn.distribution.gone(GATE)
+    assert turn.run(LONGEST_RETRY_S) == []
+    turn.distribution.said(GATE, {POLICY: 1, REVOCATIONS: 0}, hello=True)
+    assert turn.run() == [("gate", REVOCATIONS, 1)]
+    turn.distribution.said(GATE, {POLICY: 1, REVOCATIONS: 1}, hello=False)
+    assert turn.run(LONGEST_RETRY_S) == []
+
+
+def test_a_refusal_is_not_answered_with_the_same_again(turn: Turn) -> None:
+    """After a refusal the same version is left alone for a while; a new one goes out at once."""
+    turn.run()
+    turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 1}, hello=True)
+    assert turn.run() == [("gate", POLICY, 1)]
+    turn.distribution.refused(GATE, POLICY)
+    assert turn.run(LONGEST_RETRY_S) == []
+
+
+def test_a_door_that_is_ahead_moves_the_hub_on(turn: Turn) -> None:
+    """A hub restored from an old copy issues above what a door already holds; a mad claim is not believed."""
+    turn.run()
+    turn.distribution.said(GATE, {POLICY: 30, REVOCATIONS: 2**52}, hello=True)
+    assert turn.run() == [("gate", POLICY, 31)]
+
+
+def test_documents_are_issued_anew_before_doors_find_them_too_old(turn: Turn, database: Database) -> None:
+    """Within a door's bound of 1,200 s there is a newer version, though nothing changed."""
+    turn.run()
+    ages: list[timedelta] = []
+    for _ in range(40):
+        turn.run(60)
+        at = NOW + timedelta(seconds=turn.seconds - 1_000)
+        with database.read() as connection:
+            ages += [at - documents.required_newest(connection, kind).created_at for kind in DocumentKind]
+    assert max(ages) < timedelta(seconds=600)
+    with database.read() as connection:
+        assert 4 <= documents.required_newest(connection, POLICY).version <= 12
+
+
+def test_changes_in_a_hurry_become_one_version(turn: Turn, database: Database) -> None:
+    """Two changes within the spacing are in one version, and none is forgotten."""
+    turn.run()
+    turn.distribution.site_changed()
+    with database.write() as connection:
+        add_person(connection)
+    assert turn.run(0.1) == []
+    sites_change = date(2026, 12, 25)
+    with database.write() as connection:
+        sites.set_holiday(connection, sites_change, "Christmas")
+    turn.distribution.site_changed()
+    assert turn.run(0.5) == [("gate", POLICY, 2)]
+    assert turn.run(5) == []
+
+
+# -- the whole, with three controllers and a real broker
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallHub]:
+    with small_hub(tmp_path_factory.mktemp("hub"), "gate", "yard", "west") as hub:
+        with hub.database.write() as connection:
+            add_person(connection)
+        hub.link.site_changed()
+        yield hub
+
+
+def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: SmallHub) -> None:
+    """Two doors confirm a block at once; the third, offline, is named as lacking it until it returns."""
+    names = ("gate", "yard", "west")
+    fakes = {name: hub.controller(name) for name in names}
+    for fake in fakes.values():
+        fake.connect()
+        fake.wait_online()
+    eventually(lambda: all(min(fake.versions.values()) for fake in fakes.values()), "first documents")
+    fakes["west"].drop()
+    blocked = hub.link.revocation.block(CARD, CardStatus.REVOKED, reason="lost", actor="operator:test")
+    assert blocked.card.status is CardStatus.REVOKED
+    assert {each.door_id for each in blocked.confirmations} == set(names)
+    assert all(each.confirmed_at is None for each in blocked.confirmations)
+
+    def confirmed() -> set[str]:
+        found = hub.link.revocation.distribution_of(CARD)
+        assert found.version == blocked.version
+        return {each.door_id for each in found.confirmations if each.confirmed_at is not None}
+
+    eventually(lambda: confirmed() == {"gate", "yard"}, "two doors")
+    lacking = [
+        each for each in hub.link.revocation.distribution_of(CARD).confirmations if not each.confirmed_at
+    ]
+    assert [each.door_id for each in lacking] == ["west"]
+    eventually(lambda: not hub.link.revocation.distribution_of(CARD).confirmations[1].online, "west is away")
+    fakes["west"].connect()
+    eventually(lambda: confirmed() == set(names), "all doors")
+    again = hub.link.revocation.block(CARD, CardStatus.REVOKED, reason="again", actor="operator:test")
+    assert again.version == blocked.version
+    reinstated = hub.link.revocation.reinstate(CARD, reason="found", actor="operator:test")
+    assert reinstated.version > blocked.version
+    eventually(lambda: fakes["gate"].versions[REVOCATIONS] == reinstated.version, "reinstated")
+    for fake in fakes.values():
+        fake.disconnect()
+
+
+def test_a_block_of_an_unknown_card_changes_nothing(hub: SmallHub) -> None:
+    """Blocking a card that is not there is refused, as is a block to the status valid."""
+    with hub.database.read() as connection:
+        before = documents.required_newest(connection, REVOCATIONS).version
+    with pytest.raises(NotFound):
+        hub.link.revocation.block(
+            CredentialId(bytes(16)), CardStatus.REVOKED, reason="lost", actor="operator:test"
+        )
+    with pytest.raises(ValueError, match="suspended or revoked"):
+        hub.link.revocation.block(CARD, CardStatus.VALID, reason="", actor="operator:test")
+    with hub.database.read() as connection:
+        assert documents.required_newest(connection, REVOCATIONS).version == before
+
+
+def test_a_refusal_is_stored_and_the_door_is_not_confirmed(hub: SmallHub) -> None:
+    """A controller that refuses a version stays unconfirmed, with the refusal among its events."""
+    gate = hub.controller("gate")
+    gate.confirms = False
+    gate.connect()
+    gate.wait_online()
+    eventually(lambda: gate.received, "a document")
+    gate.record(EventKind.POLICY_REFUSED, reason=Reason.SIGNER_UNKNOWN, details={"kind": REVOCATIONS.value})
+    gate.until_acknowledged()
+    found = hub.link.revocation.distribution_of(CARD)
+    assert [each.confirmed_at for each in found.confirmations if each.door_id == "gate"] == [None]
+    gate.disconnect()
+
+
+def test_what_happens_is_seen_as_it_happens(hub: SmallHub) -> None:
+    """A subscriber hears of a controller coming, of an event stored and of a confirmation."""
+
+    async def listen() -> list[Any]:
+        heard: list[Any] = []
+        with hub.live.subscribe() as subscription:
+            yard = hub.controller("yard")
+            await asyncio.to_thread(yard.connect)
+            async with asyncio.timeout(30):
+                async for event in subscription:
+                    heard.append(event)
+                    kinds = {type(each) for each in heard}
+                    if {EventStored, Confirmed, ControllerChanged} <= kinds:
+                        break
+            await asyncio.to_thread(yard.disconnect)
+        return heard
+
+    heard = asyncio.run(listen())
+    stored = [each.event for each in heard if isinstance(each, EventStored)]
+    assert stored[0].controller_id == "yard"
+    assert stored[0].kind is EventKind.POLICY_APPLIED
+    assert hub.live.subscribers == 0
+
+
+def test_a_subscriber_that_falls_behind_is_told() -> None:
+    """Whoever does not keep up gets one word that something was missed instead of an endless backlog."""
+
+    async def listen() -> list[Any]:
+        bus = LiveBus()
+        with bus.subscribe(backlog=3) as subscription:
+            for _ in range(4):
+                bus.publish(ControllerChanged(controller_id=GATE))
+            await asyncio.sleep(0)
+            first = await anext(subscription)
+            bus.publish(ControllerChanged(controller_id=GATE))
+            return [first, await anext(subscription)]
+
+    assert asyncio.run(listen()) == [Missed(), ControllerChanged(controller_id=GATE)]
