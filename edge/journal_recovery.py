@@ -36,7 +36,7 @@ class GapCause(StrEnum):
     """Why a chain of events ended."""
 
     TORN = "torn"  # the power went during the last write, which was not yet durable
-    DAMAGED = "damaged"  # bytes that were durable have changed or vanished
+    DAMAGED = "damaged"  # bytes have changed or vanished
     HUB_AHEAD = "hub_ahead"  # the hub has events that this disk no longer has
 
 

@@ -10,6 +10,7 @@ import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -72,22 +73,26 @@ class Keystore:
     def tls_context(self) -> ssl.SSLContext:
         """Mutual TLS 1.2 or later against the site's root, with the server's name checked.
 
-        Raises ``StoreError``.
+        Made again when one of its files has changed. Raises ``StoreError``.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        files = (self.paths.device_certificate, self.paths.device_key, self.paths.root_certificate)
         try:
-            context.load_verify_locations(self.paths.root_certificate)
-            context.load_cert_chain(
-                self.paths.device_certificate,
-                self.paths.device_key,
-                password=lambda: read_passphrase(self.paths.passphrase_file),
-            )
+            return _tls_context(self.paths, tuple(path.stat().st_mtime_ns for path in files))
         except (OSError, ssl.SSLError) as error:
             raise StoreError(
                 f"{self.paths.root_certificate}: cannot be used for TLS; copy it again"
             ) from error
-        return context
+
+
+@lru_cache(maxsize=1)
+def _tls_context(paths: KeyPaths, _changed_ns: tuple[int, ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(paths.root_certificate)
+    context.load_cert_chain(
+        paths.device_certificate, paths.device_key, password=lambda: read_passphrase(paths.passphrase_file)
+    )
+    return context
 
 
 def read_passphrase(path: Path) -> bytes:

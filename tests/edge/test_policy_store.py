@@ -1,0 +1,286 @@
+"""The policy store: only a newer, authentic document of this site is held, and never none instead of an old one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.policy_store import PolicyStore
+from edge.state_files import StateFiles
+from pacs import bundle, envelope
+from pacs.decision import ClockReading
+from pacs.envelope import trusted_keys
+from pacs.errors import StoreError, VerificationError
+from pacs.identifiers import SiteId
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
+from pacs.revocation import Status, StatusList
+from pacs.rules import Policy
+from tests.edge.power_cut import PowerCut, PowerCutFiles, Survives
+
+POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
+SITE = SiteId("site-1")
+KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+ISSUED = datetime(2026, 1, 5, tzinfo=UTC)
+NOW = ClockReading(at=ISSUED + timedelta(hours=1), trusted=True)
+LATE = ClockReading(at=ISSUED + timedelta(days=99), trusted=True)
+UNTRUSTED = replace(LATE, trusted=False)
+
+
+def document(
+    kind: DocumentKind, version: int, *, site: SiteId = SITE, key: Ed25519PrivateKey = KEY, days: int = 7
+) -> bytes:
+    """A signed document that lasts this long."""
+    expires_at = ISSUED + timedelta(days=days)
+    if kind is REVOCATIONS:
+        return StatusList.build(
+            site_id=site,
+            version=version,
+            issued_at=ISSUED,
+            expires_at=expires_at,
+            size=8,
+            statuses={1: Status.INVALID},
+        ).seal(key)
+    policy = Policy(
+        site_id=site,
+        version=version,
+        issued_at=ISSUED,
+        expires_at=expires_at,
+        time_zone="Europe/Amsterdam",
+        issuers={},
+        doors={},
+        access_levels={},
+        schedules={},
+        holidays=frozenset(),
+        entitlements={},
+    )
+    return bundle.seal(policy, key)
+
+
+def open_store(
+    directory: Path, *, files: StateFiles | None = None, key: Ed25519PrivateKey = KEY
+) -> PolicyStore:
+    return PolicyStore(
+        directory / "policy", site_id=SITE, trusted=trusted_keys(key.public_key()), files=files
+    )
+
+
+def tampered(data: bytes) -> bytes:
+    """The same with one bit of its signature changed."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_first_start_holds_nothing(tmp_path: Path) -> None:
+    """Without documents both are absent, and nothing is reported as unusable."""
+    store = open_store(tmp_path)
+    assert store.held.policy is None
+    assert store.held.revocations is None
+    assert store.versions == {POLICY: 0, REVOCATIONS: 0}
+    assert store.unusable == ()
+
+
+@pytest.mark.parametrize("first", list(DocumentKind))
+def test_accepted_documents_are_held_and_kept(tmp_path: Path, first: DocumentKind) -> None:
+    """Either document may come first; both are there after a restart, bit for bit."""
+    store = open_store(tmp_path)
+    second = REVOCATIONS if first is POLICY else POLICY
+    held = store.accept(first, document(first, 4), NOW)
+    assert held is store.held
+    assert (held.version(first), held.version(second)) == (4, 0)
+    store.accept(second, document(second, 9), NOW)
+    store.accept(second, document(second, 12), NOW)
+    again = open_store(tmp_path)
+    assert again.held == store.held
+    assert again.versions == {first: 4, second: 12}
+    assert again.unusable == ()
+
+
+def test_same_document_again(tmp_path: Path) -> None:
+    """What the hub repeats is neither accepted again nor refused, also after a restart."""
+    data = document(POLICY, 4)
+    store = open_store(tmp_path)
+    assert store.accept(POLICY, data, NOW)
+    assert store.accept(POLICY, data, NOW) is None
+    assert open_store(tmp_path).accept(POLICY, data, NOW) is None
+
+
+def no_document(_kind: DocumentKind) -> bytes:
+    return b"not a document"
+
+
+REFUSALS: list[tuple[Reason, ClockReading, Callable[[DocumentKind], bytes]]] = [
+    (Reason.DOCUMENT_MALFORMED, NOW, no_document),
+    (Reason.DOCUMENT_MALFORMED, NOW, lambda kind: document(kind, 6)[:-1]),
+    (
+        Reason.DOCUMENT_MALFORMED,
+        NOW,
+        lambda kind: document(POLICY if kind is REVOCATIONS else REVOCATIONS, 6),
+    ),
+    (Reason.SIGNER_UNKNOWN, NOW, lambda kind: document(kind, 6, key=OTHER_KEY)),
+    (Reason.SIGNATURE_INVALID, NOW, lambda kind: tampered(document(kind, 6))),
+    (Reason.DOCUMENT_OTHER_SITE, NOW, lambda kind: document(kind, 6, site=SiteId("site-2"))),
+    (Reason.DOCUMENT_NOT_NEWER, NOW, lambda kind: document(kind, 4)),
+    (Reason.DOCUMENT_NOT_NEWER, NOW, lambda kind: document(kind, 5, days=8)),
+    (Reason.DOCUMENT_EXPIRED, LATE, lambda kind: document(kind, 6)),
+]
+
+
+@pytest.mark.parametrize("kind", list(DocumentKind))
+@pytest.mark.parametrize(
+    ("reason", "clock", "make"), REFUSALS, ids=[f"{place}-{row[0]}" for place, row in enumerate(REFUSALS)]
+)
+def test_refusals(
+    tmp_path: Path,
+    kind: DocumentKind,
+    reason: Reason,
+    clock: ClockReading,
+    make: Callable[[DocumentKind], bytes],
+) -> None:
+    """Each refusal has its reason, and the document held before stays, in memory and on disk."""
+    store = open_store(tmp_path)
+    store.accept(kind, document(kind, 5), NOW)
+    before = store.held
+    with pytest.raises(VerificationError) as refusal:
+        store.accept(kind, make(kind), clock)
+    assert refusal.value.reason is reason
+    assert store.held is before
+    assert open_store(tmp_path).held == before
+
+
+def test_expiry_needs_a_trusted_clock(tmp_path: Path) -> None:
+    """A clock that nobody vouches for does not keep a document away; deciding says what it is worth."""
+    store = open_store(tmp_path)
+    assert store.accept(POLICY, document(POLICY, 1), UNTRUSTED)
+
+
+def test_key_change(tmp_path: Path) -> None:
+    """While two keys are trusted documents of both are accepted; what a dropped key signed is set aside."""
+    both = trusted_keys(KEY.public_key(), OTHER_KEY.public_key())
+    store = PolicyStore(tmp_path / "policy", site_id=SITE, trusted=both)
+    store.accept(POLICY, document(POLICY, 1), NOW)
+    store.accept(REVOCATIONS, document(REVOCATIONS, 1, key=OTHER_KEY), NOW)
+    later = open_store(tmp_path, key=OTHER_KEY)
+    assert later.versions == {POLICY: 0, REVOCATIONS: 1}
+    assert [unusable.reason for unusable in later.unusable] == [Reason.SIGNER_UNKNOWN]
+
+
+@pytest.mark.parametrize("kind", list(DocumentKind))
+def test_flipped_bit_in_every_byte_of_a_file(tmp_path: Path, kind: DocumentKind) -> None:
+    """A damaged file is reported and kept aside, never held, and the same document is accepted again."""
+    data = document(kind, 5)
+    open_store(tmp_path).accept(kind, data, NOW)
+    path = tmp_path / "policy" / f"{kind.value}.signed"
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        store = open_store(tmp_path)
+        (unusable,) = store.unusable
+        assert unusable.kind is kind
+        assert unusable.kept_as.read_bytes() == damaged
+        assert store.held.version(kind) == 0
+        with pytest.raises(VerificationError):
+            store.accept(kind, document(kind, 4), NOW)
+        assert store.accept(kind, data, NOW) is not None
+
+
+def test_old_file_put_back(tmp_path: Path) -> None:
+    """An older document that somebody put in the file's place is not held at the next start."""
+    store = open_store(tmp_path)
+    store.accept(POLICY, document(POLICY, 5), NOW)
+    (tmp_path / "policy" / "policy.signed").write_bytes(document(POLICY, 4))
+    store = open_store(tmp_path)
+    assert [unusable.reason for unusable in store.unusable] == [Reason.DOCUMENT_NOT_NEWER]
+    assert store.versions[POLICY] == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"policy 1 revocations 1 00000000\n", b"\xff\xfe"])
+def test_lost_record_of_versions(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a readable record of versions the documents held set it again, and it is logged."""
+    open_store(tmp_path).accept(POLICY, document(POLICY, 5), NOW)
+    versions = tmp_path / "policy" / "versions"
+    versions.unlink()
+    if content is not None:
+        versions.write_bytes(content)
+    store = open_store(tmp_path)
+    assert store.versions[POLICY] == 5
+    assert "versions" in caplog.text
+    (tmp_path / "policy" / "policy.signed").unlink()
+    with pytest.raises(VerificationError) as refusal:
+        open_store(tmp_path).accept(POLICY, document(POLICY, 4), NOW)
+    assert refusal.value.reason is Reason.DOCUMENT_NOT_NEWER
+
+
+@pytest.mark.parametrize("survives", list(Survives), ids=lambda survives: survives.value)
+def test_power_cut_between_every_step(tmp_path: Path, survives: Survives) -> None:
+    """Whenever the power goes while a document is accepted: afterwards the old one is held, or the new one."""
+    original = tmp_path / "original"
+    original.mkdir()
+    open_store(original).accept(POLICY, document(POLICY, 5), NOW)
+    for cut_at in range(50):
+        live, after = tmp_path / f"live{cut_at}", tmp_path / f"after{cut_at}"
+        PowerCutFiles(original).image(live, Survives.EVERYTHING)
+        files = PowerCutFiles(live, cut_at)
+        accepted = False
+        with suppress(PowerCut):
+            accepted = open_store(live, files=files).accept(POLICY, document(POLICY, 6), NOW) is not None
+        files.image(after, survives)
+        store = open_store(after)
+        assert store.unusable == ()
+        assert store.versions[POLICY] in ((6,) if accepted else (5, 6))
+        assert store.accept(POLICY, document(POLICY, 7), NOW) is not None
+        if accepted:
+            break
+    else:
+        pytest.fail("the document was never accepted")
+
+
+class FullFiles(StateFiles):
+    """``full``: nothing more can be written."""
+
+    full = False
+
+    def write_at(self, fd: int, data: bytes, offset: int) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write_at(fd, data, offset)
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A document that cannot be kept is not held either; with room again it is."""
+    files = FullFiles()
+    store = open_store(tmp_path, files=files)
+    store.accept(POLICY, document(POLICY, 5), NOW)
+    files.full = True
+    with pytest.raises(StoreError, match="check the disk"):
+        store.accept(POLICY, document(POLICY, 6), NOW)
+    assert store.versions[POLICY] == 5
+    assert open_store(tmp_path).versions[POLICY] == 5
+    files.full = False
+    assert store.accept(POLICY, document(POLICY, 6), NOW) is not None
+
+
+@given(st.sampled_from(DocumentKind), st.binary(max_size=300), st.booleans())
+def test_anything_is_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, kind: DocumentKind, data: bytes, signed: bool
+) -> None:
+    """Whatever bytes arrive, signed or not: refused with a reason and no other error."""
+    if signed:
+        media_type = bundle.MEDIA_TYPE if kind is POLICY else "application/statuslist+cwt"
+        data = envelope.seal(data, media_type, KEY)
+    store = open_store(tmp_path_factory.mktemp("store"))
+    with pytest.raises(VerificationError) as refusal:
+        store.accept(kind, data, NOW)
+    assert refusal.value.reason is Reason.DOCUMENT_MALFORMED
