@@ -83,7 +83,6 @@ class Verifier:
 
     Remembers the ``CACHED_CERTIFICATES`` last used authentic certificates by their exact bytes,
     and the ``REMEMBERED_SIGNATURES`` last accepted signatures so that a replay is named as such.
-    A new set of trust anchors needs a new Verifier.
     """
 
     def __init__(self, trust: TrustAnchors) -> None:
@@ -91,6 +90,17 @@ class Verifier:
         self._certified: OrderedDict[bytes, _Certified] = OrderedDict()
         self._refused: tuple[bytes, Reason, str] | None = None
         self._accepted: OrderedDict[bytes, None] = OrderedDict()
+
+    def with_trust(self, trust: TrustAnchors) -> Verifier:
+        """A Verifier for other trust anchors that remembers the same signatures; itself if they are equal.
+
+        Every certificate is verified anew under the other anchors.
+        """
+        if trust == self._trust:
+            return self
+        successor = Verifier(trust)
+        successor._accepted = self._accepted
+        return successor
 
     def prefetch(self, certificate: bytes) -> None:
         """Verify ``certificate`` and prepare its key while the card signs; ``verify`` reports the result.

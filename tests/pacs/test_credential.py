@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pacs import credential as module
 from pacs.card import cvc, p256
-from pacs.credential import Presentation, Technology, VerifiedCredential, Verifier, check_dates
+from pacs.credential import Presentation, Technology, VerifiedCredential, check_dates
 from pacs.errors import VerificationError
 from pacs.identifiers import CredentialId
 from pacs.reason import Reason
@@ -183,11 +183,16 @@ def test_claimed() -> None:
     assert own.claimed(_present_v1()) is None
 
 
-def test_presentation_with_other_trust() -> None:
-    """What one set of trust anchors accepts means nothing to an empty one."""
-    presentation = _present()
-    verifier().verify(presentation)
-    assert _reason(lambda: Verifier(replace(TRUST, issuers={})).verify(presentation)) is Reason.ISSUER_UNKNOWN
+def test_other_trust() -> None:
+    """Other trust anchors verify every certificate anew, and a replay is still known as one."""
+    own, presentation = verifier(), _present()
+    own.verify(presentation)
+    replayed = replace(presentation, message=bytes(32))
+    assert own.with_trust(replace(TRUST, issuers=dict(TRUST.issuers))) is own
+    without = own.with_trust(replace(TRUST, issuers={}))
+    assert _reason(lambda: without.verify(presentation)) is Reason.ISSUER_UNKNOWN
+    again = without.with_trust(TRUST)
+    assert _reason(lambda: again.verify(replayed)) is Reason.ANSWER_REPLAYED
 
 
 @given(raw=st.binary(max_size=300), signature=st.binary(max_size=70), technology=st.sampled_from(Technology))
