@@ -21,7 +21,7 @@ class Timetable:
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
         self._changed = threading.Condition()
-        self._heap: list[tuple[float, int, Hashable, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Hashable, Callable[[], object]]] = []
         self._current: dict[Hashable, int] = {}
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
@@ -33,7 +33,7 @@ class Timetable:
         """The monotonic time entries are compared with."""
         return self._monotonic_s()
 
-    def set(self, key: Hashable, at_s: float, action: Callable[[], None]) -> None:
+    def set(self, key: Hashable, at_s: float, action: Callable[[], object]) -> None:
         """Run ``action`` at ``at_s``, in place of what was set for ``key`` before."""
         with self._changed:
             number = next(self._numbers)

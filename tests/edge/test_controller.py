@@ -356,10 +356,10 @@ def test_readers_that_fail_and_heal_are_recorded_and_listed() -> None:
     assert [(draft.kind, draft.details) for draft in drafts(lost)] == [
         (EventKind.READER_LOST, {"cause": "silent"})
     ]
-    assert controller.broken_readers == ("front/entry",)
+    assert list(controller.broken_readers) == ["front/entry"]
     restored = controller.on(ReaderRestored(door_id=FRONT, side=Side.ENTRY), now())
     assert kinds(restored) == [EventKind.READER_RESTORED]
-    assert controller.broken_readers == ()
+    assert list(controller.broken_readers) == []
 
 
 def test_an_accepted_document_is_decided_by_at_once_trusted_and_confirmed() -> None:

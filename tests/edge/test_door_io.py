@@ -162,16 +162,11 @@ def test_a_pin_that_cannot_be_claimed_leaves_no_strike_driven() -> None:
 @pytest.mark.parametrize("wiring", Wiring)
 def test_the_contact_is_reported_at_the_start_and_at_each_change(wiring: Wiring) -> None:
     """In both wirings; a closed circuit is a low level."""
-    closed = (
-        (lambda pin: pin.drive_low()) if wiring is Wiring.NORMALLY_CLOSED else lambda pin: pin.drive_high()
-    )
-    opened = (
-        (lambda pin: pin.drive_high()) if wiring is Wiring.NORMALLY_CLOSED else lambda pin: pin.drive_low()
-    )
+    levels = {"closed": wiring is Wiring.NORMALLY_OPEN, "opened": wiring is Wiring.NORMALLY_CLOSED}
     bench = Bench(door(wiring=wiring))
     contact = bench.factory.pin(CONTACT)
-    for change in (closed, opened, closed):
-        change(contact)
+    for change in ("closed", "opened", "closed"):
+        contact.drive_high() if levels[change] else contact.drive_low()
         bench.wait(STABLE_S)
     wanted = [False, True, False] if wiring is Wiring.NORMALLY_CLOSED else [True, False]
     assert [put.open for put in bench.put if isinstance(put, ContactChanged)] == wanted

@@ -1,0 +1,422 @@
+"""The service performs effects in order, with a real journal and policy store on disk."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge import recorder as recorder_module
+from edge.clock import Clock
+from edge.controller import DoorController
+from edge.door_state import DoorState
+from edge.effects import Signal
+from edge.inputs import (
+    Acknowledged,
+    CardPresented,
+    CardRefused,
+    DocumentReceived,
+    Input,
+    LinkChanged,
+    Now,
+    ReadFailed,
+    RexPressed,
+    Started,
+    Stopping,
+    Tick,
+)
+from edge.journal import Journal
+from edge.policy_store import PolicyStore
+from edge.service import Service, Trace
+from edge.state_files import StateFiles
+from pacs import bundle
+from pacs.envelope import trusted_keys
+from pacs.events import Event, EventDraft, EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.messages import DocumentKind
+from pacs.reason import ReadFault, Reason
+from pacs.rules import Side
+from tests.edge.small_site import (
+    CONTROLLER,
+    FRONT,
+    NOON,
+    RESIDENT,
+    SITE,
+    STRANGER,
+    credential,
+    policy,
+    revocations,
+)
+
+SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+WITHIN_S = 10.0
+
+
+class Disk(StateFiles):
+    """A disk that can be full."""
+
+    full = False
+
+    def write_at(self, fd: int, data: bytes, offset: int) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write_at(fd, data, offset)
+
+
+class Doors:
+    """Remembers what the pins were told, with what the journal held at that moment."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.told: list[tuple[str, Any]] = []
+        self.last_sequence_at_release = 0
+
+    def release(self, door_id: DoorId, unlock_ms: int) -> None:
+        self.last_sequence_at_release = self.journal.last_sequence
+        self.told.append(("release", unlock_ms))
+
+    def hold(self, door_id: DoorId) -> None:
+        self.told.append(("hold", door_id))
+
+    def lock(self, door_id: DoorId) -> None:
+        self.told.append(("lock", door_id))
+
+    def indicate(self, door_id: DoorId, side: Side, signal: Signal) -> None:
+        self.told.append(("indicate", signal))
+
+
+class Faulty(DoorController):
+    """Fails at the inputs of one kind."""
+
+    fails_at: type = Stopping
+
+    def on(self, happened: Input, now: Now) -> list[Any]:
+        if isinstance(happened, self.fails_at):
+            raise ZeroDivisionError
+        return super().on(happened, now)
+
+
+class House:
+    """A service on its thread, with everything it touches."""
+
+    def __init__(self, directory: Path, *, controller: type[DoorController] = DoorController) -> None:
+        self.disk = Disk()
+        self.journal = Journal(directory / "journal", controller_id=CONTROLLER, files=self.disk)
+        self.store = PolicyStore(
+            directory / "policy", site_id=SITE, trusted=trusted_keys(SIGNER.public_key())
+        )
+        self.doors = Doors(self.journal)
+        self.notified = threading.Event()
+        self.traces: list[Trace] = []
+        self.issuers: list[Mapping[str, bytes]] = []
+        self.ticks = 0
+        self.controller = controller(
+            [DoorState(FRONT, has_contact=False)], policy=policy(), revocations=revocations()
+        )
+        self.service = Service(
+            self.controller,
+            clock=Clock(NOON, wall=lambda: NOON, monotonic_s=time.monotonic),
+            journal=self.journal,
+            doors=self.doors,
+            documents=self.store,
+            notify=self.notified.set,
+            adopt=self.issuers.append,
+            on_tick=self._tick,
+            on_trace=self.traces.append,
+        )
+        opening = self.journal.opening
+        self.thread = threading.Thread(
+            target=self.service.run, args=(Started(details={"unclean": opening.unclean}), opening.gaps)
+        )
+
+    def _tick(self) -> None:
+        self.ticks += 1
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            self.service.put(Stopping())
+            self.thread.join(WITHIN_S)
+        assert not self.thread.is_alive()
+
+    def events(self) -> list[EventDraft]:
+        """What the journal holds and the uplink can read."""
+        outgoing = self.journal.outgoing
+        found: list[EventDraft] = []
+        while len(found) < outgoing.last_sequence:
+            raw = self.journal.read(outgoing.journal_id, len(found) + 1, max_events=500, max_bytes=10**6)
+            found += [Event.from_bytes(data).draft for data in raw]
+        return found
+
+    def kinds(self) -> list[EventKind]:
+        return [draft.kind for draft in self.events()]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + WITHIN_S
+        while not condition():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    house.thread.start()
+    yield house
+    house.stop()
+    house.journal.close()
+
+
+def faulty(tmp_path: Path, fails_at: type) -> House:
+    house = House(tmp_path, controller=type("FaultyHere", (Faulty,), {"fails_at": fails_at}))
+    house.thread.start()
+    return house
+
+
+def presented(who: CredentialId = RESIDENT, *, side: Side = Side.ENTRY) -> CardPresented:
+    return CardPresented(door_id=FRONT, side=side, credential=credential(who), marks=(("verify", 1),))
+
+
+def test_a_granted_card_is_journalled_then_released_then_durable(house: House) -> None:
+    """The event has its sequence before the strike moves; afterwards it is durable and the uplink is told."""
+    house.service.put(presented())
+    house.until(lambda: ("indicate", Signal.GRANTED) in house.doors.told)
+    house.until(lambda: house.kinds() == [EventKind.CONTROLLER_STARTED, EventKind.ACCESS_GRANTED])
+    assert house.doors.told == [("release", 5_000), ("indicate", Signal.GRANTED)]
+    assert house.doors.last_sequence_at_release == 2
+    assert house.notified.wait(WITHIN_S)
+
+
+def test_a_trace_carries_every_phase_in_order(house: House) -> None:
+    """The reader's marks, then decide, journal and strike; with the outcome and the event's sequence."""
+    for happened in (
+        presented(),
+        presented(STRANGER),
+        CardRefused(
+            door_id=FRONT,
+            side=Side.ENTRY,
+            reason=Reason.ISSUER_UNKNOWN,
+            credential_id=None,
+            technology=None,
+        ),
+        ReadFailed(door_id=FRONT, side=Side.ENTRY, fault=ReadFault.DEADLINE),
+    ):
+        house.service.put(happened)
+    house.until(lambda: len(house.traces) == 4)
+    granted, denied, refused, unread = house.traces
+    assert [name for name, _ in granted.marks] == ["verify", "decide", "journal", "strike"]
+    assert [at for _, at in granted.marks] == sorted(at for _, at in granted.marks)
+    assert (granted.outcome, granted.reason, granted.sequence) == ("access_granted", "entitled", 2)
+    assert (denied.outcome, denied.reason, denied.credential_id) == (
+        "access_denied",
+        "credential_unlisted",
+        STRANGER,
+    )
+    assert (refused.reason, refused.sequence) == ("issuer_unknown", 4)
+    assert (unread.outcome, unread.reason, unread.sequence) == ("not_read", "deadline", None)
+
+
+def test_a_fault_while_deciding_is_denied_alarmed_and_survived(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Internal fault as reason, an alarm once, no strike; the next input is served."""
+    house = faulty(tmp_path, CardPresented)
+    with caplog.at_level(logging.CRITICAL):
+        for _ in range(3):
+            house.service.put(presented())
+        house.service.put(RexPressed(door_id=FRONT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.stop()
+    assert house.kinds() == [
+        EventKind.CONTROLLER_STARTED,
+        EventKind.INTERNAL_FAULT,
+        *[EventKind.ACCESS_DENIED] * 3,
+        EventKind.EXIT_REQUESTED,
+        EventKind.CONTROLLER_STOPPED,
+    ]
+    events = house.events()
+    assert events[1].details == {"about": "CardPresented", "error": "ZeroDivisionError"}
+    assert {draft.reason for draft in events[2:5]} == {Reason.INTERNAL_FAULT}
+    house.journal.close()
+
+
+def test_a_fault_at_the_exit_still_opens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever failed, the way out is released and recorded."""
+    house = faulty(tmp_path, RexPressed)
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(RexPressed(door_id=FRONT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.stop()
+    assert EventKind.EXIT_REQUESTED in house.kinds()
+    house.journal.close()
+
+
+def test_a_timer_that_always_fails_starves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its fault is recorded once, the watchdog's turn still comes, and cards are decided."""
+    house = faulty(tmp_path, Tick)
+    with caplog.at_level(logging.CRITICAL):
+        house.until(lambda: house.ticks >= 2)
+        house.service.put(presented())
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.stop()
+    assert house.kinds().count(EventKind.INTERNAL_FAULT) == 1
+    house.journal.close()
+
+
+def test_a_pin_that_fails_does_not_keep_the_rest_from_happening(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The signal is shown and the alarm recorded when the strike cannot be switched."""
+
+    def broken(door_id: DoorId, unlock_ms: int) -> None:
+        raise OSError(errno.EIO, "pin")
+
+    monkeypatch.setattr(house.doors, "release", broken)
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(presented())
+        house.until(lambda: EventKind.INTERNAL_FAULT in house.kinds())
+    assert ("indicate", Signal.GRANTED) in house.doors.told
+
+
+# ---- a full disk
+
+
+def test_without_its_event_nobody_is_let_in_but_everybody_out(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No strike without an event at the entry; the exit opens; afterwards the journal says what happened."""
+    house.until(lambda: len(house.kinds()) == 1)
+    house.disk.full = True
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(presented())
+        house.until(lambda: ("indicate", Signal.REFUSED) in house.doors.told)
+        assert ("release", 5_000) not in house.doors.told
+        house.service.put(presented(side=Side.EXIT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.disk.full = False
+        house.until(lambda: len(house.kinds()) == 3)
+    _, refused, left = house.events()
+    assert (refused.kind, refused.reason, refused.credential_id) == (
+        EventKind.ACCESS_DENIED,
+        Reason.JOURNAL_FAILED,
+        RESIDENT,
+    )
+    assert (left.kind, left.side) == (EventKind.ACCESS_GRANTED, Side.EXIT)
+    assert (house.traces[0].outcome, house.traces[0].reason) == ("access_denied", "journal_failed")
+    house.service.put(presented())
+    house.until(lambda: house.kinds()[-1] is EventKind.ACCESS_GRANTED and len(house.kinds()) == 4)
+
+
+def test_events_beyond_the_memory_become_a_gap_that_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oldest are given up, and how many is an event when the disk is back."""
+    monkeypatch.setattr(recorder_module, "WAITING_EVENTS", 5)
+    house.until(lambda: len(house.kinds()) == 1)
+    house.disk.full = True
+    with caplog.at_level(logging.CRITICAL):
+        for _ in range(8):
+            house.service.put(presented(STRANGER))
+        house.until(lambda: len(house.traces) == 8)
+        house.disk.full = False
+        house.until(lambda: len(house.kinds()) == 7)
+    gap = house.events()[1]
+    assert (gap.kind, gap.details) == (
+        EventKind.JOURNAL_GAP,
+        {"cause": "journal_failed", "lost_at_least": 3},
+    )
+
+
+# ---- documents and acknowledgements
+
+
+def receive(house: House, data: bytes, kind: DocumentKind = DocumentKind.POLICY) -> None:
+    house.service.put(DocumentReceived(kind=kind, data=data))
+
+
+def test_a_document_is_applied_confirmed_and_trusted(house: House) -> None:
+    """The confirmation is an event; the readers get the issuers; a repeated one is not confirmed again."""
+    newer = bundle.seal(policy(version=3), SIGNER)
+    receive(house, newer)
+    receive(house, newer)
+    receive(house, revocations(version=9).seal(SIGNER), DocumentKind.REVOCATIONS)
+    house.until(lambda: house.kinds().count(EventKind.POLICY_APPLIED) == 2)
+    details = [draft.details for draft in house.events() if draft.kind is EventKind.POLICY_APPLIED]
+    assert details == [{"kind": "policy", "version": 3}, {"kind": "revocations", "version": 9}]
+    assert house.issuers[-1] == policy().issuers
+    assert EventKind.POLICY_REFUSED not in house.kinds()
+
+
+def test_a_document_that_is_not_right_is_refused_recorded_once_and_the_old_one_stays(house: House) -> None:
+    """Malformed, signed by another key: each a reason; repeated by the hub: no second event."""
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+    for data in (b"nonsense", b"nonsense", bundle.seal(policy(version=3), stranger)):
+        receive(house, data)
+    house.until(lambda: house.kinds().count(EventKind.POLICY_REFUSED) == 2)
+    refused = [draft.reason for draft in house.events() if draft.kind is EventKind.POLICY_REFUSED]
+    assert refused == [Reason.DOCUMENT_MALFORMED, Reason.SIGNER_UNKNOWN]
+    house.service.put(presented())
+    house.until(lambda: house.kinds()[-1] is EventKind.ACCESS_GRANTED)
+
+
+def test_a_document_that_cannot_be_kept_is_refused_by_name(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of our own while verifying neither kills the thread nor passes for a confirmation."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.store, "accept", broken)
+    with caplog.at_level(logging.CRITICAL):
+        receive(house, b"x")
+        house.until(lambda: EventKind.POLICY_REFUSED in house.kinds())
+    monkeypatch.undo()
+    assert house.events()[-1].reason is Reason.INTERNAL_FAULT
+    receive(house, bundle.seal(policy(version=3), SIGNER))
+    house.until(lambda: EventKind.POLICY_APPLIED in house.kinds())
+
+
+def test_what_the_hub_has_acknowledged_is_not_sent_again(house: House) -> None:
+    """An acknowledgement reaches the journal; the link's state moves nothing."""
+    house.service.put(LinkChanged(online=True))
+    house.service.put(presented())
+    house.until(lambda: len(house.kinds()) == 2)
+    house.service.put(Acknowledged(journal_id=house.journal.journal_id, sequence=2))
+    house.until(lambda: house.journal.outgoing.acknowledged == 2)
+
+
+def test_a_hub_that_is_ahead_is_recorded_as_a_gap(house: House) -> None:
+    """It has events this disk lost: a new journal begins, and says so."""
+    house.until(lambda: len(house.kinds()) == 1)
+    before = house.journal.journal_id
+    house.service.put(Acknowledged(journal_id=before, sequence=50))
+    house.until(lambda: house.journal.journal_id != before and house.kinds() == [EventKind.JOURNAL_GAP])
+    assert house.events()[0].details["journal"] == str(before)
+
+
+# ---- the end
+
+
+def test_stopping_locks_records_and_makes_everything_durable(tmp_path: Path) -> None:
+    """Inputs before it are still served; the next start finds a proper end."""
+    house = House(tmp_path)
+    house.thread.start()
+    house.service.put(presented())
+    house.stop()
+    assert house.doors.told[-1] == ("lock", FRONT)
+    assert house.kinds() == [
+        EventKind.CONTROLLER_STARTED,
+        EventKind.ACCESS_GRANTED,
+        EventKind.CONTROLLER_STOPPED,
+    ]
+    house.journal.close()
+    again = House(tmp_path)
+    assert not again.journal.opening.unclean
+    again.journal.close()
