@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, model_validator
 
 from hub.api import fields
@@ -19,6 +19,7 @@ from hub.roles import Permission
 from hub.store import cards as store
 from hub.store.cards import CardStatus
 from pacs.credential import Technology
+from pacs.identifiers import CredentialId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["cards"])
 
@@ -138,12 +139,13 @@ def listed(
     request: Request,
     _: Annotated[Principal, requires(Permission.CARDS_READ)],
     cardholder: fields.Cardholder | None = None,
-    after: fields.Credential | None = None,
+    after: Annotated[str | None, Query(max_length=64)] = None,
     limit: fields.Limit = 100,
 ) -> Cards:
     """Cards by credential id; of one cardholder, or all."""
+    behind = None if after is None else CredentialId.parse(after)
     with services(request).database.read() as connection:
-        found = store.list_all(connection, cardholder_id=cardholder, after=after, limit=limit + 1)
+        found = store.list_all(connection, cardholder_id=cardholder, after=behind, limit=limit + 1)
     return Cards(
         cards=[_answer(each) for each in found[:limit]],
         next_after=str(found[limit - 1].credential_id) if len(found) > limit else None,
@@ -152,7 +154,7 @@ def listed(
 
 @router.get("/{credential_id}")
 def one(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     _: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Card:
@@ -163,7 +165,7 @@ def one(
 
 @router.post("/{credential_id}/block")
 def block(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     body: Block,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
@@ -177,7 +179,7 @@ def block(
 
 @router.post("/{credential_id}/reinstate")
 def reinstate(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     body: Reinstatement,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
@@ -189,7 +191,7 @@ def reinstate(
 
 @router.get("/{credential_id}/distribution")
 def distribution(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     _: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Distribution:

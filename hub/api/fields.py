@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
+from fastapi import Depends, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from pacs.errors import MalformedData
@@ -80,6 +81,13 @@ Credential = Annotated[
     PlainValidator(_validated(_credential), json_schema_input_type=Annotated[str, Field(max_length=64)]),
     PlainSerializer(str, return_type=str),
 ]
+
+
+def _credential_in_path(credential_id: Annotated[str, Path(max_length=64)]) -> CredentialId:
+    return CredentialId.parse(credential_id)
+
+
+CredentialInPath = Annotated[CredentialId, Depends(_credential_in_path)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
 ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_readable)]
 Limit = Annotated[int, Field(ge=1, le=500)]

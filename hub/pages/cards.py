@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from hub.api import fields
-from hub.api.access import CSRF_FIELD, DeclaredRoute, requires
+from hub.api.access import DeclaredRoute, requires
+from hub.api.fields import Body
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages.rendering import Pages
@@ -25,8 +26,20 @@ router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 PER_PAGE = 50
 Search = Annotated[str, Query(max_length=100)]
 After = Annotated[int, Query(ge=0, le=1_000_000)]
-CsrfToken = Annotated[str, Form(alias=CSRF_FIELD, max_length=100)]
-ReasonField = Annotated[str, Form(max_length=1000)]
+
+
+class ReinstateForm(Body):
+    """The form on a blocked card's page; ``csrf_token`` is checked before."""
+
+    csrf_token: str = ""
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class BlockForm(ReinstateForm):
+    """The form on a valid card's page."""
+
+    status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED]
+
 
 _REASON: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
 
@@ -91,7 +104,7 @@ def cardholders_page(
 
 @router.get("/cards/{credential_id}")
 def card_page(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Response:
@@ -101,7 +114,7 @@ def card_page(
 
 @router.get("/cards/{credential_id}/distribution")
 def distribution_part(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     _: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Response:
@@ -119,30 +132,27 @@ def distribution_part(
 
 @router.post("/cards/{credential_id}/block")
 def block_card(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
-    status: Annotated[CardStatus, Form()],
-    reason: ReasonField = "",
-    _: CsrfToken = "",
+    form: Annotated[BlockForm, Form()],
 ) -> Response:
     """Suspend or revoke the card."""
-    if status is CardStatus.VALID or (text := _reason(reason)) is None:
+    if (text := _reason(form.reason)) is None:
         return _card_page(request, principal, credential_id, "Say in a few words why the card is blocked.")
-    services(request).revocation.block(credential_id, status, reason=text, actor=principal.actor)
+    services(request).revocation.block(credential_id, form.status, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
 
 
 @router.post("/cards/{credential_id}/reinstate")
 def reinstate_card(
-    credential_id: fields.Credential,
+    credential_id: fields.CredentialInPath,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
-    reason: ReasonField = "",
-    _: CsrfToken = "",
+    form: Annotated[ReinstateForm, Form()],
 ) -> Response:
     """Make the card valid again."""
-    if (text := _reason(reason)) is None:
+    if (text := _reason(form.reason)) is None:
         return _card_page(request, principal, credential_id, "Say in a few words why the card is reinstated.")
     services(request).revocation.reinstate(credential_id, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
