@@ -173,7 +173,7 @@ def reader_add(
         would = {"controller": controller, "directory": str(directory), "doors": list(doors), "made": False}
         command.say(form, would, f"Would make {directory}: device certificate, event key, controller.toml")
         return
-    with command.chosen_hub(hub_url, token_file) as hub:
+    with command.chosen_hub(hub_url, token_file, "controllers") as hub:
         made = add_controller(
             site, authority, controller, wiring, now=datetime.now(UTC), pins=pins, broker_port=broker_port
         )
@@ -213,7 +213,7 @@ def reader_register(
 ) -> None:
     """Register a controller made by `reader add` at a hub; doing it again changes nothing."""
     made = read_controller(Site.open(site_dir), controller)
-    with command.chosen_hub(hub_url, token_file) as hub:
+    with command.chosen_hub(hub_url, token_file, "controllers") as hub:
         if hub is None:
             raise click.UsageError("--hub and --token-file are needed")
         _register(hub, made)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import date
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, Literal, ParamSpec
 
 import click
 
@@ -129,7 +129,9 @@ def chosen_card(*, stdio: bool, command: str | None) -> Iterator[Transceive]:
 
 
 @contextmanager
-def chosen_hub(url: str | None, token_file: Path | None) -> Iterator[HubClient | None]:
+def chosen_hub(
+    url: str | None, token_file: Path | None, about: Literal["cards", "controllers"]
+) -> Iterator[HubClient | None]:
     """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named."""
     if (url is None) != (token_file is None):
         raise click.UsageError("--hub and --token-file belong together")
@@ -137,7 +139,7 @@ def chosen_hub(url: str | None, token_file: Path | None) -> Iterator[HubClient |
         yield None
         return
     with HubClient.from_token_file(url, token_file) as hub:
-        hub.check()
+        hub.check(about)
         yield hub
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import httpx
 
@@ -50,9 +50,9 @@ class HubClient:
     ) -> None:
         self._client.close()
 
-    def check(self) -> None:
-        """Raise ``HubError`` unless the hub answers and knows the token."""
-        self._request("GET", "/api/v1/cards", params={"limit": "1"})
+    def check(self, about: Literal["cards", "controllers"]) -> None:
+        """Raise ``HubError`` unless the hub answers and the token may see what is going to be registered."""
+        self._request("GET", f"/api/v1/{about}", params={"limit": "1"})
 
     def register_controller(self, controller: ProvisionedController) -> None:
         """Register a controller and then its doors, each named by its id; raises ``HubError``."""

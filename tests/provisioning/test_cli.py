@@ -128,7 +128,7 @@ def test_a_dry_run_makes_nothing(directory: Path, tmp_path: Path) -> None:
             ["card", "show", "--site-dir", "{site}", "--card-process", "/no/such/program"],
             "cannot be started",
         ),
-        (3, ["card", "show", "--site-dir", "{site}", "--card-process", "true"], "card_gone"),
+        (3, ["card", "show", "--site-dir", "{site}", "--card-process", "sh -c 'read line'"], "card_gone"),
         (
             3,
             ["card", "show", "--site-dir", "{site}", "--card-process", "{python} -m simulator card --stdio"],

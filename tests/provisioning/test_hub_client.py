@@ -55,7 +55,7 @@ def test_what_is_sent_is_what_the_hub_asks_for() -> None:
         return httpx.Response(201, json={})
 
     with HubClient("https://hub.example", "t", transport=httpx.MockTransport(answer)) as hub:
-        hub.check()
+        hub.check("cards")
         hub.register_controller(CONTROLLER)
         hub.register_card(CARD, CardholderId("r-1"))
     assert [(method, path) for method, path, _ in seen] == [
@@ -90,7 +90,7 @@ def test_a_refusal_is_repeated_in_the_hubs_words(response: httpx.Response, said:
     """Problem documents are quoted; anything else leaves the status."""
     transport = httpx.MockTransport(lambda _request: response)
     with HubClient("https://hub.example", "t", transport=transport) as hub, pytest.raises(HubError) as caught:
-        hub.check()
+        hub.check("cards")
     assert said in str(caught.value)
 
 
@@ -100,4 +100,4 @@ def test_an_absent_hub_is_named() -> None:
         HubClient("http://127.0.0.1:9", "t") as hub,
         pytest.raises(HubError, match=r"127\.0\.0\.1:9.* does not answer"),
     ):
-        hub.check()
+        hub.check("cards")
