@@ -21,6 +21,7 @@ from pacs.reason import ReadFault
 MAX_ANSWER_BYTES: Final = 4096
 MAX_GET_RESPONSES: Final = 32
 CHAINING_CLA: Final = 0x10
+CHANNEL_CLA: Final = 0x03
 
 
 def nothing() -> None:
@@ -88,20 +89,20 @@ def get_response(transceive: Transceive, *, max_answer_bytes: int = MAX_ANSWER_B
 
     def follow(command: bytes, meanwhile: Callable[[], None]) -> bytes:
         answer = parse_answer(_with_exact_le(transceive, command, meanwhile))
-        if answer.status_word >> 8 != 0x61:
-            return bytes(answer)
         data = answer.data
-        cla = command[0] & ~CHAINING_CLA
-        for _ in range(MAX_GET_RESPONSES):
-            le = answer.status_word & 0xFF or SHORT_LE
-            more = bytes(CommandAPDU(cla=cla & 0x03, ins=0xC0, le=le))
-            answer = parse_answer(_with_exact_le(transceive, more, nothing))
-            data += answer.data
+        rounds = 0
+        while True:
             if len(data) > max_answer_bytes:
                 raise CardMisbehaves(ReadFault.LENGTH_LIMIT, f"answer of more than {max_answer_bytes} bytes")
             if answer.status_word >> 8 != 0x61:
                 return bytes(replace(answer, data=data))
-        raise CardMisbehaves(ReadFault.LENGTH_LIMIT, f"more than {MAX_GET_RESPONSES} rounds of 61xx")
+            if rounds == MAX_GET_RESPONSES:
+                raise CardMisbehaves(ReadFault.LENGTH_LIMIT, f"more than {rounds} rounds of 61xx")
+            rounds += 1
+            le = answer.status_word & 0xFF or SHORT_LE
+            more = CommandAPDU(cla=command[0] & CHANNEL_CLA, ins=0xC0, le=le)
+            answer = parse_answer(_with_exact_le(transceive, bytes(more), nothing))
+            data += answer.data
 
     return follow
 

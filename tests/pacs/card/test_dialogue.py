@@ -7,6 +7,7 @@ import pytest
 from pacs.card.apdu import CommandAPDU, ResponseAPDU
 from pacs.card.dialogue import (
     MAX_ANSWER_BYTES,
+    MAX_GET_RESPONSES,
     Dialogue,
     Exchange,
     Step,
@@ -61,6 +62,7 @@ def test_6cxx_corrects_le() -> None:
         (["6c05", "6c05"], ReadFault.PROTOCOL_ERROR),
         (["6101"] * 100, ReadFault.LENGTH_LIMIT),
         (["00" * 256 + "6100"] * 100, ReadFault.LENGTH_LIMIT),
+        (["00" * (MAX_ANSWER_BYTES + 1) + "9000"], ReadFault.LENGTH_LIMIT),
         (["6105", "6c05", "6c05"], ReadFault.PROTOCOL_ERROR),
         ([""], ReadFault.ANSWER_MALFORMED),
         (["90"], ReadFault.ANSWER_MALFORMED),
@@ -79,6 +81,14 @@ def test_longest_answer() -> None:
     """An answer of exactly the limit is passed on."""
     parts = [bytes(256) + b"\x61\x00"] * (MAX_ANSWER_BYTES // 256 - 1) + [bytes(256) + b"\x90\x00"]
     assert len(run(_ask(), get_response(scripted(parts))).data) == MAX_ANSWER_BYTES
+
+
+def test_most_rounds() -> None:
+    """A card may answer in as many pieces as the limit of rounds allows, an empty one first."""
+    parts = [b"\x61\x01"] + [b"\x01\x61\x01"] * (MAX_GET_RESPONSES - 1) + [b"\x01\x90\x00"]
+    assert len(run(_ask(), get_response(scripted(parts))).data) == MAX_GET_RESPONSES
+    with pytest.raises(CardError):
+        run(_ask(), get_response(scripted([b"\x61\x01", *parts])))
 
 
 def test_chaining_splits_long_data() -> None:
