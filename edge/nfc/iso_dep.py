@@ -22,7 +22,8 @@ _DEFAULT_FWI: Final = 4
 _NO_GUARD: Final = 0
 _FRAME_OVERHEAD: Final = 3  # PCB and CRC
 _FRAME_WAIT_MARGIN_US: Final = 3_625  # ΔFWT = 49152 / fc (§7.2)
-_PRESENCE_NS: Final = 2_000_000_000
+PRESENCE_WAIT_US: Final = 25_000  # an R(ACK) costs the card no computation
+_PRESENCE_DEADLINE_NS: Final = 2_000_000_000
 
 _CHAINED: Final = 0x10
 _I_BLOCK: Final = 0x02
@@ -160,13 +161,13 @@ class IsoDep:
     def is_present(self) -> bool:
         """Ask the card for a sign of life without a command (§7.5.6: R(NAK), answered by R(ACK)).
 
-        Not bound by the conversation's deadline; takes one frame waiting time, at most 2 s.
-        Raises ``ReaderBroken``.
+        Not bound by the conversation's deadline. Raises ``ReaderBroken``.
         """
         request = bytes((_R_NAK | self._number,))
-        deadline_ns = self._clock_ns() + _PRESENCE_NS
+        deadline_ns = self._clock_ns() + _PRESENCE_DEADLINE_NS
+        wait_us = min(self._ats.frame_wait_us, PRESENCE_WAIT_US)
         try:
-            self._link(request, wait_us=self._ats.frame_wait_us, deadline_ns=deadline_ns, meanwhile=nothing)
+            self._link(request, wait_us=wait_us, deadline_ns=deadline_ns, meanwhile=nothing)
         except NoAnswer:
             return False
         except GarbledAnswer:

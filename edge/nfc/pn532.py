@@ -31,8 +31,9 @@ _QUIET.setLevel(logging.CRITICAL)
 
 _WAKE: Final = b"\x55\x55" + bytes(14)
 _FILLER: Final = bytes(280)  # completes the longest frame a killed process can have begun
-_PROBE_MS: Final = 40
-_LONGEST_PROBE_MS: Final = 1_600
+_PROBE_MS: Final = 60
+_LONGEST_PROBE_MS: Final = 320
+_LONGEST_FIRST_PROBE_MS: Final = 1_600  # some USB adapters hold back what comes first after an open
 _PN532: Final = 0x32
 _NO_ANSWER: Final = 0x01
 _GARBLED: Final = frozenset({0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0B, 0x0E, 0x13})
@@ -48,6 +49,7 @@ _RATS_WAIT_US: Final = 5_300  # activation frame waiting time, 71680 / fc
 # RF timeout codes of RFConfiguration 02: 100 µs × 2^(code − 1)
 _POLLING_CODE: Final = 0x0B  # 102.4 ms: enough for a card of FWI 8 without another command
 _LONGEST_CODE: Final = 0x0E  # 819.2 ms
+_PRESENCE_CODE: Final = 0x09  # 25.6 ms
 
 
 def _code_us(code: int) -> int:
@@ -100,7 +102,7 @@ class Pn532:
         device: str,
         *,
         max_baud: int = 921_600,
-        patience_ms: int = 100,
+        patience_ms: int = 400,
         pause_ms: int = 5,
         limits: Limits | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -125,12 +127,11 @@ class Pn532:
         Raises ``ReaderBroken``; each failure doubles the patience of the next search.
         """
         self._drop()
-        probe_ms, self._probe_ms = self._probe_ms, min(2 * self._probe_ms, _LONGEST_PROBE_MS)
+        probe_ms, self._probe_ms = self._probe_ms, min(2 * self._probe_ms, _LONGEST_FIRST_PROBE_MS)
         with self._talking("cannot open"):
             line = SerialLine(self.device)
             self._chip = chip = _Chip(line)
-            chip.acknowledge_ms = chip.patience_ms = probe_ms
-            self._find(chip, line)
+            self._find(chip, line, probe_ms)
             chip.acknowledge_ms = chip.patience_ms = max(self._patience_ms, probe_ms)
             self._driver = self._set_up(chip, line)
             chip.rf_configuration(_RETRIES, b"\x00\x01\x00")
@@ -177,15 +178,17 @@ class Pn532:
 
     # ---- opening
 
-    def _find(self, chip: _Chip, line: SerialLine) -> None:
+    def _find(self, chip: _Chip, line: SerialLine, probe_ms: int) -> None:
         """Make the chip answer; leaves ``line`` at the speed it answers at."""
         for baud, filler in ((baud, filler) for filler in (b"", _FILLER) for baud in BAUDS):
+            chip.acknowledge_ms = chip.patience_ms = probe_ms
             with contextlib.suppress(OSError, pn532.Chipset.Error, LookupError):
                 line.set_baud(baud)
                 line.write(_WAKE + filler + chip.ACK)  # the acknowledgement aborts a command in flight
                 chip.sam_configuration("normal")
                 if chip.get_firmware_version()[0] == _PN532:
                     return
+            probe_ms = min(probe_ms, _LONGEST_PROBE_MS)
         raise ReaderBroken(f"no PN532 answers on {self.device}")
 
     def _set_up(self, chip: _Chip, line: SerialLine) -> Any:
@@ -194,7 +197,7 @@ class Pn532:
             with contextlib.suppress(OSError, pn532.Chipset.Error, LookupError):
                 self._change_speed(chip, line, self._max_baud)
                 return pn532.Device(chip, logger=_QUIET)
-            self._find(chip, line)
+            self._find(chip, line, self._patience_ms)
         self._change_speed(chip, line, INITIAL_BAUD)
         return pn532.Device(chip, logger=_QUIET)
 
@@ -260,6 +263,13 @@ class Pn532:
                     raise NoAnswer from error
                 raise
 
+    def hasten(self) -> None:
+        """Wait for short answers only, until the field is cycled."""
+        chip = self._require()
+        with self._talking("cannot configure"):
+            if self._timeout_code != _PRESENCE_CODE:
+                self._configure_timeout(chip, _PRESENCE_CODE)
+
     def cycle_field(self) -> None:
         """Switch the field off long enough to reset every card in it, and on again (ISO/IEC 14443-3 §5)."""
         chip = self._require()
@@ -320,7 +330,10 @@ class Pn532Contact:
 
     def is_present(self) -> bool:
         """Whether the activated card still answers. Raises ``ReaderBroken``."""
-        return self._conversation is not None and self._conversation.is_present()
+        if self._conversation is None:
+            return False
+        self._antenna.hasten()
+        return self._conversation.is_present()
 
     def release(self) -> None:
         """End with this card: the field is cycled and cards in it start anew. Raises ``ReaderBroken``."""

@@ -104,7 +104,7 @@ class ReaderSettings:
     transaction_ms: int = 1_200
     attempts: int = 3
     retry_pause_ms: int = 150
-    presence_pause_ms: int = 100
+    presence_pause_ms: int = 50
     departure_ms: int = 200
     poll_ms: int = 250
     failures_before_reset: int = 3
@@ -194,7 +194,7 @@ class Reader:
 
     def trust(self, anchors: TrustAnchors) -> None:
         """Believe these issuers from the next card on; safe from any thread."""
-        self._verifier = Verifier(anchors)
+        self._verifier = self._verifier.with_trust(anchors)
 
     def run(self) -> None:
         """The thread's body: turn after turn until ``stop``."""
@@ -249,6 +249,7 @@ class Reader:
         except Exception:
             log.exception("reader of %s %s: its loss could not be handled", self._door_id, self._side)
         if self._failures > 1:
+            self.came_round_ns = self._monotonic_ns()
             back_off_s = settings.first_back_off_s * 2.0 ** min(self._failures - 2, 16)
             self._rest(min(back_off_s, settings.longest_back_off_s))
 

@@ -273,8 +273,9 @@ def test_sees_whether_a_card_is_still_there(answer: bytes | Exception | None, pr
     """Any sign of life counts as presence, even a garbled one and even after the deadline."""
     air = Air(script(answer))
     air.now_ns = 5_000 * MS
-    assert conversation(air).is_present() is present
+    assert conversation(air, fwi=8).is_present() is present
     assert air.sent == [b"\xb2"]
+    assert air.now_ns <= 5_025 * MS
 
 
 @pytest.mark.parametrize(

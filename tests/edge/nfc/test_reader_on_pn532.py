@@ -1,0 +1,297 @@
+"""The reader thread on a real NFC stack: cards and faults at a PN532 on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import queue
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge.inputs import (
+    CardDetected,
+    CardPresented,
+    CardRefused,
+    ReaderInput,
+    ReaderLost,
+    ReaderRestored,
+    ReadFailed,
+)
+from edge.nfc.pn532 import Pn532
+from edge.nfc.reader import Reader, ReaderSettings
+from pacs.credential import TrustAnchors
+from pacs.identifiers import CredentialId, DoorId
+from pacs.reason import ReadFault, Reason
+from pacs.rules import Side
+from simulator.card_deck import Recipe, deal
+from simulator.link_faults import RAW_ATS, LinkFault, LinkOptions, card_on_link
+from simulator.pn532 import ReaderFault, VirtualPn532
+from simulator.rf_link import AnswerToSelect, IsoDepCard
+from simulator.timing import Timing
+
+ISSUER = "DREMPELTEST00001"
+ISSUER_KEY = ec.generate_private_key(ec.SECP256R1())
+CREDENTIAL = CredentialId(uuid.UUID(int=7).bytes)
+RECIPE = Recipe(
+    issuer_key=ISSUER_KEY,
+    issuer=ISSUER,
+    credential_id=CREDENTIAL,
+    valid_from=date(2025, 1, 1),
+    valid_until=date(2026, 1, 1),
+    today=date(2025, 6, 1),
+)
+DEADLINE_S = 30.0
+
+
+class Door:
+    """A reader thread on a virtual PN532, and what it puts."""
+
+    def __init__(self, link: Path, timing: Timing, settings: ReaderSettings) -> None:
+        self.inputs: queue.Queue[ReaderInput] = queue.Queue()
+        self.resets: list[None] = []
+        self.chip = VirtualPn532(timing=timing, link=link)
+        self.reader = Reader(
+            Pn532(str(link), patience_ms=500),
+            door_id=DoorId("front"),
+            side=Side.ENTRY,
+            reader_identifier=bytes(32),
+            trust=TrustAnchors(issuers={ISSUER: ISSUER_KEY.public_key()}),
+            put=self.inputs.put,
+            now=lambda: datetime(2025, 6, 1, 12, tzinfo=UTC),
+            settings=settings,
+            reset=lambda: self.resets.append(None),
+        )
+
+    def next(self, kind: type[ReaderInput]) -> ReaderInput:
+        """The next input, which must be of this kind. A reader that a busy machine broke meanwhile is passed over."""
+        while True:
+            value = self.inputs.get(timeout=DEADLINE_S)
+            if isinstance(value, kind):
+                return value
+            assert isinstance(value, CardDetected | ReaderLost | ReaderRestored), value
+
+    def insert(self, name: str, **options: object) -> None:
+        self.chip.insert(card_on_link(deal(name, RECIPE), LinkOptions(**options)))  # type: ignore[arg-type]
+
+    def expect_presented(self) -> CardPresented:
+        presented = self.next(CardPresented)
+        assert isinstance(presented, CardPresented)
+        assert presented.credential.credential_id == CREDENTIAL
+        return presented
+
+
+@pytest.fixture
+def open_door(tmp_path: Path) -> Iterator[Callable[..., Door]]:
+    doors: list[Door] = []
+
+    def make(timing: Timing | None = None, **settings: object) -> Door:
+        door = Door(
+            tmp_path / "reader",
+            timing or Timing.none(),
+            ReaderSettings(first_back_off_s=0.02, longest_back_off_s=0.1, **settings),  # type: ignore[arg-type]
+        )
+        door.chip.__enter__()
+        doors.append(door)
+        door.reader.start()
+        return door
+
+    yield make
+    for door in doors:
+        door.reader.stop(DEADLINE_S)
+        door.chip.__exit__(None, None, None)
+
+
+@pytest.fixture
+def door(open_door: Callable[..., Door]) -> Door:
+    return open_door()
+
+
+def test_reads_one_card_after_another(door: Door) -> None:
+    """Card after card is presented once, with its phases in order."""
+    for number in range(3):
+        door.insert("genuine", uid=b"\x01\x02\x03" + bytes([number]))
+        presented = door.expect_presented()
+        assert [name for name, _ in presented.marks] == [
+            "detect",
+            "activate",
+            "select",
+            "certificate",
+            "sign",
+            "verify",
+        ]
+        assert sorted(at for _, at in presented.marks) == [at for _, at in presented.marks]
+        door.chip.remove()
+    assert door.inputs.empty()
+
+
+@pytest.mark.parametrize("uid", [b"\x08\x01\x02\x03", b"\x04" + bytes(6), b"\x04" + bytes(9)])
+@pytest.mark.parametrize("fsci", [0, 5, 8])
+def test_reads_cards_of_every_make(door: Door, uid: bytes, fsci: int) -> None:
+    """UID lengths and frame sizes make no difference."""
+    door.insert("genuine", uid=uid, ats=AnswerToSelect(fsci=fsci))
+    door.expect_presented()
+
+
+def test_reads_with_modelled_times(open_door: Callable[..., Door]) -> None:
+    """With the times of line, air and card played a card is read as well, within its deadline."""
+    door = open_door(Timing.realistic())
+    door.insert("genuine")
+    presented = door.expect_presented()
+    marks = dict(presented.marks)
+    assert marks["sign"] - marks["certificate"] > RECIPE.signing_ms * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("forged", Reason.CERTIFICATE_FORGED),
+        ("unknown-issuer", Reason.ISSUER_UNKNOWN),
+        ("cloned", Reason.SIGNATURE_INVALID),
+    ],
+)
+def test_refuses_cards_that_are_not_authentic(door: Door, name: str, reason: Reason) -> None:
+    """A card read completely that is not authentic is refused with its reason."""
+    door.insert(name)
+    refused = door.next(CardRefused)
+    assert isinstance(refused, CardRefused)
+    assert refused.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"fault": LinkFault.PULLED, "after": 0}, ReadFault.CARD_GONE),
+        ({"fault": LinkFault.PULLED, "after": 2}, ReadFault.CARD_GONE),
+        ({"fault": LinkFault.IGNORES_RATS}, ReadFault.CARD_GONE),
+        ({"fault": LinkFault.GARBAGE}, ReadFault.PROTOCOL_ERROR),
+        ({"fault": LinkFault.ENDLESS_WAIT}, ReadFault.WAIT_LIMIT),
+        ({"fault": LinkFault.ENDLESS_WAIT, "after": 2}, ReadFault.WAIT_LIMIT),
+        ({"fault": LinkFault.ENDLESS_CHAINING}, ReadFault.LENGTH_LIMIT),
+        ({"fault": LinkFault.ENDLESS_CHAINING, "after": 1}, ReadFault.LENGTH_LIMIT),
+        ({"fault": LinkFault.WRONG_BLOCK_NUMBER}, ReadFault.PROTOCOL_ERROR),
+        ({"fault": LinkFault.RF_ERROR, "after": 1}, ReadFault.PROTOCOL_ERROR),
+    ],
+)
+def test_hostile_links_are_not_read_and_leave_the_reader_well(
+    open_door: Callable[..., Door], options: dict[str, object], fault: ReadFault
+) -> None:
+    """Each hostile card ends in one failure with its fault, and the next card is read."""
+    # a machine that stalls must not turn one limit into another; the limits themselves are tested with a clock
+    door = open_door(transaction_ms=10_000, retry_pause_ms=5)
+    door.insert("genuine", **options)
+    failed = door.next(ReadFailed)
+    assert isinstance(failed, ReadFailed)
+    assert failed.fault is fault
+    door.chip.remove()
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.expect_presented()
+
+
+@pytest.mark.parametrize(
+    ("raw_ats", "fault"),
+    [
+        (RAW_ATS[LinkFault.ATS_ONE_BYTE], ReadFault.ATS_INVALID),
+        (RAW_ATS[LinkFault.ATS_WRONG_LENGTH], ReadFault.ATS_INVALID),
+        (RAW_ATS[LinkFault.ATS_WITHOUT_TA1], None),
+    ],
+)
+def test_odd_answers_to_select(door: Door, raw_ats: bytes, fault: ReadFault | None) -> None:
+    """An answer to select without TA1 is read; one of a single byte, or torn, is not, and harms nothing."""
+    door.chip.insert(IsoDepCard(deal("genuine", RECIPE), raw_ats=raw_ats))
+    if fault is None:
+        door.expect_presented()
+        return
+    failed = door.next(ReadFailed)
+    assert isinstance(failed, ReadFailed)
+    assert failed.fault is fault
+    door.chip.remove()
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.expect_presented()
+
+
+@pytest.mark.parametrize("name", ["garbage", "garbage-certificate", "garbage-signature"])
+def test_garbage_answers_are_not_read(door: Door, name: str) -> None:
+    """Noise as an answer, at any step, is a failure of reading and nothing about a person."""
+    door.insert(name)
+    failed = door.next(ReadFailed)
+    assert isinstance(failed, ReadFailed)
+    assert failed.fault is ReadFault.ANSWER_MALFORMED
+
+
+def test_a_waiting_card_costs_its_transaction_time_only(open_door: Callable[..., Door]) -> None:
+    """Each transaction with a card that asks for time for ever ends at the deadline given."""
+    door = open_door(Timing.realistic(), transaction_ms=60, retry_pause_ms=5)
+    door.insert("genuine", fault=LinkFault.ENDLESS_WAIT)
+    failed = door.next(ReadFailed)
+    assert isinstance(failed, ReadFailed)
+    assert failed.fault is ReadFault.WAIT_LIMIT
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [ReaderFault.DROP_RESPONSE, ReaderFault.CORRUPT_RESPONSE, ReaderFault.BROWN_OUT, ReaderFault.DEAF],
+)
+def test_heals_from_a_fault_of_the_chip(door: Door, fault: ReaderFault) -> None:
+    """Each fault of the chip is reported as the loss of the reader and its return, and cards are read again."""
+    door.insert("genuine")
+    door.expect_presented()
+    door.chip.remove()
+    door.chip.fault(fault, times=1)
+    lost = door.next(ReaderLost)
+    assert isinstance(lost, ReaderLost)
+    assert lost.cause
+    door.next(ReaderRestored)
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.expect_presented()
+
+
+def test_bears_a_lost_acknowledgement(door: Door) -> None:
+    """An acknowledgement lost on the line is no loss of the reader: its answer is taken."""
+    door.insert("genuine")
+    door.expect_presented()
+    door.chip.fault(ReaderFault.DROP_ACK, times=3)
+    door.chip.remove()
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.expect_presented()
+
+
+def test_resets_a_chip_that_stays_deaf(door: Door) -> None:
+    """A chip that does not answer for long is reset by its line, and works when it hears again."""
+    door.chip.fault(ReaderFault.DEAF)
+    door.next(ReaderLost)
+    waited = 0
+    while not door.resets:
+        waited += 1
+        assert waited < 600
+        door.reader._stopping.wait(0.05)
+    door.chip.fault(ReaderFault.NONE)
+    door.next(ReaderRestored)
+    door.insert("genuine")
+    door.expect_presented()
+
+
+def test_a_reader_plugged_in_again_works_without_a_restart(door: Door) -> None:
+    """Unplugged and replaced under the same path, the reader is found again by itself."""
+    door.insert("genuine")
+    door.expect_presented()
+    door.chip.fault(ReaderFault.UNPLUG)
+    door.next(ReaderLost)
+    door.chip.remove()
+    door.chip.fault(ReaderFault.PLUG)
+    door.next(ReaderRestored)
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.expect_presented()
+
+
+def test_a_card_is_read_though_the_reader_broke_in_its_transaction(door: Door) -> None:
+    """A card that stays while the reader heals is read afterwards."""
+    door.insert("genuine")
+    door.expect_presented()
+    door.chip.remove()
+    door.chip.fault(ReaderFault.CORRUPT_RESPONSE, times=1)
+    door.insert("genuine", uid=b"\x01\x02\x03\x04")
+    door.next(ReaderLost)
+    door.expect_presented()
