@@ -150,14 +150,16 @@ class FakeController:
         client.tls_set_context(self.context)
         client.reconnect_delay_set(1, 2)
         client.will_set(str(UpTopic(self.id, Up.STATUS)), bytes(self._status(online=False)), qos=1)
-        topics = [(str(DownTopic(self.id, kind)), 0) for kind in Down]
-        client.on_connect = lambda *_: client.subscribe(topics)
+        client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_disconnect = lambda *_: self._online.clear()
         client.on_message = self._message
         self._client = client
         client.connect_async("localhost", self.port, keepalive=10)
         client.loop_start()
+
+    def _connected(self, client: Client, *_: Any) -> None:
+        client.subscribe([(str(DownTopic(self.id, kind)), 0) for kind in Down])
 
     def _subscribed(self, *_: Any) -> None:
         self._online.set()
@@ -223,18 +225,18 @@ class FakeController:
 
     def until_acknowledged(self) -> None:
         """Resend, patiently, until the hub has everything."""
+        resent_at = time.monotonic()
 
         def is_done() -> bool:
+            nonlocal resent_at
             if self.acknowledged >= self.journal.last_sequence:
                 return True
-            now = time.monotonic()
-            if now - self._resent_at > 1.0:
-                self._resent_at = now
+            if time.monotonic() - resent_at > 1.0:
+                resent_at = time.monotonic()
                 self.hello()
                 self.resend()
             return False
 
-        self._resent_at = time.monotonic()
         eventually(is_done, f"{self.id}: {self.acknowledged} of {self.journal.last_sequence} acknowledged")
 
     def _status(self, *, online: bool) -> ControllerStatus:
@@ -253,12 +255,12 @@ class FakeController:
         assert topic.controller_id == self.id
         assert not message.retain
         if topic.kind is Down.ACKNOWLEDGED:
-            acknowledgement = Acknowledgement.from_bytes(message.payload)
+            acknowledgement = Acknowledgement.from_bytes(bytes(message.payload))
             self.acknowledgements.append(acknowledgement)
             if acknowledgement.journal_id == self.journal.journal_id:
                 self.acknowledged = acknowledgement.sequence
         elif topic.kind is Down.DOCUMENT:
-            chunk = DocumentChunk.from_bytes(message.payload)
+            chunk = DocumentChunk.from_bytes(bytes(message.payload))
             document = self._assembler.add(chunk)
             if document is not None:
                 self._document(chunk.kind, document)

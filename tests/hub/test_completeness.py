@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hub import completeness
+from hub.completeness import SILENT_AFTER, Cause, Completeness, Hole
+from hub.ingest import Message
+from hub.store import controllers, doors
+from pacs.events import EventKind
+from pacs.identifiers import ControllerId, DoorId
+from pacs.messages import ControllerStatus
+from pacs.rules import Door, Side
+from pacs.topics import Up, UpTopic
+from tests.hub.controller import MemoryJournal
+from tests.hub.test_ingest import GATE, NOW, YARD, Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FRONT, BACK, FAR = DoorId("front"), DoorId("back"), DoorId("far")
+SECOND = timedelta(seconds=1)
+DOORS: dict[DoorId, ControllerId] = {FRONT: GATE, BACK: GATE, FAR: YARD}
+
+
+class Watch(Desk):
+    """Ingest with three doors, and a clock that the test moves."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.journal = MemoryJournal(GATE)
+        with self.database.write() as connection:
+            for door_id, controller_id in DOORS.items():
+                door = Door(id=door_id, controller_id=controller_id)
+                doors.add(connection, door, name=door_id, now=NOW)
+
+    def at(self, seconds: float) -> datetime:
+        """Move the clock to so many seconds after the start."""
+        self.now = NOW + timedelta(seconds=seconds)
+        return self.now
+
+    def happens(self, kind: EventKind, **fields: Any) -> None:
+        """An event of now, stored at once."""
+        self.journal.append(kind, occurred_at=self.now, **fields)
+        last = self.journal.last_sequence
+        self.deliver(self.batch(self.journal, last, last))
+
+    def status(self, *, online: bool = True, last: int | None = None) -> None:
+        status = ControllerStatus(
+            online=online,
+            sent_at=self.now,
+            clock_trusted=True,
+            journal_id=self.journal.journal_id,
+            last_sequence=self.journal.last_sequence if last is None else last,
+        )
+        self.deliver(Message(str(UpTopic(GATE, Up.STATUS)), bytes(status)))
+
+    def door(self, door_id: DoorId = FRONT, *, since: datetime | None = None) -> Completeness:
+        with self.database.read() as connection:
+            return completeness.of_doors(connection, self.now, since=since)[door_id]
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    watch = Watch(tmp_path / "hub.sqlite")
+    yield watch
+    watch.database.close()
+
+
+def test_a_door_never_heard_of_proves_nothing(watch: Watch) -> None:
+    """Before its controller connects, a door's record is unknown since it was registered."""
+    watch.at(10)
+    door = watch.door()
+    assert not door.complete
+    assert door.unknown_since == NOW
+    assert door.holes == (Hole(since=NOW, until=None, cause=Cause.NEVER_SEEN),)
+
+
+def test_a_connected_controller_with_everything_stored_is_complete(watch: Watch) -> None:
+    """Hello, all events stored: complete; the first start itself marks where the record begins."""
+    watch.hello(watch.journal)
+    watch.at(1)
+    watch.happens(EventKind.CONTROLLER_STARTED)
+    door = watch.door()
+    assert door.complete
+    assert door.unknown_since is None
+    assert [(hole.until, hole.cause) for hole in door.holes] == [(NOW + SECOND, Cause.NOT_RUNNING)]
+    assert not watch.door(FAR).complete
+    assert watch.door(since=NOW + 2 * SECOND).holes == ()
+
+
+def test_what_still_waits_at_the_door_is_unknown(watch: Watch) -> None:
+    """A controller that says it holds more than is stored is incomplete from the last proof on, until it arrives."""
+    watch.hello(watch.journal)
+    watch.at(5)
+    watch.status()
+    watch.at(6)
+    watch.journal.append(EventKind.DOOR_OPENED, occurred_at=watch.now)
+    watch.status()
+    door = watch.door()
+    assert (door.complete, door.unknown_since) == (False, NOW + 5 * SECOND)
+    assert door.holes[-1].cause is Cause.ARRIVING
+    watch.at(7)
+    watch.deliver(watch.batch(watch.journal, 1, 1))
+    assert watch.door().complete
+
+
+@pytest.mark.parametrize("how", ["last will", "silence", "hub restarted"])
+def test_a_controller_out_of_touch_is_unknown_since_the_last_proof(watch: Watch, how: str) -> None:
+    """Offline, silent, or not heard of since the hub started: unknown since everything was last known stored."""
+    watch.hello(watch.journal)
+    watch.at(20)
+    watch.status()
+    watch.at(25)
+    if how == "last will":
+        watch.status(online=False)
+    elif how == "silence":
+        watch.at(21 + SILENT_AFTER.total_seconds())
+    else:
+        watch.restarted()
+    door = watch.door()
+    assert (door.complete, door.unknown_since) == (False, NOW + 20 * SECOND)
+    assert [hole.cause for hole in door.holes] == [Cause.OFFLINE]
+    watch.status()
+    assert watch.door().complete
+
+
+@pytest.mark.parametrize(
+    ("details", "cause"),
+    [
+        ({}, Cause.NOT_RUNNING),
+        ({"unclean": False}, Cause.NOT_RUNNING),
+        ({"unclean": True}, Cause.UNCLEAN_START),
+    ],
+)
+def test_the_time_a_controller_did_not_run_stays_unknown(
+    watch: Watch, details: dict[str, Any], cause: Cause
+) -> None:
+    """From the last event before a start to the start nothing is proven, even when all events are stored."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.DOOR_OPENED)
+    watch.at(70)
+    watch.happens(EventKind.CONTROLLER_STARTED, details=details)
+    door = watch.door()
+    assert door.complete
+    assert door.holes == (Hole(since=NOW + 10 * SECOND, until=NOW + 70 * SECOND, cause=cause),)
+    assert watch.door(BACK).holes == door.holes
+
+
+def test_a_lost_reader_makes_its_own_door_unknown(watch: Watch) -> None:
+    """While a reader does not work its door is incomplete, the controller's other door is not."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.READER_LOST, door_id=FRONT, side=Side.ENTRY, details={"cause": "silent"})
+    assert (watch.door().complete, watch.door().unknown_since) == (False, NOW + 10 * SECOND)
+    assert watch.door(BACK).complete
+    watch.happens(EventKind.READER_RESTORED, door_id=FRONT, side=Side.EXIT)
+    assert not watch.door().complete
+    watch.at(15)
+    watch.happens(EventKind.READER_RESTORED, door_id=FRONT, side=Side.ENTRY)
+    expected = Hole(since=NOW + 10 * SECOND, until=NOW + 15 * SECOND, cause=Cause.READER_LOST)
+    assert watch.door().complete
+    assert watch.door().holes == (expected,)
+
+
+def test_a_reader_lost_before_a_restart_is_not_lost_for_ever(watch: Watch) -> None:
+    """A start ends the hole of a reader that was lost; one that is still lost is said to be again."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.READER_LOST, door_id=FRONT, side=Side.ENTRY)
+    watch.at(20)
+    watch.happens(EventKind.CONTROLLER_STARTED)
+    assert watch.door().complete
+
+
+def test_events_a_controller_gave_up_leave_a_hole(watch: Watch) -> None:
+    """A journal gap said by the controller is a hole from the event before it."""
+    watch.hello(watch.journal)
+    watch.at(3)
+    watch.happens(EventKind.DOOR_OPENED)
+    watch.at(9)
+    watch.happens(EventKind.JOURNAL_GAP, details={"cause": "journal_failed", "lost_at_least": 4})
+    (hole,) = watch.door().holes
+    assert (hole.since, hole.until, hole.cause) == (NOW + 3 * SECOND, NOW + 9 * SECOND, Cause.JOURNAL_GAP)
+
+
+def test_every_hole_has_its_cause(watch: Watch) -> None:
+    """A replaced journal and events that are nowhere are holes with their own causes."""
+    watch.hello(watch.journal)
+    watch.at(1)
+    watch.happens(EventKind.DOOR_OPENED)
+    other = MemoryJournal(GATE)
+    for second in range(2, 8):
+        other.append(EventKind.DOOR_OPENED, occurred_at=watch.at(second))
+    watch.hello(other, first=4)
+    watch.deliver(watch.batch(other, 4, 6))
+    assert [hole.cause for hole in watch.door().holes] == [Cause.JOURNAL_REPLACED, Cause.EVENTS_MISSING]
+    assert watch.door().complete
+
+
+def test_a_retired_controllers_door_is_still_listed(watch: Watch) -> None:
+    """A door keeps its record, incomplete, when its controller is retired."""
+    with watch.database.write() as connection:
+        controllers.retire(connection, YARD, datetime(2026, 3, 2, tzinfo=UTC))
+    door = watch.door(FAR)
+    assert (door.complete, door.unknown_since) == (False, None)
