@@ -1,21 +1,28 @@
 """One hash chain on disk: the segments of one journal id, in a directory named ``<ordinal>.<journal id>``.
 
-``inspect`` reads a directory and says what can be relied on and what cannot; it changes nothing.
+``begin_chain`` and ``begin_segment`` make them. ``inspect`` reads a directory and says what can be relied on and
+what cannot; it changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge import segments
 from edge.segments import SegmentHeader
+from edge.state_files import StateFiles
 from pacs.errors import MalformedData
 from pacs.events import event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 
 SUFFIX = ".segment"
+PART = ".part"
+"""Of what is not complete yet; removed at the next start."""
 
 
 class Segment:
@@ -145,6 +152,46 @@ def ordinal_of(directory: Path) -> int:
 def segment_name(first_sequence: int) -> str:
     """Sorts by age."""
     return f"{first_sequence:016d}{SUFFIX}"
+
+
+def begin_segment(files: StateFiles, directory: Path, header: SegmentHeader) -> tuple[Segment, int]:
+    """An empty segment with its descriptor, not yet durable. Raises ``OSError``; there is no file then."""
+    path = directory / segment_name(header.first_sequence)
+    with contextlib.suppress(FileNotFoundError):
+        files.remove(path)
+    fd = files.open(path, create=True)
+    try:
+        if files.write_at(fd, bytes(header), 0) != segments.HEADER_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            files.remove(path)
+        raise
+    return Segment(path, header.first_sequence, array("Q", [segments.HEADER_BYTES])), fd
+
+
+def begin_chain(files: StateFiles, parent: Path, ordinal: int, controller_id: ControllerId) -> Chain:
+    """A chain without events under a journal id drawn here, durable. Raises ``OSError``.
+
+    Its directory has its name only when it is complete.
+    """
+    journal_id = JournalId(os.urandom(16).hex())
+    previous_hash = genesis(controller_id, journal_id)
+    final = parent / directory_name(ordinal, journal_id)
+    partial = final.with_name(final.name + PART)
+    files.make_directory(partial)
+    header = SegmentHeader(journal_id=journal_id, first_sequence=1, previous_hash=previous_hash)
+    segment, fd = begin_segment(files, partial, header)
+    try:
+        files.sync(fd)
+    finally:
+        os.close(fd)
+    files.sync_directory(partial)
+    files.rename(partial, final)
+    files.sync_directory(parent)
+    segment.path = final / segment.path.name
+    return Chain(final, (segment,), previous_hash, 0)
 
 
 def first_sequence_of(path: Path) -> int:

@@ -21,19 +21,18 @@ import errno
 import fcntl
 import os
 import threading
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge import journal_recovery as recovery
 from edge import segments
-from edge.chain import Chain, Segment, directory_name, segment_name
+from edge.chain import Chain, Segment, begin_chain, begin_segment
 from edge.journal_recovery import GapCause, JournalGap
 from edge.segments import SegmentHeader
 from edge.state_files import StateFiles
 from pacs.errors import MalformedData, StoreError
-from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash, genesis
+from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
 
 
@@ -41,7 +40,7 @@ from pacs.identifiers import ControllerId, JournalId
 class JournalLimits:
     """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once."""
 
-    max_bytes: int = 64 * 1024 * 1024
+    max_bytes: int = 32 * 1024 * 1024
     segment_bytes: int = 1024 * 1024
 
 
@@ -69,7 +68,8 @@ class Outgoing:
 
 
 class Journal:
-    """``append``, ``acknowledge`` and ``close`` belong to one thread; ``sync`` and ``read`` may be called from others.
+    """``append``, ``acknowledge`` and ``close`` belong to one thread, and of these only ``close`` waits for the disk;
+    ``sync`` and ``read`` may be called from others.
 
     Every method raises ``StoreError`` when the disk fails; what was appended before stays.
     """
@@ -93,6 +93,8 @@ class Journal:
         self._guard = threading.Lock()
         self._syncing = threading.Lock()
         self._unsynced: list[int] = []
+        self._spent: list[Path] = []
+        self._abandoned: Path | None = None
         self._untidy = False
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
@@ -109,8 +111,9 @@ class Journal:
             path = directory / recovery.ACKNOWLEDGED
             self._acknowledged_fd = self._files.open(path, create=not path.exists())
             undo.callback(os.close, self._acknowledged_fd)
-            self._size = 0
+            self._size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
             self._drop_acknowledged()
+            self._remove_spent()
             recovery.remove_mark(directory, self._files)
             undo.pop_all()
         self.opening = Opening(
@@ -147,17 +150,21 @@ class Journal:
                     f"{self._directory}: full with {self._size} bytes of events the hub has not acknowledged; "
                     "restore the connection to the hub"
                 )
-            with self._naming():
+            try:
+                if self._untidy:
+                    self._tidy()
                 if self._segment.size >= self._limits.segment_bytes:
                     self._next_segment(chain)
                 self._write(self._segment, record)
+            except OSError as error:
+                raise self._store_error(error) from error
             chain.last_hash = event_hash(data)
             self._segment.offsets.append(self._segment.size + len(record))
             self._size += len(record)
             return event
 
     def acknowledge(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
-        """The hub has stored every event of this journal up to ``sequence``: drop what is no longer needed.
+        """The hub has stored every event of this journal up to ``sequence``; the next ``sync`` frees the space.
 
         An older or another journal's acknowledgement changes nothing. Returns a gap, to be recorded, when the
         hub has events that are not here: a disk lost what it had confirmed; new events then begin another chain.
@@ -170,7 +177,7 @@ class Journal:
             if sequence > chain.last_sequence and len(self._chains) == 1:
                 gap = self._abandon(chain, sequence)
             chain.acknowledged = min(sequence, chain.last_sequence)
-            self._drop_acknowledged(keep=gap is not None)
+            self._drop_acknowledged()
         return gap
 
     def gaps_recorded(self) -> None:
@@ -194,26 +201,28 @@ class Journal:
     # ---- any thread
 
     def sync(self) -> None:
-        """Return once everything appended before the call is durable, and readable by the uplink."""
-        with self._syncing:
+        """Return once everything appended before the call is durable, and readable by the uplink.
+
+        Afterwards removes the files of what the hub has acknowledged.
+        """
+        with self._syncing, self._naming():
             with self._guard:
                 chain, last, fds = self._chains[-1], self.last_sequence, [*self._unsynced, self._fd]
                 rolled = len(self._unsynced)
-            if last == chain.readable_through and not rolled:
-                return
-            try:
-                with self._naming():
+            if last != chain.readable_through or rolled:
+                try:
                     for fd in fds:
                         self._files.sync(fd)
                     if rolled:
                         self._files.sync_directory(chain.directory)
-            finally:
-                # when the disk fails the hub is the last hope of these events: they become readable all the same
-                chain.readable_through = last
-            with self._guard:
-                del self._unsynced[:rolled]
-            for fd in fds[:rolled]:
-                os.close(fd)
+                finally:
+                    # when the disk fails the hub is the last hope of these events: they become readable all the same
+                    chain.readable_through = last
+                with self._guard:
+                    del self._unsynced[:rolled]
+                for fd in fds[:rolled]:
+                    os.close(fd)
+            self._remove_spent()
 
     @property
     def outgoing(self) -> Outgoing:
@@ -241,7 +250,7 @@ class Journal:
         except FileNotFoundError:
             return []
         except (OSError, MalformedData) as error:
-            raise StoreError(f"{chain.directory}: {error}; run drempel-edge doctor") from error
+            raise StoreError(f"{chain.directory}: {error}; check the disk") from error
 
     # ---- inside
 
@@ -254,71 +263,42 @@ class Journal:
         try:
             yield
         except OSError as error:
-            place = error.filename or self._directory
-            raise StoreError(f"{place}: {error.strerror or error}; check the disk") from error
+            raise self._store_error(error) from error
+
+    def _store_error(self, error: OSError) -> StoreError:
+        return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
 
     def _write(self, segment: Segment, record: bytes) -> None:
-        if self._untidy:
-            self._files.truncate(self._fd, segment.size)
-            self._untidy = False
         try:
             if self._files.write_at(self._fd, record, segment.size) != len(record):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(segment.path))
         except OSError:
             self._untidy = True
             with contextlib.suppress(OSError):
-                self._files.truncate(self._fd, segment.size)
-                self._untidy = False
+                self._tidy()
             raise
 
+    def _tidy(self) -> None:
+        """Cut off what a failed write left."""
+        self._files.truncate(self._fd, self._segment.size)
+        self._untidy = False
+
     def _next_segment(self, chain: Chain) -> None:
-        segment, fd = self._begin_segment(
-            chain.directory, chain.journal_id, chain.last_sequence + 1, chain.last_hash
+        header = SegmentHeader(
+            journal_id=chain.journal_id,
+            first_sequence=chain.last_sequence + 1,
+            previous_hash=chain.last_hash,
         )
+        segment, fd = begin_segment(self._files, chain.directory, header)
         self._unsynced.append(self._fd)
         self._fd = fd
-        self._untidy = False
         chain.segments = (*chain.segments, segment)
         self._size += segment.size
 
-    def _begin_segment(
-        self, directory: Path, journal_id: JournalId, first_sequence: int, previous_hash: bytes
-    ) -> tuple[Segment, int]:
-        path = directory / segment_name(first_sequence)
-        header = bytes(
-            SegmentHeader(journal_id=journal_id, first_sequence=first_sequence, previous_hash=previous_hash)
-        )
-        with contextlib.suppress(FileNotFoundError):
-            self._files.remove(path)
-        fd = self._files.open(path, create=True)
-        try:
-            if self._files.write_at(fd, header, 0) != len(header):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                self._files.remove(path)
-            raise
-        return Segment(path, first_sequence, array("Q", [segments.HEADER_BYTES])), fd
-
     def _begin_chain(self) -> Chain:
-        """Another chain without events, durable; it has its name only when it is complete."""
-        journal_id = JournalId(os.urandom(16).hex())
-        final = self._directory / directory_name(self._next_ordinal, journal_id)
-        partial = final.with_name(final.name + ".part")
-        previous_hash = genesis(self._controller_id, journal_id)
-        self._files.make_directory(partial)
-        segment, fd = self._begin_segment(partial, journal_id, 1, previous_hash)
-        try:
-            self._files.sync(fd)
-        finally:
-            os.close(fd)
-        self._files.sync_directory(partial)
-        self._files.rename(partial, final)
-        self._files.sync_directory(self._directory)
+        chain = begin_chain(self._files, self._directory, self._next_ordinal, self._controller_id)
         self._next_ordinal += 1
-        segment.path = final / segment.path.name
-        return Chain(final, (segment,), previous_hash, 0)
+        return chain
 
     def _abandon(self, chain: Chain, sequence: int) -> JournalGap:
         """End the chain that takes new events: numbers after its last one are taken at the hub."""
@@ -336,13 +316,11 @@ class Journal:
             self._unsynced.append(self._fd)
             self._fd = fd
             self._chains += (following,)
+            self._abandoned = chain.directory
         return gap
 
-    def _drop_acknowledged(self, *, keep: bool = False) -> None:
-        """Write down what the hub has, then remove ended chains and whole segments it does not need.
-
-        ``keep``: an ended chain is set aside instead.
-        """
+    def _drop_acknowledged(self) -> None:
+        """Write down what the hub has; let go of ended chains and whole segments it does not need. Never waits."""
         chains = self._chains
         while len(chains) > 1 and chains[0].acknowledged >= chains[0].last_sequence:
             chains = chains[1:]
@@ -356,19 +334,24 @@ class Journal:
         drained, spent = self._chains[: -len(chains)], chain.segments[: -len(parts)]
         with self._guard:
             self._chains, chain.segments = chains, parts
-        if drained or spent:
+            for ended in drained:
+                self._spent += [*(segment.path for segment in ended.segments), ended.directory]
+            self._spent += [segment.path for segment in spent]
+            self._size -= sum(ended.size for ended in drained) + sum(segment.size for segment in spent)
+
+    def _remove_spent(self) -> None:
+        """Remove what was let go of, once it is durable that the hub has it; an abandoned chain is kept aside."""
+        with self._guard:
+            spent, self._spent = self._spent, []
+        if spent:
             self._files.sync(self._acknowledged_fd)
-        for path in [segment.path for segment in spent]:
-            self._files.remove(path)
-        for ended in drained:
-            for path in ended.directory.iterdir():
-                if keep:
-                    recovery.quarantine(self._directory, path, self._files)
-                else:
-                    self._files.remove(path)
-            self._files.remove_directory(ended.directory)
-        if drained or spent or not self._size:
-            self._size = sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+        for path in spent:
+            if path.is_dir():
+                self._files.remove_directory(path)
+            elif path.parent == self._abandoned:
+                recovery.quarantine(self._directory, path, self._files)
+            else:
+                self._files.remove(path)
 
 
 def _lock(path: Path) -> int:

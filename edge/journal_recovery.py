@@ -27,7 +27,6 @@ GAPS = "gaps"
 QUARANTINE = "quarantine"
 QUARANTINE_BYTES = 8 * 1024 * 1024
 
-_PART = ".part"
 _ACKNOWLEDGED = struct.Struct(">16sQI")
 
 
@@ -281,7 +280,7 @@ def _chain_directories(directory: Path) -> list[Path]:
 
 
 def _remove_parts(directory: Path, files: StateFiles) -> None:
-    for path in directory.glob(f"*{_PART}"):
+    for path in directory.glob(f"*{chains_on_disk.PART}"):
         if path.is_dir():
             _remove_tree(path, files)
         else:

@@ -207,6 +207,8 @@ def test_acknowledged_segments_are_dropped(tmp_path: Path) -> None:
     assert journal.outgoing.acknowledged == 0
     journal.acknowledge(journal_id, 12)
     journal.acknowledge(journal_id, 3)
+    assert len(segment_files(directory)) == before
+    journal.sync()
     assert 1 < len(segment_files(directory)) < before
     assert 1 < journal.outgoing.first_sequence <= 13
     abandon(journal)
@@ -214,6 +216,7 @@ def test_acknowledged_segments_are_dropped(tmp_path: Path) -> None:
     assert journal.outgoing.acknowledged == 12
     assert read_outgoing(journal) == events[12:]
     journal.acknowledge(journal_id, 20)
+    journal.sync()
     assert len(segment_files(directory)) == 1
     assert journal.append(draft(21)).sequence == 21
     journal.close()

@@ -381,6 +381,24 @@ def test_hub_that_lost_its_database(controller: Controller, hub: HubEnd) -> None
     until(lambda: len(hub.stored.get(controller.journal.journal_id, [])) == 5, "everything again")
 
 
+def test_ended_chain_goes_first(tmp_path: Path, broker: TestBroker) -> None:
+    """After damage the hub gets what is whole of the old journal, under its id, and then the new one."""
+    before = Journal(tmp_path / "journal", controller_id=C1)
+    for _ in range(3):
+        before.append(DRAFT)
+    before.close()
+    (file,) = (tmp_path / "journal").glob("*/*.segment")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with running(tmp_path, broker, port=broker.port) as (controller, hub):
+        controller.record(4)
+        new = controller.journal.journal_id
+        until(lambda: not controller.handle() and len(hub.stored.get(new, [])) == 4, "both journals")
+        assert len(hub.stored[before.journal_id]) == 2
+        assert [hello.journal_id for hello in hub.hellos][:2] == [before.journal_id, new]
+
+
 def test_document_in_chunks(controller: Controller, hub: HubEnd) -> None:
     """A document larger than one message arrives whole; a repeated chunk does no harm."""
     controller.uplink.start()
