@@ -169,12 +169,16 @@ class Input:
         self._rest = wiring is Wiring.NORMALLY_CLOSED
         self._report = report
         self._timetable = timetable
+        self._guard = threading.Lock()
         self._restless_since_s: float | None = None
+        self._edge_s, self._seen = 0.0, False
         self._device = DigitalInputDevice(pin, pull_up=True, pin_factory=factory)
-        self._device.when_activated = self._edge
-        self._device.when_deactivated = self._edge
         self.active = self._level()
         """What was last reported, or found at the start."""
+        self._device.when_activated = self._edge
+        self._device.when_deactivated = self._edge
+        if self._level() is not self.active:
+            self._edge()
 
     def close(self) -> None:
         """Let go of the line."""
@@ -185,14 +189,21 @@ class Input:
 
     def _edge(self) -> None:
         now_s = self._timetable.now_s()
-        if self._restless_since_s is None:
-            self._restless_since_s = now_s
-        look_s = min(now_s + STABLE_S, self._restless_since_s + CHATTER_S)
+        with self._guard:
+            if self._restless_since_s is not None and now_s - self._edge_s >= STABLE_S:
+                self._believe(self._seen)  # it was stable; only nobody has come to look
+            if self._restless_since_s is None:
+                self._restless_since_s = now_s
+            self._edge_s, self._seen = now_s, self._level()
+            look_s = min(now_s + STABLE_S, self._restless_since_s + CHATTER_S)
         self._timetable.set(self, look_s, self._settle)
 
     def _settle(self) -> None:
+        with self._guard:
+            self._believe(self._level())
+
+    def _believe(self, level: bool) -> None:  # noqa: FBT001 - a level is all there is to say
         self._restless_since_s = None
-        level = self._level()
         if level is not self.active:
             self.active = level
             self._report(active=level)

@@ -226,6 +226,23 @@ def test_chatter_hides_nothing(bench: Bench) -> None:
     assert elapsed_s <= 2 * CHATTER_S
 
 
+def test_a_press_counts_also_when_nobody_came_to_look_in_time(bench: Bench) -> None:
+    """A level that lasted long enough is believed at the next edge, when the timetable's thread is late."""
+    rex = bench.factory.pin(REX)
+    rex.drive_low()
+    bench.wait(1)
+    bench.put.clear()
+    rex.drive_high()
+    bench.s += 2 * STABLE_S
+    rex.drive_low()
+    assert bench.put == [RexPressed(door_id=FRONT)]
+    rex.drive_high()
+    bench.s += STABLE_S / 2
+    rex.drive_low()
+    bench.wait(1)
+    assert bench.put == [RexPressed(door_id=FRONT)]
+
+
 def test_a_request_to_exit_is_one_press(bench: Bench) -> None:
     """Pressing is reported; letting go is not."""
     rex = bench.factory.pin(REX)

@@ -1,0 +1,349 @@
+"""A whole controller as a real process: a card at an emulated PN532 moves a mock pin, and the journal knows."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge.__main__ import main
+from edge.journal import Journal
+from edge.policy_store import PolicyStore
+from pacs import bundle
+from pacs.card.p256 import encode_point
+from pacs.decision import ClockReading
+from pacs.envelope import trusted_keys
+from pacs.events import Event, EventKind, event_hash, genesis
+from pacs.identifiers import CredentialId
+from pacs.messages import DocumentKind
+from provisioning.keystore import read_key
+from provisioning.readers import DoorWiring, add_controller
+from provisioning.site import Site, create_site
+from simulator.card_deck import Recipe, deal
+from simulator.controller_process import ControllerProcess
+from simulator.link_faults import LinkFault, LinkOptions, card_on_link
+from simulator.pn532 import ReaderFault, VirtualPn532
+from simulator.virtual_card import VirtualCard
+from tests.edge.small_site import CONTROLLER, FRONT, RESIDENT, REVOKED, SITE, STRANGER, policy, revocations
+
+NOW = datetime.now(UTC)
+UNLOCK_MS = 400
+UIDS = (b"\x04" + number.to_bytes(6, "big") for number in itertools.count(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A provisioned controller with its documents on disk, and the issuer of its cards."""
+
+    directory: Path
+    recipe: Recipe
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "controller.toml"
+
+    def card(self, kind: str = "genuine", credential_id: CredentialId = RESIDENT) -> VirtualCard:
+        return deal(kind, replace(self.recipe, credential_id=credential_id))
+
+    def events(self) -> list[Event]:
+        """Everything in the journal, its chain proven; for when the controller has ended."""
+        journal = Journal(self.directory / "state" / "journal", controller_id=CONTROLLER)
+        try:
+            outgoing = journal.outgoing
+            encoded = journal.read(outgoing.journal_id, 1, max_events=1_000, max_bytes=10**6)
+        finally:
+            journal.close()
+        events = [Event.from_bytes(data) for data in encoded]
+        previous = genesis(CONTROLLER, outgoing.journal_id)
+        for event, data in zip(events, encoded, strict=True):
+            assert event.previous_hash == previous
+            previous = event_hash(data)
+        return events
+
+    def kinds(self) -> list[EventKind]:
+        return [event.draft.kind for event in self.events()]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """One site for all tests: its keys take a moment."""
+    directory = tmp_path_factory.mktemp("bureau") / "site"
+    return create_site(directory, SITE, now=NOW, broker_hosts=("localhost",))
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the reader is plugged in."""
+    return tmp_path_factory.mktemp("dev") / "reader"
+
+
+@pytest.fixture(scope="module")
+def provisioned(site: Site, device: Path) -> Place:
+    """A controller whose hub is not there."""
+    passphrase = site.passphrase()
+    controller = add_controller(
+        site,
+        site.authority(passphrase),
+        CONTROLLER,
+        [DoorWiring(id=FRONT, device=str(device))],
+        now=NOW,
+        pins="mock",
+        broker_host="localhost",
+        broker_port=9,
+    )
+    recipe = Recipe(
+        issuer_key=site.card_issuer_key(passphrase),
+        issuer=site.issuer,
+        credential_id=RESIDENT,
+        valid_from=date(2020, 1, 1),
+        valid_until=NOW.date() + timedelta(days=365),
+        today=NOW.date(),
+        signing_ms=0,
+    )
+    return Place(directory=controller.directory, recipe=recipe)
+
+
+@pytest.fixture
+def place(provisioned: Place, site: Site, tmp_path: Path) -> Place:
+    """That controller with an empty journal, and the small site's documents under the site's key."""
+    directory = tmp_path / "controller"
+    shutil.copytree(provisioned.directory, directory)
+    signer = read_key(site.directory / "policy.key.pem", site.passphrase())
+    assert isinstance(signer, Ed25519PrivateKey)
+    (directory / "state").mkdir(mode=0o700)
+    store = PolicyStore(
+        directory / "state" / "policy", site_id=SITE, trusted=trusted_keys(signer.public_key())
+    )
+    held = replace(
+        policy(issued_at=NOW, unlock_ms=UNLOCK_MS),
+        issuers={site.issuer: encode_point(site.card_issuer_public_key())},
+    )
+    clock = ClockReading(at=NOW, trusted=True)
+    store.accept(DocumentKind.POLICY, bundle.seal(held, signer), clock)
+    store.accept(DocumentKind.REVOCATIONS, revocations(issued_at=NOW).seal(signer), clock)
+    return replace(provisioned, directory=directory)
+
+
+@pytest.fixture
+def reader(device: Path) -> Iterator[VirtualPn532]:
+    """A PN532 without waits at the place the configuration names."""
+    with VirtualPn532(link=device) as reader:
+        yield reader
+
+
+def on_air(card: VirtualCard, link: LinkOptions | None = None) -> Any:
+    """A card with a UID of its own, so that the reader need not see the one before depart."""
+    return card_on_link(card, replace(link or LinkOptions(), uid=next(UIDS)))
+
+
+def tap(
+    process: ControllerProcess, reader: VirtualPn532, card: VirtualCard, link: LinkOptions | None = None
+) -> dict[str, Any]:
+    """Hold a card to the reader until its presentation is decided, and take it away."""
+    before = len(process.reports)
+    reader.insert(on_air(card, link))
+    try:
+        return process.wait_for(lambda report: "trace" in report, since=before, within_s=20)
+    finally:
+        reader.remove()
+
+
+def leave(process: ControllerProcess) -> None:
+    """Press the button; once the strike releases, every input before it has been handled."""
+    before = len(process.reports)
+    process.order(FRONT, "press_rex")
+    process.wait_for(lambda report: bool(report.get("released")), since=before)
+
+
+def strikes(process: ControllerProcess) -> list[bool]:
+    return [report["released"] for report in process.reports if report.get("pin") == "strike"]
+
+
+def test_a_card_opens_the_door_and_somebody_walks_through(place: Place, reader: VirtualPn532) -> None:
+    """Card, decision, event, strike, contact, and an orderly end with status 0."""
+    process = ControllerProcess(place.config, delay_s=0.05, open_s=0.05)
+    with process:
+        trace = tap(process, reader, place.card())
+        released = process.wait_for(lambda report: report.get("pin") == "strike" and report["released"])
+        process.wait_for(lambda report: report.get("pin") == "strike" and not report["released"])
+        process.wait_for(lambda report: report.get("pin") == "contact" and not report["level"])
+        leave(process)
+        status = process.stop()
+    assert (trace["trace"], trace["reason"], trace["credential"]) == (
+        "access_granted",
+        "entitled",
+        str(RESIDENT),
+    )
+    phases = list(trace["marks"])
+    assert phases == [
+        "detect",
+        "activate",
+        "select",
+        "certificate",
+        "sign",
+        "verify",
+        "decide",
+        "journal",
+        "strike",
+    ]
+    instants = list(trace["marks"].values())
+    assert instants == sorted(instants)
+    assert trace["marks"]["journal"] <= released["at_ns"] <= trace["marks"]["strike"]
+    assert status == 0
+    assert place.kinds() == [
+        EventKind.CONTROLLER_STARTED,
+        EventKind.ACCESS_GRANTED,
+        EventKind.DOOR_OPENED,
+        EventKind.DOOR_CLOSED,
+        EventKind.EXIT_REQUESTED,
+        EventKind.CONTROLLER_STOPPED,
+    ]
+
+
+def test_every_bad_card_has_its_own_reason_and_moves_nothing(place: Place, reader: VirtualPn532) -> None:
+    """Denied with a reason in the journal, or not read and no event about a person."""
+    pulled = LinkOptions(fault=LinkFault.PULLED, after=2)
+    with ControllerProcess(place.config, person=False) as process:
+        found = [
+            (trace["trace"], trace["reason"])
+            for trace in (
+                tap(process, reader, place.card(credential_id=REVOKED)),
+                tap(process, reader, place.card(credential_id=STRANGER)),
+                tap(process, reader, place.card("forged")),
+                tap(process, reader, place.card("unknown-issuer")),
+                tap(process, reader, place.card("cloned")),
+                tap(process, reader, place.card("expired")),
+                tap(process, reader, place.card("not-yet-valid")),
+                tap(process, reader, place.card("v1")),
+                tap(process, reader, place.card("garbage")),
+                tap(process, reader, place.card(), pulled),
+            )
+        ]
+        process.stop()
+    assert found == [
+        ("access_denied", "credential_revoked"),
+        ("access_denied", "credential_unlisted"),
+        ("access_denied", "certificate_forged"),
+        ("access_denied", "issuer_unknown"),
+        ("access_denied", "signature_invalid"),
+        ("access_denied", "certificate_expired"),
+        ("access_denied", "certificate_not_yet_valid"),
+        ("access_denied", "technology_not_allowed"),
+        ("not_read", "answer_malformed"),
+        ("not_read", "card_gone"),
+    ]
+    assert True not in strikes(process)
+    events = [event.draft for event in place.events()][1:-1]
+    assert [draft.reason and draft.reason.value for draft in events] == [
+        reason for outcome, reason in found if outcome == "access_denied"
+    ]
+
+
+def test_a_killed_controller_has_recorded_every_strike(place: Place, reader: VirtualPn532) -> None:
+    """SIGKILL the moment a strike moves: its event is there, and the next start says it was unclean."""
+    process = ControllerProcess(place.config, person=False).start()
+    for _ in range(3):
+        tap(process, reader, place.card())
+    before = len(process.reports)
+    reader.insert(on_air(place.card()))
+    process.wait_for(lambda report: bool(report.get("released")) or "trace" in report, since=before)
+    process.kill()
+    reader.remove()
+    granted = [trace["sequence"] for trace in process.reports if trace.get("trace") == "access_granted"]
+    with process:
+        process.stop()
+    drafts = {event.sequence: event.draft for event in place.events()}
+    assert all(drafts[sequence].kind is EventKind.ACCESS_GRANTED for sequence in granted)
+    assert [draft.kind for draft in drafts.values()].count(EventKind.ACCESS_GRANTED) == 4
+    starts = [draft.details for draft in drafts.values() if draft.kind is EventKind.CONTROLLER_STARTED]
+    assert [details["unclean"] for details in starts] == [False, True]
+
+
+def test_a_stop_while_released_locks_first(place: Place, reader: VirtualPn532) -> None:
+    """SIGTERM in the middle of a release: the last level of the strike is locked."""
+    with ControllerProcess(place.config, person=False) as process:
+        tap(process, reader, place.card())
+        assert process.stop() == 0
+    assert strikes(process)[-1] is False
+
+
+def test_orders_to_the_virtual_door_reach_the_controller(place: Place, reader: VirtualPn532) -> None:
+    """A forced door and a request to exit become events; nonsense is refused and changes nothing."""
+    with ControllerProcess(place.config, person=False) as process:
+        process.order(FRONT, "force")
+        process.wait_for(lambda report: report.get("did") == "force" and report["open"])
+        process.wait_for(lambda report: report.get("pin") == "contact" and report["level"] == 1)
+        leave(process)
+        process.order("nowhere", "pull")
+        process.wait_for(lambda report: "error" in report)
+        process.stop()
+    assert place.kinds()[1:-1] == [EventKind.DOOR_FORCED, EventKind.EXIT_REQUESTED]
+
+
+def test_a_reader_that_vanishes_is_recorded_and_heals(place: Place, reader: VirtualPn532) -> None:
+    """Unplugged and plugged in again: two events, and cards are read as before."""
+    with ControllerProcess(place.config, person=False) as process:
+        tap(process, reader, place.card())
+        reader.fault(ReaderFault.UNPLUG)
+        reader.fault(ReaderFault.PLUG)
+        assert tap(process, reader, place.card())["trace"] == "access_granted"
+        process.stop()
+    kinds = [kind for kind in place.kinds() if "reader" in kind]
+    assert kinds == [EventKind.READER_LOST, EventKind.READER_RESTORED]
+
+
+# ---- the command line
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_a_controller_that_cannot_start_says_why_and_exits_1(place: Place) -> None:
+    """Wrong configuration and wrong keys: exit status 1, with the key or the file named."""
+    broken = place.directory / "broken.toml"
+    broken.write_text(place.config.read_text().replace("strike_pin", "strike_pni"))
+    for command in ("run", "check-config"):
+        result = run(command, "--config", str(broken))
+        assert (result.exit_code, "strike_pni: unknown" in result.stderr) == (1, True)
+    (place.directory / "passphrase").write_text("another passphrase\n")
+    for command in ("run", "check-config"):
+        result = run(command, "--config", str(place.config))
+        assert (result.exit_code, "device.key.pem" in result.stderr) == (1, True)
+
+
+def test_a_configuration_in_order_is_confirmed(place: Place) -> None:
+    """What provisioning writes is accepted, and names its doors."""
+    result = run("check-config", "--config", str(place.config))
+    assert (result.exit_code, "doors front" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["run", "check-config", "read"])
+def test_every_command_has_an_example_and_its_exit_statuses(command: str) -> None:
+    """The help says how to call it and what its status means."""
+    text = " ".join(run(command, "--help").output.split())
+    assert f"Example: drempel-edge {command}" in text
+    assert "Exit status" in text
+    assert command in run("--help").output
+
+
+def test_a_controller_loads_no_web_and_no_database_and_the_uplink_late() -> None:
+    """Everything a tap needs, without FastAPI, SQLAlchemy and their kin, and without MQTT."""
+    code = (
+        "import sys; import edge.__main__, edge.service, edge.controller, edge.door_io, edge.journal, edge.keystore,"
+        " edge.policy_store, edge.nfc.reader, edge.nfc.pn532, gpiozero.pins.mock;"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"fastapi", "starlette", "pydantic", "sqlalchemy", "uvicorn", "sqlite3", "paho", "asyncio"}
+    assert heavy & set(loaded.stdout.split()) == set()
