@@ -19,8 +19,8 @@ from hub import api, audit
 from hub.api import problems
 from hub.api.attempts import Attempts
 from hub.api.feed import Feed
-from hub.api.headers import SecurityHeaders
 from hub.api.problems import Code, Problem
+from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services
 from hub.broker import BrokerSettings
 from hub.keys import HubKeys
@@ -58,9 +58,9 @@ def create_app(
         version="1",
         lifespan=partial(_lifespan, settings=settings, clock=clock, hasher=hasher),
         openapi_url=None,
-        max_body_size=MAX_BODY_BYTES,
         redirect_slashes=False,
     )
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     app.add_middleware(SecurityHeaders, https=settings.is_https)
     problems.install(app, _problem_page)
     for router in (*api.routers(), static_files.router, sign_in.router, watch.router, cards.router):

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import threading
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from argon2 import PasswordHasher
@@ -49,7 +49,9 @@ class Principal:
     name: str
     role: Role
     expires_at: datetime | None
-    csrf_token: str | None = None  # None: not a browser's session, nothing to forge
+    csrf_token: str | None = field(
+        default=None, repr=False
+    )  # None: not a browser's session, nothing to forge
 
     def may(self, permission: Permission) -> bool:
         """True when this principal's role holds ``permission``."""

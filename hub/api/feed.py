@@ -172,8 +172,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(headers={"X-Accel-Buffering": "no"})
+    def __init__(self, frames: AsyncGenerator[bytes, None], status_code: int = 200) -> None:
+        super().__init__(status_code=status_code, headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
 

@@ -76,7 +76,6 @@ def follow_link(
 ) -> Response:
     """Use the link: make the operator or set the password, and open a session."""
     hub = services(request)
-    hub.attempts.count(request.client.host if request.client else "", "one-time link")
     link = hub.operators.look_at_link(token, hub.clock())
     try:
         session = hub.operators.follow_link(token, name=name, password=password or None, now=hub.clock())

@@ -109,10 +109,12 @@ class RunningHub:
 
     def signed_in(self, role: Role = Role.ADMINISTRATOR, name: str = "") -> httpx.Client:
         """A browser's session, made by following a one-time link."""
-        browser = self.client(origin=self.url)
         form = {"name": name or f"Somebody {secrets.token_hex(3)}", "password": PASSWORD}
-        answer = browser.post(self.link(role), data=form)
+        with self.client(origin=self.url) as visitor:
+            answer = visitor.post(self.link(role), data=form)
         assert answer.status_code == 303, answer.text
+        browser = self.client(origin=self.url)
+        browser.cookies.update(answer.cookies)
         return browser
 
     def door(self, door_id: str, name: str = "", *, connect: bool = True) -> FakeController:

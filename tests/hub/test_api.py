@@ -1,0 +1,498 @@
+"""The REST interface, over a real server: who may do what, and what every kind of mistake is answered with."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from hub.api.access import DeclaredRoute, declared_access
+from hub.api.problems import Code
+from hub.roles import PERMISSIONS, Permission, Role
+from pacs.identifiers import CredentialId
+from pacs.reason import Reason
+from tests.hub.controller import eventually
+from tests.hub.running import RunningHub, running_hub, tap
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
+STREAMS = {"/api/v1/stream", "/live/stream"}
+EXAMPLE = {
+    "door_id": "nowhere",
+    "cardholder_id": "nobody",
+    "credential_id": "00000000-0000-4000-8000-000000000000",
+    "digest": "0" * 16,
+    "name": "nothing.css",
+    "token": "0" * 43,
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("api")) as running:
+        running.door("front", "Front door")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(hub: RunningHub) -> Iterator[httpx.Client]:
+    with hub.token(Role.ADMINISTRATOR) as program:
+        yield program
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every route of the application, those of included routers too."""
+    found: list[APIRoute] = []
+    pending: list[Any] = list(app.routes)
+    while pending:
+        route = pending.pop()
+        if isinstance(route, APIRoute):
+            found.append(route)
+        else:
+            inner = getattr(route, "original_router", None) or getattr(route, "app", None)
+            assert inner is not None, f"{route!r} is of a kind that declares no permission"
+            pending.extend(inner.routes)
+    return sorted(found, key=lambda route: (route.path, sorted(route.methods)))
+
+
+def declared(app: FastAPI) -> list[tuple[str, str, Permission | None]]:
+    return [
+        (method, route.path, declared_access(route).permission)
+        for route in routes_of(app)
+        for method in sorted(route.methods)
+    ]
+
+
+def problem(answer: httpx.Response, code: Code) -> dict[str, Any]:
+    """The problem document of an answer, which must be ``code``."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["code"] == code.wire
+    assert (body["status"], body["title"]) == (code.value.status, code.value.title)
+    assert answer.status_code == code.value.status
+    assert body["type"] == f"/api/v1/problems#{code.wire}"
+    assert body["detail"]
+    assert body["next_step"]
+    return body
+
+
+# -- permissions ------------------------------------------------------------------------------------
+
+
+def test_every_route_is_documented_with_its_permission(hub: RunningHub) -> None:
+    """The table in docs/hub-api.md lists exactly the routes there are, each with its permission."""
+    row = re.compile(r"^\| `(\w+)` \| `(/\S*)` \| (?:`([a-z.]+)`|anybody) \|", re.MULTILINE)
+    listed = {(method, path, name or None) for method, path, name in row.findall(DOCUMENT.read_text("utf-8"))}
+    assert listed == {(method, path, permission) for method, path, permission in declared(hub.app)}
+
+
+def test_a_route_without_a_declaration_cannot_be_registered() -> None:
+    """Forgetting the permission is an error when the program starts, not a hole."""
+    router = APIRouter(route_class=DeclaredRoute)
+    with pytest.raises(TypeError, match="/forgotten"):
+        router.get("/forgotten")(lambda: {})
+
+
+def test_nobody_gets_in_without_credentials(hub: RunningHub) -> None:
+    """Each route that names a permission sends a stranger away."""
+    with hub.client(origin=hub.url) as stranger:
+        for method, path, permission in declared(hub.app):
+            answer = stranger.request(method, path.format(**EXAMPLE))
+            if permission is None:
+                assert answer.status_code not in (401, 500), path
+            elif path.startswith("/api/"):
+                problem(answer, Code.NOT_SIGNED_IN)
+            else:
+                assert answer.status_code == 303, path
+                assert answer.headers["location"].startswith("/sign-in"), path
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_its_permissions_say(hub: RunningHub, role: Role) -> None:
+    """A route refuses a role exactly when the role lacks the route's permission."""
+    with hub.token(role) as program:
+        for method, path, permission in declared(hub.app):
+            if permission is None or path in STREAMS:
+                continue
+            answer = program.request(method, path.format(**EXAMPLE))
+            assert (answer.status_code == 403) is (permission not in PERMISSIONS[role]), (method, path)
+
+
+@pytest.mark.parametrize("header", ["Bearer nonsense", "Basic YTpi", "drempel_x", "bearer"])
+def test_a_wrong_token_is_refused(hub: RunningHub, header: str) -> None:
+    """Unknown tokens and other schemes are not signed in, even beside a good cookie."""
+    with hub.signed_in() as browser:
+        assert browser.get("/api/v1/doors").status_code == 200
+        problem(browser.get("/api/v1/doors", headers={"authorization": header}), Code.NOT_SIGNED_IN)
+
+
+def test_a_session_needs_its_token_to_change_things(hub: RunningHub) -> None:
+    """With the cookie alone, or from another site's page, nothing is changed."""
+    body = {"category": "staff", "given_name": "A", "family_name": "B"}
+    with hub.signed_in() as browser:
+        problem(browser.post("/api/v1/cardholders", json=body), Code.CROSS_SITE)
+        page = browser.get("/cards").text
+        token = re.findall(r'name="csrf_token" value="(\w+)"', page)[0]
+        for lie in (
+            {"origin": "https://evil.example"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"origin": "null"},
+        ):
+            answer = browser.post("/api/v1/cardholders", json=body, headers={"x-csrf-token": token, **lie})
+            problem(answer, Code.CROSS_SITE)
+        problem(
+            browser.post("/api/v1/cardholders", json=body, headers={"x-csrf-token": "0" * 64}),
+            Code.CROSS_SITE,
+        )
+        answer = browser.post("/api/v1/cardholders", json=body, headers={"x-csrf-token": token})
+        assert answer.status_code == 201
+
+
+# -- creating ---------------------------------------------------------------------------------------
+
+
+def a_controller() -> dict[str, Any]:
+    return {
+        "id": f"c-{secrets.token_hex(4)}",
+        "event_public_key": secrets.token_bytes(32).hex(),
+        "certificate_serial": "4F01",
+    }
+
+
+def bodies(admin: httpx.Client) -> dict[str, tuple[dict[str, Any], str, Any]]:
+    """Resource → a valid body, and a field with another valid value."""
+    controller = a_controller()
+    assert admin.post("/api/v1/controllers", json=controller).status_code == 201
+    mark = secrets.token_hex(4)
+    window = {"weekdays": [0, 4], "start_minute": 480, "end_minute": 1080}
+    schedule = {"id": f"s-{mark}", "name": "Working days", "windows": [window]}
+    assert admin.post("/api/v1/schedules", json=schedule).status_code == 201
+    rule = {"door_id": "front", "schedule_id": schedule["id"]}
+    level = {"id": f"l-{mark}", "name": "Residents", "rules": [rule]}
+    assert admin.post("/api/v1/access-levels", json=level).status_code == 201
+    person = {
+        "id": f"p-{mark}",
+        "category": "resident",
+        "given_name": "Ama",
+        "family_name": "Mensah",
+        "access_level_ids": [level["id"]],
+    }
+    assert admin.post("/api/v1/cardholders", json=person).status_code == 201
+    door = {"id": f"d-{mark}", "controller_id": controller["id"], "name": "Side door", "unlock_ms": 4000}
+    credential = str(CredentialId(secrets.token_bytes(16)))
+    card = {"credential_id": credential, "cardholder_id": person["id"], "technology": "pkoc-v2"}
+    fresh = secrets.token_hex(4)
+    return {
+        "controllers": (a_controller(), "certificate_serial", "77"),
+        "doors": (door, "unlock_ms", 6000),
+        "schedules": (schedule | {"id": f"s-{fresh}"}, "windows", []),
+        "access-levels": (level | {"id": f"l-{fresh}"}, "rules", []),
+        "cardholders": (person | {"id": f"p-{fresh}"}, "given_name", "Kofi"),
+        "cards": (card, "public_key", "04" + "ab" * 64),
+    }
+
+
+RESOURCES = ("controllers", "doors", "schedules", "access-levels", "cardholders", "cards")
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_posting_again_is_safe(admin: httpx.Client, resource: str) -> None:
+    """First 201, the same again 200 with the same answer, other content under the id 409; once in the list."""
+    body, field, other = bodies(admin)[resource]
+    first = admin.post(f"/api/v1/{resource}", json=body)
+    assert first.status_code == 201, first.text
+    again = admin.post(f"/api/v1/{resource}", json=body)
+    assert (again.status_code, again.json()) == (200, first.json())
+    problem(admin.post(f"/api/v1/{resource}", json=body | {field: other}), Code.ALREADY_EXISTS)
+    key = "credential_id" if resource == "cards" else "id"
+    everything = list(pages(admin, f"/api/v1/{resource}", resource.replace("-", "_")))
+    assert sum(each[key] == body[key] for each in everything) == 1
+
+
+def pages(
+    client: httpx.Client, path: str, member: str, limit: int = 2, **params: Any
+) -> Iterator[dict[str, Any]]:
+    """Everything in a list, a few at a time."""
+    after: Any = None
+    while True:
+        wanted = {"limit": limit, **params} | ({} if after is None else {"after": after})
+        answer = client.get(path, params=wanted).json()
+        assert len(answer[member]) <= limit
+        yield from answer[member]
+        after = answer["next_after"]
+        if after is None:
+            return
+
+
+def test_lists_are_portioned_completely(hub: RunningHub, admin: httpx.Client) -> None:
+    """Going on with ``next_after`` yields each thing once, in order."""
+    for _ in range(5):
+        hub.card()
+    found = [card["credential_id"] for card in pages(admin, "/api/v1/cards", "cards")]
+    assert found == sorted(set(found))
+    assert len(found) >= 5
+
+
+def test_a_cardholder_without_id_gets_one(admin: httpx.Client) -> None:
+    """Two people of the same name are two people."""
+    body = {"category": "visitor", "given_name": "Ama", "family_name": "Mensah"}
+    made = [admin.post("/api/v1/cardholders", json=body) for _ in range(2)]
+    assert [answer.status_code for answer in made] == [201, 201]
+    assert made[0].json()["id"] != made[1].json()["id"]
+    assert admin.get(f"/api/v1/cardholders/{made[0].json()['id']}").json() == made[0].json()
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_unknown_and_missing_fields_are_named(admin: httpx.Client, resource: str) -> None:
+    """A misspelt field is not ignored, a missing one is not guessed; what was sent is not echoed."""
+    body, field, _ = bodies(admin)[resource]
+    unknown = problem(admin.post(f"/api/v1/{resource}", json=body | {"colour": "secret-value"}), Code.INVALID)
+    assert [each["field"] for each in unknown["errors"]] == ["body.colour"]
+    assert "secret-value" not in json.dumps(unknown)
+    required = next(
+        iter(name for name in reversed(body) if name not in ("id", "unlock_ms", "access_level_ids"))
+    )
+    missing = problem(
+        admin.post(f"/api/v1/{resource}", json={k: v for k, v in body.items() if k != required}), Code.INVALID
+    )
+    assert [each["field"] for each in missing["errors"]] == [f"body.{required}"]
+    assert field
+
+
+BAD_IDS = ["", "with space", "a/b", "a.b", "é", "x" * 49, "'; DROP TABLE cards;--", "\u0000"]
+
+
+@pytest.mark.parametrize("bad", [*BAD_IDS, 7, None, [], {}, True])
+def test_ids_are_checked(admin: httpx.Client, bad: Any) -> None:
+    """An id that could not stand in a topic or a file name is refused, whatever its type."""
+    body = a_controller() | {"id": bad}
+    problem(admin.post("/api/v1/controllers", json=body), Code.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("unlock_ms", "5000"),
+        ("unlock_ms", 0),
+        ("unlock_ms", 120_001),
+        ("unlock_ms", 1.5),
+        ("unlock_ms", True),
+        ("unlock_ms", 10**30),
+        ("mode", "open_sesame"),
+        ("mode", 1),
+        ("name", ""),
+        ("name", "   "),
+        ("name", "x" * 101),
+        ("name", "two\nlines"),
+        ("name", "right\u202eleft"),
+        ("name", ["list"]),
+        ("allow_v1", "yes"),
+        ("allow_v1", 1),
+        ("max_policy_age_s", 59),
+    ],
+)
+def test_a_doors_values_are_checked(admin: httpx.Client, field: str, value: Any) -> None:
+    """Wrong types, ranges and texts are named, and nothing is coerced."""
+    body = {"id": "d-new", "controller_id": "front", "name": "New"} | {field: value}
+    answer = problem(admin.post("/api/v1/doors", json=body), Code.INVALID)
+    assert answer["errors"][0]["field"] == f"body.{field}"
+    problem(admin.patch("/api/v1/doors/front", json={field: value}), Code.INVALID)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"credential_id": "ab" * 32},
+        {"technology": "pkoc-v1"},
+        {"technology": "uid"},
+        {"credential_id": "not-a-uuid"},
+        {"public_key": "02" + "ab" * 64},
+        {"public_key": "04ab"},
+        {"valid_from": "2026-03-02T00:00:00"},
+        {"valid_from": "2026-03-02T00:00:00Z", "valid_until": "2026-03-02T00:00:00Z"},
+    ],
+)
+def test_a_cards_values_are_checked(admin: httpx.Client, change: dict[str, Any]) -> None:
+    """Id and technology belong together, keys are points, times have zones and an order."""
+    body, _, _ = bodies(admin)["cards"]
+    problem(admin.post("/api/v1/cards", json=body | change), Code.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/doors", {"id": "d-x", "controller_id": "nowhere", "name": "X"}),
+        (
+            "/api/v1/access-levels",
+            {"id": "l-x", "name": "X", "rules": [{"door_id": "x", "schedule_id": "y"}]},
+        ),
+        (
+            "/api/v1/cardholders",
+            {"category": "staff", "given_name": "A", "family_name": "B", "access_level_ids": ["none"]},
+        ),
+        (
+            "/api/v1/cards",
+            {"credential_id": "ab" * 32, "cardholder_id": "nobody", "technology": "pkoc-v1"},
+        ),
+    ],
+)
+def test_a_reference_to_nothing_is_a_named_problem(
+    admin: httpx.Client, path: str, body: dict[str, Any]
+) -> None:
+    """What is referred to must be there first, and nothing is half made."""
+    problem(admin.post(path, json=body), Code.REFERENCE_UNKNOWN)
+    assert body.get("id", "ab" * 32) not in admin.get(path).text
+
+
+def test_odd_requests_are_named_problems(hub: RunningHub, admin: httpx.Client) -> None:
+    """Too large, not JSON, another media type, another method, no such thing: each has its code."""
+    path = "/api/v1/cardholders"
+    problem(admin.post(path, content=b"x" * 70_000, headers=JSON), Code.BODY_TOO_LARGE)
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1024
+
+    problem(admin.post(path, content=endless(), headers=JSON), Code.BODY_TOO_LARGE)
+    for content in (b"{", b"\xff\xfe", b"", b"[" * 5000, b"NaN"):
+        problem(admin.post(path, content=content, headers=JSON), Code.INVALID)
+    for value in (None, [], "text", 7):
+        problem(admin.post(path, json=value), Code.INVALID)
+    problem(admin.delete(path), Code.METHOD_NOT_ALLOWED)
+    problem(admin.get("/api/v1/nothing"), Code.NOT_FOUND)
+    problem(admin.get(path + "/"), Code.NOT_FOUND)
+    problem(admin.get(f"/api/v1/cards/{EXAMPLE['credential_id']}"), Code.NOT_FOUND)
+    problem(admin.get("/api/v1/cards/not-an-id"), Code.INVALID)
+    for limit in ("0", "501", "many", "-1"):
+        problem(admin.get(path, params={"limit": limit}), Code.INVALID)
+    with hub.client() as anybody:
+        assert {each["code"] for each in anybody.get("/api/v1/problems").json()} == {c.wire for c in Code}
+
+
+JSON = {"content-type": "application/json"}
+
+
+def test_the_openapi_description_is_there(hub: RunningHub) -> None:
+    """Programs can read what the interface offers."""
+    with hub.client() as anybody:
+        description = anybody.get("/api/v1/openapi.json").json()
+    assert "/api/v1/cards/{credential_id}/block" in description["paths"]
+    assert "/sign-in" not in description["paths"]
+
+
+# -- doors, cards, events ---------------------------------------------------------------------------
+
+
+def test_a_doors_mode_reaches_its_controller(hub: RunningHub, admin: httpx.Client) -> None:
+    """A change of mode becomes a policy version that the controller confirms."""
+    hub.until_confirmed()
+    before = the_door(admin)["policy_version"]
+    answer = admin.patch("/api/v1/doors/front", json={"mode": "attended", "unlock_ms": 7000})
+    assert (answer.json()["mode"], answer.json()["unlock_ms"]) == ("attended", 7000)
+    eventually(lambda: the_door(admin)["policy_version"] > before, "policy confirmed")
+    assert the_door(admin)["rules"]["mode"] == "attended"
+    assert admin.patch("/api/v1/doors/front", json={"mode": "secured"}).status_code == 200
+    problem(admin.patch("/api/v1/doors/nowhere", json={"mode": "secured"}), Code.NOT_FOUND)
+
+
+def the_door(client: httpx.Client, door_id: str = "front") -> dict[str, Any]:
+    doors: list[dict[str, Any]] = client.get("/api/v1/doors").json()["doors"]
+    return next(door for door in doors if door["id"] == door_id)
+
+
+def test_a_block_says_where_it_has_arrived(hub: RunningHub, admin: httpx.Client) -> None:
+    """Confirmed by the door that is online; not by the one that is away, until it returns."""
+    away = hub.door(f"away-{secrets.token_hex(3)}", "Away")
+    credential = hub.card()
+    hub.until_confirmed()
+    away.drop()
+    eventually(lambda: not the_door(admin, away.id)["online"], "seen to be offline")
+    with hub.token(Role.GUARD) as guard:
+        body = {"status": "suspended", "reason": "Lost in the laundry"}
+        answer = guard.post(f"/api/v1/cards/{credential}/block", json=body)
+        assert answer.status_code == 200, answer.text
+        said = answer.json()
+        assert (said["document"], said["status"], said["confirmed"]) == ("revocations", "suspended", 0)
+        path = f"/api/v1/cards/{credential}/distribution"
+
+        def confirmed() -> dict[str, bool]:
+            confirmations = guard.get(path).json()["confirmations"]
+            return {each["door_id"]: each["confirmed_at"] is not None for each in confirmations}
+
+        eventually(lambda: confirmed()["front"], "front confirms")
+        assert not confirmed()[away.id]
+        away.connect()
+        eventually(lambda: confirmed()[away.id], "the other confirms on return")
+        back = guard.post(f"/api/v1/cards/{credential}/reinstate", json={"reason": "Found again"}).json()
+        assert back["status"] == "valid"
+        assert back["version"] > said["version"]
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "revoked"}, {"status": "valid", "reason": "no"}])
+@pytest.mark.parametrize("reason", [None, "", "  ", "ab", "x" * 301])
+def test_a_block_needs_a_reason(
+    hub: RunningHub, admin: httpx.Client, body: dict[str, Any], reason: str | None
+) -> None:
+    """Without status and a few words nothing happens."""
+    sent = body if reason is None else body | {"reason": reason}
+    problem(admin.post(f"/api/v1/cards/{EXAMPLE['credential_id']}/block", json=sent), Code.INVALID)
+
+
+def test_events_say_how_complete_they_are(hub: RunningHub, admin: httpx.Client) -> None:
+    """Taps are listed in order of arrival, with the state of every door's record beside them."""
+    credential = hub.card("Olena", "Kovalenko")
+    front = hub.controllers["front"]
+    for reason in (Reason.ENTITLED, Reason.OUTSIDE_SCHEDULE):
+        tap(front, credential, reason)
+    tap(front, CredentialId(bytes(16)), Reason.CARD_NOT_ENROLLED)
+    front.until_acknowledged()
+    listed = list(pages(admin, "/api/v1/events", "events", limit=3, door="front"))
+    assert [event["id"] for event in listed] == sorted(event["id"] for event in listed)
+    taps = [event for event in listed if event["kind"].startswith("access_")][-3:]
+    assert [event["reason"] for event in taps] == ["entitled", "outside_schedule", "card_not_enrolled"]
+    assert [event["person"] for event in taps] == ["Olena Kovalenko", "Olena Kovalenko", None]
+    answer = admin.get(
+        "/api/v1/events", params={"door": "front", "kind": "access_denied", "limit": 500}
+    ).json()
+    assert {event["kind"] for event in answer["events"]} == {"access_denied"}
+    (completeness,) = answer["completeness"]
+    assert completeness["door_id"] == "front"
+    assert completeness["complete"]
+    assert completeness["complete_until"]
+
+
+def test_who_may_not_see_names_sees_none(hub: RunningHub) -> None:
+    """A technician reads the same events without anything that says who."""
+    credential = hub.card("Tigist", "Abebe")
+    tap(hub.controllers["front"], credential)
+    hub.controllers["front"].until_acknowledged()
+    with hub.token(Role.TECHNICIAN) as technician:
+        answer = technician.get("/api/v1/events", params={"limit": 500})
+    assert answer.json()["events"]
+    assert "Tigist" not in answer.text
+    assert str(credential) not in answer.text
+    assert {event["cardholder_id"] for event in answer.json()["events"]} == {None}
+
+
+def test_health_needs_no_credentials_and_tells_what_is_broken(tmp_path: Path) -> None:
+    """Alive while it answers; ready while everything works, and otherwise the part that does not is named."""
+    with running_hub(tmp_path) as hub, hub.client() as anybody:
+        assert anybody.get("/healthz").json() == {"status": "alive"}
+        assert anybody.get("/readyz").json() == {"status": "ready"}
+        hub.app.state.link.client.stop()
+        answer = eventually(lambda: not_ready(anybody), "not ready")
+        assert "connection" in problem(answer, Code.NOT_READY)["detail"]
+        assert anybody.get("/healthz").status_code == 200
+
+
+def not_ready(client: httpx.Client) -> httpx.Response | None:
+    answer = client.get("/readyz")
+    return answer if answer.status_code == 503 else None

@@ -1,0 +1,302 @@
+"""Signing in: links that work once, passwords, sessions, tokens; and what is never stored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from hub.api.attempts import Attempts
+from hub.api.problems import Problem
+from hub.operators import (
+    LINK_LIFETIME,
+    SESSION_IDLE,
+    SESSION_LIFETIME,
+    Operators,
+    Principal,
+    SignInRefused,
+)
+from hub.roles import PERMISSIONS, Permission, Role
+from hub.store.database import Database
+from tests.hub.controller import fresh_database
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+PASSWORD = "correct horse battery staple"
+QUICK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = fresh_database(tmp_path / "hub.sqlite")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def operators(database: Database) -> Operators:
+    return Operators(database, QUICK)
+
+
+def joined(operators: Operators, name: str = "Nadia", role: Role | None = None) -> str:
+    """A session of somebody who followed a first link and chose a password."""
+    link = operators.create_link(name="", role=role, now=NOW)
+    return operators.follow_link(link, name=name, password=PASSWORD, now=NOW)
+
+
+def refused(code: str) -> pytest.RaisesExc[SignInRefused]:
+    return pytest.RaisesExc(SignInRefused, check=lambda error: error.code == code)
+
+
+def test_a_first_link_makes_an_administrator(operators: Operators) -> None:
+    """Nobody exists until the first link is followed, and who follows it may do everything."""
+    assert not operators.are_there_any()
+    session = operators.by_session(joined(operators), NOW)
+    assert session is not None
+    assert operators.are_there_any()
+    assert session.role is Role.ADMINISTRATOR
+    assert all(session.may(permission) for permission in Permission)
+
+
+def test_a_link_works_once(operators: Operators) -> None:
+    """The second to follow a link is refused."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    operators.follow_link(link, name="Nadia", password=None, now=NOW)
+    with refused("link_unusable"):
+        operators.follow_link(link, name="Eve", password=None, now=NOW)
+
+
+def test_of_many_who_follow_a_link_at_once_one_succeeds(operators: Operators) -> None:
+    """The race for a link has one winner."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    won: list[str] = []
+    start = threading.Barrier(6)
+
+    def follow(number: int) -> None:
+        start.wait(10)
+        try:
+            won.append(operators.follow_link(link, name=f"Somebody {number}", password=None, now=NOW))
+        except SignInRefused:
+            return
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(won) == 1
+
+
+def test_looking_at_a_link_does_not_use_it(operators: Operators) -> None:
+    """A preview that fetches the address leaves the link usable."""
+    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
+    assert operators.look_at_link(link, NOW).role == Role.GUARD
+    assert operators.follow_link(link, name="Nadia", password=None, now=NOW)
+
+
+def test_a_link_ends_after_fifteen_minutes(operators: Operators) -> None:
+    """Up to the last second it works, then no longer."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    last = NOW + LINK_LIFETIME - timedelta(seconds=1)
+    assert operators.look_at_link(link, last)
+    with refused("link_unusable"):
+        operators.look_at_link(link, NOW + LINK_LIFETIME)
+    with refused("link_unusable"):
+        operators.follow_link(link, name="Nadia", password=None, now=NOW + LINK_LIFETIME)
+
+
+def test_a_refused_choice_leaves_the_link_usable(operators: Operators) -> None:
+    """Too short a password, or a taken name, can be corrected."""
+    joined(operators, "Nadia")
+    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
+    with refused("password_unusable"):
+        operators.follow_link(link, name="Hans", password="short", now=NOW)
+    with refused("name_taken"):
+        operators.follow_link(link, name=" nadia ", password=PASSWORD, now=NOW)
+    assert operators.follow_link(link, name="Hans", password=PASSWORD, now=NOW)
+
+
+@pytest.mark.parametrize("password", ["", "eleven char", "aaaaaaaaaaaaaaa", "Nadia of the gate", "x" * 257])
+def test_a_weak_password_is_refused(operators: Operators, password: str) -> None:
+    """Short, endless, monotonous, or the name itself."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    with refused("password_unusable"):
+        operators.follow_link(link, name="Nadia of the gate", password=password, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 65, "line\nbreak", "\u0000"])
+def test_an_unusable_name_is_refused(operators: Operators, name: str) -> None:
+    """Empty, endless or unprintable."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    with refused("name_unusable"):
+        operators.follow_link(link, name=name, password=None, now=NOW)
+
+
+def test_signing_in_later_with_the_password(operators: Operators) -> None:
+    """Case and outer spaces of the name do not matter; the password does."""
+    joined(operators)
+    token = operators.sign_in("  NADIA ", PASSWORD, NOW)
+    principal = operators.by_session(token, NOW)
+    assert principal is not None
+    assert principal.name == "Nadia"
+    for name, password in (("Nadia", PASSWORD + "!"), ("Nobody", PASSWORD), ("", ""), ("Nadia", "")):
+        with refused("name_or_password_wrong"):
+            operators.sign_in(name, password, NOW)
+
+
+def test_who_chose_no_password_cannot_sign_in_by_password(operators: Operators) -> None:
+    """The one-time link's session is all they have."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    operators.follow_link(link, name="Nadia", password=None, now=NOW)
+    with refused("name_or_password_wrong"):
+        operators.sign_in("Nadia", "", NOW)
+
+
+def test_a_link_for_somebody_known_sets_a_new_password_and_ends_old_sessions(operators: Operators) -> None:
+    """The way back for who forgot a password, or whose session was stolen."""
+    old = joined(operators)
+    link = operators.create_link(name="nadia", role=None, now=NOW)
+    new = operators.follow_link(link, name="ignored", password="another good sentence", now=NOW)
+    assert operators.by_session(old, NOW) is None
+    assert operators.by_session(new, NOW) is not None
+    assert operators.sign_in("Nadia", "another good sentence", NOW)
+    with refused("name_or_password_wrong"):
+        operators.sign_in("Nadia", PASSWORD, NOW)
+
+
+def test_a_link_does_not_change_a_role(operators: Operators) -> None:
+    """A link for somebody known keeps their role, and naming another is refused."""
+    joined(operators, role=Role.GUARD)
+    with refused("role_differs"):
+        operators.create_link(name="Nadia", role=Role.ADMINISTRATOR, now=NOW)
+    link = operators.create_link(name="Nadia", role=None, now=NOW)
+    principal = operators.by_session(operators.follow_link(link, name="", password=None, now=NOW), NOW)
+    assert principal is not None
+    assert principal.role is Role.GUARD
+
+
+def test_a_session_ends_idle_and_ends_anyway(operators: Operators) -> None:
+    """An hour without use, or twelve hours of use."""
+    token = joined(operators)
+    assert operators.by_session(token, NOW + SESSION_IDLE) is None
+    step, at = SESSION_IDLE - timedelta(minutes=1), NOW
+    while at + step < NOW + SESSION_LIFETIME:
+        at += step
+        assert operators.by_session(token, at) is not None
+    assert operators.by_session(token, NOW + SESSION_LIFETIME) is None
+
+
+def test_signing_out_ends_the_session(operators: Operators) -> None:
+    """The cookie is worth nothing afterwards."""
+    token = joined(operators)
+    principal = operators.by_session(token, NOW)
+    assert principal is not None
+    operators.sign_out(token, principal, NOW)
+    assert operators.by_session(token, NOW) is None
+
+
+def test_a_disabled_operator_is_out_at_once(operators: Operators) -> None:
+    """Sessions end, the password no longer works; enabling lets them in again."""
+    token = joined(operators)
+    pending = operators.create_link(name="Nadia", role=None, now=NOW)
+    operators.set_disabled("nadia", disabled=True, now=NOW)
+    assert operators.by_session(token, NOW) is None
+    with refused("name_or_password_wrong"):
+        operators.sign_in("Nadia", PASSWORD, NOW)
+    with refused("link_unusable"):
+        operators.follow_link(pending, name="", password=None, now=NOW)
+    operators.set_disabled("Nadia", disabled=False, now=NOW)
+    assert operators.sign_in("Nadia", PASSWORD, NOW)
+
+
+def test_a_token_works_until_it_expires_or_is_revoked(operators: Operators) -> None:
+    """Programs have a role, an optional end, and can be shut out at once."""
+    token = operators.create_token(name="bureau", role=Role.GUARD, lifetime=timedelta(days=1), now=NOW)
+    principal = operators.by_token(token, NOW)
+    assert principal is not None
+    assert (principal.actor, principal.role, principal.csrf_token) == ("token:bureau", Role.GUARD, None)
+    assert operators.by_token(token, NOW + timedelta(days=1)) is None
+    assert operators.by_token(token + "x", NOW) is None
+    with refused("token_name_taken"):
+        operators.create_token(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
+    operators.revoke_token("bureau", NOW)
+    assert operators.by_token(token, NOW) is None
+    with refused("token_unknown"):
+        operators.revoke_token("nobody", NOW)
+
+
+def test_no_secret_is_stored(operators: Operators, database: Database, tmp_path: Path) -> None:
+    """Neither link, session, token nor password stands in the database file, and the password is argon2id."""
+    link = operators.create_link(name="", role=None, now=NOW)
+    session = operators.follow_link(link, name="Nadia", password=PASSWORD, now=NOW)
+    token = operators.create_token(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
+    database.close()
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("hub.sqlite*"))
+    for secret in (link, session, token, PASSWORD):
+        assert secret.encode() not in stored
+    assert b"$argon2id$" in stored
+
+
+def test_csrf_tokens_differ_by_session_and_do_not_tell_the_cookie(operators: Operators) -> None:
+    """Each session has its own, and it is not the cookie."""
+    tokens = [joined(operators, "Nadia"), operators.sign_in("Nadia", PASSWORD, NOW)]
+    principals = [operators.by_session(token, NOW) for token in tokens]
+    csrf = [principal.csrf_token for principal in principals if principal]
+    assert len(set(csrf)) == 2
+    assert not set(csrf) & set(tokens)
+
+
+def test_every_role_can_watch_and_only_some_can_block() -> None:
+    """The permission map says who may block a card, see names, and manage operators."""
+
+    def holding(permission: Permission) -> set[Role]:
+        return {role for role in Role if permission in PERMISSIONS[role]}
+
+    assert holding(Permission.EVENTS_READ) == set(Role)
+    desk = {Role.GUARD, Role.RECEPTION, Role.SITE_MANAGER, Role.ADMINISTRATOR}
+    assert holding(Permission.CARDS_BLOCK) == desk
+    assert holding(Permission.NAMES_READ) == desk
+    assert holding(Permission.OPERATORS_MANAGE) == {Role.ADMINISTRATOR}
+    assert holding(Permission.AUDIT_READ) == {Role.AUDITOR, Role.ADMINISTRATOR}
+
+
+def test_guessing_from_elsewhere_does_not_keep_the_guard_out() -> None:
+    """Tries are counted per source: another source's guesses leave the guard's own."""
+    attempts = Attempts()
+    for _ in range(5):
+        attempts.count("203.0.113.7", "nadia")
+    with pytest.raises(Problem):
+        attempts.count("203.0.113.7", "NADIA ")
+    attempts.count("192.0.2.20", "nadia")
+
+
+def test_one_source_cannot_go_through_many_accounts() -> None:
+    """Thirty tries in five minutes, whichever names they are for; one IPv6 subscriber is one source."""
+    attempts = Attempts()
+    for number in range(30):
+        attempts.count(f"2001:db8::{number:x}", f"name {number}")
+    with pytest.raises(Problem) as refusal:
+        attempts.count("2001:db8::ffff", "another name")
+    assert refusal.value.headers["Retry-After"] == "300"
+
+
+def test_a_right_password_forgives_the_wrong_ones() -> None:
+    """Who finally gets it right starts anew."""
+    attempts = Attempts()
+    for _ in range(4):
+        for _ in range(4):
+            attempts.count("192.0.2.20", "nadia")
+        attempts.forgive("192.0.2.20", "nadia")
+
+
+def test_a_principal_says_nothing_of_secrets(operators: Operators) -> None:
+    """What may reach a log by accident holds neither cookie nor password."""
+    token = joined(operators)
+    principal = operators.by_session(token, NOW)
+    assert isinstance(principal, Principal)
+    assert token not in repr(principal)
+    assert principal.csrf_token is not None
+    assert principal.csrf_token not in repr(principal)
