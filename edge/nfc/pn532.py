@@ -75,6 +75,8 @@ class _Chip(pn532.Chipset):  # type: ignore[misc]
     def read_frame(self, timeout: int) -> bytearray:
         if self._acknowledged:
             answer: bytearray = super().read_frame(max(timeout, self.patience_ms))
+            if answer == self.ACK:  # nfcpy would wait for the answer anew, for as long as they come
+                raise OSError(errno.EIO, "acknowledged twice")
             return answer
         self._acknowledged = True
         acknowledgement: bytearray = super().read_frame(self.acknowledge_ms)

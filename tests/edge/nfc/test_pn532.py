@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -8,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge.nfc.pn532 import Pn532, Pn532Contact
+from edge.nfc.iso_dep import GarbledAnswer, NoAnswer
+from edge.nfc.pn532 import Pn532, Pn532Contact, _Chip
 from edge.nfc.serial_line import INITIAL_BAUD, SerialLine
 from pacs.card.dialogue import nothing
 from pacs.errors import CardError, CardGone, CardMisbehaves, ReaderBroken
@@ -392,6 +396,55 @@ def test_returns_to_the_initial_speed_on_a_line_too_bad_for_more(
     antenna.open()
     assert antenna.baud == chip.chip.state.baud == INITIAL_BAUD
     antenna.close()
+
+
+class NoisyLine:
+    """A line on which any frames come back."""
+
+    def __init__(self, frames: list[bytes]) -> None:
+        self._frames = frames
+        self._turn = 0
+
+    def write(self, frame: bytes) -> None:
+        pass
+
+    def read(self, _timeout: int) -> bytearray:
+        self._turn += 1
+        frame = self._frames[self._turn % len(self._frames)]
+        if not frame:
+            raise OSError(errno.ETIMEDOUT, "nothing")
+        return bytearray(frame)
+
+    def close(self) -> None:
+        pass
+
+
+ANY_FRAME = (
+    st.just(hsu.ACK)
+    | st.binary(max_size=30)
+    | st.binary(min_size=1, max_size=30).map(hsu.encode)
+    | st.tuples(st.sampled_from([0x4B, 0x43, 0x33, 0x03]), st.binary(max_size=30)).map(
+        lambda code_and_data: hsu.encode(bytes([code_and_data[0]]) + code_and_data[1])
+    )
+)
+
+
+@given(frames=st.lists(ANY_FRAME, min_size=1, max_size=6))
+def test_any_answer_of_the_chip_is_a_value_or_a_broken_reader(frames: list[bytes]) -> None:
+    """Whatever comes back from the chip, each use ends in a value, a card's outcome or ReaderBroken."""
+    for use in ("poll", "health", "cycle_field", "exchange"):
+        antenna = Pn532("/dev/null", sleep=lambda _seconds: None)
+        antenna._chip = _Chip(NoisyLine([hsu.ACK, *frames]))  # type: ignore[arg-type]
+        uses: dict[str, Callable[[], object]] = {
+            "poll": lambda antenna=antenna: antenna.poll(0),  # type: ignore[misc]
+            "health": antenna.health,
+            "cycle_field": antenna.cycle_field,
+            "exchange": lambda antenna=antenna: antenna.exchange(  # type: ignore[misc]
+                b"\x02", wait_us=1_000, deadline_ns=deadline_ns(), meanwhile=nothing
+            ),
+        }
+        with contextlib.suppress(ReaderBroken, NoAnswer, GarbledAnswer):
+            uses[use]()
 
 
 def break_deaf(chip: VirtualPn532) -> None:
