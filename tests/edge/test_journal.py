@@ -483,7 +483,7 @@ def test_power_cut_at_every_operation(tmp_path: Path, survives: Survives) -> Non
     """Whenever the power goes: what was durable is there, and new events get numbers of their own."""
 
     def work(journal: Journal) -> None:
-        for number in range(1, 11):
+        for number in range(3, 13):
             journal.append(draft(number))
             if number % 3 == 0:
                 journal.sync()
@@ -492,11 +492,17 @@ def test_power_cut_at_every_operation(tmp_path: Path, survives: Survives) -> Non
                 acknowledged.append(outgoing.last_sequence - 2)
                 journal.acknowledge(outgoing.journal_id, acknowledged[-1])
 
+    original = tmp_path / "original"
+    original.mkdir()
+    fill(original / "journal", 2)
+    journal = open_journal(original / "journal")
+    journal.acknowledge(journal.journal_id, 1)
+    journal.close()
     for cut_at in range(200):
         durable: dict[int, Event] = {}
-        acknowledged = [0]
+        acknowledged = [1]
         live, after = tmp_path / f"live{cut_at}", tmp_path / f"after{cut_at}"
-        live.mkdir()
+        shutil.copytree(original, live)
         files = PowerCutFiles(live, cut_at)
         run_until_cut(live, files, work)
         if files.operations < cut_at:
@@ -612,6 +618,10 @@ def test_full_disk(failing: tuple[Journal, FailingFiles]) -> None:
     journal.sync()
     events = read_outgoing(journal)
     assert [event.draft for event in events] == [draft(number) for number in range(1, appended + 1)]
+    files.room = 20
+    with pytest.raises(StoreError):
+        journal.append(draft(0))
+    files.room = None
     path = journal._directory
     journal.close()
     reopened = open_journal(path)
