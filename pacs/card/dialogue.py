@@ -95,7 +95,7 @@ def get_response(transceive: Transceive, *, max_answer_bytes: int = MAX_ANSWER_B
             if len(data) > max_answer_bytes:
                 raise CardMisbehaves(ReadFault.LENGTH_LIMIT, f"answer of more than {max_answer_bytes} bytes")
             if answer.status_word >> 8 != 0x61:
-                return bytes(replace(answer, data=data))
+                return data + answer.status_word.to_bytes(2, "big")
             if rounds == MAX_GET_RESPONSES:
                 raise CardMisbehaves(ReadFault.LENGTH_LIMIT, f"more than {rounds} rounds of 61xx")
             rounds += 1
