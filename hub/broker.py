@@ -303,7 +303,7 @@ def find_binary(named: Path | None) -> Path:
 
 
 def _hub_user() -> dict[str, Any]:
-    everything = [f"{ROOT}.>", "$MQTT.>"]
+    everything = [f"{ROOT}.>"]
     return {"user": HUB_USER, "permissions": {"publish": everything, "subscribe": everything}}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -29,7 +29,7 @@ from hub.store.journals import AnomalyKind, Head
 from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch
-from pacs.identifiers import ControllerId
+from pacs.identifiers import ControllerId, JournalId
 from pacs.messages import Acknowledgement, ControllerStatus, DocumentKind, Hello
 from pacs.topics import Down, DownTopic, Up, UpTopic
 
@@ -52,10 +52,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A message of a known controller, read and verified as far as it goes by itself."""
+    """A message of a known controller, with that controller's event key."""
 
     message: Message
     controller_id: ControllerId
+    keys: Mapping[bytes, Ed25519PublicKey]
     content: Batch | Hello | ControllerStatus | PacsError
 
 
@@ -169,7 +170,7 @@ class Ingest:
 
     def _take(self, group: list[Message]) -> None:
         """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
-        opened = [each for each in map(self._open, group) if each is not None]
+        opened = _proven([each for each in map(self._open, group) if each is not None])
         try:
             self._store(opened)
         except OperationalError:  # a full disk, a locked file: all is sent again
@@ -199,7 +200,7 @@ class Ingest:
             log.warning("message_from_nobody_known")
             self.counts.dropped += 1
             return None
-        return Opened(message, topic.controller_id, _read(topic, message.payload, keys))
+        return Opened(message, topic.controller_id, keys, _read(topic, message.payload))
 
     def _keys_of(self, controller_id: ControllerId) -> Mapping[bytes, Ed25519PublicKey]:
         cache = self._keys  # one that is replaced meanwhile takes its late entries with it
@@ -272,13 +273,39 @@ class _NotStorable(PacsError):
     """Storing the message failed in a way nobody foresaw."""
 
 
-def _read(
-    topic: UpTopic, payload: bytes, keys: Mapping[bytes, Ed25519PublicKey]
-) -> Batch | Hello | ControllerStatus | PacsError:
+def _proven(opened: Sequence[Opened]) -> list[Opened]:
+    """The same messages, each batch verified; one that is not authentic gives way to its error.
+
+    A batch is proven by its own head, or by the head of a batch that continues its chain: of a chain that came
+    in pieces only the last signature needs checking, which is the costliest step of all.
+    """
+    proven: list[Opened] = []
+    next_of_chain: dict[tuple[ControllerId, JournalId], Batch] = {}
+    for each in reversed(opened):
+        batch = each.content
+        if isinstance(batch, Batch):
+            chain = (batch.controller_id, batch.journal_id)
+            following = next_of_chain.get(chain)
+            try:
+                if following is None or not _continues(batch, following):
+                    batch.verify(each.keys)
+                next_of_chain[chain] = batch
+            except VerificationError as error:
+                each = replace(each, content=error)  # noqa: PLW2901 -- the same message, found wanting
+        proven.append(each)
+    return proven[::-1]
+
+
+def _continues(batch: Batch, following: Batch) -> bool:
+    first = following.events[0]
+    return first.previous_hash == batch.last_hash and first.sequence == batch.events[-1].sequence + 1
+
+
+def _read(topic: UpTopic, payload: bytes) -> Batch | Hello | ControllerStatus | PacsError:
     try:
         match topic.kind:
             case Up.EVENTS:
-                return Batch.open(payload, topic.controller_id, keys)
+                return Batch.read(payload, topic.controller_id)
             case Up.HELLO:
                 return Hello.from_bytes(payload)
             case Up.STATUS:

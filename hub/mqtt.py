@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import threading
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class HubClient:
         self._subscribed = threading.Event()
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=CLIENT_ID,
+            client_id=_client_id(keys),
             clean_session=False,
             protocol=MQTTProtocolVersion.MQTTv311,
         )
@@ -123,6 +124,14 @@ class HubClient:
             self._on_message(Message(message.topic, bytes(message.payload), message.dup))
         except Exception:
             log.exception("message_not_taken")
+
+
+def _client_id(keys: HubKeys) -> str:
+    """The same over restarts, for the session to go on; not to be guessed.
+
+    The broker lets whoever names a client id take its session over, a controller too.
+    """
+    return "hub-" + hashlib.sha256(b"drempel hub session\0" + keys.broker_key_pem).hexdigest()[:32]
 
 
 def _ignore(*_: object) -> None:

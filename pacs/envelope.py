@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -41,35 +43,58 @@ def seal(payload: bytes, media_type: str, key: Ed25519PrivateKey) -> bytes:
     return _TAG_SIGN1 + cbor.encode([protected, {}, payload, signature])
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An envelope that was read; ``unproven`` is its payload before anybody looked at the signature."""
+
+    signer: bytes
+    protected: bytes
+    unproven: bytes
+    signature: bytes
+
+    @classmethod
+    def read(cls, data: bytes, media_type: str) -> Self:
+        """Raises ``MalformedData`` when it is not an envelope of this type."""
+        if data[:1] != _TAG_SIGN1:
+            raise MalformedData("envelope: COSE_Sign1 (tag 18) expected")
+        parts = cbor.exactly(cbor.decode(data[1:], limit=MAX_SEALED_BYTES), list, "envelope")
+        if len(parts) != 4 or parts[1] != {} or type(parts[1]) is not dict:
+            raise MalformedData("envelope: four parts, unprotected header empty")
+        protected = cbor.exactly(parts[0], bytes, "envelope header")
+        payload = cbor.exactly(parts[2], bytes, "envelope payload")
+        signature = cbor.exactly(parts[3], bytes, "envelope signature")
+        header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
+        algorithm, signer, found_type = (
+            header.take(_ALG, int),
+            header.take(_KID, bytes),
+            header.take(_TYP, str),
+        )
+        header.finish()
+        if algorithm != _EDDSA:
+            raise MalformedData("envelope: algorithm EdDSA expected")
+        if found_type != media_type:
+            raise MalformedData(f"envelope: a document of type {media_type} expected")
+        return cls(signer, protected, payload, signature)
+
+    def verify(self, trusted: Mapping[bytes, Ed25519PublicKey]) -> bytes:
+        """Return the payload, proven. Raises ``VerificationError``: ``SIGNER_UNKNOWN`` or ``SIGNATURE_INVALID``."""
+        key = trusted.get(self.signer)
+        if key is None:
+            raise VerificationError(Reason.SIGNER_UNKNOWN)
+        try:
+            key.verify(self.signature, _to_be_signed(self.protected, self.unproven))
+        except InvalidSignature as error:
+            raise VerificationError(Reason.SIGNATURE_INVALID) from error
+        return self.unproven
+
+
 def open_sealed(data: bytes, media_type: str, trusted: Mapping[bytes, Ed25519PublicKey]) -> bytes:
     """Return the payload once its type and signature are proven.
 
     Raises ``MalformedData`` when it is not an envelope of this type, ``VerificationError`` with
     ``SIGNER_UNKNOWN`` or ``SIGNATURE_INVALID`` when it is not authentic.
     """
-    if data[:1] != _TAG_SIGN1:
-        raise MalformedData("envelope: COSE_Sign1 (tag 18) expected")
-    parts = cbor.exactly(cbor.decode(data[1:], limit=MAX_SEALED_BYTES), list, "envelope")
-    if len(parts) != 4 or parts[1] != {} or type(parts[1]) is not dict:
-        raise MalformedData("envelope: four parts, unprotected header empty")
-    protected = cbor.exactly(parts[0], bytes, "envelope header")
-    payload = cbor.exactly(parts[2], bytes, "envelope payload")
-    signature = cbor.exactly(parts[3], bytes, "envelope signature")
-    header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
-    algorithm, signer, found_type = header.take(_ALG, int), header.take(_KID, bytes), header.take(_TYP, str)
-    header.finish()
-    if algorithm != _EDDSA:
-        raise MalformedData("envelope: algorithm EdDSA expected")
-    if found_type != media_type:
-        raise MalformedData(f"envelope: a document of type {media_type} expected")
-    key = trusted.get(signer)
-    if key is None:
-        raise VerificationError(Reason.SIGNER_UNKNOWN)
-    try:
-        key.verify(signature, _to_be_signed(protected, payload))
-    except InvalidSignature as error:
-        raise VerificationError(Reason.SIGNATURE_INVALID) from error
-    return payload
+    return Sealed.read(data, media_type).verify(trusted)
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

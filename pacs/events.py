@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from pacs import cbor, envelope
 from pacs.cbor import Fields, milliseconds, without_none
+from pacs.envelope import Sealed
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, CredentialId, DoorId, JournalId
 from pacs.reason import Reason
@@ -163,6 +164,7 @@ class Batch:
     events: tuple[Event, ...]
     encoded: tuple[bytes, ...]
     last_hash: bytes
+    head: Sealed
 
     @classmethod
     def open(
@@ -173,12 +175,25 @@ class Batch:
         The caller compares ``events[0].previous_hash`` with what it holds. Raises ``MalformedData`` when the
         bytes, the identity or the chain do not agree, ``VerificationError`` when the head is not authentic.
         """
+        batch = cls.read(data, controller_id)
+        batch.verify(trusted)
+        return batch
+
+    def verify(self, trusted: Mapping[bytes, Ed25519PublicKey]) -> None:
+        """Prove these events, and by their chain those before; raises ``VerificationError``."""
+        self.head.verify(trusted)
+
+    @classmethod
+    def read(cls, data: bytes, controller_id: ControllerId) -> Self:
+        """As ``open``, but nothing is proven until this batch, or one that continues its chain, is verified.
+
+        Raises ``MalformedData``.
+        """
         parts = cbor.exactly(cbor.decode(data, limit=MAX_BATCH_BYTES), list, "batch")
         if len(parts) != 2:
             raise MalformedData("batch: head and events expected")
-        head = cbor.exactly(parts[0], bytes, "batch head")
-        payload = envelope.open_sealed(head, HEAD_MEDIA_TYPE, trusted)
-        fields = Fields(cbor.decode(payload, limit=512), "event head")
+        head = Sealed.read(cbor.exactly(parts[0], bytes, "batch head"), HEAD_MEDIA_TYPE)
+        fields = Fields(cbor.decode(head.unproven, limit=512), "event head")
         signed_controller = fields.parsed(1, ControllerId)
         journal_id = fields.parsed(2, JournalId)
         last_sequence, last_hash = fields.natural(3), fields.sized(4, 32)
@@ -197,6 +212,7 @@ class Batch:
             events=events,
             encoded=tuple(encoded),
             last_hash=last_hash,
+            head=head,
         )
 
 

@@ -295,6 +295,32 @@ def test_another_controllers_signature_is_worth_nothing(desk: Desk) -> None:
     assert desk.told.acknowledged == []
 
 
+def test_a_chain_is_proven_by_its_last_signature(desk: Desk) -> None:
+    """Of a chain in pieces the last head proves those before; what nothing authentic continues is not stored."""
+    journal = filled(5)
+    head_by_another = desk.batch(journal, 2, 2, signer=YARD)
+    desk.deliver(desk.batch(journal, 1, 1), head_by_another, desk.batch(journal, 3, 4))
+    assert desk.stored(journal) == journal.encoded[:4]
+    assert desk.anomalies() == []
+    desk.deliver(desk.batch(journal, 5, 5, signer=YARD))
+    assert desk.stored(journal) == journal.encoded[:4]
+    assert [anomaly.kind for anomaly in desk.anomalies()] == [AnomalyKind.SIGNATURE_INVALID]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_forged_piece_of_a_chain_is_found(desk: Desk, place: int) -> None:
+    """One forged event among authentic ones in a group is never stored, wherever it stands."""
+    journal = filled(3)
+    forged = forged_tail(journal, place)
+    messages = [desk.batch(journal, number, number) for number in (1, 2, 3)]
+    messages[place] = desk.batch(forged, place + 1, place + 1, signer=YARD)
+    desk.deliver(*messages)
+    assert desk.stored(journal) == journal.encoded[:place]
+    assert [anomaly.kind for anomaly in desk.anomalies()] == [AnomalyKind.SIGNATURE_INVALID]
+    desk.deliver(*(desk.batch(journal, number, number) for number in (1, 2, 3)))
+    assert desk.stored(journal) == journal.encoded
+
+
 @given(payload=st.binary(max_size=200), kind=st.sampled_from(Up))
 def test_no_bytes_stop_the_stream(one_desk: Desk, payload: bytes, kind: Up) -> None:
     """Whatever a controller sends, what others sent in the same group is stored."""
