@@ -87,7 +87,7 @@ class Initiator:
         sent_ns = start_ns + self._timing.of(frame.air_ms)
         # The card hears the frame when it has been sent: it may be pulled, or come, before that.
         yield sent_ns
-        answer = self.field.deliver(frame, sent_ns)
+        answer = self.field.deliver(frame, started_ns=start_ns, ended_ns=sent_ns)
         if answer is not None:
             delay_ns = self._timing.of(airtime.card_delay_ms(frame.last_bit, answer.computing_ms))
             heard_ns = sent_ns + delay_ns + self._timing.of(answer.air_ms)

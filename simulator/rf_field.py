@@ -61,12 +61,12 @@ class RfField:
         self._power_off_card()
         self._presence = None
 
-    def deliver(self, frame: AirFrame, at_ns: int) -> Answer | None:
-        """Let the card hear a frame that ends at ``at_ns``."""
+    def deliver(self, frame: AirFrame, *, started_ns: int, ended_ns: int) -> Answer | None:
+        """Let the card hear a frame; it needs its guard time before the first bit, and to be there at the last."""
         there, on_since_ns = self._presence, self._on_since_ns
-        if there is None or on_since_ns is None or not self.occupied_at(at_ns):
+        if there is None or on_since_ns is None or not self.occupied_at(ended_ns):
             return None
-        if at_ns < max(there.since_ns, on_since_ns) + self._guard_ns:
+        if started_ns < max(there.since_ns, on_since_ns) + self._guard_ns:
             return None
         return there.card.receive(frame)
 

@@ -180,6 +180,18 @@ def test_the_wrong_speed_is_garbage(host: BareHost) -> None:
     assert host.command(b"\x02").hex() == "32010607"
 
 
+def test_an_answer_at_the_wrong_speed_is_garbage(host: BareHost, reader: VirtualPn532) -> None:
+    """A host that changes its speed while the chip works does not understand the answer."""
+    host.command(ENDLESS_RETRY)
+    host.start(LIST)
+    host.port.baudrate = 9600
+    reader.insert(IsoDepCard(Mirror()))
+    assert host.frame(0.1) is None
+    host.port.baudrate = 115_200
+    host.send(hsu.NACK)
+    assert host.finish()[:2] == b"\x01\x01"
+
+
 def test_asleep_until_woken(reader: VirtualPn532) -> None:
     """After power-up a command without a preamble is lost; five rising edges wake the chip."""
     with closing(BareHost(reader.path)) as host:
