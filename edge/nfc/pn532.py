@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from nfc.clf import pn532
 
+from edge.nfc.chipset import ACKNOWLEDGE_MS, QUIET, Chip
 from edge.nfc.iso_dep import Ats, GarbledAnswer, IsoDep, Limits, NoAnswer
 from edge.nfc.serial_line import INITIAL_BAUD, SerialLine
 from pacs.card.dialogue import nothing
@@ -25,13 +25,8 @@ from pacs.reason import ReadFault
 BAUDS: Final = (115_200, 921_600, 460_800, 230_400)
 """Speeds the chip may have been left at, the likeliest first."""
 
-# nfcpy logs a search through the speeds as errors; what matters is in our exceptions
-_QUIET: Final = logging.getLogger("edge.nfc.chipset")
-_QUIET.setLevel(logging.CRITICAL)
-
 _WAKE: Final = b"\x55\x55" + bytes(14)
 _FILLER: Final = bytes(280)  # completes the longest frame a killed process can have begun
-_PROBE_MS: Final = 60
 _LONGEST_PROBE_MS: Final = 320
 _LONGEST_FIRST_PROBE_MS: Final = 1_600  # some USB adapters hold back what comes first after an open
 _PN532: Final = 0x32
@@ -54,42 +49,6 @@ _PRESENCE_CODE: Final = 0x09  # 25.6 ms
 
 def _code_us(code: int) -> int:
     return 100 << (code - 1)
-
-
-class _Chip(pn532.Chipset):  # type: ignore[misc]
-    """nfcpy's chipset, which can work between the acknowledgement of a command and its answer.
-
-    ``acknowledge_ms`` bounds the wait for the acknowledgement, ``patience_ms`` is the least it waits for an answer.
-    """
-
-    def __init__(self, line: SerialLine) -> None:
-        super().__init__(line, logger=_QUIET)
-        self.acknowledge_ms = self.patience_ms = _PROBE_MS
-        self._acknowledged = True
-        self._meanwhile: Callable[[], None] = nothing
-
-    def write_frame(self, frame: bytes) -> None:
-        self._acknowledged = frame == self.ACK
-        super().write_frame(frame)
-
-    def read_frame(self, timeout: int) -> bytearray:
-        if self._acknowledged:
-            answer: bytearray = super().read_frame(max(timeout, self.patience_ms))
-            if answer == self.ACK:  # nfcpy would wait for the answer anew, for as long as they come
-                raise OSError(errno.EIO, "acknowledged twice")
-            return answer
-        self._acknowledged = True
-        acknowledgement: bytearray = super().read_frame(self.acknowledge_ms)
-        self._meanwhile()
-        return acknowledgement
-
-    def thru(self, block: bytes, wait_ms: float, meanwhile: Callable[[], None]) -> bytes:
-        """InCommunicateThru: one frame to the card, ``meanwhile``, one frame back."""
-        patience_ms, self.patience_ms, self._meanwhile = self.patience_ms, 0, meanwhile
-        try:
-            return bytes(self.in_communicate_thru(block, wait_ms / 1000))
-        finally:
-            self.patience_ms, self._meanwhile = patience_ms, nothing
 
 
 class Pn532:
@@ -118,10 +77,10 @@ class Pn532:
         self._limits = limits
         self._clock_ns = clock_ns
         self._sleep = sleep
-        self._chip: _Chip | None = None
+        self._chip: Chip | None = None
         self._driver: Any = None
         self._timeout_code = _POLLING_CODE
-        self._probe_ms = _PROBE_MS
+        self._probe_ms = ACKNOWLEDGE_MS
 
     def open(self) -> None:
         """Find the chip at whatever speed it was left, set it up and switch the field on.
@@ -132,16 +91,15 @@ class Pn532:
         probe_ms, self._probe_ms = self._probe_ms, min(2 * self._probe_ms, _LONGEST_FIRST_PROBE_MS)
         with self._talking("cannot open"):
             line = SerialLine(self.device)
-            self._chip = chip = _Chip(line)
+            self._chip = chip = Chip(line)
             self._find(chip, line, probe_ms)
-            chip.acknowledge_ms = chip.patience_ms = max(self._patience_ms, probe_ms)
+            chip.acknowledge_ms = chip.patience_ms = self._patience_ms
             self._driver = self._set_up(chip, line)
             chip.rf_configuration(_RETRIES, b"\x00\x01\x00")
             self._configure_timeout(chip, _POLLING_CODE)
             chip.rf_configuration(_FIELD, b"\x01")
-            chip.acknowledge_ms = chip.patience_ms = self._patience_ms
             self.baud = line.baudrate
-        self._probe_ms = _PROBE_MS
+        self._probe_ms = ACKNOWLEDGE_MS
 
     def close(self) -> None:
         """Leave the chip asleep at its initial speed and give the device back. Never raises."""
@@ -180,7 +138,7 @@ class Pn532:
 
     # ---- opening
 
-    def _find(self, chip: _Chip, line: SerialLine, probe_ms: int) -> None:
+    def _find(self, chip: Chip, line: SerialLine, probe_ms: int) -> None:
         """Make the chip answer; leaves ``line`` at the speed it answers at."""
         for baud, filler in ((baud, filler) for filler in (b"", _FILLER) for baud in BAUDS):
             chip.acknowledge_ms = chip.patience_ms = probe_ms
@@ -193,18 +151,19 @@ class Pn532:
             probe_ms = min(probe_ms, _LONGEST_PROBE_MS)
         raise ReaderBroken(f"no PN532 answers on {self.device}")
 
-    def _set_up(self, chip: _Chip, line: SerialLine) -> Any:
+    def _set_up(self, chip: Chip, line: SerialLine) -> Any:
         """Build the driver, which tests the line; at the initial speed when the higher one fails."""
         if self._max_baud > INITIAL_BAUD:
             with contextlib.suppress(OSError, pn532.Chipset.Error, LookupError):
                 self._change_speed(chip, line, self._max_baud)
-                return pn532.Device(chip, logger=_QUIET)
+                return pn532.Device(chip, logger=QUIET)
             self._find(chip, line, self._patience_ms)
+            chip.acknowledge_ms = chip.patience_ms = self._patience_ms
         self._change_speed(chip, line, INITIAL_BAUD)
-        return pn532.Device(chip, logger=_QUIET)
+        return pn532.Device(chip, logger=QUIET)
 
     @staticmethod
-    def _change_speed(chip: _Chip, line: SerialLine, baud: int) -> None:
+    def _change_speed(chip: Chip, line: SerialLine, baud: int) -> None:
         """Move chip and line to ``baud``, once the port has shown that it can follow."""
         held = line.baudrate
         if held != baud:
@@ -218,7 +177,7 @@ class Pn532:
             self._chip.transport.close()
         self._chip = self._driver = None
 
-    def _require(self) -> _Chip:
+    def _require(self) -> Chip:
         if self._chip is None:
             raise ReaderBroken(f"{self.device} is not open")
         return self._chip
@@ -235,7 +194,7 @@ class Pn532:
             sak, length = answer[4], answer[5]
             return Pn532Contact(self, identity=answer[6 : 6 + length], sak=sak)
 
-    def _configure_timeout(self, chip: _Chip, code: int) -> None:
+    def _configure_timeout(self, chip: Chip, code: int) -> None:
         chip.rf_configuration(_TIMINGS, bytes((0x00, 0x0B, code)))
         self._timeout_code = code
 

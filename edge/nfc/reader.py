@@ -24,8 +24,8 @@ from edge.inputs import (
     ReaderRestored,
     ReadFailed,
 )
-from pacs.card import pkoc
-from pacs.card.dialogue import Exchange, Transceive, get_response, observed, run
+from edge.nfc.transaction import Contact, Transaction
+from pacs.card.dialogue import nothing
 from pacs.credential import TrustAnchors, Verifier
 from pacs.errors import CardError, ReaderBroken, VerificationError
 from pacs.identifiers import DoorId
@@ -34,39 +34,8 @@ from pacs.rules import Side
 
 log = logging.getLogger(__name__)
 
-_PHASES: Final = {0xA4: "select", 0xCA: "certificate", 0x88: "sign", 0x80: "sign"}
-"""The phase that ends with the answer to an instruction; GET RESPONSE prolongs the phase it is in."""
-
 _NOT_WORTH_A_RETRY: Final = frozenset({ReadFault.NOT_PKOC, ReadFault.TECHNOLOGY_UNSUPPORTED})
 _RANDOM_UID: Final = 0x08  # first byte of a 4-byte UID drawn anew at each power-up (ISO/IEC 14443-3 §6.5.4)
-
-
-class Contact(Protocol):
-    """One card in the field."""
-
-    @property
-    def identity(self) -> bytes:
-        """What tells this card from another while it stays; proves nothing."""
-        ...
-
-    def activate(self, deadline_ns: int) -> None:
-        """Make it ready for commands. Everything with it ends at ``deadline_ns``.
-
-        Raises ``CardError`` or ``ReaderBroken``.
-        """
-        ...
-
-    def transceive(self, command: bytes, meanwhile: Callable[[], None]) -> bytes:
-        """``pacs.card.dialogue.Transceive``."""
-        ...
-
-    def is_present(self) -> bool:
-        """Whether it is still there after its conversation. Raises ``ReaderBroken``."""
-        ...
-
-    def release(self) -> None:
-        """End with it, so that ``poll`` can find it, or another, again. Raises ``ReaderBroken``."""
-        ...
 
 
 class Antenna(Protocol):
@@ -164,13 +133,18 @@ class Reader:
         self._antenna = antenna
         self._door_id = door_id
         self._side = side
-        self._reader_identifier = reader_identifier
         self._put = put
-        self._now = now
-        self._settings = settings or ReaderSettings()
+        self._settings = settings = settings or ReaderSettings()
+        self._transaction = Transaction(
+            reader_identifier=reader_identifier,
+            allow_v1=settings.allow_v1,
+            limit_ms=settings.transaction_ms,
+            now=now,
+            monotonic_ns=monotonic_ns,
+            random=random,
+        )
         self._reset = reset
         self._monotonic_ns = monotonic_ns
-        self._random = random
         self._verifier = Verifier(trust)
         self._approach: _Approach | None = None
         self._is_open = False
@@ -178,7 +152,7 @@ class Reader:
         self._failures = 0
         self._stopping = threading.Event()
         self.came_round_ns = monotonic_ns()
-        """When the thread last showed that it does not hang, at least every ``longest_back_off_s``."""
+        """When the thread last showed that it does not hang: at least every few seconds, also while broken."""
         self._rest = rest or self._stopping.wait
         self._thread = threading.Thread(target=self.run, name=f"reader {door_id} {side}", daemon=True)
 
@@ -289,7 +263,7 @@ class Reader:
         approach.attempts += 1
         approach.concealed = False
         try:
-            outcome = self._transact(contact, announce=approach.attempts == 1)
+            outcome = self._transact(contact, nothing if approach.attempts > 1 else self._detected)
         except CardError as error:
             log.info("reader of %s %s: card not read, %s: %s", self._door_id, self._side, error.fault, error)
             self._failed(approach, error.fault)
@@ -318,30 +292,12 @@ class Reader:
             approach.reported = True
             self._put(ReadFailed(door_id=self._door_id, side=self._side, fault=fault))
 
-    # ---- one transaction
+    def _detected(self) -> None:
+        self._put(CardDetected(door_id=self._door_id, side=self._side))
 
-    def _transact(self, contact: Contact, *, announce: bool) -> CardPresented | CardRefused:
-        """One PKOC transaction and its verification. Raises ``CardError`` or ``ReaderBroken``."""
+    def _transact(self, contact: Contact, detected: Callable[[], None]) -> CardPresented | CardRefused:
         verifier = self._verifier
-        marks = {"detect": self._monotonic_ns()}
-        contact.activate(marks["detect"] + self._settings.transaction_ms * 1_000_000)
-        marks["activate"] = self._monotonic_ns()
-        challenge = pkoc.Challenge(
-            reader_identifier=self._reader_identifier,
-            at=self._now(),
-            random=self._random(pkoc.RANDOM_BYTES),
-        )
-        phase = "select"
-
-        def mark(exchange: Exchange) -> None:
-            nonlocal phase
-            phase = _PHASES.get(exchange.command[1], phase)
-            marks[phase] = exchange.answered_ns
-
-        transceive = self._announcing(contact.transceive) if announce else contact.transceive
-        transceive = get_response(observed(transceive, mark, self._monotonic_ns))
-        dialogue = pkoc.present(challenge, allow_v1=self._settings.allow_v1, on_certificate=verifier.prefetch)
-        presentation = run(dialogue, transceive)
+        presentation, marks = self._transaction.read(contact, verifier, detected)
         try:
             credential = verifier.verify(presentation)
         except VerificationError as error:
@@ -358,21 +314,3 @@ class Reader:
         return CardPresented(
             door_id=self._door_id, side=self._side, credential=credential, marks=tuple(marks.items())
         )
-
-    def _announcing(self, transceive: Transceive) -> Transceive:
-        """Put ``CardDetected`` while the first command is on its way, where it costs no time."""
-        announced = False
-
-        def announce(command: bytes, meanwhile: Callable[[], None]) -> bytes:
-            nonlocal announced
-            if announced:
-                return transceive(command, meanwhile)
-            announced = True
-
-            def both() -> None:
-                self._put(CardDetected(door_id=self._door_id, side=self._side))
-                meanwhile()
-
-            return transceive(command, both)
-
-        return announce

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.nfc.chipset import Chip
 from edge.nfc.iso_dep import GarbledAnswer, NoAnswer
-from edge.nfc.pn532 import Pn532, Pn532Contact, _Chip
+from edge.nfc.pn532 import Pn532, Pn532Contact
 from edge.nfc.serial_line import INITIAL_BAUD, SerialLine
 from pacs.card.dialogue import nothing
 from pacs.errors import CardError, CardGone, CardMisbehaves, ReaderBroken
@@ -434,7 +435,7 @@ def test_any_answer_of_the_chip_is_a_value_or_a_broken_reader(frames: list[bytes
     """Whatever comes back from the chip, each use ends in a value, a card's outcome or ReaderBroken."""
     for use in ("poll", "health", "cycle_field", "exchange"):
         antenna = Pn532("/dev/null", sleep=lambda _seconds: None)
-        antenna._chip = _Chip(NoisyLine([hsu.ACK, *frames]))  # type: ignore[arg-type]
+        antenna._chip = Chip(NoisyLine([hsu.ACK, *frames]))  # type: ignore[arg-type]
         uses: dict[str, Callable[[], object]] = {
             "poll": lambda antenna=antenna: antenna.poll(0),  # type: ignore[misc]
             "health": antenna.health,

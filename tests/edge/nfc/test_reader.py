@@ -286,6 +286,19 @@ def test_a_recorded_answer_is_refused(reader: Reader, world: World) -> None:
     assert world.inputs[3].reason is Reason.ANSWER_REPLAYED
 
 
+def test_a_recorded_answer_is_refused_after_a_change_of_trust(reader: Reader, world: World) -> None:
+    """What was accepted is remembered across new trust anchors."""
+    card = FakeCard(deal("replaying", RECIPE))
+    anchors = {ISSUER: ISSUER_KEY.public_key(), "ANOTHERISSUER001": OTHER_KEY.public_key()}
+    world.lay(card)
+    world.plan(500, lambda: world.lay(None))
+    world.plan(600, lambda: reader.trust(TrustAnchors(issuers=anchors)))
+    world.plan(1_000, lambda: world.lay(card))
+    turns(reader, world, 2_000)
+    assert isinstance(world.inputs[3], CardRefused)
+    assert world.inputs[3].reason is Reason.ANSWER_REPLAYED
+
+
 @pytest.mark.parametrize(("allow_v1", "outcome"), [(True, CardPresented), (False, ReadFailed)])
 def test_v1_only_where_it_is_allowed(world: World, allow_v1: bool, outcome: type[ReaderInput]) -> None:
     """A V1 card is read only by a reader whose settings allow it, and else tried once."""
