@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.metadata
 import logging
@@ -112,6 +113,7 @@ def run_controller(
         watchdog.tell("READY=1")
         on_ready()
         opening = journal.opening
+        gc.freeze()  # what is loaded stays: no collection has to walk through it
         started = Started(
             details={"software": software(), "unclean": opening.unclean, "new_journal": opening.created}
         )

@@ -159,9 +159,11 @@ class Recorder:
         self._wanted.set()
 
     def _keep_durable(self) -> None:
-        while not self._stopping:
+        stopping = False
+        while not stopping:
             self._wanted.wait()
             self._wanted.clear()
+            stopping = self._stopping  # looked at before the last sync, so that nothing is left behind it
             try:
                 self._journal.sync()
             except StoreError as error:

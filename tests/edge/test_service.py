@@ -420,3 +420,27 @@ def test_stopping_locks_records_and_makes_everything_durable(tmp_path: Path) -> 
     again = House(tmp_path)
     assert not again.journal.opening.unclean
     again.journal.close()
+
+
+def test_what_is_recorded_while_the_disk_is_busy_is_durable_at_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop in the middle of a sync still syncs what came after its beginning."""
+    busy, free = threading.Event(), threading.Event()
+    sync = house.journal.sync
+
+    def slow_sync() -> None:
+        sync()
+        busy.set()
+        assert free.wait(WITHIN_S)
+
+    house.until(lambda: len(house.kinds()) == 1)
+    monkeypatch.setattr(house.journal, "sync", slow_sync)
+    house.service.put(presented())
+    assert busy.wait(WITHIN_S)
+    house.service.put(presented(STRANGER))
+    house.service.put(Stopping())
+    house.until(lambda: ("lock", FRONT) in house.doors.told)
+    free.set()
+    house.stop()
+    assert house.kinds()[-2:] == [EventKind.ACCESS_DENIED, EventKind.CONTROLLER_STOPPED]
