@@ -19,6 +19,7 @@ from typing import Dict, List, NoReturn  # noqa: UP035  an old Python must still
 MINIMUM = (3, 11)
 CANDIDATES = ("python3.13", "python3.12", "python3.11", "python3.14")
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pacs", "edge", "hub", "provisioning", "simulator")
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
 
@@ -120,9 +121,13 @@ def install(only: str) -> None:
     quiet = ["--quiet", "--disable-pip-version-check"]
     run(*pip, "install", *quiet, "--require-hashes", "--only-binary", ":all:", "-r", "requirements/uv.txt")
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--no-config", "--python", PYTHON]
+    uv.append(
+        "--compile-bytecode"
+    )  # several processes start at once, and some systems forbid them to compile
     print(f"Installing requirements/{only}.txt, each package checked against its hash", flush=True)
     run(*uv, "--require-hashes", "-r", f"requirements/{only}.txt", **where_packages_are(pip))
     run(*uv, "--offline", "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(PYTHON, "-m", "compileall", "-q", *PACKAGES)
     (VENV / f".drempel-{only}").write_text(fingerprint(only))
 
 
