@@ -28,7 +28,6 @@ LENGTH: Final = timedelta(hours=17)
 _RUSH_HOURS: Final = (7, 8, 12, 13, 17, 18)
 _BAD_DEALS: Final = ("forged", "unknown-issuer", "cloned", "expired", "not-yet-valid")
 _DATES: Final = (Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID)
-_CHANGEOVER_S: Final = 0.35  # the reader must have seen the last card leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +182,7 @@ class Day:
 
     def _pause_s(self, dice: random.Random) -> float:
         rush = self.time_of_day // timedelta(hours=1) in _RUSH_HOURS
-        return _CHANGEOVER_S + dice.expovariate(8.0 if rush else 3.0)
+        return dice.expovariate(8.0 if rush else 3.0)
 
     def _visitors(self, door_id: DoorId, dice: random.Random) -> Iterator[Holder]:
         """First each stranger once, spread over the doors, among residents; then whoever comes."""

@@ -30,6 +30,8 @@ from simulator.scenario import Description, Holder, Resident, schedule_body
 from simulator.virtual_card import Profile, VirtualCard
 
 TAP_WITHIN_S: Final = 10.0
+CHANGEOVER_S: Final = 0.35
+"""From one card's leaving to the next one's coming: the same card that is back sooner has not left for a reader."""
 LATE_WITHIN_S: Final = 60.0
 CARD_YEARS: Final = timedelta(days=365)
 
@@ -67,6 +69,7 @@ class DoorStation:
     controller: ControllerProcess
     traces: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
     exchanges: list[ApduReport] = field(default_factory=list)
+    empty_since_s: float = 0.0
 
     def hear(self, report: dict[str, Any]) -> None:
         """Keep what the controller says about presentations."""
@@ -255,6 +258,7 @@ class VirtualSite:
         Raises RuntimeError when the door says nothing within 10 s.
         """
         station = self.stations[door_id]
+        time.sleep(max(0.0, station.empty_since_s + CHANGEOVER_S - time.monotonic()))
         station.exchanges.clear()
         while not station.traces.empty():
             station.traces.get()
@@ -268,6 +272,7 @@ class VirtualSite:
         finally:
             _, left = station.reader.remove()
             holder.card = left or holder.card
+            station.empty_since_s = time.monotonic()
         return Tap(
             door_id=door_id,
             outcome=trace["trace"],
