@@ -289,18 +289,23 @@ def test_every_status_of_the_chip_is_one_of_three_errors(
         contact.transceive(b"\x00", nothing)
 
 
-def test_a_deadline_ends_the_wait_for_a_card(chip: VirtualPn532, antenna: Pn532) -> None:
+def test_a_deadline_ends_the_wait_for_a_card(chip: VirtualPn532) -> None:
     """The host takes the command back at the deadline, though card and chip would wait on, and goes on."""
-    chip.insert(
-        card_on_link(Echo(), LinkOptions(fault=LinkFault.PULLED, after=1, ats=AnswerToSelect(fwi=14)))
-    )
-    contact = activate(antenna, seconds=0.3)
+    ahead_ns = 0
+    antenna = Pn532(chip.path, patience_ms=PATIENCE_MS, clock_ns=lambda: time.monotonic_ns() + ahead_ns)
+    antenna.open()
+    options = LinkOptions(fault=LinkFault.PULLED, after=1, ats=AnswerToSelect(fwi=14))
+    chip.insert(card_on_link(Echo(), options))
+    contact = activate(antenna, seconds=60)
     assert contact.transceive(b"\x01", nothing) == b"\x01\x90\x00"
+    ahead_ns = 60 * S - S // 5
     with pytest.raises(CardGone):
         contact.transceive(b"\x02", nothing)
     contact.release()
     chip.insert(IsoDepCard(Echo()))
+    ahead_ns = 0
     assert read_once(antenna) == b"\x00\xa4\x90\x00"
+    antenna.close()
 
 
 # ---- the reader

@@ -221,15 +221,6 @@ def test_garbage_answers_are_not_read(door: Door, name: str) -> None:
     assert failed.fault is ReadFault.ANSWER_MALFORMED
 
 
-def test_a_waiting_card_costs_its_transaction_time_only(open_door: Callable[..., Door]) -> None:
-    """Each transaction with a card that asks for time for ever ends at the deadline given."""
-    door = open_door(Timing.realistic(), transaction_ms=60, retry_pause_ms=5)
-    door.insert("genuine", fault=LinkFault.ENDLESS_WAIT)
-    failed = door.next(ReadFailed)
-    assert isinstance(failed, ReadFailed)
-    assert failed.fault is ReadFault.WAIT_LIMIT
-
-
 @pytest.mark.parametrize(
     "fault",
     [ReaderFault.DROP_RESPONSE, ReaderFault.CORRUPT_RESPONSE, ReaderFault.BROWN_OUT, ReaderFault.DEAF],
