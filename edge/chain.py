@@ -46,10 +46,12 @@ class Segment:
         return self.offsets[-1]
 
     def read(self, first: int, last: int) -> list[bytes]:
-        """The events from ``first`` to ``last``, both in this segment.
+        """The events from ``first`` to ``last``, both in this segment; none when ``last`` is before ``first``.
 
         Raises ``OSError``, and ``MalformedData`` when a record no longer passes its check.
         """
+        if last < first:
+            return []
         begin = self.offsets[first - self.first_sequence]
         end = self.offsets[last - self.first_sequence + 1]
         with self.path.open("rb", buffering=0) as file:
@@ -69,6 +71,7 @@ class Chain:
     """The segments of one journal id, oldest first; never without one.
 
     ``acknowledged``: the hub has stored everything up to there. ``readable_through``: what is durable.
+    ``read_through``: what the hub may have: found on the disk, or read since.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Chain:
         self.segments = parts
         self.last_hash = last_hash
         self.acknowledged = acknowledged
-        self.readable_through = self.last_sequence
+        self.readable_through = self.read_through = self.last_sequence
 
     @property
     def last_sequence(self) -> int:
@@ -104,7 +107,10 @@ class Chain:
                 limit = segment.offsets[first] + max_bytes
                 while last > from_sequence and segment.offsets[last - segment.first_sequence + 1] > limit:
                     last -= 1
-                return segment.read(from_sequence, last)
+                events = segment.read(from_sequence, last)
+                if from_sequence <= self.read_through + 1:
+                    self.read_through = max(self.read_through, last)
+                return events
         return []
 
 

@@ -35,6 +35,9 @@ from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
 
+MAX_RENUMBERED = 20_000
+"""Events that are taken over when another chain begins because the hub is ahead; older ones are kept aside."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLimits:
@@ -167,16 +170,17 @@ class Journal:
         """The hub has stored every event of this journal up to ``sequence``; the next ``sync`` frees the space.
 
         An older or another journal's acknowledgement changes nothing. Returns a gap, to be recorded, when the
-        hub has events that are not here: a disk lost what it had confirmed; new events then begin another chain.
+        hub has events that were never read here: a disk lost what it had confirmed. Then another chain begins,
+        with the events the hub cannot have under numbers of their own.
         """
         chain = self._chains[0]
         if journal_id != chain.journal_id or sequence <= chain.acknowledged:
             return None
         gap = None
         with self._naming():
-            if sequence > chain.last_sequence and len(self._chains) == 1:
-                gap = self._abandon(chain, sequence)
-            chain.acknowledged = min(sequence, chain.last_sequence)
+            if sequence > chain.read_through and len(self._chains) == 1:
+                gap = self._abandon(chain, sequence, chain.read_through)
+            chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
             self._drop_acknowledged()
         return gap
 
@@ -300,16 +304,24 @@ class Journal:
         self._next_ordinal += 1
         return chain
 
-    def _abandon(self, chain: Chain, sequence: int) -> JournalGap:
-        """End the chain that takes new events: numbers after its last one are taken at the hub."""
+    def _abandon(self, chain: Chain, sequence: int, held: int) -> JournalGap:
+        """End the chain that takes new events: numbers after ``held`` are taken at the hub."""
         gap = JournalGap(
             journal_id=chain.journal_id,
-            last_sequence=chain.last_sequence,
+            last_sequence=held,
             cause=GapCause.HUB_AHEAD,
-            lost_at_least=0,
+            lost_at_least=max(0, chain.last_sequence - held - MAX_RENUMBERED),
             explanation=f"the hub has events up to {sequence}",
         )
         recovery.write_gaps(self._directory, (*recovery.read_gaps(self._directory), gap), self._files)
+        renumbered = [
+            Event.from_bytes(data).draft
+            for segment in chain.segments
+            for data in segment.read(
+                max(segment.first_sequence, held + 1, chain.last_sequence - MAX_RENUMBERED + 1),
+                segment.last_sequence,
+            )
+        ]
         following = self._begin_chain()
         fd = self._files.open(following.segments[-1].path)
         with self._guard:
@@ -317,6 +329,8 @@ class Journal:
             self._fd = fd
             self._chains += (following,)
             self._abandoned = chain.directory
+        for draft in renumbered:
+            self.append(draft)
         return gap
 
     def _drop_acknowledged(self) -> None:

@@ -158,6 +158,7 @@ def test_round_trip(steps: list[tuple[str, int]]) -> None:
             elif step == "acknowledge":
                 durable = journal.outgoing.last_sequence
                 acknowledged = max(acknowledged, min(number, durable))
+                read_outgoing(journal)
                 assert journal.acknowledge(journal_id, min(number, durable)) is None
             else:
                 journal.close() if step == "close" else abandon(journal)
@@ -336,6 +337,7 @@ def test_damage_to_what_the_hub_has(tmp_path: Path) -> None:
     journal = open_journal(directory, limits=JournalLimits())
     events = [journal.append(draft(number)) for number in range(1, 7)]
     journal.sync()
+    read_outgoing(journal)
     journal.acknowledge(journal.journal_id, 3)
     journal_id = journal.journal_id
     journal.close()
@@ -396,26 +398,55 @@ def test_gaps_are_reported_until_they_are_recorded(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_hub_that_knows_more(tmp_path: Path) -> None:
-    """When the hub has events that this disk lost, numbers are not used twice: another chain begins."""
+@pytest.mark.parametrize("added", [0, 1, 2, 5])
+@pytest.mark.parametrize("at_hub", [4, 5])
+def test_disk_that_lost_what_it_had_confirmed(tmp_path: Path, added: int, at_hub: int) -> None:
+    """The hub has events 4 and 5, the disk has lost them: what happened since gets numbers the hub does not have."""
     directory = tmp_path / "journal"
-    journal = open_journal(directory)
-    for number in range(1, 4):
+    journal = open_journal(directory, limits=JournalLimits())
+    for number in range(1, at_hub + 1):
         journal.append(draft(number))
     journal.sync()
-    first_id = journal.journal_id
-    gap = journal.acknowledge(first_id, 9)
+    first_id, segment = journal.journal_id, journal._segment
+    abandon(journal)
+    os.truncate(segment.path, segment.offsets[3])
+    journal = open_journal(directory)
+    assert journal.last_sequence == 3
+    for number in range(added):
+        journal.append(draft(100 + number))
+    journal.sync()
+    # the uplink goes on from the hub's answer before the answer is handled here
+    ahead = journal.read(first_id, at_hub + 1, max_events=9, max_bytes=60_000)
+    assert bool(ahead) == (3 + added > at_hub)
+    gap = journal.acknowledge(first_id, at_hub)
     assert gap is not None
     assert (gap.cause, gap.journal_id, gap.last_sequence) == (GapCause.HUB_AHEAD, first_id, 3)
-    assert journal.journal_id != first_id
-    assert journal.append(draft(1)).sequence == 1
+    assert gap.lost_at_least == 0
+    journal.append(draft(200))
     journal.gaps_recorded()
-    assert [event.sequence for _, event in drain(journal)] == [1]
+    assert journal.journal_id != first_id
+    expected = [draft(100 + number) for number in range(added)] + [draft(200)]
+    assert [event.draft for _, event in drain(journal)] == expected
     assert list((directory / "quarantine").iterdir())
     journal.close()
     journal = open_journal(directory)
     assert not journal.opening.gaps
-    assert journal.last_sequence == 1
+    assert journal.last_sequence == added + 1
+    journal.close()
+
+
+def test_hub_that_claims_more_than_it_was_sent(tmp_path: Path) -> None:
+    """Also later on: an acknowledgement of what was never appended ends the chain, and is reported."""
+    journal = open_journal(tmp_path / "journal")
+    for number in range(1, 4):
+        journal.append(draft(number))
+    journal.sync()
+    read_outgoing(journal)
+    assert journal.acknowledge(journal.journal_id, 2) is None
+    gap = journal.acknowledge(journal.journal_id, 9)
+    assert gap is not None
+    assert gap.last_sequence == 3
+    assert journal.last_sequence == 0
     journal.close()
 
 
@@ -664,6 +695,7 @@ def test_full_journal(tmp_path: Path) -> None:
     held = journal.last_sequence
     assert sum(path.stat().st_size for path in (tmp_path / "journal").rglob("*") if path.is_file()) <= 3_000
     journal.sync()
+    assert len(read_outgoing(journal)) == held
     journal.acknowledge(journal.journal_id, held)
     assert journal.append(draft(held + 1)).sequence == held + 1
     journal.close()
