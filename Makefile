@@ -35,8 +35,7 @@ browser:
 	@bash tools/browser.sh
 
 bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/bench.json
-	@mkdir -p build
-	@$(BIN)/drempel-sim bench --output build/bench.json $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

@@ -95,7 +95,7 @@ HOSTILE_LINKS: Final = {
 """Cards that break the link: not read, and nobody's event."""
 
 
-def small_site(now: datetime, *, site_id: str = "veldzicht") -> Description:
+def small_site(now: datetime, *, site_id: str = "veldzicht", unlock_ms: int = 5_000) -> Description:
     """Three doors, each with a controller of its own, and twelve residents."""
     gate, kitchen, workshop = DoorId("main-entrance"), DoorId("kitchen"), DoorId("workshop")
     always = Schedule(id=ScheduleId("always"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))
@@ -110,9 +110,9 @@ def small_site(now: datetime, *, site_id: str = "veldzicht") -> Description:
     return Description(
         site_id=SiteId(site_id),
         doors=(
-            Door(id=gate, controller_id=ControllerId("gate-1")),
-            Door(id=kitchen, controller_id=ControllerId("kitchen-1")),
-            Door(id=workshop, controller_id=ControllerId("workshop-1"), allow_v1=True),
+            Door(id=gate, controller_id=ControllerId("gate-1"), unlock_ms=unlock_ms),
+            Door(id=kitchen, controller_id=ControllerId("kitchen-1"), unlock_ms=unlock_ms),
+            Door(id=workshop, controller_id=ControllerId("workshop-1"), unlock_ms=unlock_ms, allow_v1=True),
         ),
         names={gate: "Main entrance", kitchen: "Kitchen", workshop: "Workshop"},
         schedules=(always, closed_today),

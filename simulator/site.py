@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import IO, Any, Final, Literal, Self
 
 from pacs.credential import Technology, VerifiedCredential
-from pacs.identifiers import CredentialId, DoorId
+from pacs.identifiers import ControllerId, CredentialId, DoorId
 from pacs.rules import Door, DoorMode
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
 from provisioning.hub_client import HubClient
-from provisioning.readers import DoorWiring, add_controller
+from provisioning.readers import DoorWiring, ProvisionedController, add_controller
 from provisioning.site import create_site
 from simulator.controller_process import ControllerProcess
 from simulator.hub_process import HubApi, HubProcess
@@ -40,7 +40,8 @@ CARD_YEARS: Final = timedelta(days=365)
 class Tap:
     """One tap as the door saw it. ``marks``: when each phase ended, CLOCK_MONOTONIC in ns.
 
-    ``inserted_ns``: the card entered the field. ``sequence``: of its event, None for a card not read.
+    ``inserted_ns``: the card entered the field. ``strike_ns``: the strike's pin released, None when it did not.
+    ``sequence``: of its event, None for a card not read.
     """
 
     door_id: DoorId
@@ -51,12 +52,12 @@ class Tap:
     inserted_ns: int
     marks: dict[str, int]
     exchanges: tuple[ApduReport, ...]
+    strike_ns: int | None
 
     @property
     def to_strike_ms(self) -> float | None:
         """From field-enter to the strike's pin; None when it was not released."""
-        strike = self.marks.get("strike")
-        return None if strike is None else (strike - self.inserted_ns) / 1e6
+        return None if self.strike_ns is None else (self.strike_ns - self.inserted_ns) / 1e6
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,10 +72,14 @@ class DoorStation:
     exchanges: list[ApduReport] = field(default_factory=list)
     empty_since_s: float = 0.0
 
+    released_ns: int | None = None
+
     def hear(self, report: dict[str, Any]) -> None:
-        """Keep what the controller says about presentations."""
+        """Keep what the controller says about presentations, and when its strike last released."""
         if "trace" in report:
-            self.traces.put(report)
+            self.traces.put({**report, "released_ns": self.released_ns})
+        elif report.get("released"):
+            self.released_ns = report["at_ns"]
 
 
 class VirtualSite:
@@ -107,6 +112,7 @@ class VirtualSite:
         self.hub = HubProcess(site.hub_directory, directory / "hub-data", stderr=log)
         self.stations: dict[DoorId, DoorStation] = {}
         self.api: HubApi
+        self.bureau: HubClient
 
     # ---- life
 
@@ -118,9 +124,9 @@ class VirtualSite:
             token = self.hub.command("token", "create", "--name=simulator", "--role=administrator")
             self.api = self._parts.enter_context(HubApi(self.hub.url, token))
             self._on_step("registering doors, rules and people")
-            with HubClient(self.hub.url, token) as bureau:
-                for door in self.description.doors:
-                    self._provision(door, bureau)
+            self.bureau = self._parts.enter_context(HubClient(self.hub.url, token))
+            for door in self.description.doors:
+                self._provision(door)
             self._describe()
             self._on_step("starting readers and controllers")
             for station in self.stations.values():
@@ -139,20 +145,15 @@ class VirtualSite:
     ) -> None:
         self._parts.close()
 
-    def _provision(self, door: Door, bureau: HubClient) -> None:
+    def _provision(self, door: Door) -> None:
         reader_path = self._directory / f"reader-{door.id}"
-        made = add_controller(
-            self._site,
-            self._site.authority(self._passphrase),
-            door.controller_id,
-            [DoorWiring(id=door.id, device=str(reader_path))],
-            now=self._now,
-            pins="mock",
-            broker_host="127.0.0.1",
-            broker_port=self.hub.mqtt_port,
-        )
-        bureau.register_controller(made)
-        rules = {"name": self.description.names[door.id], "mode": door.mode, "allow_v1": door.allow_v1}
+        made = self.register_controller(door.controller_id, DoorWiring(id=door.id, device=str(reader_path)))
+        rules = {
+            "name": self.description.names[door.id],
+            "mode": door.mode,
+            "unlock_ms": door.unlock_ms,
+            "allow_v1": door.allow_v1,
+        }
         self.api.patch(f"/doors/{door.id}", rules)
         config = made.directory / "controller.toml"
         exchanges: list[ApduReport] = []
@@ -167,6 +168,21 @@ class VirtualSite:
             ),
             exchanges=exchanges,
         )
+
+    def register_controller(self, controller_id: ControllerId, wiring: DoorWiring) -> ProvisionedController:
+        """Make a controller's directory and register it, with one door, at the hub."""
+        made = add_controller(
+            self._site,
+            self._site.authority(self._passphrase),
+            controller_id,
+            [wiring],
+            now=self._now,
+            pins="mock",
+            broker_host="127.0.0.1",
+            broker_port=self.hub.mqtt_port,
+        )
+        self.bureau.register_controller(made)
+        return made
 
     def _describe(self) -> None:
         for schedule in self.description.schedules:
@@ -282,6 +298,7 @@ class VirtualSite:
             inserted_ns=inserted_ns,
             marks=trace["marks"],
             exchanges=tuple(station.exchanges),
+            strike_ns=_strike_ns(trace["released_ns"], trace["marks"]),
         )
 
     # ---- what the hub knows
@@ -323,6 +340,13 @@ class VirtualSite:
             found += page["events"]
             after = page["next_after"]
         return found
+
+
+def _strike_ns(released_ns: int | None, marks: dict[str, int]) -> int | None:
+    """When the strike's pin changed; when it was released already, when the controller released it again."""
+    if released_ns is not None and released_ns >= marks["decide"]:
+        return released_ns
+    return marks.get("strike")
 
 
 def holder_of(issued: IssuedCard, card: VirtualCard, *, label: str, issuer: Issuer) -> Holder:
