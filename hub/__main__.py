@@ -16,7 +16,7 @@ import click
 from hub import audit, logs
 from hub.app import utc_now
 from hub.audit import AuditHead
-from hub.operators import Operators
+from hub.operators import Operators, name_key
 from hub.roles import Role
 from hub.server import link_text, origin, serve
 from hub.settings import Address, Settings
@@ -120,7 +120,7 @@ def operator_list(config: Path | None, data_dir: Path | None) -> None:
 def operator_disable(config: Path | None, data_dir: Path | None, name: str) -> None:
     """Shut an operator out and end their sessions at once."""
     with _told():
-        _operators(config, data_dir)[1].set_disabled(name, disabled=True, now=utc_now())
+        _set_disabled(config, data_dir, name, disabled=True)
 
 
 @operator.command("enable")
@@ -129,7 +129,7 @@ def operator_disable(config: Path | None, data_dir: Path | None, name: str) -> N
 def operator_enable(config: Path | None, data_dir: Path | None, name: str) -> None:
     """Let an operator in again."""
     with _told():
-        _operators(config, data_dir)[1].set_disabled(name, disabled=False, now=utc_now())
+        _set_disabled(config, data_dir, name, disabled=False)
 
 
 @main.group()
@@ -215,6 +215,15 @@ def _database(settings: Settings) -> Database:
 def _operators(config: Path | None, data_dir: Path | None) -> tuple[Settings, Operators]:
     settings = _settings(config, data_dir)
     return settings, Operators(_database(settings))
+
+
+def _set_disabled(config: Path | None, data_dir: Path | None, name: str, *, disabled: bool) -> None:
+    database = _database(_settings(config, data_dir))
+    with database.read() as connection:
+        found = operator_rows.operator_by_key(connection, name_key(name))
+    if found is None:
+        _fail(f"there is no operator named {name}; see drempel-hub operator list")
+    Operators(database).set_disabled(found.id, disabled=disabled, now=utc_now())
 
 
 def _token_name(name: str) -> str:

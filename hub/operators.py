@@ -22,6 +22,7 @@ from hub import audit
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.store import operators as rows
 from hub.store.database import Database
+from hub.store.errors import NotFound
 from hub.store.operators import LinkRow, OperatorRow, SessionRow, TokenRow
 from pacs.errors import PacsError
 
@@ -72,11 +73,19 @@ class Operators:
         with self._database.read() as connection:
             return rows.operator_count(connection) > 0
 
-    def create_link(self, *, name: str, role: Role | None, now: datetime) -> str:
+    def create_link(
+        self,
+        *,
+        name: str,
+        role: Role | None,
+        now: datetime,
+        otherwise: Role = Role.ADMINISTRATOR,
+        actor: str = audit.SYSTEM,
+    ) -> str:
         """A one-time link's token for the operator ``name``, or, with no name, for a new one.
 
-        ``role`` is the new operator's (administrator by default). Raises ``SignInRefused`` when ``name``
-        exists with another role.
+        A new operator gets ``role``, or ``otherwise`` when that is None. Raises ``SignInRefused`` when
+        ``name`` exists with another role.
         """
         token = secrets.token_urlsafe(32)
         with self._database.write() as connection:
@@ -86,7 +95,7 @@ class Operators:
             link = LinkRow(
                 token_hash=_digest(token),
                 name=known.name if known else name,
-                role=known.role if known else (role or Role.ADMINISTRATOR),
+                role=known.role if known else (role or otherwise),
                 created_at=now,
                 expires_at=now + LINK_LIFETIME,
                 used_at=None,
@@ -95,7 +104,7 @@ class Operators:
             rows.add_link(connection, link)
             subject = f"operator:{known.id}" if known else "operator:new"
             audit.record(
-                connection, now=now, actor=audit.SYSTEM, action="link.create", subject=subject,
+                connection, now=now, actor=actor, action="link.create", subject=subject,
                 detail={"role": str(link.role)},
             )  # fmt: skip
         return token
@@ -126,19 +135,16 @@ class Operators:
             rows.use_link(connection, _digest(token), now)
             return _open_session(connection, operator, now, "session.open_by_link")
 
-    def set_disabled(self, name: str, *, disabled: bool, now: datetime) -> None:
-        """Shut an operator out, ending their sessions, or let them in again.
-
-        Raises ``SignInRefused`` when there is none of that name.
-        """
+    def set_disabled(
+        self, operator_id: str, *, disabled: bool, now: datetime, actor: str = audit.SYSTEM
+    ) -> None:
+        """Shut an operator out, ending their sessions, or let them in again; raises ``NotFound``."""
         with self._database.write() as connection:
-            operator = rows.operator_by_key(connection, name_key(name))
-            if operator is None:
-                raise SignInRefused("operator_unknown", f"there is no operator named {name}")
-            rows.set_disabled(connection, operator.id, now if disabled else None)
+            if rows.operator_by_id(connection, operator_id) is None:
+                raise NotFound("operator is not there")
+            rows.set_disabled(connection, operator_id, now if disabled else None)
             action = "operator.disable" if disabled else "operator.enable"
-            subject = f"operator:{operator.id}"
-            audit.record(connection, now=now, actor=audit.SYSTEM, action=action, subject=subject)
+            audit.record(connection, now=now, actor=actor, action=action, subject=f"operator:{operator_id}")
 
     def sign_in(self, name: str, password: str, now: datetime) -> str:
         """A session token for the operator with that name and password.

@@ -23,8 +23,20 @@ LISTENING = "listening.json"
 class HubServer(uvicorn.Server):
     """Says where it listens once it does, and ends the live streams when it stops."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=STOP_S,
+                ssl_certfile=settings.certificate,
+                ssl_keyfile=settings.key,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
+            )
+        )
         self._app = app
         self._settings = settings
 
@@ -65,18 +77,7 @@ def serve(settings: Settings) -> None:
                 f"{settings.http}: cannot listen ({error.strerror}); choose another with --http"
             ) from error
         app = create_app(settings)
-        options = uvicorn.Config(
-            app,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_S,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
-        )
-        HubServer(options, app, settings).run([listening])
+        HubServer(app, settings).run([listening])
     if failure := getattr(app.state, "failure", None):
         raise failure
 

@@ -16,8 +16,20 @@ def routers() -> tuple[APIRouter, ...]:
         doors,
         events,
         health,
+        operators,
         stream,
     )
 
-    modules = (controllers, doors, access_levels, cardholders, cards, documents, events, stream, health)
+    modules = (
+        controllers,
+        doors,
+        access_levels,
+        cardholders,
+        cards,
+        documents,
+        events,
+        stream,
+        operators,
+        health,
+    )
     return tuple(module.router for module in modules)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -111,15 +111,20 @@ class Feed:
         if self._closed or len(self._viewers) >= VIEWERS or mine >= VIEWERS_EACH:
             raise Problem(Code.NOT_READY, "Too many live pages are open.", headers={"Retry-After": "30"})
 
-    @contextmanager
-    def view(self, variant: Variant, actor: str) -> Iterator[Viewer]:
-        """Be a viewer while inside."""
+    def open(self, variant: Variant, actor: str) -> Viewer:
+        """Begin to serve a viewer, until it is dropped or ``leave``s."""
         viewer = Viewer(variant, actor)
         self._viewers.add(viewer)
-        try:
-            yield viewer
-        finally:
-            self._viewers.discard(viewer)
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        """Serve this viewer no longer."""
+        self._viewers.discard(viewer)
+
+    @property
+    def viewers(self) -> int:
+        """How many are served."""
+        return len(self._viewers)
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""

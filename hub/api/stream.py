@@ -50,12 +50,15 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """What one viewer sees, for as long as they are signed in."""
     feed = services(request).feed
-    with feed.view(variant, principal.actor) as viewer:
+    viewer = feed.open(variant, principal.actor)
+    try:
         yield b"retry: 2000\n\n"
         for frame in await feed.catch_up(variant, after):
             yield frame
         async for frame in _live(viewer, request):
             yield frame
+    finally:
+        feed.leave(viewer)
 
 
 async def _live(viewer: Viewer, request: Request) -> AsyncIterator[bytes]:

@@ -51,6 +51,8 @@ REASONS: Mapping[Reason, str] = {
     Reason.CREDENTIAL_EXPIRED: N_("the card may no longer be used"),
     Reason.NO_ACCESS_LEVEL: N_("the card has no access to this door"),
     Reason.OUTSIDE_SCHEDULE: N_("not at this time"),
+    Reason.STATUS_UNKNOWN: N_("whether the card is blocked is not known at the door"),
+    Reason.JOURNAL_FAILED: N_("the door cannot record events"),
     Reason.INTERNAL_FAULT: N_("the door's controller made an error"),
     Reason.DOCUMENT_MALFORMED: N_("the document is damaged"),
     Reason.DOCUMENT_OTHER_SITE: N_("the document is for another site"),

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from argon2 import PasswordHasher
 
 from hub.app import create_app
@@ -67,10 +66,7 @@ class RunningHub:
         self.app = create_app(self.settings, clock=self.clock, hasher=QUICK)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        options = uvicorn.Config(
-            self.app, log_level="critical", access_log=False, timeout_graceful_shutdown=5
-        )
-        self.server = HubServer(options, self.app, self.settings)
+        self.server = HubServer(self.app, self.settings)
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
         self._thread.start()
         eventually(lambda: self.server.started or not self._thread.is_alive(), "the hub serves")

@@ -104,9 +104,14 @@ def test_a_log_written_anew_is_found_by_a_noted_head(database: Database, tmp_pat
 
 def test_a_rolled_back_change_leaves_no_entry(database: Database) -> None:
     """An entry stands or falls with the transaction that it describes."""
-    with pytest.raises(RuntimeError), database.write() as connection:
-        audit.record(connection, now=NOW, actor=audit.SYSTEM, action="card.block", subject="card:1")
-        raise RuntimeError
+
+    def blocked_and_failed() -> None:
+        with database.write() as connection:
+            audit.record(connection, now=NOW, actor=audit.SYSTEM, action="card.block", subject="card:1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        blocked_and_failed()
     assert head_of(database).entries == 0
 
 

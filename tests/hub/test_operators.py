@@ -101,7 +101,7 @@ def test_a_link_ends_after_fifteen_minutes(operators: Operators) -> None:
     """Up to the last second it works, then no longer."""
     link = operators.create_link(name="", role=None, now=NOW)
     last = NOW + LINK_LIFETIME - timedelta(seconds=1)
-    assert operators.look_at_link(link, last)
+    assert operators.look_at_link(link, last).used_at is None
     with refused("link_unusable"):
         operators.look_at_link(link, NOW + LINK_LIFETIME)
     with refused("link_unusable"):
@@ -202,13 +202,16 @@ def test_a_disabled_operator_is_out_at_once(operators: Operators) -> None:
     """Sessions end, the password no longer works; enabling lets them in again."""
     token = joined(operators)
     pending = operators.create_link(name="Nadia", role=None, now=NOW)
-    operators.set_disabled("nadia", disabled=True, now=NOW)
+    somebody = operators.by_session(token, NOW)
+    assert somebody is not None
+    operator_id = somebody.actor.removeprefix("operator:")
+    operators.set_disabled(operator_id, disabled=True, now=NOW)
     assert operators.by_session(token, NOW) is None
     with refused("name_or_password_wrong"):
         operators.sign_in("Nadia", PASSWORD, NOW)
     with refused("link_unusable"):
         operators.follow_link(pending, name="", password=None, now=NOW)
-    operators.set_disabled("Nadia", disabled=False, now=NOW)
+    operators.set_disabled(operator_id, disabled=False, now=NOW)
     assert operators.sign_in("Nadia", PASSWORD, NOW)
 
 

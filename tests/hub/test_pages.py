@@ -1,0 +1,510 @@
+"""The pages: signing in, what forms refuse, what a browser is told, and that names are only ever text."""
+
+from __future__ import annotations
+
+import html
+import re
+import string
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+from jinja2 import nodes
+
+from hub import logs
+from hub.operators import SESSION_IDLE
+from hub.pages import words
+from hub.roles import PERMISSIONS, Permission, Role
+from hub.settings import Settings
+from hub.store.cardholders import Category
+from hub.store.cards import CardStatus
+from pacs.events import EventKind
+from pacs.identifiers import CredentialId
+from pacs.reason import Reason
+from pacs.rules import DoorMode, Side
+from tests.hub.controller import eventually
+from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
+
+NASTY = "<script>alert(1)</script>"
+PAGES = ("/", "/cards", "/cardholders", "/doors")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("pages")) as running:
+        running.door("front", "Front door")
+        running.until_confirmed()
+        yield running
+
+
+def text_of(page: str) -> str:
+    """What a person reads."""
+    visible = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", visible)).split())
+
+
+# -- signing in -------------------------------------------------------------------------------------
+
+
+def test_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The link is printed, the page says how to get another, and following it leads to the empty live page."""
+    with running_hub(tmp_path) as hub, hub.client(origin=hub.url) as browser:
+        printed = capsys.readouterr().out
+        found = re.search(r"http://\S+(/link/\S+)", printed)
+        assert found is not None, printed
+        sent = browser.get("/")
+        assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in?next=/")
+        assert "drempel-hub operator link" in browser.get("/sign-in").text
+        assert "Choose a name" in text_of(browser.get(found[1]).text)
+        answer = browser.post(found[1], data={"name": "Nadia", "password": PASSWORD})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        page = text_of(browser.get("/").text)
+        assert "No taps yet" in page
+        assert "No doors yet" in page
+        assert "Nadia · administrator" in page
+        assert "No cards yet" in text_of(browser.get("/cards").text)
+        assert "Nobody is enrolled yet" in text_of(browser.get("/cardholders").text)
+        again = browser.post(found[1], data={"name": "Eve", "password": PASSWORD})
+        assert again.status_code == 403
+        assert "used before" in text_of(again.text)
+        with hub.client() as stranger:
+            assert "Sign in" in text_of(stranger.get("/sign-in").text)
+
+
+def test_a_password_gets_one_back_in(hub: RunningHub) -> None:
+    """Signing out ends the session; name and password open another one, where one was going."""
+    with hub.signed_in(Role.GUARD, "Olu the guard") as browser:
+        page = browser.get("/")
+        assert browser.post("/sign-out", data={"csrf_token": csrf_of(page.text)}).status_code == 303
+    with hub.client(origin=hub.url) as browser:
+        location = browser.get("/cards").headers["location"]
+        assert location == "/sign-in?next=/cards"
+        assert 'name="next" value="/cards"' in browser.get(location).text
+        wrong = browser.post(
+            "/sign-in", data={"name": "Olu the guard", "password": "wrong", "next": "/cards"}
+        )
+        assert wrong.status_code == 403
+        assert "The name or the password is not right." in text_of(wrong.text)
+        assert 'value="Olu the guard"' in wrong.text
+        right = browser.post(
+            "/sign-in", data={"name": "olu the GUARD", "password": PASSWORD, "next": "/cards"}
+        )
+        assert (right.status_code, right.headers["location"]) == (303, "/cards")
+        assert browser.get("/cards").status_code == 200
+        assert browser.get("/sign-in").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "", "/\n/x"],
+)
+def test_signing_in_leads_nowhere_else(hub: RunningHub, target: str) -> None:
+    """The address to go on to is a path of this hub."""
+    name = f"Somebody {abs(hash(target))}"
+    hub.signed_in(Role.GUARD, name).close()
+    with hub.client(origin=hub.url) as browser:
+        answer = browser.post("/sign-in", data={"name": name, "password": PASSWORD, "next": target})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_guessing_is_slowed_down_for_the_guesser(tmp_path: Path) -> None:
+    """After five wrong tries the sixth is refused unread, and the page says for how long."""
+    with running_hub(tmp_path) as hub, hub.client(origin=hub.url) as browser:
+        hub.signed_in(Role.GUARD, "Olu").close()
+        for _ in range(5):
+            assert browser.post("/sign-in", data={"name": "Olu", "password": "wrong"}).status_code == 403
+        answer = browser.post("/sign-in", data={"name": "Olu", "password": PASSWORD})
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "300"
+        assert "Wait five minutes" in text_of(answer.text)
+
+
+def test_the_cookie_is_out_of_reach(hub: RunningHub) -> None:
+    """Not for scripts, not for other sites; on loopback without TLS it cannot be Secure."""
+    with hub.client(origin=hub.url) as browser:
+        answer = browser.post(hub.link(Role.GUARD), data={"name": "Cookie monster", "password": PASSWORD})
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("drempel=")
+    for attribute in ("httponly", "samesite=strict", "path=/", "max-age=43200"):
+        assert attribute in cookie
+    assert "domain" not in cookie
+
+
+def test_under_https_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
+    """Behind TLS the name is ``__Host-`` and the cookie Secure, and browsers are told to stay with TLS."""
+    origin = "https://hub.example.org"
+    with running_hub(tmp_path, origin=origin) as hub:
+        headers = {"origin": origin, "host": "hub.example.org"}
+        with hub.client(**headers) as browser:
+            answer = browser.post(hub.link(Role.GUARD), data={"name": "Olu", "password": PASSWORD})
+        assert answer.status_code == 303
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-drempel=")
+        assert "; Secure" in cookie
+        assert "max-age=" in answer.headers["strict-transport-security"]
+
+
+def test_a_forgotten_page_is_signed_out(tmp_path: Path) -> None:
+    """After an hour without use the next click leads to the sign-in page."""
+    with running_hub(tmp_path) as hub, hub.signed_in() as browser:
+        assert browser.get("/").status_code == 200
+        hub.clock.ahead += SESSION_IDLE + timedelta(seconds=1)
+        assert browser.get("/").headers["location"] == "/sign-in?next=/"
+
+
+# -- forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": ""},
+    ],
+)
+def test_forms_of_other_sites_are_refused(hub: RunningHub, headers: dict[str, str]) -> None:
+    """Neither signing in nor anything else can be made to happen from another page."""
+    credential = hub.card()
+    with hub.signed_in() as browser:
+        csrf = csrf_of(browser.get("/").text)
+        path = f"/cards/{credential}/block"
+        form = {"csrf_token": csrf, "status": "revoked", "reason": "because"}
+        assert browser.post(path, data=form, headers=headers).status_code == 403
+        assert (
+            browser.post("/sign-in", data={"name": "a", "password": "b"}, headers=headers).status_code == 403
+        )
+        assert browser.post("/sign-out", data={"csrf_token": csrf}, headers=headers).status_code == 403
+        assert browser.get(f"/api/v1/cards/{credential}").json()["status"] == "valid"
+
+
+def test_a_form_without_the_sessions_token_is_refused(hub: RunningHub) -> None:
+    """Also from the right origin; another session's token does not do."""
+    credential = hub.card()
+    with hub.signed_in() as browser, hub.signed_in() as other:
+        for token in ({}, {"csrf_token": ""}, {"csrf_token": csrf_of(other.get("/").text)}):
+            form = {"status": "revoked", "reason": "because"} | token
+            answer = browser.post(f"/cards/{credential}/block", data=form)
+            assert answer.status_code == 403
+            assert "Reload the page" in text_of(answer.text)
+
+
+def test_blocking_and_reinstating_by_form(hub: RunningHub) -> None:
+    """The card page says what is so, and where; a reason is needed; both are in the audit log."""
+    credential = hub.card("Ama", "Mensah")
+    hub.until_confirmed()
+    path = f"/cards/{credential}"
+    with hub.signed_in(Role.GUARD) as browser:
+        page = browser.get(path).text
+        assert "Valid. This card was never blocked." in text_of(page)
+        form = {"csrf_token": csrf_of(page), "status": "suspended", "reason": " "}
+        refused = browser.post(f"{path}/block", data=form)
+        assert refused.status_code == 422
+        assert "Say in a few words why" in text_of(refused.text)
+        done = browser.post(f"{path}/block", data=form | {"reason": "Left on the bus"})
+        assert (done.status_code, done.headers["location"]) == (303, path)
+
+        def part() -> str:
+            return text_of(browser.get(f"{path}/distribution").text)
+
+        eventually(
+            lambda: f"Blocked; {(n := doors(browser))} of {n} doors confirmed." in part(), "all confirm"
+        )
+        page = browser.get(path).text
+        assert "Reinstate this card" in text_of(page)
+        form = {"csrf_token": csrf_of(page), "reason": "Found again"}
+        assert browser.post(f"{path}/reinstate", data=form).status_code == 303
+        eventually(lambda: f"Reinstated; {(n := doors(browser))} of {n} doors" in part(), "all confirm")
+    with hub.token(Role.AUDITOR) as auditor:
+        log = auditor.get("/api/v1/audit").json()["entries"]
+    said = {(entry["action"], entry["reason"]) for entry in log if entry["subject"] == f"card:{credential}"}
+    assert ("card.block", "Left on the bus") in said
+    assert ("card.reinstate", "Found again") in said
+
+
+def doors(client: httpx.Client) -> int:
+    return len(client.get("/api/v1/doors").json()["doors"])
+
+
+def test_a_door_that_is_away_is_named(tmp_path: Path) -> None:
+    """The block is never shown as done without saying which door lacks it, and since when it is offline."""
+    with running_hub(tmp_path) as hub:
+        hub.door("front", "Front door")
+        kitchen = hub.door("kitchen", "Kitchen")
+        hub.door("cellar", "Cellar", connect=False)
+        credential = hub.card()
+        hub.until_confirmed()
+        kitchen.drop()
+        with hub.signed_in(Role.GUARD) as browser:
+            eventually(lambda: "Offline since" in text_of(browser.get("/doors").text), "offline")
+            page = text_of(browser.get("/").text)
+            assert "Not complete since" in page
+            assert "People may have passed who are not listed." in page
+            path = f"/cards/{credential}"
+            form = {"csrf_token": csrf_of(browser.get(path).text), "status": "revoked", "reason": "Stolen"}
+            browser.post(f"{path}/block", data=form)
+            said = eventually(
+                lambda: (t := text_of(browser.get(path).text)) and "1 of 3 doors confirmed" in t and t,
+                "front",
+            )
+            assert re.search(r"Kitchen is offline since \S+ \. The card may still open it\.", said)
+            assert "Cellar was never connected." in said
+
+
+# -- what is shown ----------------------------------------------------------------------------------
+
+
+def test_names_are_only_ever_text(hub: RunningHub) -> None:
+    """Markup in a name, a door's name or an operator's name is shown, not obeyed, on pages and in the stream."""
+    credential = hub.card(NASTY, '"><img src=x onerror=alert(2)>')
+    with hub.token() as program:
+        assert program.patch("/api/v1/doors/front", json={"name": "<b>Front</b>"}).status_code == 200
+    tap(hub.controllers["front"], credential)
+    hub.controllers["front"].until_acknowledged()
+    try:
+        with hub.signed_in(Role.GUARD, "<i>Eve</i>") as browser:
+            stream = stream_text(browser)
+            seen = [browser.get(path).text for path in (*PAGES, f"/cards/{credential}")]
+            search = {"search": NASTY}
+            seen += [browser.get("/cards", params=search).text, stream]
+            for page in seen:
+                assert "<script>alert" not in page
+                assert "<img" not in page
+                assert "<b>Front" not in page
+                assert "<i>Eve" not in page
+            assert html.escape(NASTY) in seen[0]
+            assert html.escape(NASTY) in stream
+            wrong = browser.get(f"/sign-in?next={NASTY}", headers={"cookie": ""}).text
+            assert "<script>alert" not in wrong
+    finally:
+        with hub.token() as program:
+            program.patch("/api/v1/doors/front", json={"name": "Front door"})
+
+
+def stream_text(browser: httpx.Client) -> str:
+    """The live stream's beginning, up to the first door."""
+    with browser.stream("GET", "/live/stream?after=0") as answer:
+        found = ""
+        for piece in answer.iter_text():
+            found += piece
+            if "event: door" in found and found.endswith("\n\n"):
+                return found
+    raise AssertionError(found)
+
+
+def test_names_stand_in_their_own_direction(hub: RunningHub) -> None:
+    """Each name is isolated, so that a right-to-left name does not turn what is beside it."""
+    credential = hub.card("سلام", "قاسم")
+    tap(hub.controllers["front"], credential)
+    hub.controllers["front"].until_acknowledged()
+    with hub.signed_in(Role.GUARD) as browser:
+        for path in ("/", "/cards", "/cardholders", f"/cards/{credential}"):
+            assert "<bdi>سلام قاسم</bdi>" in browser.get(path).text, path
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_sees_its_own_pages(hub: RunningHub, role: Role) -> None:
+    """The navigation offers what may be opened; who may not see names sees none; only some can block."""
+    credential = hub.card("Tigist", "Abebe")
+    tap(hub.controllers["front"], credential)
+    hub.controllers["front"].until_acknowledged()
+    with hub.signed_in(role) as browser:
+        home = browser.get("/").text
+        offered = set(re.findall(r'<li><a href="(/\w*)"', home))
+        may_open = {path for path in PAGES if browser.get(path).status_code == 200}
+        assert offered == may_open
+        assert ("Tigist" in home) is (Permission.NAMES_READ in PERMISSIONS[role])
+        card = browser.get(f"/cards/{credential}")
+        assert ("Block the card" in card.text) is (Permission.CARDS_BLOCK in PERMISSIONS[role])
+        if Permission.NAMES_READ not in PERMISSIONS[role]:
+            assert "Tigist" not in card.text + browser.get("/cards").text
+
+
+def test_people_are_found_as_they_are_spoken_of(hub: RunningHub) -> None:
+    """Part of a name in any order, without accents or case; or how a card number begins."""
+    credential = hub.card("José", "da Silva e Castro")
+    with hub.signed_in(Role.GUARD) as browser:
+        for search in ("jose", "CASTRO jo", "silva", str(credential)[:8]):
+            assert "José da Silva e Castro" in browser.get("/cards", params={"search": search}).text, search
+        assert "José" in browser.get("/cardholders", params={"search": "jose castro"}).text
+        assert "No card found" in browser.get("/cards", params={"search": "nobody like that"}).text
+
+
+def test_a_long_list_has_further_pages(hub: RunningHub) -> None:
+    """Fifty a page, and a link to the rest."""
+    with hub.token() as program:
+        for number in range(55):
+            person = {
+                "id": f"many-{number}",
+                "category": "visitor",
+                "given_name": "Many",
+                "family_name": str(number),
+            }
+            assert program.post("/api/v1/cardholders", json=person).status_code in (200, 201)
+    with hub.signed_in(Role.GUARD) as browser:
+        first = browser.get("/cardholders", params={"search": "Many"}).text
+        further = html.unescape(re.findall(r'href="(/cardholders\?[^"]+)"', first)[0])
+        second = browser.get(further).text
+        assert first.count("<strong><bdi>Many") == 50
+        assert second.count("<strong><bdi>Many") == 5
+
+
+def test_an_unknown_card_is_shown_as_one(hub: RunningHub) -> None:
+    """A refused stranger's tap has no link and no name."""
+    tap(hub.controllers["front"], CredentialId(bytes(16)), Reason.CARD_NOT_ENROLLED)
+    hub.controllers["front"].until_acknowledged()
+    with hub.signed_in(Role.GUARD) as browser:
+        assert "Unknown card Refused : the card is not enrolled" in text_of(browser.get("/").text)
+
+
+def test_what_does_not_exist_is_a_page_too(hub: RunningHub) -> None:
+    """An unknown address, an unknown card and an impossible one each get a page with a next step."""
+    with hub.signed_in() as browser:
+        for path, status in (
+            ("/nothing", 404),
+            ("/cards/00000000-0000-4000-8000-000000000000", 404),
+            ("/cards/nonsense", 422),
+            ("/cards?after=minus", 422),
+            ("/link/" + "0" * 43, 403),
+            ("/static/0/../../settings.py", 404),
+        ):
+            answer = browser.get(path)
+            assert answer.status_code == status, path
+            assert "To the live page" in answer.text
+
+
+# -- what a browser is told -------------------------------------------------------------------------
+
+
+def test_every_answer_is_guarded(hub: RunningHub) -> None:
+    """No inline script or style may run, nothing may frame or sniff, and names are not cached."""
+    with hub.signed_in() as browser:
+        for path in (*PAGES, "/sign-in", "/nothing", "/api/v1/doors", "/api/v1/nothing", "/healthz"):
+            headers = browser.get(path).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store", path
+            assert "server" not in headers
+
+
+def test_pages_keep_to_their_own_policy(hub: RunningHub) -> None:
+    """No inline script, style or handler in any page; what they load is there and may be cached for good."""
+    credential = hub.card()
+    with hub.signed_in() as browser:
+        for path in (*PAGES, f"/cards/{credential}"):
+            page = browser.get(path).text
+            assert not re.search(
+                r"<script(?![^>]*\bsrc=)|<style|<[^>]*\s(style|on\w+)=|=\"javascript:", page
+            ), path
+            loaded = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+            assert len(loaded) >= 2
+            for address in loaded:
+                answer = browser.get(address)
+                assert answer.status_code == 200
+                assert "immutable" in answer.headers["cache-control"]
+
+
+def test_pages_are_built_for_everybody(hub: RunningHub) -> None:
+    """A language, a viewport, one heading, labels on fields, a way past the navigation."""
+    credential = hub.card()
+    with hub.signed_in() as browser, hub.client() as stranger:
+        pages = [browser.get(path).text for path in (*PAGES, f"/cards/{credential}")]
+        pages += [stranger.get(path).text for path in ("/sign-in", hub.link(Role.GUARD))]
+    for page in pages:
+        assert '<html lang="en" dir="ltr">' in page
+        assert 'name="viewport"' in page
+        assert page.count("<h1") == 1
+        assert 'class="skip" href="#content"' in page
+        for field in re.findall(r"<(?:input|select)[^>]*>", page):
+            if 'type="hidden"' in field:
+                continue
+            name = re.search(r'\bid="([^"]+)"', field)
+            before = page[: page.index(field)]
+            in_label = before.rfind("<label") > before.rfind("</label>")
+            assert in_label or (name and f'for="{name[1]}"' in page), field
+
+
+# -- words ------------------------------------------------------------------------------------------
+
+
+def test_every_member_of_a_closed_set_has_its_words() -> None:
+    """A new reason, event, mode, status, category, side or role cannot appear without a text."""
+    for texts, kind in (
+        (words.REASONS, Reason),
+        (words.EVENTS, EventKind),
+        (words.MODES, DoorMode),
+        (words.STATUSES, CardStatus),
+        (words.CATEGORIES, Category),
+        (words.SIDES, Side),
+        (words.ROLES, Role),
+    ):
+        assert set(texts) == set(kind)
+        assert all(texts.values())
+
+
+def test_every_text_goes_through_gettext(hub: RunningHub) -> None:
+    """No letter a person reads stands in a template outside a translatable text, but for the product's name."""
+    environment = hub.app.state.pages._environment
+    allowed = {"Drempel", "drempel", "hub", "operator", "link", "provision", "card", "issue", "reader", "add"}
+    for name in environment.list_templates():
+        source, _, _ = environment.loader.get_source(environment, name)
+        written = "".join(
+            part.data
+            for output in environment.parse(source).find_all(nodes.TemplateData)
+            for part in [output]
+        )
+        visible = text_of(re.sub(r"<(path|circle|svg|meta|link)\b[^>]*>", "", written))
+        strays = set(re.findall(r"[A-Za-z]{2,}", re.sub(r'\b[\w-]+="[^"]*"?', "", visible))) - allowed
+        assert not {word for word in strays if word[0] in string.ascii_letters}, (name, strays)
+
+
+# -- logs and settings ------------------------------------------------------------------------------
+
+
+def test_no_name_or_secret_reaches_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither in normal use nor when something breaks."""
+    logs.configure()
+    with running_hub(tmp_path) as hub:
+        hub.door("front", "Front door")
+        credential = hub.card("Zebedee", "Quartermain")
+        capfd.readouterr()
+        with hub.signed_in(Role.GUARD, "Wilhelmina") as browser, hub.client(origin=hub.url) as stranger:
+            browser.get(f"/cards/{credential}")
+            browser.post(f"/cards/{credential}/block", data={"csrf_token": csrf_of(browser.get("/").text)})
+            stranger.post("/sign-in", data={"name": "Wilhelmina", "password": "hunter2hunter2"})
+            cookie = browser.cookies["drempel"]
+            hub.app.state.pages._environment.globals["static"] = None
+            assert browser.get("/cards").status_code == 500
+    structlog.reset_defaults()
+    logged = "".join(capfd.readouterr())
+    assert "request_failed" in logged
+    for secret in ("Zebedee", "Quartermain", "Wilhelmina", "hunter2", cookie, str(credential)):
+        assert secret not in logged
+
+
+def test_the_site_is_named_and_times_are_its_own(tmp_path: Path) -> None:
+    """Settings say what the site is called and which clock its pages show."""
+    with running_hub(tmp_path, site_name="Ter Apel", time_zone="Asia/Tehran") as hub, hub.client() as anybody:
+        page = text_of(anybody.get("/sign-in").text)
+    assert "Ter Apel" in page
+    assert "Asia/Tehran" in page
+
+
+def test_settings_have_no_unencrypted_network(tmp_path: Path) -> None:
+    """Listening beyond this machine needs TLS, here or at a named proxy."""
+    from hub.settings import Address
+    from pacs.errors import MalformedData
+
+    where = {"site_dir": tmp_path, "data_dir": tmp_path, "http": Address("0.0.0.0", 8000)}  # noqa: S104
+    with pytest.raises(MalformedData, match="without encryption"):
+        Settings(**where)  # type: ignore[arg-type]  # one mapping for two constructions
+    behind = Settings(**where, origin="https://hub.example.org", trusted_proxies=("192.0.2.1",))  # type: ignore[arg-type]  # likewise
+    assert behind.is_https
