@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, select
 
-from hub.store.schema import cards, events
+from hub.store.schema import cards, doors, events
 from pacs.events import Event, EventKind
 from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId
 from pacs.reason import Reason
@@ -124,9 +124,9 @@ def with_ids(connection: Connection, ids: Iterable[int]) -> list[StoredEvent]:
 
 
 def newest_per_door(connection: Connection) -> Mapping[DoorId, StoredEvent]:
-    """Door → the event that arrived last."""
-    newest = select(func.max(events.c.id)).where(events.c.door_id.is_not(None)).group_by(events.c.door_id)
-    return _by(connection, newest, "door_id")
+    """Door → the event that arrived last; one look at the index for each door."""
+    newest = select(func.max(events.c.id)).where(events.c.door_id == doors.c.id).scalar_subquery()
+    return _by(connection, select(newest).select_from(doors), "door_id")
 
 
 def newest_per_controller(connection: Connection, kind: EventKind) -> Mapping[ControllerId, StoredEvent]:
