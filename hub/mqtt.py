@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hub.ingest import Message
+from hub.inbox import Message
 from hub.keys import HubKeys
 from pacs.topics import DOWN_QOS, UP_QOS, DownTopic, up_filter
 
@@ -65,6 +65,10 @@ class HubClient:
         """Disconnect; the session stays with the broker."""
         self._client.disconnect()
         self._client.loop_stop()
+        # without these references the client is freed, and closes its sockets, as soon as nobody has it
+        self._client.on_connect = self._client.on_subscribe = None
+        self._client.on_disconnect = self._client.on_message = None
+        self._on_message = self._on_lost = _ignore
 
     def wait_until_connected(self, timeout_s: float) -> bool:
         """Whether it is within this time."""

@@ -6,11 +6,11 @@ for after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto, unique
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -19,7 +19,7 @@ from hub.store import controllers, documents, events, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.events import Batch, Event, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
-from pacs.messages import ControllerStatus, DocumentKind, Hello
+from pacs.messages import DocumentKind
 
 UNKNOWN_HASH = b""
 """A head whose last event is not here: what follows is taken on its signature alone."""
@@ -50,6 +50,26 @@ def fit(head: Head, batch: Batch) -> Fit:
     return Fit.DIFFERS if stored else Fit.BROKEN
 
 
+class Documents(Protocol):
+    """What distribution wants to know, after the commit."""
+
+    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
+        """A controller enforces these versions."""
+        ...
+
+    def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
+        """A confirmation was stored."""
+        ...
+
+    def refused(self, controller_id: ControllerId, kind: DocumentKind) -> None:
+        """A refusal was stored."""
+        ...
+
+    def gone(self, controller_id: ControllerId | None = None) -> None:
+        """A controller, or every one, is offline."""
+        ...
+
+
 @dataclass(slots=True)
 class Counts:
     """Events stored, events that were stored already, batches that came too early, messages set aside or dropped."""
@@ -75,38 +95,50 @@ class Recording:
     def __init__(
         self, connection: Connection, committed: Mapping[tuple[ControllerId, str], Head], now: datetime
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._committed = committed
         self._rows: list[dict[str, Any]] = []
+        self._alive: set[ControllerId] = set()
         self._until: dict[tuple[ControllerId, str], datetime] = {}
         self.now = now
         self.counts = Counts()
         # for after the commit
         self.heads: dict[tuple[ControllerId, str], Head] = {}
         self.to_acknowledge: dict[tuple[ControllerId, JournalId], None] = {}
-        self.said: list[tuple[ControllerId, Mapping[DocumentKind, int], bool]] = []
         self.applied: list[tuple[ControllerId, DocumentKind, int]] = []
-        self.refused: list[tuple[ControllerId, DocumentKind]] = []
-        self.gone: list[ControllerId] = []
+        self.told: list[Callable[[Documents], None]] = []
         self.changed: dict[ControllerId, None] = {}
 
     def finish(self) -> None:
         """Write what was gathered; to be called once, at the end of the transaction."""
         self._write_rows()
         for head in self.heads.values():
-            journals.advance(self._connection, head)
+            journals.advance(self.connection, head)
         for (controller_id, journal_id), until in self._until.items():
-            controllers.saw(self._connection, controller_id, self.now, online=True)
             sequence = self.heads[controller_id, journal_id].sequence
-            controllers.stored_up_to(self._connection, controller_id, journal_id, sequence, until)
+            controllers.stored_up_to(self.connection, controller_id, journal_id, sequence, until)
+
+    def alive(self, controller_id: ControllerId) -> None:
+        """A sign of life."""
+        if controller_id not in self._alive:
+            self._alive.add(controller_id)
+            controllers.saw(self.connection, controller_id, self.now, online=True)
+
+    def offline(self, controller_id: ControllerId) -> None:
+        """The broker says that the connection is gone."""
+        self._alive.discard(controller_id)
+        controllers.saw(self.connection, controller_id, self.now, online=False)
+        self.told.append(lambda documents: documents.gone(controller_id))
+        self.changed[controller_id] = None
 
     # -- events
 
     def batch(self, batch: Batch, *, topic: str, payload: bytes) -> None:
         """Append what is new; set aside what contradicts what is stored."""
         controller_id, journal_id = batch.controller_id, batch.journal_id
-        head = self._head(controller_id, journal_id, batch.events[0].draft.occurred_at)
+        head = self.head(controller_id, journal_id, batch.events[0].draft.occurred_at)
         self.to_acknowledge[controller_id, journal_id] = None
+        self.alive(controller_id)
         match fit(head, batch):
             case Fit.NEW:
                 self._append(head, batch)
@@ -123,7 +155,7 @@ class Recording:
         self, controller_id: ControllerId, kind: AnomalyKind, *, topic: str, payload: bytes, detail: str
     ) -> None:
         """Keep a message that cannot be stored, and say so."""
-        self._note(Anomaly(controller_id=controller_id, kind=kind, detail=detail, at=self.now))
+        self.note(Anomaly(controller_id=controller_id, kind=kind, detail=detail, at=self.now))
         self._quarantine(controller_id, topic, payload, kind)
 
     def _append(self, head: Head, batch: Batch) -> None:
@@ -146,12 +178,12 @@ class Recording:
         if last == head.sequence and head.hash != UNKNOWN_HASH:
             return batch.last_hash == head.hash
         self._write_rows()
-        data = events.data_at(self._connection, batch.controller_id, batch.journal_id, last)
+        data = events.data_at(self.connection, batch.controller_id, batch.journal_id, last)
         return data is None or data == batch.encoded[-1]
 
     def _contradicts(self, batch: Batch, kind: AnomalyKind, topic: str, payload: bytes) -> None:
         first, last = batch.events[0].sequence, batch.events[-1].sequence
-        self._note(
+        self.note(
             Anomaly(
                 controller_id=batch.controller_id,
                 journal_id=batch.journal_id,
@@ -175,13 +207,14 @@ class Recording:
             case EventKind.POLICY_REFUSED:
                 kind = draft.details.get("kind")
                 if kind in (*DocumentKind,):
-                    self.refused.append((controller_id, DocumentKind(str(kind))))
+                    refused = DocumentKind(str(kind))
+                    self.told.append(lambda documents: documents.refused(controller_id, refused))
                 self.changed[controller_id] = None
             case EventKind.READER_LOST:
                 self._reader_lost(controller_id, journal_id, event)
             case EventKind.READER_RESTORED:
                 journals.end_holes(
-                    self._connection,
+                    self.connection,
                     controller_id,
                     AnomalyKind.READER_LOST,
                     until=draft.occurred_at,
@@ -197,11 +230,12 @@ class Recording:
         kind, version = event.draft.details.get("kind"), event.draft.details.get("version")
         if kind in (*DocumentKind,) and type(version) is int and version > 0:
             document = DocumentKind(str(kind))
-            documents.confirm(self._connection, controller_id, document, version, self.now)
+            documents.confirm(self.connection, controller_id, document, version, self.now)
             self.applied.append((controller_id, document, version))
+            self.told.append(lambda documents: documents.applied(controller_id, document, version))
 
     def _reader_lost(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:
-        self._note(
+        self.note(
             Anomaly(
                 controller_id=controller_id,
                 door_id=event.draft.door_id,
@@ -223,114 +257,29 @@ class Recording:
             previous_at: datetime | None = before.draft.occurred_at
         else:
             self._write_rows()
-            previous_at = events.before(self._connection, controller_id, journal_id, event.sequence)
-            previous_at = previous_at or controllers.state(self._connection, controller_id).complete_until
+            previous_at = events.before(self.connection, controller_id, journal_id, event.sequence)
+            previous_at = previous_at or controllers.state(self.connection, controller_id).complete_until
         hole = hole_before(controller_id, journal_id, event, previous_at)
         if hole is not None:
-            self._note(hole)
+            self.note(hole)
         if (
             event.draft.kind is EventKind.CONTROLLER_STARTED
         ):  # a reader that is still lost is said to be again
             until = event.draft.occurred_at
-            journals.end_holes(self._connection, controller_id, AnomalyKind.READER_LOST, until=until)
-
-    # -- what a controller says of itself
-
-    def hello(self, controller_id: ControllerId, hello: Hello, *, is_repeated: bool) -> None:
-        """A controller connected: take note of what it holds, and of what it can no longer send."""
-        head = self._head(controller_id, hello.journal_id, self.now, first=hello.first_sequence)
-        if hello.first_sequence > head.sequence + 1:
-            head = self._events_missing(head, hello.first_sequence)
-        elif hello.last_sequence < head.sequence and not is_repeated:
-            self._note(
-                Anomaly(
-                    controller_id=controller_id,
-                    journal_id=hello.journal_id,
-                    kind=AnomalyKind.JOURNAL_BEHIND,
-                    detail=f"it has {hello.last_sequence} events, {head.sequence} are stored",
-                    at=self.now,
-                )
-            )
-        self.to_acknowledge[controller_id, hello.journal_id] = None
-        self._note_state(
-            controller_id,
-            hello.versions,
-            is_repeated=is_repeated,
-            journal_id=hello.journal_id,
-            first_sequence=hello.first_sequence,
-            last_sequence=hello.last_sequence,
-            software=hello.software,
-            hello_at=self.now,
-        )
-        self.said.append((controller_id, hello.versions, True))
-        controllers.stored_up_to(self._connection, controller_id, hello.journal_id, head.sequence, self.now)
-
-    def status(self, controller_id: ControllerId, status: ControllerStatus, *, is_repeated: bool) -> None:
-        """A heartbeat, or the broker's word that the connection is gone."""
-        if not status.online:
-            controllers.saw(self._connection, controller_id, self.now, online=False)
-            self.gone.append(controller_id)
-            self.changed[controller_id] = None
-            return
-        self._note_state(
-            controller_id,
-            status.versions,
-            is_repeated=is_repeated,
-            clock_trusted=status.clock_trusted,
-            unread_count=status.unread_count,
-            broken_readers=list(status.broken_readers),
-        )
-        self.said.append((controller_id, status.versions, False))
-        if status.journal_id is None:
-            return
-        controllers.said(
-            self._connection, controller_id, journal_id=status.journal_id, last_sequence=status.last_sequence
-        )
-        head = self._known_head(controller_id, status.journal_id)
-        if head is not None:
-            right = status.clock_trusted and status.sent_at <= self.now
-            controllers.stored_up_to(
-                self._connection,
-                controller_id,
-                status.journal_id,
-                head.sequence,
-                status.sent_at if right else self.now,
-            )
-            if head.sequence < status.last_sequence or head.sequence > status.acknowledged_sequence:
-                self.to_acknowledge[controller_id, status.journal_id] = None
-
-    def _note_state(
-        self,
-        controller_id: ControllerId,
-        versions: Mapping[DocumentKind, int],
-        *,
-        is_repeated: bool,
-        **facts: Any,
-    ) -> None:
-        self.changed[controller_id] = None
-        controllers.saw(self._connection, controller_id, self.now, online=True)
-        controllers.said(
-            self._connection,
-            controller_id,
-            policy_version=versions.get(DocumentKind.POLICY, 0),
-            revocations_version=versions.get(DocumentKind.REVOCATIONS, 0),
-            **facts,
-        )
-        if not is_repeated:  # an old message told again says nothing about what is enforced by now
-            for kind, version in versions.items():
-                documents.withdraw(self._connection, controller_id, kind, above=version)
+            journals.end_holes(self.connection, controller_id, AnomalyKind.READER_LOST, until=until)
 
     # -- heads
 
-    def _known_head(self, controller_id: ControllerId, journal_id: str) -> Head | None:
+    def known_head(self, controller_id: ControllerId, journal_id: str) -> Head | None:
+        """The journal's head, None for a journal not seen before."""
         key = (controller_id, journal_id)
         return self.heads.get(key) or self._committed.get(key)
 
-    def _head(
+    def head(
         self, controller_id: ControllerId, journal_id: JournalId, begins_at: datetime, *, first: int = 1
     ) -> Head:
         """The journal's head; a journal not seen before is opened, and replaces an earlier one."""
-        head = self._known_head(controller_id, journal_id)
+        head = self.known_head(controller_id, journal_id)
         if head is not None:
             return head
         earlier = any(
@@ -343,10 +292,10 @@ class Recording:
             hash=genesis(controller_id, journal_id),
             opened_at=self.now,
         )
-        journals.open_journal(self._connection, head)
+        journals.open_journal(self.connection, head)
         self.heads[controller_id, journal_id] = head
         if earlier:
-            self._note(
+            self.note(
                 Anomaly(
                     controller_id=controller_id,
                     journal_id=journal_id,
@@ -354,44 +303,25 @@ class Recording:
                     detail=f"a new journal begins at {first}",
                     at=self.now,
                     has_hole=True,
-                    unknown_from=controllers.state(self._connection, controller_id).complete_until,
+                    unknown_from=controllers.state(self.connection, controller_id).complete_until,
                     unknown_until=begins_at,
                 )
             )
         return head
 
-    def _events_missing(self, head: Head, first: int) -> Head:
-        """The controller no longer has what the hub lacks: go on behind the gap, which stays on record."""
-        self._note(
-            Anomaly(
-                controller_id=head.controller_id,
-                journal_id=head.journal_id,
-                kind=AnomalyKind.EVENTS_MISSING,
-                detail=f"events {head.sequence + 1} to {first - 1} are nowhere",
-                at=self.now,
-                first_sequence=head.sequence + 1,
-                last_sequence=first - 1,
-                has_hole=True,
-                unknown_from=controllers.state(self._connection, head.controller_id).complete_until,
-                unknown_until=self.now,
-            )
-        )
-        head = replace(head, sequence=first - 1, hash=UNKNOWN_HASH)
-        self.heads[head.controller_id, head.journal_id] = head
-        return head
-
     # -- writing
 
     def _write_rows(self) -> None:
-        events.add_many(self._connection, self._rows)
+        events.add_many(self.connection, self._rows)
         self._rows = []
 
-    def _note(self, anomaly: Anomaly) -> None:
+    def note(self, anomaly: Anomaly) -> None:
+        """Put an anomaly on record."""
         self.changed[anomaly.controller_id] = None
-        journals.record(self._connection, anomaly)
+        journals.record(self.connection, anomaly)
 
     def _quarantine(self, controller_id: ControllerId, topic: str, payload: bytes, kind: AnomalyKind) -> None:
         self.counts.set_aside += 1
         journals.set_aside(
-            self._connection, controller_id, topic=topic, payload=payload, cause=kind, now=self.now
+            self.connection, controller_id, topic=topic, payload=payload, cause=kind, now=self.now
         )

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ class Probe:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        del self.client  # frees it, and with it its sockets
 
 
 def keys_of(hub: SmallHub) -> HubKeys:
@@ -273,51 +275,54 @@ def test_a_killed_hub_leaves_no_broker(tmp_path: Path) -> None:
         pid = int(process.stdout.readline())
         process.kill()
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "the broker is gone")
-    site = tmp_path / "site" / "hub"
-    broker = Broker(
-        BrokerSettings(data_dir=tmp_path / "data", host="127.0.0.1", port=0),
-        HubKeys.load(site, site / "passphrase"),
-    )
-    broker.start([])
-    assert broker.is_up
-    broker.stop()
+    with lone_broker(tmp_path / "site" / "hub", tmp_path / "data") as broker:
+        assert broker.is_up
     assert not broker._runtime.exists()
+
+
+@contextmanager
+def lone_broker(site_dir: Path, data: Path) -> Iterator[Broker]:
+    """A broker without controllers, stopped whatever happens."""
+    broker = Broker(
+        BrokerSettings(data_dir=data, host="127.0.0.1", port=0),
+        HubKeys.load(site_dir, site_dir / "passphrase"),
+    )
+    try:
+        broker.start([])
+        yield broker
+    finally:
+        broker.stop()
 
 
 def test_an_orphan_is_ended(tmp_path: Path) -> None:
     """A broker left running on this data, named by the pid file, is ended before another is started."""
     create_site(tmp_path / "site", SiteId("s"), now=datetime.now(UTC))
-    data, site = tmp_path / "data", tmp_path / "site" / "hub"
+    data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "broker.conf").write_text('{"listen": "127.0.0.1:-1"}')
-    orphan = subprocess.Popen(
-        [find_binary(None), "-c", data / "broker.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    (data / "broker.pid").write_text(str(orphan.pid))
-    reaper = threading.Thread(target=orphan.wait)
-    reaper.start()
-    broker = Broker(
-        BrokerSettings(data_dir=data, host="127.0.0.1", port=0), HubKeys.load(site, site / "passphrase")
-    )
-    broker.start([])
-    reaper.join(10)
-    assert orphan.returncode is not None
-    broker.stop()
+    command = [str(find_binary(None)), "-c", str(data / "broker.conf")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orphan:
+        try:
+            eventually(Path(f"/proc/{orphan.pid}/cmdline").read_bytes, "its command line")
+            (data / "broker.pid").write_text(str(orphan.pid))
+            reaper = threading.Thread(target=orphan.wait, daemon=True)
+            reaper.start()
+            with lone_broker(tmp_path / "site" / "hub", data):
+                reaper.join(10)
+                assert orphan.returncode is not None
+        finally:
+            orphan.kill()
 
 
 def test_another_process_of_that_number_is_left_alone(tmp_path: Path) -> None:
     """A stale pid file that names somebody else's process ends nothing."""
     create_site(tmp_path / "site", SiteId("s"), now=datetime.now(UTC))
-    data, site = tmp_path / "data", tmp_path / "site" / "hub"
+    data = tmp_path / "data"
     data.mkdir(mode=0o700)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         (data / "broker.pid").write_text(str(other.pid))
-        broker = Broker(
-            BrokerSettings(data_dir=data, host="127.0.0.1", port=0), HubKeys.load(site, site / "passphrase")
-        )
-        broker.start([])
-        assert other.poll() is None
-        broker.stop()
+        with lone_broker(tmp_path / "site" / "hub", data):
+            assert other.poll() is None
 
 
 @pytest.mark.parametrize(

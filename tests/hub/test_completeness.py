@@ -7,7 +7,7 @@ import pytest
 
 from hub import completeness
 from hub.completeness import SILENT_AFTER, Cause, Completeness, Hole
-from hub.ingest import Message
+from hub.inbox import Message
 from hub.store import controllers, doors
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
-from hub.ingest import Ingest, Message
+from hub.inbox import Message
+from hub.ingest import Ingest
 from hub.live import LiveBus
 from hub.store import controllers, documents, events, journals
 from hub.store.controllers import Controller
@@ -469,6 +470,18 @@ def test_a_heartbeat_and_a_last_will(desk: Desk) -> None:
     state = desk.state()
     assert (state.online, state.since, state.last_seen) == (False, desk.now, NOW)
     assert ("gone", GATE) in desk.told.calls
+
+
+@pytest.mark.parametrize("goes_last", [True, False])
+def test_what_a_controller_did_last_counts(desk: Desk, goes_last: bool) -> None:
+    """In one group: whoever sends events and goes is offline, whoever goes and sends events is online."""
+    journal = filled(1)
+    farewell = Message(str(UpTopic(GATE, Up.STATUS)), bytes(ControllerStatus(online=False, sent_at=NOW)))
+    heartbeat = Message(str(UpTopic(GATE, Up.STATUS)), bytes(ControllerStatus(online=True, sent_at=NOW)))
+    group = [heartbeat, desk.batch(journal, 1, 1), farewell]
+    desk.deliver(*(group if goes_last else group[::-1]))
+    assert desk.state().online is not goes_last
+    assert desk.told.calls[-1][0] == ("gone" if goes_last else "said")
 
 
 @settings(max_examples=25)
