@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 from dataclasses import replace
+from types import FrameType
 
 import click
 import uvicorn
@@ -77,9 +80,19 @@ def serve(settings: Settings) -> None:
                 f"{settings.http}: cannot listen ({error.strerror}); choose another with --http"
             ) from error
         app = create_app(settings)
-        HubServer(app, settings).run([listening])
-    if failure := getattr(app.state, "failure", None):
-        raise failure
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end)
+        try:
+            HubServer(app, settings).run([listening])
+        except SystemExit:
+            if failure := getattr(app.state, "failure", None):
+                raise failure from None
+            raise
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Being told to stop is no failure; the server raises the signal again once it has stopped."""
+    sys.exit(0)
 
 
 def origin(settings: Settings) -> str:
