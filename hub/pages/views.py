@@ -20,6 +20,8 @@ from hub.store.controllers import ControllerState
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
 
+HOLES_SHOWN = 3
+
 _OUTCOMES = {
     EventKind.ACCESS_GRANTED: "granted",
     EventKind.ACCESS_DENIED: "denied",
@@ -55,7 +57,13 @@ def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
     last = door.last_event
     context = {name: getattr(door, name) for name in DoorStatus.model_fields}
     text = pages.gettext(words.EVENTS[last.kind]) if last else ""
+    closed = [hole for hole in reversed(door.holes) if hole.until is not None]
     return context | {
+        "holes": [
+            {"since": hole.since, "until": hole.until, "text": pages.gettext(words.CAUSES[hole.cause])}
+            for hole in closed[:HOLES_SHOWN]
+        ],
+        "further_holes": max(0, len(closed) - HOLES_SHOWN),
         "revocations_current": door.revocations_version >= door.revocations_newest,
         "last_event": {"at": last.occurred_at, "text": text} if last else None,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from hub.completeness import Cause
 from hub.roles import Role
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
@@ -80,6 +81,18 @@ EVENTS: Mapping[EventKind, str] = {
     EventKind.CLOCK_CHANGED: N_("clock changed"),
     EventKind.JOURNAL_GAP: N_("gap in the journal"),
     EventKind.INTERNAL_FAULT: N_("controller error"),
+}
+
+CAUSES: Mapping[Cause, str] = {
+    Cause.NEVER_SEEN: N_("the controller was never connected"),
+    Cause.OFFLINE: N_("the controller was offline"),
+    Cause.ARRIVING: N_("events were still arriving"),
+    Cause.NOT_RUNNING: N_("the controller was not running"),
+    Cause.UNCLEAN_START: N_("the controller ended without warning"),
+    Cause.READER_LOST: N_("the reader did not work"),
+    Cause.EVENTS_MISSING: N_("events are missing"),
+    Cause.JOURNAL_REPLACED: N_("the journal was replaced"),
+    Cause.JOURNAL_GAP: N_("the journal has a gap"),
 }
 
 MODES: Mapping[DoorMode, str] = {

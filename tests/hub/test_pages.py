@@ -15,6 +15,7 @@ import structlog
 from jinja2 import nodes
 
 from hub import logs
+from hub.completeness import Cause
 from hub.operators import SESSION_IDLE
 from hub.pages import words
 from hub.roles import PERMISSIONS, Permission, Role
@@ -256,6 +257,21 @@ def test_a_door_that_is_away_is_named(tmp_path: Path) -> None:
             assert "Cellar was never connected." in said
 
 
+def test_a_past_hole_in_a_record_stays_visible(tmp_path: Path) -> None:
+    """A door that is complete again still says for which time it was not, and why."""
+    with running_hub(tmp_path) as hub, hub.signed_in(Role.GUARD) as browser:
+        front = hub.door("front", "Front door")
+        tap(front, hub.card())
+        front.record(EventKind.CONTROLLER_STARTED, details={"unclean": True})
+        front.until_acknowledged()
+        front.heartbeat()
+        said = eventually(
+            lambda: (t := text_of(browser.get("/").text)) and "Complete until" in t and "but for:" in t and t,
+            "hole",
+        )
+        assert re.search(r"Not complete \S+ to \S+ : the controller ended without warning", said)
+
+
 # -- what is shown ----------------------------------------------------------------------------------
 
 
@@ -445,6 +461,7 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         (words.CATEGORIES, Category),
         (words.SIDES, Side),
         (words.ROLES, Role),
+        (words.CAUSES, Cause),
     ):
         assert set(texts) == set(kind)
         assert all(texts.values())
