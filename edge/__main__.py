@@ -45,13 +45,14 @@ def run_controller(
     factory: Any = None,
     on_trace: Callable[[Trace], None] | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    wall: Callable[[], datetime] | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT, in the main thread; then every strike is locked and every event durable.
 
     ``factory``: a gpiozero pin factory in place of the configured one. ``on_ready``: the readers are on their way.
-    Raises ``PacsError`` when it cannot start.
+    ``wall``: the wall clock in place of the machine's. Raises ``PacsError`` when it cannot start.
     """
-    from edge.clock import Clock
+    from edge.clock import Clock, utc_now
     from edge.controller import DoorController
     from edge.door_io import DoorIo, open_pins
     from edge.door_state import DoorState
@@ -61,6 +62,7 @@ def run_controller(
     from edge.policy_store import PolicyStore
     from edge.service import Service
 
+    wall = wall or utc_now
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _make_state_dir(config.state_dir)
 
@@ -75,13 +77,13 @@ def run_controller(
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
         journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
         parts.callback(journal.close)
-        clock = Clock(_proven_past(store.held))
+        clock = Clock(_proven_past(store.held), wall=wall)
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
             policy=store.held.policy,
             revocations=store.held.revocations,
         )
-        readers = _readers(config, put, doors.reset)
+        readers = _readers(config, put, doors.reset, wall)
         uplink = _LateUplink(
             partial(
                 _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
@@ -168,8 +170,9 @@ class _Trust:
         self._issuers = issuers
 
 
-def _readers(config: Config, put: Callable[[Any], None], reset: Callable[..., None]) -> list[Reader]:
-    from edge.clock import utc_now
+def _readers(
+    config: Config, put: Callable[[Any], None], reset: Callable[..., None], wall: Callable[[], datetime]
+) -> list[Reader]:
     from edge.nfc.pn532 import Pn532
     from edge.nfc.reader import Reader, ReaderSettings
     from pacs.card.pkoc import reader_identifier
@@ -183,7 +186,7 @@ def _readers(config: Config, put: Callable[[Any], None], reset: Callable[..., No
             reader_identifier=reader_identifier(config.site_id, f"{door.id}/{reader.side}"),
             trust=TrustAnchors(issuers={}),
             put=put,
-            now=utc_now,
+            now=wall,
             settings=ReaderSettings(allow_v1=True),  # whether V1 opens this door is the policy's matter
             reset=partial(reset, door.id, reader.side),
         )

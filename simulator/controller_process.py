@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TextIO
@@ -154,7 +155,12 @@ def _places(door: Any) -> list[tuple[int, tuple[str, Any, str | None]]]:
 @click.option("--person/--no-person", default=True, help="Somebody walks through each door that releases.")
 @click.option("--delay-s", type=click.FloatRange(0), default=0.8, show_default=True, help="Release to pull.")
 @click.option("--open-s", type=click.FloatRange(0), default=1.5, show_default=True, help="Pull to closed.")
-def controller_command(path: Path, *, person: bool, delay_s: float, open_s: float) -> None:
+@click.option(
+    "--clock-ahead-s", type=float, default=0.0, help="How far its wall clock is ahead of the machine's."
+)
+def controller_command(
+    path: Path, *, person: bool, delay_s: float, open_s: float, clock_ahead_s: float
+) -> None:
     """Run a real controller on mock pins, with a virtual door, until its input ends.
 
     Standard output carries JSON lines: pins, presentations, orders carried out. Exit status as drempel-edge run.
@@ -171,7 +177,14 @@ def controller_command(path: Path, *, person: bool, delay_s: float, open_s: floa
         world = _World(config, printer.say, person=Person(delay_s=delay_s, open_s=open_s) if person else None)
         world.timetable.start()
         threading.Thread(target=_obey_then_stop, args=(world,), name="orders", daemon=True).start()
-        run_controller(config, factory=world.pins, on_trace=world.report_trace, on_ready=world.report_ready)
+        ahead = timedelta(seconds=clock_ahead_s)
+        run_controller(
+            config,
+            factory=world.pins,
+            on_trace=world.report_trace,
+            on_ready=world.report_ready,
+            wall=lambda: datetime.now(UTC) + ahead,
+        )
     except PacsError as error:
         click.echo(f"drempel-sim controller: {error}", err=True)
         sys.exit(1)
@@ -200,11 +213,12 @@ class ControllerProcess:
         person: bool = True,
         delay_s: float = 0.8,
         open_s: float = 1.5,
+        clock_ahead_s: float = 0.0,
         on_report: Callable[[dict[str, Any]], None] | None = None,
         stderr: IO[Any] | int | None = None,
     ) -> None:
         self._arguments = [f"--config={config}", f"--delay-s={delay_s}", f"--open-s={open_s}"]
-        self._arguments.append("--person" if person else "--no-person")
+        self._arguments += ["--person" if person else "--no-person", f"--clock-ahead-s={clock_ahead_s}"]
         self._on_report = on_report
         self._stderr = stderr
         self._process: subprocess.Popen[str] | None = None

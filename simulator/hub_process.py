@@ -39,7 +39,7 @@ class HubProcess:
         self.http_port, self.mqtt_port = free_ports(2)
         self._stderr = stderr
         self._site_dir = site_dir
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,13 +54,21 @@ class HubProcess:
             raise RuntimeError("the hub does not run")
         return self._process.pid
 
+    @property
+    def broker_pid(self) -> int:
+        """The id of its broker's process. Raises RuntimeError while there is none."""
+        try:
+            return int((self.data_dir / "broker" / "broker.pid").read_text())
+        except (OSError, ValueError) as error:
+            raise RuntimeError("no broker runs") from error
+
     def start(self) -> Self:
         """Start it; returns once it is ready."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "hub", "run"),
                 f"--site-dir={self._site_dir}",
-                f"--data-dir={self._data_dir}",
+                f"--data-dir={self.data_dir}",
                 f"--http={_LOOPBACK}:{self.http_port}",
                 f"--mqtt={_LOOPBACK}:{self.mqtt_port}",
             ],
@@ -90,7 +98,7 @@ class HubProcess:
     def command(self, *arguments: str) -> str:
         """What a ``drempel-hub`` command prints, run beside the hub; raises RuntimeError when it fails."""
         ran = subprocess.run(
-            [sys.executable, "-m", "hub", *arguments, f"--data-dir={self._data_dir}"],
+            [sys.executable, "-m", "hub", *arguments, f"--data-dir={self.data_dir}"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -62,20 +62,21 @@ class Tap:
 
 @dataclass(slots=True, kw_only=True)
 class DoorStation:
-    """One door with its reader and its controller."""
+    """One door with its reader and its controller. ``reports``: what its controllers said, restarts included."""
 
     door: Door
     reader: Pn532Process
     config: Path
     controller: ControllerProcess
     traces: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
+    reports: list[dict[str, Any]] = field(default_factory=list)
     exchanges: list[ApduReport] = field(default_factory=list)
     empty_since_s: float = 0.0
-
     released_ns: int | None = None
 
     def hear(self, report: dict[str, Any]) -> None:
-        """Keep what the controller says about presentations, and when its strike last released."""
+        """Keep what a controller says; a presentation is handed to whoever waits for it."""
+        self.reports.append(report)
         if "trace" in report:
             self.traces.put({**report, "released_ns": self.released_ns})
         elif report.get("released"):
@@ -86,7 +87,8 @@ class VirtualSite:
     """A context manager: provisions ``description`` in ``directory`` and runs it.
 
     ``timing``: ``realistic`` lets line, air and card take their modelled time. ``log`` takes what the processes
-    write. ``on_step`` is told what is being done.
+    write. ``on_step`` is told what is being done. ``cable``: given the broker's port, says at which one a
+    controller finds it.
     """
 
     def __init__(
@@ -97,12 +99,14 @@ class VirtualSite:
         timing: Literal["none", "realistic"] = "realistic",
         log: IO[Any] | int | None = None,
         on_step: Callable[[str], None] = lambda _step: None,
+        cable: Callable[[ControllerId, int], int] = lambda _controller_id, port: port,
     ) -> None:
         self.description = description
         self._directory = directory
         self._timing = timing
         self._log = log
         self._on_step = on_step
+        self._cable = cable
         self._parts = contextlib.ExitStack()
         self._now = datetime.now(UTC)
         on_step("making keys and certificates")
@@ -179,7 +183,7 @@ class VirtualSite:
             now=self._now,
             pins="mock",
             broker_host="127.0.0.1",
-            broker_port=self.hub.mqtt_port,
+            broker_port=self._cable(controller_id, self.hub.mqtt_port),
         )
         self.bureau.register_controller(made)
         return made
