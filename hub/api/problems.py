@@ -47,6 +47,7 @@ class Code(Enum):
     METHOD_NOT_ALLOWED = Kind(405, "Method not allowed", "Use one of the methods in Allow.")
     ALREADY_EXISTS = Kind(409, "Exists with other content", "Choose another id, or change the existing one.")
     BODY_TOO_LARGE = Kind(413, "Request too large", "Send less: 64 KiB at most.")
+    TOO_SLOW = Kind(408, "Request too slow", "Send the body without pauses.")
     MEDIA_TYPE = Kind(415, "Unsupported media type", "Send JSON with Content-Type application/json.")
     INVALID = Kind(422, "Invalid request", "Correct the fields named in errors.")
     INTERNAL = Kind(500, "The hub made an error", "Try again; if it stays, look at the hub's log.")
@@ -133,6 +134,7 @@ _BY_STATUS = {
     401: Code.NOT_SIGNED_IN,
     403: Code.NOT_PERMITTED,
     404: Code.NOT_FOUND,
+    408: Code.TOO_SLOW,
     405: Code.METHOD_NOT_ALLOWED,
     413: Code.BODY_TOO_LARGE,
     415: Code.MEDIA_TYPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from hub.api import rim
 from hub.api.access import DeclaredRoute, declared_access
 from hub.api.problems import Code
 from hub.roles import PERMISSIONS, Permission, Role
@@ -98,7 +100,7 @@ def test_a_route_without_a_declaration_cannot_be_registered() -> None:
     """Forgetting the permission is an error when the program starts, not a hole."""
     router = APIRouter(route_class=DeclaredRoute)
     with pytest.raises(TypeError, match="/forgotten"):
-        router.get("/forgotten")(dict)
+        router.get("/forgotten")(lambda: {"open": True})
 
 
 def test_nobody_gets_in_without_credentials(hub: RunningHub) -> None:
@@ -376,6 +378,22 @@ def test_odd_requests_are_named_problems(hub: RunningHub, admin: httpx.Client) -
         problem(admin.get(path, params={"limit": limit}), Code.INVALID)
     with hub.client() as anybody:
         assert {each["code"] for each in anybody.get("/api/v1/problems").json()} == {c.wire for c in Code}
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    hub: RunningHub, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who announces a body and stops sending is answered and let go."""
+    monkeypatch.setattr(rim, "BODY_S", 0.2)
+    host, port = hub.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /api/v1/cardholders HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        f"Authorization: {admin.headers['authorization']}\r\nContent-Length: 100\r\n\r\n{{"
+    )
+    with socket.create_connection((host, int(port)), timeout=30) as slow:
+        slow.sendall(head.encode())
+        answer = slow.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 JSON = {"content-type": "application/json"}

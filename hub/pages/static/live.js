@@ -55,24 +55,51 @@
     }, 150);
   };
 
-  const stream = new EventSource(page.dataset.stream);
-  stream.onopen = () => showState("live");
-  stream.onerror = () => showState(stream.readyState === EventSource.CLOSED ? "ended" : "waiting");
-  stream.addEventListener("tap", (event) => {
+  const onTap = (event) => {
+    last = event.lastEventId;
     if (!taps) return;
     const html = JSON.parse(event.data).html;
     if (!held) return showTap(html);
     held.push(html);
     if (held.length > shown) held.shift();
-  });
-  stream.addEventListener("door", (event) => {
+  };
+
+  const onDoor = (event) => {
     replace(JSON.parse(event.data).html);
     refresh();
-  });
-  stream.addEventListener("confirmation", refresh);
-  stream.addEventListener("missed", () => {
-    setTimeout(() => location.reload(), 500 + Math.random() * 4000);
-  });
+  };
+
+  const onMissed = () => {
+    if (page.querySelector("[data-part]")) refresh();
+    else setTimeout(() => location.reload(), 500 + Math.random() * 4000);
+  };
+
+  /* Only a page that can be seen holds a connection: browsers allow few to one host. */
+  let stream = null;
+  let last = "";
+  const open = () => {
+    const address = new URL(page.dataset.stream, location.href);
+    if (last) address.searchParams.set("after", last);
+    stream = new EventSource(address);
+    stream.onopen = () => showState("live");
+    stream.onerror = () => showState(stream?.readyState === EventSource.CLOSED ? "ended" : "waiting");
+    stream.addEventListener("tap", onTap);
+    stream.addEventListener("door", onDoor);
+    stream.addEventListener("confirmation", refresh);
+    stream.addEventListener("missed", onMissed);
+  };
+  const close = () => {
+    stream?.close();
+    stream = null;
+  };
+  const follow = () => {
+    if (document.hidden) close();
+    else if (!stream) open();
+  };
+  follow();
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", follow);
 
   pause?.addEventListener("click", () => {
     const paused = pause.getAttribute("aria-pressed") === "true";
@@ -85,6 +112,4 @@
       held = [];
     }
   });
-
-  addEventListener("pagehide", () => stream.close());
 })();
