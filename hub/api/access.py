@@ -1,8 +1,7 @@
 """Who is asking, and whether they may: one declaration per route.
 
-``Allowed[Permission.X]`` style: a route takes ``Annotated[Principal, requires(Permission.X)]`` or names
-``requires(...)`` among its dependencies; one that anybody may call names ``PUBLIC``. A route without
-either cannot be registered.
+A route takes ``Annotated[Principal, requires(Permission.X)]``; one that anybody may call has ``PUBLIC`` among
+its dependencies. A route without either cannot be registered.
 """
 
 from __future__ import annotations

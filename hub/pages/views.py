@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -151,8 +150,3 @@ def _lacking_line(pages: Pages, door: dict[str, Any], *, blocked: bool) -> Marku
     since = pages.moment(door["since"])
     effect = _("The card may still open it.") if blocked else _("The card may not open it yet.")
     return Markup("{} {} {}. {}").format(name, _("is offline since"), since, effect)
-
-
-def newest_first(events: Sequence[EventAnswer]) -> list[EventAnswer]:
-    """The order in which a list of taps is shown."""
-    return sorted(events, key=lambda event: event.id, reverse=True)
