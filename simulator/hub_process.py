@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,15 +19,21 @@ import httpx
 START_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 20.0
 _LOOPBACK: Final = "127.0.0.1"
+_LOWEST_PORT: Final = 16_000
+_HIGHEST_PORT: Final = 32_000
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of the loopback address that nobody listened on a moment ago."""
-    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """TCP ports of the loopback address on which nobody listens.
+
+    They lie below those that the system hands out, so that nobody takes one while the hub is away.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(_LOWEST_PORT, _HIGHEST_PORT)
+        with contextlib.suppress(OSError), socket.create_server((_LOOPBACK, port)):
+            found.add(port)
+    return list(found)
 
 
 class HubProcess:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,31 +19,48 @@ from pacs.identifiers import ControllerId, CredentialId, DoorId, JournalId
 from simulator.card_deck import Recipe, deal
 from simulator.scenario import Holder, small_site
 from simulator.site import DoorStation, Tap, VirtualSite
+from tests.walks.network_cable import NetworkCable
 
 GATE, KITCHEN, WORKSHOP = DoorId("main-entrance"), DoorId("kitchen"), DoorId("workshop")
 DOORS = (GATE, KITCHEN, WORKSHOP)
+KITCHEN_CONTROLLER = ControllerId("kitchen-1")
 UNLOCK_MS = 400
 EVERYWHERE = 2
 """The index of a resident whom every door admits at any time."""
 GRANTED, DENIED, NOT_READ = "access_granted", "access_denied", "not_read"
 
 
-def straight(_controller_id: ControllerId, port: int) -> int:
-    """A cable that nobody can pull."""
-    return port
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A running site, where its keys are, and the cable between its kitchen and its broker."""
+
+    site: VirtualSite
+    keys: Path
+    cable: NetworkCable
+
+    @property
+    def kitchen(self) -> DoorStation:
+        """The door at the end of the cable."""
+        return self.site.stations[KITCHEN]
 
 
 @contextmanager
-def running_site(
-    directory: Path, *, cable: Callable[[ControllerId, int], int] = straight
-) -> Iterator[VirtualSite]:
+def running_house(directory: Path) -> Iterator[House]:
     """A small site whose strikes let go for a moment only, so that each release is seen."""
     description = small_site(datetime.now(UTC))
     doors = tuple(replace(door, unlock_ms=UNLOCK_MS) for door in description.doors)
-    with (directory / "processes.log").open("wb") as log:
-        site = VirtualSite(replace(description, doors=doors), directory, timing="none", log=log, cable=cable)
-        with site:
-            yield site
+    cables: list[NetworkCable] = []
+    with (directory / "processes.log").open("wb") as log, ExitStack() as parts:
+
+        def cable(controller_id: ControllerId, port: int) -> int:
+            if controller_id != KITCHEN_CONTROLLER:
+                return port
+            cables.append(parts.enter_context(NetworkCable(port)))
+            return cables[0].port
+
+        described = replace(description, doors=doors)
+        site = parts.enter_context(VirtualSite(described, directory, timing="none", log=log, cable=cable))
+        yield House(site=site, keys=directory / "site", cable=cables[0])
 
 
 def resident_card(site: VirtualSite, number: int = EVERYWHERE, **how: Any) -> Holder:

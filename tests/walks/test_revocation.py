@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -18,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from pacs import bundle, cbor
 from pacs.envelope import trusted_keys
 from pacs.events import EventKind
-from pacs.identifiers import ControllerId, SiteId
+from pacs.identifiers import SiteId
 from pacs.messages import DocumentKind, split_document
 from pacs.reason import Reason
 from pacs.revocation import StatusList
@@ -26,56 +25,31 @@ from pacs.rules import Policy
 from pacs.topics import Down, DownTopic
 from provisioning.keystore import Passphrase, read_key
 from simulator.scenario import Holder
-from simulator.site import DoorStation, VirtualSite
+from simulator.site import VirtualSite
 from tests.walks.house import (
     DENIED,
     DOORS,
     GRANTED,
     KITCHEN,
+    KITCHEN_CONTROLLER,
+    House,
     credential_of,
     event_at_hub,
     journal_of,
     resident_card,
-    running_site,
+    running_house,
     tap_once_locked,
     wait_until_all_is_stored,
 )
-from tests.walks.network_cable import NetworkCable
 
-pytestmark = [pytest.mark.walk, pytest.mark.xdist_group("walk of a revocation")]
-
-CONTROLLER = ControllerId("kitchen-1")
-"""The one at the end of the cable, and the one that is attacked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class House:
-    """A site with one pullable cable, and where its keys are."""
-
-    site: VirtualSite
-    directory: Path
-    cable: NetworkCable
-
-    @property
-    def kitchen(self) -> DoorStation:
-        return self.site.stations[KITCHEN]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300), pytest.mark.xdist_group("walk of a revocation")]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One house for all tests; each leaves it as it was."""
-    directory = tmp_path_factory.mktemp("revocation")
-    with ExitStack() as parts:
-        cables: list[NetworkCable] = []
-
-        def cable(controller_id: ControllerId, port: int) -> int:
-            if controller_id != CONTROLLER:
-                return port
-            cables.append(parts.enter_context(NetworkCable(port)))
-            return cables[0].port
-
-        site = parts.enter_context(running_site(directory, cable=cable))
-        yield House(site=site, directory=directory / "site", cable=cables[0])
+    with running_house(tmp_path_factory.mktemp("revocation")) as house:
+        yield house
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +156,7 @@ class Attacker:
     """Somebody with the hub's certificate and a place in its network, but not its policy key."""
 
     def __init__(self, house: House) -> None:
-        keys = house.directory / "hub"
+        keys = house.keys / "hub"
         context = ssl.create_default_context(cafile=str(keys / "root.cert.pem"))
         password = (keys / "passphrase").read_text().strip()
         context.load_cert_chain(str(keys / "client.cert.pem"), str(keys / "client.key.pem"), password)
@@ -201,7 +175,7 @@ class Attacker:
     def send(self, kind: DocumentKind, version: int, document: bytes) -> None:
         """Publish it as the hub would."""
         for chunk in split_document(kind, version, document):
-            topic = str(DownTopic(CONTROLLER, Down.DOCUMENT))
+            topic = str(DownTopic(KITCHEN_CONTROLLER, Down.DOCUMENT))
             self._client.publish(topic, bytes(chunk), qos=1).wait_for_publish(20)
 
 
@@ -308,7 +282,7 @@ def old_revocations(house: House) -> bytes:
 @pytest.fixture
 def forger(house: House, lost: Holder, old_revocations: bytes) -> Forger:
     """Somebody who even has the site's policy key, where the attack needs it."""
-    key = read_key(house.directory / "policy.key.pem", Passphrase.from_file(house.directory / "passphrase"))
+    key = read_key(house.keys / "policy.key.pem", Passphrase.from_file(house.keys / "passphrase"))
     assert isinstance(key, Ed25519PrivateKey)
     trusted = trusted_keys(key.public_key())
     documents = held(house)

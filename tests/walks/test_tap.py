@@ -29,12 +29,12 @@ from tests.walks.house import (
     event_at_hub,
     journal_of,
     resident_card,
-    running_site,
+    running_house,
     strikes,
     tap_once_locked,
 )
 
-pytestmark = [pytest.mark.walk, pytest.mark.xdist_group("walk of a tap")]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300), pytest.mark.xdist_group("walk of a tap")]
 
 FIVE_HOURS_S = 5 * 3600.0
 """Longer than a door believes its policy."""
@@ -72,8 +72,8 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualSite]:
     """One house for all cards."""
-    with running_site(tmp_path_factory.mktemp("tap")) as site:
-        yield site
+    with running_house(tmp_path_factory.mktemp("tap")) as house:
+        yield house.site
 
 
 @pytest.fixture(scope="module")
