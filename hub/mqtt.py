@@ -36,7 +36,7 @@ class HubClient:
         self._subscribed = threading.Event()
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=_client_id(keys),
+            client_id=client_id(keys),
             clean_session=False,
             protocol=MQTTProtocolVersion.MQTTv311,
         )
@@ -130,7 +130,7 @@ class HubClient:
             log.exception("message_not_taken")
 
 
-def _client_id(keys: HubKeys) -> str:
+def client_id(keys: HubKeys) -> str:
     """The same over restarts, for the session to go on; not to be guessed.
 
     The broker lets whoever names a client id take its session over, a controller too.
