@@ -7,6 +7,7 @@ only the hub's own acknowledgement does.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import select
 import socket
@@ -158,7 +159,7 @@ class HubConnection:
     def _new_client(self) -> mqtt.Client:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._settings.controller_id,
+            client_id=client_id(self._settings.controller_id, self._parts.event_key),
             clean_session=True,
             protocol=mqtt.MQTTv311,
         )
@@ -304,3 +305,12 @@ class _TlsSocket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def client_id(controller_id: ControllerId, event_key: Ed25519PrivateKey) -> str:
+    """The same over restarts, so that a connection left behind is taken over; not to be guessed.
+
+    A broker ends the session of a client id when somebody else connects with it, whoever that is.
+    """
+    secret = hashlib.sha256(b"drempel controller session\0" + event_key.private_bytes_raw()).hexdigest()
+    return f"{controller_id}-{secret[:32]}"
