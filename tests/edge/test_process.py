@@ -200,14 +200,17 @@ def test_a_card_opens_the_door_and_somebody_walks_through(place: Place, reader: 
     assert instants == sorted(instants)
     assert trace["marks"]["journal"] <= released["at_ns"] <= trace["marks"]["strike"]
     assert status == 0
-    assert place.kinds() == [
+    kinds = place.kinds()
+    assert kinds[:5] == [
         EventKind.CONTROLLER_STARTED,
         EventKind.ACCESS_GRANTED,
         EventKind.DOOR_OPENED,
         EventKind.DOOR_CLOSED,
         EventKind.EXIT_REQUESTED,
-        EventKind.CONTROLLER_STOPPED,
     ]
+    assert kinds[-1] is EventKind.CONTROLLER_STOPPED
+    # whoever left may be on the way through the door when the controller stops
+    assert set(kinds[5:-1]) <= {EventKind.DOOR_OPENED, EventKind.DOOR_CLOSED}
 
 
 def test_every_bad_card_has_its_own_reason_and_moves_nothing(place: Place, reader: VirtualPn532) -> None:
