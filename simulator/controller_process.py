@@ -244,6 +244,7 @@ class ControllerProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            start_new_session=True,  # Ctrl-C is for whoever started this
         )
         self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
         self._listener.start()

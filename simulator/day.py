@@ -89,7 +89,7 @@ class Day:
         self._hands = threading.Lock()
         self._in_use: set[int] = set()
         self._stop = threading.Event()
-        self._faults: list[BaseException] = []
+        self._faults: list[Exception] = []
         self._begun_s = 0.0
         self._residents: list[tuple[Resident, Holder]] = []
         self._strangers: dict[str, Holder] = {}
@@ -176,7 +176,7 @@ class Day:
                 with self._doors[door_id], self._in_hand(next(visitors)) as holder:
                     if holder is not None:
                         self._tap(holder, door_id)
-        except BaseException as error:  # noqa: BLE001 - raised again by play()
+        except Exception as error:  # noqa: BLE001 - raised again by play()
             self._faults.append(error)
             self._stop.set()
 

@@ -81,8 +81,9 @@ class HubProcess:
                 f"--mqtt={_LOOPBACK}:{self.mqtt_port}",
             ],
             stdin=subprocess.DEVNULL,
-            stdout=self._stderr,
+            stdout=subprocess.DEVNULL,  # a first-run link, which is nobody's but the operator's
             stderr=self._stderr,
+            start_new_session=True,  # Ctrl-C is for whoever started this, who then ends it in order
         )
         deadline_s = time.monotonic() + START_WITHIN_S
         while not self._is_ready():

@@ -71,6 +71,7 @@ class VirtualPn532:
         self._timing = timing or Timing.none()
         self._link = link
         self._on_apdu = on_apdu
+        self._handed_ns = 0
         self._field = RfField(self._timing)
         self.chip = Chip(self._field, self._timing)
         self._decoder = hsu.Decoder()
@@ -272,7 +273,7 @@ class VirtualPn532:
         self._send(encoded, at_ns)
         answered = self.chip.rf.answered
         if answered is not None and answered.apdu is not None and self._on_apdu is not None:
-            self._on_apdu(ApduSent(apdu=answered.apdu, sent_ns=time.monotonic_ns()))
+            self._on_apdu(ApduSent(apdu=answered.apdu, sent_ns=self._handed_ns))
 
     def _strikes(self, fault: ReaderFault) -> bool:
         """Whether this fault is on for this command."""
@@ -309,6 +310,7 @@ class VirtualPn532:
         sent_ns = at_ns + self._timing.serial(len(data), self.chip.state.baud)
         self._wait(sent_ns)
         if self._terminal is not None:
-            wrong_speed = self._terminal.baud() != self.chip.state.baud
-            self._terminal.write(garbled(data) if wrong_speed else data)
+            data = data if self._terminal.baud() == self.chip.state.baud else garbled(data)
+            self._handed_ns = time.monotonic_ns()
+            self._terminal.write(data)
         return sent_ns

@@ -293,6 +293,13 @@ class VirtualSite:
             _, left = station.reader.remove()
             holder.card = left or holder.card
             station.empty_since_s = time.monotonic()
+        marks = trace["marks"]
+        if (
+            "sign" in marks
+        ):  # the reader tells of the last answer once it is out, which can be after the door opened
+            self.wait_until(
+                lambda: station.exchanges[-1].sent_ns > marks["certificate"], "the reader's last answer"
+            )
         return Tap(
             door_id=door_id,
             outcome=trace["trace"],
@@ -300,7 +307,7 @@ class VirtualSite:
             sequence=trace["sequence"],
             credential=trace["credential"],
             inserted_ns=inserted_ns,
-            marks=trace["marks"],
+            marks=marks,
             exchanges=tuple(station.exchanges),
             strike_ns=_strike_ns(trace["released_ns"], trace["marks"]),
         )
