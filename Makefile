@@ -29,7 +29,7 @@ check: venv  ## ruff, formatting, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 browser:
 	@bash tools/browser.sh

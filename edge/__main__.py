@@ -20,7 +20,7 @@ import click
 
 from edge import watchdog
 from edge.config import Config, load
-from pacs.errors import PacsError, StoreError
+from pacs.errors import MalformedData, PacsError, StoreError
 
 if TYPE_CHECKING:
     from edge.nfc.reader import Reader
@@ -89,6 +89,10 @@ def run_controller(
                 _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
             )
         )
+        adopt = _Trust(readers)
+        if store.held.policy:  # before the first card; a bad key is met again, and recorded, by the service
+            with contextlib.suppress(MalformedData):
+                adopt(store.held.policy.issuers)
         guard = watchdog.Watchdog(readers, is_sound=lambda: not doors.timetable.failed)
         service = Service(
             controller,
@@ -97,7 +101,7 @@ def run_controller(
             doors=doors,
             documents=store,
             notify=uplink.notify,
-            adopt=_Trust(readers),
+            adopt=adopt,
             on_tick=guard.feed,
             on_trace=on_trace,
         )

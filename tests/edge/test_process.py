@@ -6,6 +6,7 @@ import itertools
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +33,7 @@ from provisioning.site import Site, create_site
 from simulator.card_deck import Recipe, deal
 from simulator.controller_process import ControllerProcess
 from simulator.link_faults import LinkFault, LinkOptions, card_on_link
-from simulator.pn532 import ReaderFault, VirtualPn532
+from simulator.pn532 import ApduSent, ReaderFault, VirtualPn532
 from simulator.virtual_card import VirtualCard
 from tests.edge.small_site import CONTROLLER, FRONT, RESIDENT, REVOKED, SITE, STRANGER, policy, revocations
 
@@ -278,6 +279,48 @@ def test_a_stop_while_released_locks_first(place: Place, reader: VirtualPn532) -
         tap(process, reader, place.card())
         assert process.stop() == 0
     assert strikes(process)[-1] is False
+
+
+SLOW_TO_BEGIN = """
+import sys
+from pathlib import Path
+from edge.__main__ import run_controller
+from edge.config import load
+from simulator.virtual_door import VirtualPins
+
+def say(trace):
+    print(trace.outcome, trace.reason, flush=True)
+
+run_controller(load(Path(sys.argv[1])), factory=VirtualPins(), on_trace=say, on_ready=sys.stdin.readline)
+"""
+
+
+def test_a_card_that_is_there_before_the_controller_is_judged_by_the_held_policy(
+    place: Place, device: Path
+) -> None:
+    """What a reader reads before the first input is handled is verified with the policy's issuers."""
+    signed = threading.Event()
+
+    def heard(sent: ApduSent) -> None:
+        if sent.apdu.command[1] == 0x88:
+            signed.set()
+
+    command = [sys.executable, "-c", SLOW_TO_BEGIN, str(place.config)]
+    pipe = subprocess.PIPE
+    with (
+        VirtualPn532(link=device, on_apdu=heard) as reader,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process,
+    ):
+        try:
+            reader.insert(on_air(place.card()))
+            assert signed.wait(30)
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline().split() == ["access_granted", "entitled"]
+        finally:
+            process.terminate()
 
 
 def test_orders_to_the_virtual_door_reach_the_controller(place: Place, reader: VirtualPn532) -> None:

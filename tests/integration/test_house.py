@@ -34,7 +34,7 @@ from tests.walks.house import (
     wait_until_all_is_stored,
 )
 
-pytestmark = [pytest.mark.walk, pytest.mark.timeout(300), pytest.mark.xdist_group("the house")]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300)]
 
 LISTS = ("/cards", "/cardholders", "/access-levels", "/schedules", "/controllers")
 TMPFS_KIB = 256

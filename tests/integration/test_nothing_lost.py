@@ -34,7 +34,7 @@ from tests.walks.house import (
     wait_until_all_is_stored,
 )
 
-pytestmark = [pytest.mark.walk, pytest.mark.timeout(600), pytest.mark.xdist_group("nothing is lost")]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(600)]
 
 log = logging.getLogger(__name__)
 

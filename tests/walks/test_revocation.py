@@ -42,7 +42,7 @@ from tests.walks.house import (
     wait_until_all_is_stored,
 )
 
-pytestmark = [pytest.mark.walk, pytest.mark.timeout(300), pytest.mark.xdist_group("walk of a revocation")]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from tests.walks.house import (
     tap_once_locked,
 )
 
-pytestmark = [pytest.mark.walk, pytest.mark.timeout(300), pytest.mark.xdist_group("walk of a tap")]
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300)]
 
 FIVE_HOURS_S = 5 * 3600.0
 """Longer than a door believes its policy."""
