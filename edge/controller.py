@@ -7,12 +7,24 @@ nothing at an exit side is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from edge.door_state import DoorState
-from edge.effects import AdoptIssuers, Effect, Indicate, LockStrike, Record, ReleaseStrike, Signal, Sync
+from edge.effects import (
+    AdoptIssuers,
+    Effect,
+    Indicate,
+    LockStrike,
+    Prepare,
+    Record,
+    ReleaseStrike,
+    Signal,
+    Sync,
+)
 from edge.inputs import (
+    CardClaimed,
     CardDetected,
     CardPresented,
     CardRefused,
@@ -30,7 +42,7 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
-from pacs.decision import EXIT_UNLOCK_MS, Outcome, decide, door_refusal
+from pacs.decision import EXIT_UNLOCK_MS, Decision, Outcome, decide, door_refusal
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
@@ -41,13 +53,28 @@ HELD_OPEN_AFTER_S: Final = 30
 """For a door the policy does not name."""
 CLOCK_STEP_S: Final = 2.0
 """A wall clock that moves this much against the monotonic one was set."""
+FORESEEN_S: Final = 0.25
+"""How long a decision may have been made before its card proved itself."""
 
+_HARMLESS: Final = frozenset({CardDetected, CardClaimed})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS: Final = {
     Outcome.GRANT: (EventKind.ACCESS_GRANTED, Signal.GRANTED),
     Outcome.DENY: (EventKind.ACCESS_DENIED, Signal.REFUSED),
     Outcome.REFER: (EventKind.ACCESS_REFERRED, Signal.WAITING),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Foreseen:
+    """A decision and the event that says so, and all that the decision was made from."""
+
+    card: CardClaimed | CardPresented
+    policy: Policy | None
+    revocations: StatusList | None
+    now: Now
+    decision: Decision
+    record: Record
 
 
 class DoorController:
@@ -64,6 +91,7 @@ class DoorController:
         self._doors = {door.id: door for door in doors}
         self._policy = policy
         self._revocations = revocations
+        self._foreseen: _Foreseen | None = None
         self._clock_offset: timedelta | None = None
         self._clock_trusted = True
         self._broken: set[tuple[DoorId, Side]] = set()
@@ -71,6 +99,7 @@ class DoorController:
         """Cards that could not be read since the start."""
         self._handlers: dict[type, Callable[[Any, Now], list[Effect]]] = {
             CardDetected: self._detected,
+            CardClaimed: self._claimed,
             CardPresented: self._presented,
             CardRefused: self._refused,
             ReadFailed: self._not_read,
@@ -99,21 +128,26 @@ class DoorController:
 
     def on(self, happened: Input, now: Now) -> list[Effect]:
         """Return what to do, in order; raises only on a fault of our own."""
-        return self._handlers[type(happened)](happened, now)
+        effects = self._handlers[type(happened)](happened, now)
+        if effects and type(happened) not in _HARMLESS:
+            self._foreseen = None  # events keep the order of their times
+        return effects
 
     # ---- cards
 
     def _detected(self, card: CardDetected, _now: Now) -> list[Effect]:
         return [Indicate(door_id=card.door_id, side=card.side, signal=Signal.READING)]
 
+    def _claimed(self, card: CardClaimed, now: Now) -> list[Effect]:
+        self._foreseen = foreseen = self._decided(card, now)
+        return [Prepare(draft=foreseen.record.draft)]
+
     def _presented(self, card: CardPresented, now: Now) -> list[Effect]:
-        credential, door_id, side = card.credential, card.door_id, card.side
-        held, listed = self._policy, self._revocations
-        decision = decide(credential, door_id, side, policy=held, revocations=listed, clock=now.clock)
-        kind, signal = _KINDS[decision.outcome]
-        record = Record.of(
-            kind, now, door_id, side=side, credential_id=credential.credential_id, reason=decision.reason
-        )
+        foreseen = self._foreseen
+        if foreseen is None or not self._still_holds(foreseen, card, now):
+            foreseen = self._decided(card, now)
+        door_id, side, decision, record = card.door_id, card.side, foreseen.decision, foreseen.record
+        _, signal = _KINDS[decision.outcome]
         effects: list[Effect] = [record]
         if decision.outcome is Outcome.GRANT:
             way_out = side is Side.EXIT
@@ -121,6 +155,32 @@ class DoorController:
             effects.append(door.release(decision.unlock_ms, now, grant=record.draft, even_unrecorded=way_out))
         effects += (Indicate(door_id=door_id, side=side, signal=signal), Sync())
         return effects
+
+    def _decided(self, card: CardClaimed | CardPresented, now: Now) -> _Foreseen:
+        credential, door_id, side = card.credential, card.door_id, card.side
+        held, listed = self._policy, self._revocations
+        decision = decide(credential, door_id, side, policy=held, revocations=listed, clock=now.clock)
+        kind, _ = _KINDS[decision.outcome]
+        record = Record.of(
+            kind, now, door_id, side=side, credential_id=credential.credential_id, reason=decision.reason
+        )
+        return _Foreseen(
+            card=card, policy=held, revocations=listed, now=now, decision=decision, record=record
+        )
+
+    def _still_holds(self, foreseen: _Foreseen, card: CardPresented, now: Now) -> bool:
+        """Whether it is about this card, from what is held, and of this moment by both clocks."""
+        claimed, then = foreseen.card, foreseen.now
+        return (
+            claimed.door_id == card.door_id
+            and claimed.side is card.side
+            and claimed.credential == card.credential
+            and foreseen.policy is self._policy
+            and foreseen.revocations is self._revocations
+            and then.clock.trusted is now.clock.trusted
+            and 0.0 <= now.monotonic_s - then.monotonic_s <= FORESEEN_S
+            and 0.0 <= (now.clock.at - then.clock.at).total_seconds() <= FORESEEN_S
+        )
 
     def _refused(self, card: CardRefused, now: Now) -> list[Effect]:
         if card.side is Side.EXIT:

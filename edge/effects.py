@@ -59,6 +59,13 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """This event may have to be recorded in a moment; nothing is written."""
+
+    draft: EventDraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStrike:
     """Unlock for ``unlock_ms`` (1 to 120,000), then lock; longer of two overlapping releases wins.
 
@@ -106,4 +113,4 @@ class Sync:
 
 
 StrikeEffect: TypeAlias = ReleaseStrike | HoldStrike | LockStrike
-Effect: TypeAlias = Record | StrikeEffect | Indicate | AdoptIssuers | Sync
+Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | AdoptIssuers | Sync

@@ -34,6 +34,18 @@ class CardDetected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardClaimed:
+    """An authentic certificate was read and its card is asked to prove itself: nothing is proven, so nothing is done.
+
+    Only that what ``CardPresented`` would bring about may be made ready. Put again and again until the card answers.
+    """
+
+    door_id: DoorId
+    side: Side
+    credential: VerifiedCredential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CardPresented:
     """A card proved an authentic credential; whether it may pass is not yet decided."""
 
@@ -186,7 +198,8 @@ class Now:
     monotonic_s: float
 
 
-ReaderInput: TypeAlias = CardDetected | CardPresented | CardRefused | ReadFailed | ReaderLost | ReaderRestored
+Read: TypeAlias = CardDetected | CardClaimed | CardPresented | CardRefused | ReadFailed
+ReaderInput: TypeAlias = Read | ReaderLost | ReaderRestored
 UplinkInput: TypeAlias = DocumentReceived | Acknowledged | LinkChanged
 RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | Started | Stopping
 Input: TypeAlias = ReaderInput | ContactChanged | RexPressed | UplinkInput | RimInput | Tick

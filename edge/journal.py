@@ -24,6 +24,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from edge import journal_recovery as recovery
 from edge import segments
@@ -70,8 +71,28 @@ class Outgoing:
     last_sequence: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """An event with its place, as it is written."""
+
+    event: Event
+    record: bytes
+    hash: bytes
+
+    @classmethod
+    def next(cls, draft: EventDraft, chain: Chain) -> Self:
+        event = Event(sequence=chain.last_sequence + 1, previous_hash=chain.last_hash, draft=draft)
+        data = bytes(event)
+        if len(data) > MAX_EVENT_BYTES:
+            raise MalformedData(f"event: {len(data)} bytes, at most {MAX_EVENT_BYTES} allowed")
+        return cls(event=event, record=segments.record(event.sequence, data), hash=event_hash(data))
+
+    def is_next(self, draft: EventDraft, chain: Chain) -> bool:
+        return self.event.draft is draft and self.event.previous_hash == chain.last_hash
+
+
 class Journal:
-    """``append``, ``acknowledge`` and ``close`` belong to one thread, and of these only ``close`` waits for the disk;
+    """``prepare``, ``append``, ``acknowledge`` and ``close`` belong to one thread, and of these only ``close`` waits for the disk;
     ``sync`` and ``read`` may be called from others.
 
     Every method raises ``StoreError`` when the disk fails; what was appended before stays.
@@ -95,6 +116,7 @@ class Journal:
         self._files = files or StateFiles()
         self._guard = threading.Lock()
         self._syncing = threading.Lock()
+        self._prepared: _Prepared | None = None
         self._unsynced: list[int] = []
         self._spent: list[Path] = []
         self._abandoned: Path | None = None
@@ -135,6 +157,13 @@ class Journal:
         """Of the chain that takes new events; 0 before the first."""
         return self._chains[-1].last_sequence
 
+    def prepare(self, draft: EventDraft) -> None:
+        """Make ready what ``append`` writes if this very draft comes next; writes nothing.
+
+        Raises ``MalformedData`` as ``append`` does.
+        """
+        self._prepared = _Prepared.next(draft, self._chains[-1])
+
     def append(self, draft: EventDraft) -> Event:
         """Give the draft its place and write it with one call, where a killed process cannot lose it.
 
@@ -143,11 +172,10 @@ class Journal:
         """
         with self._guard:
             chain = self._chains[-1]
-            event = Event(sequence=chain.last_sequence + 1, previous_hash=chain.last_hash, draft=draft)
-            data = bytes(event)
-            if len(data) > MAX_EVENT_BYTES:
-                raise MalformedData(f"event: {len(data)} bytes, at most {MAX_EVENT_BYTES} allowed")
-            record = segments.record(event.sequence, data)
+            prepared = self._prepared
+            if prepared is None or not prepared.is_next(draft, chain):
+                prepared = _Prepared.next(draft, chain)
+            event, record = prepared.event, prepared.record
             if self._size + len(record) > self._limits.max_bytes:
                 raise StoreError(
                     f"{self._directory}: full with {self._size} bytes of events the hub has not acknowledged; "
@@ -161,7 +189,8 @@ class Journal:
                 self._write(self._segment, record)
             except OSError as error:
                 raise self._store_error(error) from error
-            chain.last_hash = event_hash(data)
+            chain.last_hash = prepared.hash
+            self._prepared = None
             self._segment.offsets.append(self._segment.size + len(record))
             self._size += len(record)
             return event

@@ -50,6 +50,10 @@ class Gap(Protocol):
 class EventJournal(Protocol):
     """Where events are kept until the hub has them. Every method raises ``StoreError``."""
 
+    def prepare(self, draft: EventDraft) -> None:
+        """``append`` may be called with this very draft next. Never raises ``StoreError``."""
+        ...
+
     def append(self, draft: EventDraft) -> Event:
         """Write where a killed process cannot lose it."""
         ...
@@ -94,6 +98,11 @@ class Recorder:
         self._stopping = True
         self._wanted.set()
         self._thread.join()
+
+    def prepare(self, draft: EventDraft) -> None:
+        """This draft may be recorded next."""
+        if not self._waiting:
+            self._journal.prepare(draft)
 
     def record(self, draft: EventDraft, now: Now) -> int | None:
         """Append after everything that waits; return its sequence, or None when it has to wait as well."""

@@ -22,6 +22,7 @@ from edge.effects import (
     HoldStrike,
     Indicate,
     LockStrike,
+    Prepare,
     Record,
     ReleaseStrike,
     Signal,
@@ -29,6 +30,7 @@ from edge.effects import (
 )
 from edge.inputs import (
     Acknowledged,
+    CardClaimed,
     CardPresented,
     CardRefused,
     DocumentReceived,
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 1.0
 """The longest time between two looks at the timers, and so between two feedings of the watchdog."""
 SHORTEST_TICK_S: Final = 0.02
+YIELD_S: Final = 0.002
+"""How long the thread that put a presented card leaves the interpreter to the one that decides."""
 ALARM_REPEAT_S: Final = 60.0
 """The same fault is recorded again only after this time."""
 
@@ -135,7 +139,7 @@ class Service:
         """Hand over an input; from any thread, also from a signal handler."""
         self._queue.put(happened)
         if type(happened) is CardPresented:
-            time.sleep(0)  # lets go of the interpreter, so that the deciding thread has it at once
+            time.sleep(YIELD_S)
 
     def run(self, started: Started, gaps: Iterable[Gap] = ()) -> None:
         """Handle inputs until ``Stopping`` is; then every strike is locked and every event durable.
@@ -170,6 +174,8 @@ class Service:
         match happened:
             case CardPresented() | CardRefused() | ReadFailed() if self._on_trace:
                 self._decide_traced(happened, now, self._on_trace)
+            case CardClaimed():
+                self._foresee(happened, now)
             case DocumentReceived():
                 self._intake.take(happened)
             case Acknowledged():
@@ -189,6 +195,15 @@ class Service:
             soonest_s = now.monotonic_s + SHORTEST_TICK_S
             self._next_tick_s = min(self._next_tick_s, max(deadline_s, soonest_s))
         return type(happened) is Stopping
+
+    def _foresee(self, claim: CardClaimed, now: Now) -> None:
+        """Make ready for the card that may be presented next. Nothing is done, whatever happens here."""
+        try:
+            for effect in self._controller.on(claim, now):
+                if isinstance(effect, Prepare):
+                    self._recorder.prepare(effect.draft)
+        except Exception:  # is met again, and alarmed about, when the card has proved itself
+            log.debug("nothing could be made ready for a card", exc_info=True)
 
     def _react(self, happened: Input, now: Now) -> list[Effect]:
         try:

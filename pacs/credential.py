@@ -102,15 +102,17 @@ class Verifier:
         successor._accepted = self._accepted
         return successor
 
-    def prefetch(self, certificate: bytes) -> None:
+    def prefetch(self, certificate: bytes) -> VerifiedCredential | None:
         """Verify ``certificate`` and prepare its key while the card signs; ``verify`` reports the result.
 
-        Never raises.
+        Returns what the card claims to be: the certificate is authentic, its holder has proved nothing. None when
+        it is not authentic. Never raises.
         """
         try:
-            self._certify(certificate)
+            return self._certify(certificate).credential
         except VerificationError as error:
             self._refused = (certificate, error.reason, str(error))
+            return None
 
     def verify(self, presentation: Presentation) -> VerifiedCredential:
         """Return the credential whose key signed ``presentation.message``.

@@ -224,6 +224,11 @@ class Pn532:
                     raise NoAnswer from error
                 raise
 
+    def while_waiting(self, work: Callable[[], float | None] | None) -> None:
+        """See ``SerialLine.while_waiting``. Nothing while the reader is closed."""
+        if self._chip is not None and self._chip.transport is not None:
+            self._chip.transport.while_waiting = work
+
     def hasten(self) -> None:
         """Wait for short answers only, until the field is cycled."""
         chip = self._require()
@@ -288,6 +293,10 @@ class Pn532Contact:
         if self._conversation is None:
             raise ReaderBroken("the card is not activated")
         return self._conversation.transceive(command, meanwhile)
+
+    def while_waiting(self, work: Callable[[], float | None] | None) -> None:
+        """``edge.nfc.transaction.Contact``."""
+        self._antenna.while_waiting(work)
 
     def is_present(self) -> bool:
         """Whether the activated card still answers. Raises ``ReaderBroken``."""

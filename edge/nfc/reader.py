@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from edge.inputs import (
+    CardClaimed,
     CardDetected,
     CardPresented,
     CardRefused,
@@ -24,9 +25,10 @@ from edge.inputs import (
     ReaderRestored,
     ReadFailed,
 )
+from edge.nfc.rehearsal import Rehearsal
 from edge.nfc.transaction import Contact, Transaction
 from pacs.card.dialogue import nothing
-from pacs.credential import TrustAnchors, Verifier
+from pacs.credential import TrustAnchors, VerifiedCredential, Verifier
 from pacs.errors import CardError, ReaderBroken, VerificationError
 from pacs.identifiers import DoorId
 from pacs.reason import ReadFault
@@ -146,6 +148,7 @@ class Reader:
         self._reset = reset
         self._monotonic_ns = monotonic_ns
         self._verifier = Verifier(trust)
+        self._rehearsal = Rehearsal(monotonic_ns)
         self._approach: _Approach | None = None
         self._is_open = False
         self._is_lost = False
@@ -295,9 +298,13 @@ class Reader:
     def _detected(self) -> None:
         self._put(CardDetected(door_id=self._door_id, side=self._side))
 
+    def _claimed(self, credential: VerifiedCredential) -> Callable[[], float | None]:
+        claim = CardClaimed(door_id=self._door_id, side=self._side, credential=credential)
+        return self._rehearsal.of(lambda: self._put(claim))
+
     def _transact(self, contact: Contact, detected: Callable[[], None]) -> CardPresented | CardRefused:
         verifier = self._verifier
-        presentation, marks = self._transaction.read(contact, verifier, detected)
+        presentation, marks = self._transaction.read(contact, verifier, detected, self._claimed)
         try:
             credential = verifier.verify(presentation)
         except VerificationError as error:

@@ -9,7 +9,7 @@ import os
 import select
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import serial
@@ -31,6 +31,8 @@ class SerialLine(TTY):  # type: ignore[misc]
     """
 
     tty: serial.Serial | None
+    while_waiting: Callable[[], float | None] | None = None
+    """Called while ``read`` waits and nothing has come yet: at once, and after each pause (s) it returns; None ends it."""
 
     def open(self, port: str, baudrate: int = INITIAL_BAUD) -> None:
         """Take the device. Raises ``OSError`` when it is absent, taken, or not a serial line."""
@@ -54,17 +56,22 @@ class SerialLine(TTY):  # type: ignore[misc]
     def read(self, timeout: int) -> bytearray:
         """The next whole frame, waiting up to ``timeout`` ms. Noise before a frame is skipped."""
         deadline = time.monotonic() + timeout / 1000
+        pause_s = 0.0 if self.while_waiting else None
         while True:
             frame = self._take_frame()
             if frame:
                 return frame
             remaining = max(0.0, deadline - time.monotonic())
+            patience = remaining if pause_s is None else min(pause_s, remaining)
             with _os_errors():
-                ready, _, _ = select.select([self._descriptor], [], [], remaining)
+                ready, _, _ = select.select([self._descriptor], [], [], patience)
                 if ready:
                     self._pending += self._receive()
+                    pause_s = None
                 elif not remaining:
                     raise OSError(errno.ETIMEDOUT, "no frame from the reader")
+            if not ready and self.while_waiting:
+                pause_s = self.while_waiting()
 
     def write(self, frame: bytes) -> None:
         """Send ``frame``; what arrived before belongs to nobody and is dropped."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from pacs.card import pkoc
 from pacs.card.dialogue import Exchange, Transceive, get_response, observed, run
-from pacs.credential import Presentation, Verifier
+from pacs.credential import Presentation, VerifiedCredential, Verifier
 
 _PHASES: Final = {0xA4: "select", 0xCA: "certificate", 0x88: "sign", 0x80: "sign"}
 """The phase that ends with the answer to an instruction; GET RESPONSE prolongs the phase it is in."""
@@ -34,6 +34,12 @@ class Contact(Protocol):
 
     def transceive(self, command: bytes, meanwhile: Callable[[], None]) -> bytes:
         """``pacs.card.dialogue.Transceive``."""
+        ...
+
+    def while_waiting(self, work: Callable[[], float | None] | None) -> None:
+        """Do ``work`` while an answer is awaited and nothing of it has come: at once, then after each pause (s) it
+        returns, until it returns None. ``None`` in place of ``work``: nothing.
+        """
         ...
 
     def is_present(self) -> bool:
@@ -61,12 +67,17 @@ class Transaction:
     random: Callable[[int], bytes] = os.urandom
 
     def read(
-        self, contact: Contact, verifier: Verifier, detected: Callable[[], None]
+        self,
+        contact: Contact,
+        verifier: Verifier,
+        detected: Callable[[], None],
+        claimed: Callable[[VerifiedCredential], Callable[[], float | None]],
     ) -> tuple[Presentation, dict[str, int]]:
         """Return what the card presents, unverified, and the marks so far.
 
         ``detected`` runs while the first command is on its way, where it costs no time; the certificate is
-        verified while the card signs. Raises ``CardError`` or ``ReaderBroken``.
+        verified while the card signs. ``claimed`` is told what it claims if it is authentic, and returns what to do
+        until the card has signed (``Contact.while_waiting``). Raises ``CardError`` or ``ReaderBroken``.
         """
         marks = {"detect": self.monotonic_ns()}
         contact.activate(marks["detect"] + self.limit_ms * 1_000_000)
@@ -82,8 +93,17 @@ class Transaction:
         challenge = pkoc.Challenge(
             reader_identifier=self.reader_identifier, at=self.now(), random=self.random(pkoc.RANDOM_BYTES)
         )
-        dialogue = pkoc.present(challenge, allow_v1=self.allow_v1, on_certificate=verifier.prefetch)
-        return run(dialogue, get_response(transceive)), marks
+
+        def certified(certificate: bytes) -> None:
+            credential = verifier.prefetch(certificate)
+            if credential is not None:
+                contact.while_waiting(claimed(credential))
+
+        dialogue = pkoc.present(challenge, allow_v1=self.allow_v1, on_certificate=certified)
+        try:
+            return run(dialogue, get_response(transceive)), marks
+        finally:
+            contact.while_waiting(None)
 
 
 def _announcing(transceive: Transceive, detected: Callable[[], None]) -> Transceive:

@@ -78,7 +78,7 @@ class Challenge:
 
 
 def present(
-    challenge: Challenge, *, allow_v1: bool, on_certificate: Callable[[bytes], None]
+    challenge: Challenge, *, allow_v1: bool, on_certificate: Callable[[bytes], object]
 ) -> Dialogue[Presentation]:
     """One transaction with whatever PKOC card is in the field.
 
@@ -100,7 +100,11 @@ def present(
         return (yield from authenticate(challenge, versions))
     certificate = parse_certificate(data_of(answer, "GET DATA"))
     message = bytes(challenge)
-    signature = yield from internal_authenticate(message, meanwhile=lambda: on_certificate(certificate))
+
+    def certified() -> None:
+        on_certificate(certificate)
+
+    signature = yield from internal_authenticate(message, meanwhile=certified)
     return Presentation(
         technology=Technology.PKOC_V2, message=message, signature=signature, certificate=certificate
     )

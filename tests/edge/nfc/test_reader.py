@@ -133,6 +133,9 @@ class FakeContact:
             raise self._card.faults.pop(0)
         return self._card.handler.answer(command)
 
+    def while_waiting(self, work: Callable[[], float | None] | None) -> None:
+        self.work = work
+
     def is_present(self) -> bool:
         self._world.log.append("presence")
         return self._world.card is self._card and self._card.answers_presence

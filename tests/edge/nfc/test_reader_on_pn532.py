@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.inputs import (
+    CardClaimed,
     CardDetected,
     CardPresented,
     CardRefused,
@@ -71,7 +72,7 @@ class Door:
             value = self.inputs.get(timeout=DEADLINE_S)
             if isinstance(value, kind):
                 return value
-            assert isinstance(value, CardDetected | ReaderLost | ReaderRestored), value
+            assert isinstance(value, CardDetected | CardClaimed | ReaderLost | ReaderRestored), value
 
     def insert(self, name: str, **options: object) -> None:
         self.chip.insert(card_on_link(deal(name, RECIPE), LinkOptions(**options)))  # type: ignore[arg-type]
