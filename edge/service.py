@@ -169,8 +169,16 @@ class Service:
             return Tick()
 
     def _handle(self, happened: Input) -> bool:
-        """Do everything that follows; True when it was the last."""
+        """Do everything that follows; True when it was the last. Never raises."""
         now = self._clock.now()
+        try:
+            self._serve(happened, now)
+        except Exception as error:
+            log.exception("serving %s failed", type(happened).__name__)
+            self._record_alarm(happened, error, now)
+        return type(happened) is Stopping
+
+    def _serve(self, happened: Input, now: Now) -> None:
         match happened:
             case CardPresented() | CardRefused() | ReadFailed() if self._on_trace:
                 self._decide_traced(happened, now, self._on_trace)
@@ -194,7 +202,6 @@ class Service:
         if deadline_s is not None:
             soonest_s = now.monotonic_s + SHORTEST_TICK_S
             self._next_tick_s = min(self._next_tick_s, max(deadline_s, soonest_s))
-        return type(happened) is Stopping
 
     def _foresee(self, claim: CardClaimed, now: Now) -> None:
         """Make ready for the card that may be presented next. Nothing is done, whatever happens here."""
@@ -219,13 +226,18 @@ class Service:
         """
         marks: list[tuple[str, int]] = []
         sequence: int | None = 0
+        waits = False
         for effect in effects:
             try:
                 if isinstance(effect, Record):
+                    sequence, waits = None, False
                     sequence = self._recorder.record(effect.draft, now)
+                    waits = sequence is None
                     marks.append(("journal", time.monotonic_ns()))
                 elif isinstance(effect, ReleaseStrike):
                     if sequence is None and not effect.even_unrecorded:
+                        if waits:
+                            self._recorder.withdraw()
                         self._withhold(happened, now)
                         return None, ()
                     self._doors.release(effect.door_id, effect.unlock_ms)
@@ -234,18 +246,23 @@ class Service:
                     self._performers[type(effect)](effect)
             except Exception as error:
                 log.exception("%s failed", type(effect).__name__)
-                for alarm in self._alarm(effect, error, now):
-                    self._recorder.record(alarm.draft, now)
+                self._record_alarm(effect, error, now)
         return sequence, tuple(marks)
 
     def _withhold(self, happened: Input, now: Now) -> None:
         """No strike without an event: what could not be recorded is refused instead."""
-        self._recorder.withdraw()
         if isinstance(happened, CardPresented):
             failed = RecordFailed(
                 door_id=happened.door_id, side=happened.side, credential_id=happened.credential.credential_id
             )
             self._perform(self._react(failed, now), failed, now)
+
+    def _record_alarm(self, about: Input | Effect, error: Exception, now: Now) -> None:
+        try:
+            for alarm in self._alarm(about, error, now):
+                self._recorder.record(alarm.draft, now)
+        except Exception:
+            log.exception("an alarm cannot be recorded")
 
     def _alarm(self, about: Input | Effect, error: Exception, now: Now) -> list[Record]:
         """The alarm to record; none when the same one was recorded a moment ago."""

@@ -38,6 +38,7 @@ from edge.service import Service, Trace
 from edge.state_files import StateFiles
 from pacs import bundle
 from pacs.envelope import trusted_keys
+from pacs.errors import MalformedData
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.messages import DocumentKind
@@ -311,6 +312,67 @@ def test_without_its_event_nobody_is_let_in_but_everybody_out(
     assert (house.traces[0].outcome, house.traces[0].reason) == ("access_denied", "journal_failed")
     house.service.put(presented())
     house.until(lambda: house.kinds()[-1] is EventKind.ACCESS_GRANTED and len(house.kinds()) == 4)
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), MalformedData("event"), ZeroDivisionError()])
+def test_whatever_fails_while_recording_nobody_is_let_in_but_everybody_out(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    """A fault that is not the disk's withholds the strike at the entry too, and never at the exit."""
+    append = house.journal.append
+
+    def faulty(draft: EventDraft) -> Event:
+        if draft.kind is EventKind.ACCESS_GRANTED:
+            raise fault
+        return append(draft)
+
+    monkeypatch.setattr(house.journal, "append", faulty)
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(presented())
+        house.until(lambda: ("indicate", Signal.REFUSED) in house.doors.told)
+        assert ("release", 5_000) not in house.doors.told
+        house.service.put(presented(side=Side.EXIT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+    house.until(lambda: len(house.kinds()) == 3)
+    _, alarm, refused = house.events()
+    assert (alarm.kind, alarm.details["error"]) == (EventKind.INTERNAL_FAULT, type(fault).__name__)
+    assert (refused.kind, refused.reason) == (EventKind.ACCESS_DENIED, Reason.JOURNAL_FAILED)
+    assert (house.traces[0].outcome, house.traces[0].reason) == ("access_denied", "journal_failed")
+
+
+def test_out_even_when_nothing_at_all_can_be_recorded(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The alarm fails with the event; the exit opens all the same, and the thread lives."""
+
+    def broken(_: EventDraft) -> Event:
+        raise ZeroDivisionError
+
+    house.until(lambda: len(house.kinds()) == 1)
+    with caplog.at_level(logging.CRITICAL):
+        monkeypatch.setattr(house.journal, "append", broken)
+        house.service.put(RexPressed(door_id=FRONT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        monkeypatch.undo()
+    house.service.put(presented(STRANGER))
+    house.until(lambda: EventKind.ACCESS_DENIED in house.kinds())
+
+
+def test_a_fault_anywhere_while_serving_ends_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An acknowledgement that raises what nobody foresaw is an alarm, and the next card is decided."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.journal, "acknowledge", broken)
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(Acknowledged(journal_id=house.journal.journal_id, sequence=1))
+        house.service.put(presented())
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+    house.until(lambda: EventKind.ACCESS_GRANTED in house.kinds())
+    assert house.events()[1].details == {"about": "Acknowledged", "error": "ZeroDivisionError"}
 
 
 def test_events_beyond_the_memory_become_a_gap_that_is_told(
