@@ -56,7 +56,7 @@ class SerialLine(TTY):  # type: ignore[misc]
     def read(self, timeout: int) -> bytearray:
         """The next whole frame, waiting up to ``timeout`` ms. Noise before a frame is skipped."""
         deadline = time.monotonic() + timeout / 1000
-        pause_s = 0.0 if self.while_waiting else None
+        pause_s = 0.0 if self.while_waiting and not self._pending else None
         while True:
             frame = self._take_frame()
             if frame:
@@ -70,7 +70,7 @@ class SerialLine(TTY):  # type: ignore[misc]
                     pause_s = None
                 elif not remaining:
                     raise OSError(errno.ETIMEDOUT, "no frame from the reader")
-            if not ready and self.while_waiting:
+            if pause_s is not None and self.while_waiting and not ready:
                 pause_s = self.while_waiting()
 
     def write(self, frame: bytes) -> None:

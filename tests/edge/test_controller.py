@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge import controller as controller_module
-from edge.controller import DoorController, after_fault
+from edge.controller import FORESEEN_S, DoorController, after_fault
 from edge.door_state import OPENING_GRACE_S, DoorState
 from edge.effects import (
     AdoptIssuers,
@@ -17,12 +21,14 @@ from edge.effects import (
     HoldStrike,
     Indicate,
     LockStrike,
+    Prepare,
     Record,
     ReleaseStrike,
     Signal,
     Sync,
 )
 from edge.inputs import (
+    CardClaimed,
     CardDetected,
     CardPresented,
     CardRefused,
@@ -452,3 +458,129 @@ def test_the_decision_is_called_on_one_line_of_the_edge() -> None:
         if re.search(r"\bdecide\(", line)
     ]
     assert calls == ["controller.py"]
+
+
+# ---- deciding ahead
+
+
+def claimed(who: CredentialId = RESIDENT, *, at: DoorId = FRONT, side: Side = Side.ENTRY) -> CardClaimed:
+    return CardClaimed(door_id=at, side=side, credential=credential(who))
+
+
+def accepted(**rules: Any) -> DocumentAccepted:
+    return DocumentAccepted(
+        kind=DocumentKind.POLICY, version=2, policy=policy(**rules), revocations=revocations()
+    )
+
+
+def prepared(controller: DoorController, claim: CardClaimed, after_s: float = 0.0) -> EventDraft:
+    (effect,) = controller.on(claim, now(after_s))
+    assert isinstance(effect, Prepare)
+    return effect.draft
+
+
+def test_what_was_foreseen_for_a_card_is_what_happens() -> None:
+    """The event made ready while the card signed is the one recorded, of the moment it was decided for."""
+    controller = make()
+    prepared(controller, claimed(), 0.0)
+    draft = prepared(controller, claimed(), 0.002)
+    controller.on(CardDetected(door_id=BACK, side=Side.ENTRY), now(0.003))
+    controller.on(Tick(), now(0.004))
+    effects = controller.on(presented(), now(0.005))
+    assert effects[0] == Record(draft=draft)
+    assert drafts(effects)[0] is draft
+    assert draft.occurred_at == now(0.002).clock.at
+
+
+@pytest.mark.parametrize(
+    ("between", "card", "at"),
+    [
+        (None, presented(STRANGER), now(0.01)),
+        (None, presented(at=BACK), now(0.01)),
+        (None, presented(side=Side.EXIT), now(0.01)),
+        (None, presented(), now(0.01, trusted=False)),
+        (None, presented(), now(FORESEEN_S + 0.01)),
+        (None, presented(), now(0.01, wall_after_s=-1.0)),
+        (None, presented(), now(0.01, wall_after_s=60.0)),
+        (accepted(), presented(), now(0.01)),
+        (accepted(mode=DoorMode.LOCKDOWN), presented(), now(0.01)),
+        (opened(BACK), presented(), now(0.01)),
+        (RexPressed(door_id=BACK), presented(), now(0.01)),
+        (presented(), presented(), now(0.01)),
+        (claimed(STRANGER), presented(), now(0.01)),
+    ],
+    ids=str,
+)
+def test_it_is_decided_afresh_when_anything_is_different(
+    between: Input | None, card: CardPresented, at: Now
+) -> None:
+    """Another card, door, side, clock or document, an event in between, or too long ago: as without a claim."""
+    controller, plain = make(), make()
+    draft = prepared(controller, claimed())
+    if between is not None:
+        controller.on(between, now(0.005))
+        plain.on(between, now(0.005))
+    effects = controller.on(card, at)
+    assert all(other is not draft for other in drafts(effects))
+    assert effects == plain.on(card, at)
+    assert drafts(effects)[0].occurred_at == at.clock.at
+
+
+def test_a_decision_belongs_to_the_moment_its_event_names() -> None:
+    """A policy that expires between claim and proof: granted, and recorded of the moment before it expired."""
+    expiry_s = timedelta(days=7).total_seconds()
+    controller = make(max_policy_age_s=2 * round(expiry_s))
+    draft = prepared(controller, claimed(), expiry_s - 0.002)
+    assert drafts(controller.on(presented(), now(expiry_s + 0.002))) == [draft]
+    assert draft.kind is EventKind.ACCESS_GRANTED
+    assert draft.occurred_at < policy().expires_at
+    (late,) = drafts(controller.on(presented(), now(expiry_s + 0.003)))
+    assert late.reason is Reason.POLICY_TOO_OLD
+
+
+WHO = st.sampled_from([RESIDENT, SLOW_RESIDENT, REVOKED, ATTENDED, STRANGER])
+WHERE, SIDES = st.sampled_from([FRONT, BACK]), st.sampled_from(Side)
+HAPPENINGS: st.SearchStrategy[Input] = st.one_of(
+    st.builds(claimed, WHO, at=WHERE, side=SIDES),
+    st.builds(claimed, st.just(RESIDENT)),
+    st.builds(presented, WHO, at=WHERE, side=SIDES),
+    st.builds(presented, st.just(RESIDENT)),
+    st.builds(lambda where, side: CardDetected(door_id=where, side=side), WHERE, SIDES),
+    st.builds(
+        lambda where, side: ReadFailed(door_id=where, side=side, fault=ReadFault.CARD_GONE), WHERE, SIDES
+    ),
+    st.builds(lambda where, is_open: opened(where, is_open=is_open), WHERE, st.booleans()),
+    st.builds(lambda where: RexPressed(door_id=where), WHERE),
+    st.sampled_from([accepted(), accepted(mode=DoorMode.LOCKDOWN), accepted(mode=DoorMode.UNLOCKED)]),
+    st.just(Tick()),
+)
+PAUSES = st.sampled_from([0.0, 0.002, 0.03, 0.2, 0.3, 6.0, 31.0, 8 * 86_400.0])
+
+
+@given(st.lists(st.tuples(PAUSES, st.sampled_from([True, True, True, False]), HAPPENINGS), max_size=30))
+def test_claims_change_nothing_but_by_how_little_an_event_is_early(
+    steps: list[tuple[float, bool, Input]],
+) -> None:
+    """Two controllers, one of them told of claims: the same effects, each event at most ``FORESEEN_S`` early, in order."""
+    told, untold = make(), make()
+    at_s, recorded = 0.0, []
+    for pause_s, trusted, happened in steps:
+        at_s += pause_s
+        moment = now(at_s, trusted=trusted)
+        effects = told.on(happened, moment)
+        if isinstance(happened, CardClaimed):
+            assert shape(effects) == [Prepare]
+            continue
+        for draft in drafts(effects):
+            assert 0.0 <= (moment.clock.at - draft.occurred_at).total_seconds() <= FORESEEN_S
+        recorded += [draft.occurred_at for draft in drafts(effects)]
+        assert [_at(effect, moment) for effect in effects] == untold.on(happened, moment)
+        assert told.deadline_s == untold.deadline_s
+    assert recorded == sorted(recorded)
+
+
+def _at(effect: Effect, moment: Now) -> Effect:
+    """The effect as it would be had its event happened now."""
+    if not isinstance(effect, Record):
+        return effect
+    return Record(draft=replace(effect.draft, occurred_at=moment.clock.at))

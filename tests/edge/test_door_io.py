@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,25 @@ def test_a_press_counts_also_when_nobody_came_to_look_in_time(bench: Bench) -> N
     rex.drive_low()
     bench.wait(1)
     assert bench.put == [RexPressed(door_id=FRONT)]
+
+
+def test_an_input_that_cannot_be_handled_harms_no_other_pin(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is raised into the thread that watches the pins; the watchdog is told."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    factory: Any = MockFactory()
+    io = DoorIo([door()], factory=factory, put=broken)
+    with caplog.at_level(logging.CRITICAL):
+        for pin in (REX, CONTACT):
+            factory.pin(pin).drive_low()
+            time.sleep(STABLE_S)
+            factory.pin(pin).drive_high()
+            time.sleep(STABLE_S)
+            factory.pin(pin).drive_low()
+    assert io.timetable.failed
+    io.close()
 
 
 def test_a_request_to_exit_is_one_press(bench: Bench) -> None:

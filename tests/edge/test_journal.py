@@ -138,6 +138,7 @@ def test_first_opening_creates(tmp_path: Path) -> None:
     st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(1, 12)),
+            st.tuples(st.just("prepare"), st.integers(0, 2)),
             st.tuples(st.sampled_from(["sync", "close", "kill"]), st.just(0)),
             st.tuples(st.just("acknowledge"), st.integers(0, 40)),
         ),
@@ -145,7 +146,7 @@ def test_first_opening_creates(tmp_path: Path) -> None:
     )
 )
 def test_round_trip(steps: list[tuple[str, int]]) -> None:
-    """Whatever order of appending, acknowledging, closing and killing: the same events, one chain, one journal id."""
+    """Whatever order of preparing, appending, acknowledging, closing and killing: the same events, one chain and id."""
     with TemporaryDirectory() as name:
         directory = Path(name) / "journal"
         journal = open_journal(directory)
@@ -153,6 +154,11 @@ def test_round_trip(steps: list[tuple[str, int]]) -> None:
         for step, number in steps:
             if step == "append":
                 appended += [journal.append(draft(len(appended) + 1)) for _ in range(number)]
+            elif step == "prepare":  # and others come first
+                foreseen = draft(len(appended) + 1)
+                journal.prepare(foreseen)
+                appended += [journal.append(draft(len(appended) + 1)) for _ in range(number)]
+                appended.append(journal.append(foreseen))
             elif step == "sync":
                 journal.sync()
             elif step == "acknowledge":
@@ -171,6 +177,17 @@ def test_round_trip(steps: list[tuple[str, int]]) -> None:
         assert journal.outgoing.acknowledged == acknowledged
         assert read_outgoing(journal) == appended[acknowledged:]
         journal.close()
+
+
+def test_preparing_writes_nothing(tmp_path: Path) -> None:
+    """What was only prepared is in no file and in no sequence."""
+    journal = open_journal(tmp_path / "journal")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    journal.prepare(draft(1))
+    journal.sync()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert journal.last_sequence == 0
+    journal.close()
 
 
 def test_only_durable_events_are_read(tmp_path: Path) -> None:

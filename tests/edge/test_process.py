@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,14 +17,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from gpiozero.pins.mock import MockFactory
 
-from edge.__main__ import main
+from edge.__main__ import main, run_controller
+from edge.config import load
+from edge.door_io import STABLE_S
 from edge.journal import Journal
+from edge.keystore import Keystore
 from edge.policy_store import PolicyStore
 from pacs import bundle
 from pacs.card.p256 import encode_point
 from pacs.decision import ClockReading
 from pacs.envelope import trusted_keys
+from pacs.errors import StoreError
 from pacs.events import Event, EventKind, event_hash, genesis
 from pacs.identifiers import CredentialId
 from pacs.messages import DocumentKind
@@ -321,6 +327,26 @@ def test_a_card_that_is_there_before_the_controller_is_judged_by_the_held_policy
             assert process.stdout.readline().split() == ["access_granted", "entitled"]
         finally:
             process.terminate()
+
+
+def test_an_input_while_the_controller_still_starts_is_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pins report before there is anybody to decide; that breaks nothing."""
+    config = load(place.config)
+    rex_pin = config.doors[0].rex_pin
+    factory: Any = MockFactory()
+
+    def press_and_fail(*_: object) -> None:
+        for drive in (factory.pin(rex_pin).drive_low, factory.pin(rex_pin).drive_high) * 2:
+            drive()
+            time.sleep(STABLE_S)
+        raise StoreError("far enough")
+
+    monkeypatch.setattr(Keystore, "open", press_and_fail)
+    with pytest.raises(StoreError, match="far enough"):
+        run_controller(config, factory=factory)
+    assert caplog.records == []
 
 
 def test_orders_to_the_virtual_door_reach_the_controller(place: Place, reader: VirtualPn532) -> None:

@@ -20,6 +20,7 @@ from edge.door_state import DoorState
 from edge.effects import Signal
 from edge.inputs import (
     Acknowledged,
+    CardClaimed,
     CardPresented,
     CardRefused,
     DocumentReceived,
@@ -192,6 +193,32 @@ def test_a_granted_card_is_journalled_then_released_then_durable(house: House) -
     assert house.doors.told == [("release", 5_000), ("indicate", Signal.GRANTED)]
     assert house.doors.last_sequence_at_release == 2
     assert house.notified.wait(WITHIN_S)
+
+
+def claimed(who: CredentialId = RESIDENT) -> CardClaimed:
+    return CardClaimed(door_id=FRONT, side=Side.ENTRY, credential=credential(who))
+
+
+def test_a_claim_alone_does_nothing(house: House) -> None:
+    """However often a card is claimed: nothing is journalled, released or shown; then its grant is one event."""
+    for _ in range(5):
+        house.service.put(claimed())
+        house.service.put(claimed(STRANGER))
+    house.service.put(claimed())
+    house.service.put(presented())
+    house.until(lambda: house.kinds() == [EventKind.CONTROLLER_STARTED, EventKind.ACCESS_GRANTED])
+    assert house.doors.told == [("release", 5_000), ("indicate", Signal.GRANTED)]
+    assert len(house.traces) == 1
+
+
+def test_a_fault_at_a_claim_is_met_when_the_card_is_presented(tmp_path: Path) -> None:
+    """Nothing is alarmed about or recorded for what nobody has proved; the card is then decided about."""
+    house = faulty(tmp_path, CardClaimed)
+    house.service.put(claimed())
+    house.service.put(presented())
+    house.until(lambda: house.kinds() == [EventKind.CONTROLLER_STARTED, EventKind.ACCESS_GRANTED])
+    house.stop()
+    house.journal.close()
 
 
 def test_a_trace_carries_every_phase_in_order(house: House) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+from time import monotonic, monotonic_ns, sleep
 
 import pytest
 
+from edge import timetable as timetable_module
+from edge import watchdog
+from edge.__main__ import _guard
 from edge.timetable import Timetable
 
 
@@ -88,3 +92,42 @@ def test_its_thread_runs_what_is_set_from_another_one() -> None:
     timetable.set("soon", timetable.now_s() + 0.01, ran.set)
     assert ran.wait(10)
     timetable.stop()
+
+
+def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a watchdog of a controller looks at: an entry that never returns ends the feeding."""
+    monkeypatch.setattr(timetable_module, "LONGEST_WAIT_S", 0.01)
+    timetable = Timetable()
+    timetable.start()
+    for far_ahead in (False, True):
+        if far_ahead:
+            timetable.set("late", timetable.now_s() + 3600, lambda: None)
+        since_ns, deadline_s = monotonic_ns(), monotonic() + 10
+        while timetable.came_round_ns <= since_ns:
+            assert monotonic() < deadline_s
+            sleep(0.005)
+    guard = _guard([], timetable)
+    assert guard.feed()
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    timetable.set("hangs", timetable.now_s(), hang)
+    assert hangs.wait(10)
+    timetable.came_round_ns -= int((watchdog.LONGEST_TURN_S + 1) * 1e9)
+    assert not guard.feed()
+    goes_on.set()
+    timetable.stop()
+
+
+def test_an_entry_that_failed_ends_the_feeding() -> None:
+    """The pins may not be as they should."""
+    timetable = Timetable()
+    guard = _guard([], timetable)
+    assert guard.feed()
+    timetable.failed = True
+    assert not guard.feed()

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.inputs import (
+    CardClaimed,
     CardDetected,
     CardPresented,
     CardRefused,
@@ -53,6 +54,7 @@ class World:
         self.rests: list[float] = []
         self.at: list[tuple[int, Callable[[], None]]] = []
         self.inputs: list[ReaderInput] = []
+        self.works: list[Callable[[], float | None] | None] = []
 
     def advance(self, duration_ns: int) -> None:
         """Let time pass; what was planned for it happens."""
@@ -134,7 +136,7 @@ class FakeContact:
         return self._card.handler.answer(command)
 
     def while_waiting(self, work: Callable[[], float | None] | None) -> None:
-        self.work = work
+        self._world.works.append(work)
 
     def is_present(self) -> bool:
         self._world.log.append("presence")
@@ -201,6 +203,27 @@ def test_a_genuine_card_is_presented_once_while_it_stays(reader: Reader, world: 
     times = [at for _, at in presented.marks]
     assert times == sorted(times)
     assert times[4] - times[0] == 17 * MS
+
+
+def test_a_genuine_card_is_claimed_while_it_signs(reader: Reader, world: World) -> None:
+    """There is work until the answer has come: it claims the credential that is then presented."""
+    world.lay(genuine())
+    turns(reader, world, 50)
+    work, after = world.works
+    assert after is None
+    assert work is not None
+    work()
+    presented, claimed = world.inputs[-2:]
+    assert isinstance(presented, CardPresented)
+    assert claimed == CardClaimed(door_id=DoorId("front"), side=Side.ENTRY, credential=presented.credential)
+
+
+@pytest.mark.parametrize("name", ["forged", "unknown-issuer"])
+def test_a_certificate_that_is_not_authentic_claims_nothing(reader: Reader, world: World, name: str) -> None:
+    """Nothing is made ready for a card that no issuer vouches for."""
+    world.lay(FakeCard(deal(name, RECIPE)))
+    turns(reader, world, 50)
+    assert world.works == [None]
 
 
 def test_a_card_is_presented_again_when_it_comes_back(reader: Reader, world: World) -> None:

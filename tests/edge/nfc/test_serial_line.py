@@ -84,6 +84,34 @@ def test_forgets_what_arrived_before_a_command(wire: Wire) -> None:
     assert caught.value.errno == errno.ETIMEDOUT
 
 
+def test_works_while_it_waits(wire: Wire) -> None:
+    """At once and after each pause asked for; no more once the work is done, or a byte has come."""
+    done: list[int] = []
+
+    def work() -> float | None:
+        done.append(len(done))
+        if len(done) == 3:
+            wire.send(hsu.ACK[:2])
+        if len(done) == 4:
+            wire.send(hsu.ACK)
+            return None
+        return 0.001
+
+    wire.line.while_waiting = work
+    with pytest.raises(OSError, match="no frame"):
+        wire.line.read(50)
+    with pytest.raises(OSError, match="no frame"):
+        wire.line.read(5)
+    assert len(done) == 3
+    wire.line.write(b"")
+    assert bytes(wire.line.read(2000)) == hsu.ACK
+    assert len(done) == 4
+    wire.line.while_waiting = None
+    with pytest.raises(OSError, match="no frame"):
+        wire.line.read(5)
+    assert len(done) == 4
+
+
 def test_belongs_to_one_process(wire: Wire) -> None:
     """The device cannot be taken twice, and is free again after close."""
     assert wire.line.tty is not None
