@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edge.nfc.reader import Reader
     from edge.policy_store import Held
     from edge.service import Trace
+    from edge.timetable import Timetable
     from edge.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -69,9 +71,10 @@ def run_controller(
     def put(happened: Input) -> None:
         service.put(happened)
 
+    inputs: SimpleQueue[Input] = SimpleQueue()  # there before the first pin can report
     with contextlib.ExitStack() as parts:
         pins = factory or open_pins(config.pins, config.state_dir)
-        doors = DoorIo(config.doors, factory=pins, put=put)
+        doors = DoorIo(config.doors, factory=pins, put=inputs.put)
         parts.callback(doors.close)
         keystore = Keystore.open(config.keys, config.controller_id)
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
@@ -93,7 +96,7 @@ def run_controller(
         if store.held.policy:  # before the first card; a bad key is met again, and recorded, by the service
             with contextlib.suppress(MalformedData):
                 adopt(store.held.policy.issuers)
-        guard = watchdog.Watchdog(readers, is_sound=lambda: not doors.timetable.failed)
+        guard = _guard(readers, doors.timetable)
         service = Service(
             controller,
             clock=clock,
@@ -104,6 +107,7 @@ def run_controller(
             adopt=adopt,
             on_tick=guard.feed,
             on_trace=on_trace,
+            queue=inputs,
         )
         for unusable in store.unusable:
             put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
@@ -125,6 +129,11 @@ def run_controller(
         )
         service.run(started, opening.gaps)
         watchdog.tell("STOPPING=1")
+
+
+def _guard(readers: Iterable[Reader], timetable: Timetable) -> watchdog.Watchdog:
+    """Watches every thread that reads cards, and the one that locks doors."""
+    return watchdog.Watchdog((*readers, timetable), is_sound=lambda: not timetable.failed)
 
 
 class _LateUplink:

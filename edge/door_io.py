@@ -21,6 +21,7 @@ waiting    both    a blip of 100 each 1,400     a tick of 40 with the blip   aft
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import threading
@@ -37,6 +38,8 @@ from edge.timetable import Timetable
 from pacs.errors import PacsError
 from pacs.identifiers import DoorId
 from pacs.rules import Side
+
+log = logging.getLogger(__name__)
 
 STABLE_S: Final = 0.025
 """How long an input has to keep its level to be believed."""
@@ -188,6 +191,13 @@ class Input:
         return bool(self._device.value) is not self._rest
 
     def _edge(self) -> None:
+        try:
+            self._take_edge()
+        except Exception:  # raised here it would end the thread that watches every pin
+            self._timetable.failed = True
+            log.exception("an input could not be followed")
+
+    def _take_edge(self) -> None:
         now_s = self._timetable.now_s()
         with self._guard:
             if self._restless_since_s is not None and now_s - self._edge_s >= STABLE_S:

@@ -115,8 +115,12 @@ class Service:
         adopt: Callable[[Mapping[str, bytes]], None],
         on_tick: Callable[[], object] = lambda: None,
         on_trace: Callable[[Trace], None] | None = None,
+        queue: SimpleQueue[Input] | None = None,
     ) -> None:
-        """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done."""
+        """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done.
+
+        ``queue``: what happened before there was a service is in it.
+        """
         self._controller = controller
         self._clock = clock
         self._doors = doors
@@ -124,7 +128,7 @@ class Service:
         self._on_tick = on_tick
         self._on_trace = on_trace
         self._recorder = Recorder(journal, notify)
-        self._queue: SimpleQueue[Input] = SimpleQueue()
+        self._queue = queue or SimpleQueue()
         self._next_tick_s = 0.0
         self._alarmed_s: dict[tuple[str, str], float] = {}
         self._performers: dict[type[Effect], Callable[[Any], None]] = {

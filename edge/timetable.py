@@ -11,8 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
+from typing import Final
 
 log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S: Final = 1.0
+"""So often the thread comes round with nothing to do, which shows that it does not hang."""
 
 
 class Timetable:
@@ -27,7 +31,9 @@ class Timetable:
         self._thread: threading.Thread | None = None
         self._stopped = False
         self.failed = False
-        """Whether an entry ever raised: the pins may then not be as they should."""
+        """Whether an entry or an input ever raised: the pins may then not be as they should."""
+        self.came_round_ns = time.monotonic_ns()
+        """When the thread last came round; CLOCK_MONOTONIC in ns."""
 
     def now_s(self) -> float:
         """The monotonic time entries are compared with."""
@@ -68,6 +74,7 @@ class Timetable:
 
     def start(self) -> None:
         """Run entries in a thread of their own until ``stop``."""
+        self.came_round_ns = time.monotonic_ns()
         self._thread = threading.Thread(target=self._run, name="timetable", daemon=True)
         self._thread.start()
 
@@ -82,11 +89,12 @@ class Timetable:
 
     def _run(self) -> None:
         while True:
+            self.came_round_ns = time.monotonic_ns()
             next_s = self.run_due()
             with self._changed:
                 if self._stopped:
                     return
                 if next_s is None and not self._heap:
-                    self._changed.wait()
+                    self._changed.wait(LONGEST_WAIT_S)
                 elif next_s is not None and self._heap and self._heap[0][0] >= next_s:
-                    self._changed.wait(max(0.0, next_s - self._monotonic_s()))
+                    self._changed.wait(min(max(0.0, next_s - self._monotonic_s()), LONGEST_WAIT_S))
