@@ -97,8 +97,12 @@ def strikes(reports: Sequence[dict[str, Any]]) -> list[bool]:
 
 
 def is_locked(station: DoorStation) -> bool:
-    """Whether the strike's last report said so; it starts locked."""
-    return not [False, *strikes(station.reports)][-1]
+    """Whether the strike's last report said so; every controller starts with it locked."""
+    released = False
+    for report in station.reports:
+        if report.get("pin") == "strike" or "ready" in report:
+            released = report.get("released", False)
+    return not released
 
 
 def tap_once_locked(site: VirtualSite, holder: Holder, door_id: DoorId) -> tuple[Tap, list[dict[str, Any]]]:
