@@ -58,7 +58,7 @@ def run_controller(
     from edge.controller import DoorController
     from edge.door_io import DoorIo, open_pins
     from edge.door_state import DoorState
-    from edge.inputs import DocumentRefused, Input, Started, Stopping
+    from edge.inputs import DocumentAccepted, DocumentRefused, Input, Started, Stopping
     from edge.journal import Journal
     from edge.keystore import Keystore
     from edge.policy_store import PolicyStore
@@ -111,6 +111,16 @@ def run_controller(
         )
         for unusable in store.unusable:
             put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
+        for kind, version in store.versions.items():
+            if version:  # confirmed at every start: a confirmation that was lost would never come otherwise
+                put(
+                    DocumentAccepted(
+                        kind=kind,
+                        version=version,
+                        policy=store.held.policy,
+                        revocations=store.held.revocations,
+                    )
+                )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: put(Stopping()))
         doors.start()

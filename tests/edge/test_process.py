@@ -30,7 +30,7 @@ from pacs.card.p256 import encode_point
 from pacs.decision import ClockReading
 from pacs.envelope import trusted_keys
 from pacs.errors import StoreError
-from pacs.events import Event, EventKind, event_hash, genesis
+from pacs.events import Event, EventDraft, EventKind, event_hash, genesis
 from pacs.identifiers import CredentialId
 from pacs.messages import DocumentKind
 from provisioning.keystore import read_key
@@ -77,8 +77,13 @@ class Place:
             previous = event_hash(data)
         return events
 
+    def drafts(self) -> list[EventDraft]:
+        """Without the confirmations of the documents held at the start."""
+        drafts = [event.draft for event in self.events()]
+        return [draft for draft in drafts if draft.kind is not EventKind.POLICY_APPLIED]
+
     def kinds(self) -> list[EventKind]:
-        return [event.draft.kind for event in self.events()]
+        return [draft.kind for draft in self.drafts()]
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +225,18 @@ def test_a_card_opens_the_door_and_somebody_walks_through(place: Place, reader: 
     assert set(kinds[5:-1]) <= {EventKind.DOOR_OPENED, EventKind.DOOR_CLOSED}
 
 
+def test_what_is_held_is_confirmed_at_every_start(place: Place, reader: VirtualPn532) -> None:
+    """Whatever ended the controller between keeping a document and saying so, the hub hears of it."""
+    for _ in range(2):
+        with ControllerProcess(place.config, person=False) as process:
+            leave(process)
+            process.stop()
+    confirmed = [
+        event.draft.details for event in place.events() if event.draft.kind is EventKind.POLICY_APPLIED
+    ]
+    assert confirmed == [{"kind": "policy", "version": 1}, {"kind": "revocations", "version": 1}] * 2
+
+
 def test_every_bad_card_has_its_own_reason_and_moves_nothing(place: Place, reader: VirtualPn532) -> None:
     """Denied with a reason in the journal, or not read and no event about a person."""
     pulled = LinkOptions(fault=LinkFault.PULLED, after=2)
@@ -253,8 +270,7 @@ def test_every_bad_card_has_its_own_reason_and_moves_nothing(place: Place, reade
         ("not_read", "card_gone"),
     ]
     assert True not in strikes(process)
-    events = [event.draft for event in place.events()][1:-1]
-    assert [draft.reason and draft.reason.value for draft in events] == [
+    assert [draft.reason and draft.reason.value for draft in place.drafts()[1:-1]] == [
         reason for outcome, reason in found if outcome == "access_denied"
     ]
 
