@@ -13,6 +13,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pacs import cbor, envelope
+from pacs.card.p256 import parse_point
 from pacs.cbor import Fields, milliseconds, without_none
 from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
@@ -105,8 +106,7 @@ def _iir(value: object) -> str:
 
 def _point(value: object) -> bytes:
     point = cbor.exactly(value, bytes, "issuer key")
-    if len(point) != 65 or point[0] != 4:
-        raise MalformedData("issuer key: 65-byte uncompressed point expected")
+    parse_point(point)
     return point
 
 

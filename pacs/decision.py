@@ -64,15 +64,16 @@ def decide(
     6. clock untrusted, unless the door continues: deny ``clock_untrusted``
     7. policy or list expired, or older than the door's bound unless it continues: deny ``policy_too_old``
     8. PKOC V1 at a door that does not take it: deny ``technology_not_allowed``
-    9. outside the certificate's dates: deny ``certificate_not_yet_valid``, ``certificate_expired``
-    10. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``
-    11. status: deny ``credential_revoked``, ``credential_suspended``, ``status_unknown``
-    12. outside the entitlement's own times: deny ``credential_not_yet_valid``, ``credential_expired``
-    13. door unlocked: grant ``door_unlocked``
-    14. no level opens this door: deny ``no_access_level``
-    15. no schedule of those levels holds: deny ``outside_schedule``
-    16. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
-    17. otherwise: grant ``entitled``
+    9. PKOC V2 from an issuer the policy does not name: deny ``issuer_unknown``
+    10. outside the certificate's dates: deny ``certificate_not_yet_valid``, ``certificate_expired``
+    11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``
+    12. status: deny ``credential_revoked``, ``credential_suspended``, ``status_unknown``
+    13. outside the entitlement's own times: deny ``credential_not_yet_valid``, ``credential_expired``
+    14. door unlocked: grant ``door_unlocked``
+    15. no level opens this door: deny ``no_access_level``
+    16. no schedule of those levels holds: deny ``outside_schedule``
+    17. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
+    18. otherwise: grant ``entitled``
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
@@ -88,7 +89,7 @@ def decide(
     if refusal:
         return _deny(refusal)
     entitlement = policy.entitlements.get(credential.credential_id)
-    if entitlement is None:  # 10
+    if entitlement is None:  # 11
         v1 = credential.technology is Technology.PKOC_V1
         return _deny(Reason.CARD_NOT_ENROLLED if v1 else Reason.CREDENTIAL_UNLISTED)
     refusal = _entitlement_refusal(entitlement, revocations, clock)
@@ -125,8 +126,10 @@ def _credential_refusal(
 ) -> Reason | None:
     if credential.technology is Technology.PKOC_V1 and not door.allow_v1:  # 8
         return Reason.TECHNOLOGY_NOT_ALLOWED
+    if credential.technology is Technology.PKOC_V2 and credential.issuer not in policy.issuers:  # 9
+        return Reason.ISSUER_UNKNOWN
     try:
-        check_dates(credential, local_time(clock.at, policy.time_zone).date())  # 9
+        check_dates(credential, local_time(clock.at, policy.time_zone).date())  # 10
     except VerificationError as error:
         return error.reason
     return None
@@ -135,14 +138,14 @@ def _credential_refusal(
 def _entitlement_refusal(
     entitlement: Entitlement, revocations: StatusList, clock: ClockReading
 ) -> Reason | None:
-    status = revocations.status(entitlement.status_index)  # 11
+    status = revocations.status(entitlement.status_index)  # 12
     if status is None:
         return Reason.STATUS_UNKNOWN
     if status is Status.INVALID:
         return Reason.CREDENTIAL_REVOKED
     if status is Status.SUSPENDED:
         return Reason.CREDENTIAL_SUSPENDED
-    if entitlement.valid_from is not None and clock.at < entitlement.valid_from:  # 12
+    if entitlement.valid_from is not None and clock.at < entitlement.valid_from:  # 13
         return Reason.CREDENTIAL_NOT_YET_VALID
     if entitlement.valid_until is not None and clock.at >= entitlement.valid_until:
         return Reason.CREDENTIAL_EXPIRED
@@ -151,16 +154,16 @@ def _entitlement_refusal(
 
 def _admit(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Decision:
     unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
-    if door.mode is DoorMode.UNLOCKED:  # 13
+    if door.mode is DoorMode.UNLOCKED:  # 14
         return Decision(outcome=Outcome.GRANT, reason=Reason.DOOR_UNLOCKED, unlock_ms=unlock_ms)
     refusal = _rule_refusal(entitlement, door, policy, clock)
     if refusal:
         return _deny(refusal)
-    if door.mode is DoorMode.ATTENDED:  # 16
+    if door.mode is DoorMode.ATTENDED:  # 17
         return Decision(outcome=Outcome.REFER, reason=Reason.DOOR_ATTENDED)
     if entitlement.attended:
         return Decision(outcome=Outcome.REFER, reason=Reason.CARDHOLDER_ATTENDED)
-    return Decision(outcome=Outcome.GRANT, reason=Reason.ENTITLED, unlock_ms=unlock_ms)  # 17
+    return Decision(outcome=Outcome.GRANT, reason=Reason.ENTITLED, unlock_ms=unlock_ms)  # 18
 
 
 def _rule_refusal(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Reason | None:
@@ -170,9 +173,9 @@ def _rule_refusal(entitlement: Entitlement, door: Door, policy: Policy, clock: C
         for level_id in entitlement.access_level_ids
         for schedule in by_level.get((door.id, level_id), ())
     ]
-    if not schedules:  # 14
+    if not schedules:  # 15
         return Reason.NO_ACCESS_LEVEL
     local = local_time(clock.at, policy.time_zone)
-    if not any(is_active(schedule, local, policy.holidays) for schedule in schedules):  # 15
+    if not any(is_active(schedule, local, policy.holidays) for schedule in schedules):  # 16
         return Reason.OUTSIDE_SCHEDULE
     return None

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pacs.card.cvc import Certificate
+from pacs.card.p256 import encode_point
 from pacs.credential import Technology, VerifiedCredential
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
@@ -84,7 +85,9 @@ class Day:
         self._site = site
         self._seconds = seconds
         self._dice = random.Random(seed)
-        self._oracle = Oracle(site.description)
+        self._oracle = Oracle(
+            site.description, issuers={site.issuer.reference: encode_point(site.issuer.key.public_key())}
+        )
         self._doors = {door_id: threading.Lock() for door_id in site.stations}
         self._hands = threading.Lock()
         self._in_use: set[int] = set()

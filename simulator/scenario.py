@@ -7,6 +7,7 @@ People are fictitious; their names exist at the hub alone.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -159,7 +160,9 @@ _PEOPLE: Final = (
 class Oracle:
     """Says what must follow from a tap. Changed along with the hub: cards registered, blocked, doors switched."""
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, *, issuers: Mapping[str, bytes]) -> None:
+        """``issuers``: IIR → 65-byte point of those whose cards the site takes."""
+        self._issuers = issuers
         self._doors = {door.id: door for door in description.doors}
         self._levels = {level.id: level for level in description.access_levels}
         self._schedules = {schedule.id: schedule for schedule in description.schedules}
@@ -208,7 +211,7 @@ class Oracle:
             issued_at=now,
             expires_at=now + timedelta(days=1),
             time_zone=self._description.time_zone,
-            issuers={},
+            issuers=self._issuers,
             doors=self._doors,
             access_levels=self._levels,
             schedules=self._schedules,

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hub.distribution import LONGEST_RETRY_S, Distribution
@@ -18,6 +19,7 @@ from hub.store.database import Database
 from hub.store.errors import NotFound
 from hub.store.sites import Site
 from pacs import bundle
+from pacs.card.p256 import encode_point
 from pacs.envelope import trusted_keys
 from pacs.events import EventKind
 from pacs.identifiers import (
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CARD = CredentialId(bytes(range(16)))
+ISSUER_POINT = encode_point(ec.derive_private_key(7, ec.SECP256R1()).public_key())
 GATE = ControllerId("gate")
 POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
 
@@ -84,7 +87,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database = fresh_database(tmp_path / "hub.sqlite")
     with database.write() as connection:
         sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=NOW))
-        sites.trust_issuer(connection, "DREMPELISSUER001", b"\x04" + bytes(64), NOW)
+        sites.trust_issuer(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
         controllers.register(
             connection,
             Controller(
@@ -124,7 +127,7 @@ def test_the_policy_says_what_the_database_says(
     assert policy.time_zone == "Europe/Amsterdam"
     assert policy.doors[DoorId("gate")].max_policy_age_s == 1_200
     assert policy.holidays == {date(2026, 12, 25)}
-    assert policy.issuers == {"DREMPELISSUER001": b"\x04" + bytes(64)}
+    assert policy.issuers == {"DREMPELISSUER001": ISSUER_POINT}
     entitlement = policy.entitlements[CARD]
     assert (entitlement.status_index, entitlement.access_level_ids) == (0, ("residents",))
     assert entitlement.valid_until == NOW + timedelta(days=400)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
 
+from pacs.card.p256 import encode_point
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import (
     AccessLevelId,
@@ -30,6 +32,7 @@ from pacs.rules import (
 )
 from pacs.schedule import Schedule, Window
 
+ISSUER_POINTS = [encode_point(ec.derive_private_key(n, ec.SECP256R1()).public_key()) for n in (1, 2, 3)]
 names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
 moments = st.integers(min_value=0, max_value=4_000_000_000_000).map(
     lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
@@ -71,7 +74,7 @@ def policies(draw: st.DrawFn) -> Policy:
         issuers=draw(
             st.dictionaries(
                 st.from_regex(r"[A-Z0-9]{16}", fullmatch=True),
-                st.binary(min_size=64, max_size=64).map(lambda xy: b"\x04" + xy),
+                st.sampled_from(ISSUER_POINTS),
                 max_size=2,
             )
         ),

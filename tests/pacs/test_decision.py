@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pacs.card.p256 import encode_point
 from pacs.credential import Technology, VerifiedCredential
 from pacs.decision import EXIT_UNLOCK_MS, ClockReading, Decision, Outcome, decide
 from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
@@ -53,7 +55,7 @@ def _policy(door: Door = DOOR, entitlement: Entitlement | None = ENTITLEMENT) ->
         issued_at=NOW - timedelta(hours=1),
         expires_at=NOW + timedelta(days=7),
         time_zone="Europe/Amsterdam",
-        issuers={},
+        issuers={"DREMPEL000000001": encode_point(ec.derive_private_key(7, ec.SECP256R1()).public_key())},
         doors={door.id: door, KITCHEN: replace(door, id=KITCHEN)},
         access_levels={
             RESIDENTS: AccessLevel(id=RESIDENTS, rules=(AccessRule(door_id=GATE, schedule_id=DAYTIME),))
@@ -177,6 +179,10 @@ CASES = {
         ),
         _grant(Reason.ENTITLED),
     ),
+    "an issuer that is trusted no longer": (
+        _at_gate(credential=replace(CREDENTIAL, issuer="DREMPEL000000002", valid_until=date.min)),
+        _deny(Reason.ISSUER_UNKNOWN),
+    ),
     "certificate not yet valid": (
         _at_gate(credential=replace(CREDENTIAL, valid_from=date(2026, 11, 21))),
         _deny(Reason.CERTIFICATE_NOT_YET_VALID),
@@ -247,7 +253,12 @@ def test_earlier_checks_win() -> None:
 def test_total_and_shut_by_default(policy: Policy, data: st.DataObject, clock: ClockReading) -> None:
     """Any inputs give a decision; entry is granted only to a listed, valid credential at a known door."""
     known = [*policy.entitlements, CARD]
-    credential = replace(CREDENTIAL, credential_id=data.draw(st.sampled_from(known)), valid_until=date.max)
+    credential = replace(
+        CREDENTIAL,
+        credential_id=data.draw(st.sampled_from(known)),
+        issuer=data.draw(st.sampled_from([*policy.issuers, "DREMPEL000000001"])),
+        valid_until=date.max,
+    )
     door_id = data.draw(st.sampled_from([*policy.doors, DoorId("elsewhere")]))
     revocations = data.draw(st.sampled_from([None, _list(), _list(Status.INVALID)]))
     decision = decide(credential, door_id, Side.ENTRY, policy=policy, revocations=revocations, clock=clock)
@@ -257,3 +268,4 @@ def test_total_and_shut_by_default(policy: Policy, data: st.DataObject, clock: C
         assert revocations is not None
         assert revocations.status(entitlement.status_index) is Status.VALID
         assert policy.doors[door_id].mode not in (DoorMode.LOCKDOWN, DoorMode.OUT_OF_SERVICE)
+        assert credential.issuer in policy.issuers

@@ -7,6 +7,7 @@ import hashlib
 import random
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -90,6 +91,15 @@ def test_policy_round_trip(policy: Policy) -> None:
     sealed = bundle.seal(policy, KEY)
     assert bundle.open_bundle(sealed, TRUSTED) == policy
     assert bundle.seal(bundle.open_bundle(sealed, TRUSTED), KEY) == sealed
+
+
+@pytest.mark.parametrize("point", [b"", b"\x04" + bytes(64), b"\x04" + b"\xff" * 64, bytes(65)])
+@given(policy=own.policies())
+def test_an_issuer_key_is_a_point_of_the_curve(policy: Policy, point: bytes) -> None:
+    """A bundle with another one is malformed, so no door ever holds a key it cannot use."""
+    bad = replace(policy, issuers={"DREMPEL000000001": point})
+    with pytest.raises(MalformedData):
+        bundle.from_bytes(bundle.to_bytes(bad))
 
 
 @given(policy=own.policies(), place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
