@@ -21,7 +21,7 @@ import click
 
 from edge import watchdog
 from edge.config import Config, load
-from pacs.errors import MalformedData, PacsError, StoreError
+from pacs.errors import PacsError, StoreError
 
 if TYPE_CHECKING:
     from edge.nfc.reader import Reader
@@ -93,9 +93,7 @@ def run_controller(
             )
         )
         adopt = _Trust(readers)
-        if store.held.policy:  # before the first card; a bad key is met again, and recorded, by the service
-            with contextlib.suppress(MalformedData):
-                adopt(store.held.policy.issuers)
+        adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
         guard = _guard(readers, doors.timetable)
         service = Service(
             controller,
