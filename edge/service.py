@@ -34,6 +34,7 @@ from edge.inputs import (
     CardPresented,
     CardRefused,
     DocumentReceived,
+    EventsUnreadable,
     Input,
     LinkChanged,
     Marks,
@@ -44,6 +45,7 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
+from edge.priority import come_first
 from edge.recorder import EventJournal, Gap, Recorder
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
@@ -150,6 +152,7 @@ class Service:
 
         ``gaps``: what the journal found at its opening.
         """
+        come_first()
         self._intake.start()
         self._recorder.start()
         try:
@@ -192,6 +195,8 @@ class Service:
                 self._intake.take(happened)
             case Acknowledged():
                 self._recorder.acknowledged(happened, now)
+            case EventsUnreadable():
+                self._recorder.unreadable(happened, now)
             case LinkChanged():
                 pass
             case Tick():

@@ -27,6 +27,7 @@ from edge.inputs import (
 )
 from edge.nfc.rehearsal import Rehearsal
 from edge.nfc.transaction import Contact, Transaction
+from edge.priority import come_first
 from pacs.card.dialogue import nothing
 from pacs.credential import TrustAnchors, VerifiedCredential, Verifier
 from pacs.errors import CardError, ReaderBroken, VerificationError
@@ -175,6 +176,7 @@ class Reader:
 
     def run(self) -> None:
         """The thread's body: turn after turn until ``stop``."""
+        come_first()
         try:
             while not self._stopping.is_set():
                 self.turn()
