@@ -17,7 +17,7 @@ from edge import segments
 from edge.segments import SegmentHeader
 from edge.state_files import StateFiles
 from pacs.errors import MalformedData
-from pacs.events import event_hash, genesis
+from pacs.events import Event, EventDraft, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 
 SUFFIX = ".segment"
@@ -66,6 +66,13 @@ class Segment:
             events.append(segments.event_of(sequence, raw))
         return events
 
+    def is_sound(self, sequence: int) -> bool:
+        """Whether this event passes its check. Raises ``OSError``."""
+        try:
+            return bool(self.read(sequence, sequence))
+        except MalformedData:
+            return False
+
 
 class Chain:
     """The segments of one journal id, oldest first; never without one.
@@ -112,6 +119,34 @@ class Chain:
                     self.read_through = max(self.read_through, last)
                 return events
         return []
+
+    def damaged_from(self, sequence: int) -> int | None:
+        """The first event from there on, in the same segment, that does not pass its check. Raises ``OSError``."""
+        for segment in self.segments:
+            if segment.first_sequence <= sequence <= segment.last_sequence:
+                candidates = range(sequence, segment.last_sequence + 1)
+                return next((at for at in candidates if not segment.is_sound(at)), None)
+        return None
+
+    def drafts(self, first: int) -> list[EventDraft]:
+        """Every event from there on that can be read. Raises ``OSError``."""
+        drafts = []
+        for segment in self.segments:
+            for sequence in range(max(first, segment.first_sequence), segment.last_sequence + 1):
+                with contextlib.suppress(MalformedData):
+                    drafts += [Event.from_bytes(data).draft for data in segment.read(sequence, sequence)]
+        return drafts
+
+    def cut(self, sequence: int) -> list[Path]:
+        """Forget this event and all behind it; returns the segments nothing is left of."""
+        kept = [part for part in self.segments if part.first_sequence <= sequence]
+        gone = [part.path for part in self.segments[len(kept) :]]
+        last = kept[-1]
+        # another thread may be reading: parts are replaced, not changed
+        kept[-1] = Segment(last.path, last.first_sequence, last.offsets[: sequence - last.first_sequence + 1])
+        self.segments = tuple(kept)
+        self.readable_through = self.read_through = sequence - 1
+        return gone
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ import paho.mqtt.client as mqtt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.inputs import Acknowledged, DocumentReceived, LinkChanged
+from edge.inputs import Acknowledged, DocumentReceived, EventsUnreadable, LinkChanged
 from edge.journal import Outgoing
 from edge.send_window import Patience, SendWindow
 from pacs.errors import MalformedData, StoreError
@@ -45,7 +45,7 @@ _HEAD_BYTES = 512  # room for a batch's signed head
 _LONGEST_SELECT_S = 0.5
 _READ_AGAIN_S = 10.0
 
-Received: TypeAlias = Acknowledged | DocumentReceived | LinkChanged
+Received: TypeAlias = Acknowledged | DocumentReceived | EventsUnreadable | LinkChanged
 
 
 class EventSource(Protocol):
@@ -251,6 +251,8 @@ class HubConnection:
                 self._send_events(outgoing, now_s)
             except StoreError as error:
                 _log.error("events cannot be read: %s", error)
+                first = max(self._window.next_sequence, outgoing.first_sequence)
+                self._parts.put(EventsUnreadable(journal_id=outgoing.journal_id, sequence=first))
                 self._read_again_at_s = now_s + _READ_AGAIN_S
 
     def _send_events(self, outgoing: Outgoing, now_s: float) -> None:

@@ -134,6 +134,14 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventsUnreadable:
+    """The journal could not be read from ``sequence`` on."""
+
+    journal_id: JournalId
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChanged:
     """The connection to the broker came up or went down."""
 
@@ -200,6 +208,6 @@ class Now:
 
 Read: TypeAlias = CardDetected | CardClaimed | CardPresented | CardRefused | ReadFailed
 ReaderInput: TypeAlias = Read | ReaderLost | ReaderRestored
-UplinkInput: TypeAlias = DocumentReceived | Acknowledged | LinkChanged
+UplinkInput: TypeAlias = DocumentReceived | Acknowledged | EventsUnreadable | LinkChanged
 RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | Started | Stopping
 Input: TypeAlias = ReaderInput | ContactChanged | RexPressed | UplinkInput | RimInput | Tick

@@ -28,7 +28,7 @@ from typing import Self
 
 from edge import journal_recovery as recovery
 from edge import segments
-from edge.chain import Chain, Segment, begin_chain, begin_segment
+from edge.chain import Chain, Inspection, Segment, begin_chain, begin_segment
 from edge.journal_recovery import GapCause, JournalGap
 from edge.segments import SegmentHeader
 from edge.state_files import StateFiles
@@ -36,8 +36,8 @@ from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
 
-MAX_RENUMBERED = 20_000
-"""Events that are taken over when another chain begins because the hub is ahead; older ones are kept aside."""
+MAX_RENUMBERED = 500
+"""Events that are taken over when a chain has to end before them; older ones are counted as lost and kept aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,13 +208,33 @@ class Journal:
         gap = None
         with self._naming():
             if sequence > chain.read_through and len(self._chains) == 1:
-                gap = self._abandon(chain, sequence, chain.read_through)
+                gap = self._end(
+                    chain, chain.read_through, GapCause.HUB_AHEAD, f"the hub has events up to {sequence}"
+                )
+                self._abandoned = chain.directory
             chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
             self._drop_acknowledged()
         return gap
 
+    def end_at_damage(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
+        """``read`` failed from ``sequence`` on: if a record is damaged there, its chain ends before it.
+
+        Returns the gap, to be recorded; events behind it that can be read are in another chain, under numbers of
+        their own. None when every record passes its check. Waits for the disk.
+        """
+        chain = next((chain for chain in self._chains if chain.journal_id == journal_id), None)
+        with self._naming():
+            damaged = chain.damaged_from(sequence) if chain else None
+            if chain is None or damaged is None:
+                return None
+            gap = self._end(chain, damaged - 1, GapCause.DAMAGED, f"record {damaged} can no longer be read")
+            self.sync()  # what was taken over, before it is cut off there
+            self._cut(chain, damaged)
+            self._drop_acknowledged()
+        return gap
+
     def gaps_recorded(self) -> None:
-        """Every gap of ``opening`` and ``acknowledge`` is an event: make it durable and forget them."""
+        """Every gap of ``opening``, ``acknowledge`` and ``end_at_damage`` is an event: make it durable and forget them."""
         self.sync()
         with self._naming():
             recovery.forget_gaps(self._directory, self._files)
@@ -297,6 +317,8 @@ class Journal:
             yield
         except OSError as error:
             raise self._store_error(error) from error
+        except MalformedData as error:
+            raise StoreError(f"{self._directory}: {error}; check the disk") from error
 
     def _store_error(self, error: OSError) -> StoreError:
         return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
@@ -333,34 +355,43 @@ class Journal:
         self._next_ordinal += 1
         return chain
 
-    def _abandon(self, chain: Chain, sequence: int, held: int) -> JournalGap:
-        """End the chain that takes new events: numbers after ``held`` are taken at the hub."""
+    def _end(self, chain: Chain, held: int, cause: GapCause, explanation: str) -> JournalGap:
+        """Let a chain end after ``held``; what can be read behind it gets numbers in the newest chain."""
+        first = max(held + 1, chain.last_sequence - MAX_RENUMBERED + 1)
+        taken_over = chain.drafts(first)
         gap = JournalGap(
             journal_id=chain.journal_id,
             last_sequence=held,
-            cause=GapCause.HUB_AHEAD,
-            lost_at_least=max(0, chain.last_sequence - held - MAX_RENUMBERED),
-            explanation=f"the hub has events up to {sequence}",
+            cause=cause,
+            lost_at_least=chain.last_sequence - held - len(taken_over),
+            explanation=explanation,
         )
         recovery.write_gaps(self._directory, (*recovery.read_gaps(self._directory), gap), self._files)
-        renumbered = [
-            Event.from_bytes(data).draft
-            for segment in chain.segments
-            for data in segment.read(
-                max(segment.first_sequence, held + 1, chain.last_sequence - MAX_RENUMBERED + 1),
-                segment.last_sequence,
-            )
-        ]
-        following = self._begin_chain()
-        fd = self._files.open(following.segments[-1].path)
-        with self._guard:
-            self._unsynced.append(self._fd)
-            self._fd = fd
-            self._chains += (following,)
-            self._abandoned = chain.directory
-        for draft in renumbered:
+        if chain is self._chains[-1]:
+            following = self._begin_chain()
+            fd = self._files.open(following.segments[-1].path)
+            with self._guard:
+                self._unsynced.append(self._fd)
+                self._fd = fd
+                self._chains += (following,)
+        for draft in taken_over:
             self.append(draft)
         return gap
+
+    def _cut(self, chain: Chain, damaged: int) -> None:
+        """Set aside this record and all behind it."""
+        before = chain.size
+        with self._guard:
+            unusable = chain.cut(damaged)
+            self._size -= before - chain.size
+        found = Inspection(
+            last_hash=chain.last_hash,
+            parts=list(chain.segments),
+            cut=chain.segments[-1],
+            unusable=unusable,
+            faults=["damaged"],
+        )
+        recovery.set_aside(self._directory, chain.directory, found, self._files)
 
     def _drop_acknowledged(self) -> None:
         """Write down what the hub has; let go of ended chains and whole segments it does not need. Never waits."""

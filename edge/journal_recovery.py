@@ -96,7 +96,7 @@ def recover(directory: Path, controller_id: ControllerId, files: StateFiles) -> 
             _compare(found, mark)
         if found.faults:
             gaps = _add(directory, gaps, _gap(journal_id, found), files)
-        _set_aside(directory, path, found, files)
+        set_aside(directory, path, found, files)
         if found.parts:
             kept.append(Chain(path, tuple(found.parts), found.last_hash, through))
     newest = kept[-1] if kept else None
@@ -203,7 +203,8 @@ def _bound_quarantine(place: Path, files: StateFiles) -> None:
     files.sync_directory(place)
 
 
-def _set_aside(directory: Path, path: Path, found: Inspection, files: StateFiles) -> None:
+def set_aside(directory: Path, path: Path, found: Inspection, files: StateFiles) -> None:
+    """Move what cannot be used out of the chain at ``path``, and cut its last part. Raises ``OSError``."""
     for unusable in found.unusable:
         if found.faults and unusable.stat().st_size:
             quarantine(directory, unusable, files)

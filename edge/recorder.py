@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from edge.effects import Record
-from edge.inputs import Acknowledged, Now
-from pacs.errors import StoreError
+from edge.inputs import Acknowledged, EventsUnreadable, Now
+from pacs.errors import MalformedData, StoreError
 from pacs.events import Detail, Event, EventDraft, EventKind
 from pacs.identifiers import JournalId
 
@@ -62,6 +62,10 @@ class EventJournal(Protocol):
         """The hub has these; a gap when it has more than is here."""
         ...
 
+    def end_at_damage(self, journal_id: JournalId, sequence: int) -> Gap | None:
+        """Events from there on cannot be read; a gap when one of them is damaged."""
+        ...
+
     def gaps_recorded(self) -> None:
         """Every known gap is an event."""
         ...
@@ -87,7 +91,7 @@ class Recorder:
     @property
     def is_behind(self) -> bool:
         """Whether events wait in memory for the journal."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._given_up)
 
     def start(self) -> None:
         """Start the thread."""
@@ -129,7 +133,11 @@ class Recorder:
                 self._journal.append(Record.of(EventKind.JOURNAL_GAP, now, details=details).draft)
                 self._given_up = 0
             while self._waiting:
-                self._journal.append(self._waiting[0])
+                try:
+                    self._journal.append(self._waiting[0])
+                except MalformedData:  # none of those behind it may wait for an event that never fits
+                    log.exception("an event cannot be written")
+                    self._given_up += 1
                 self._waiting.popleft()
         except StoreError:
             return False
@@ -159,6 +167,18 @@ class Recorder:
         except StoreError as error:  # the hub acknowledges again
             log.error("an acknowledgement cannot be kept: %s", error)  # noqa: TRY400
             return
+        self._record_gap(gap, now)
+
+    def unreadable(self, events: EventsUnreadable, now: Now) -> None:
+        """The uplink cannot read these: what is damaged becomes a gap, so that later events get to the hub."""
+        try:
+            gap = self._journal.end_at_damage(events.journal_id, events.sequence)
+        except StoreError as error:  # the uplink reads again
+            log.error("damaged events cannot be set aside: %s", error)  # noqa: TRY400
+            return
+        self._record_gap(gap, now)
+
+    def _record_gap(self, gap: Gap | None, now: Now) -> None:
         if gap:
             self.record_gaps([gap], now)
             self.want_durable()

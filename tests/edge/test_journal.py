@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge import journal as journal_module
 from edge import segments
 from edge.journal import Journal, JournalLimits
 from edge.journal_recovery import GapCause
@@ -464,6 +465,72 @@ def test_hub_that_claims_more_than_it_was_sent(tmp_path: Path) -> None:
     assert gap is not None
     assert gap.last_sequence == 3
     assert journal.last_sequence == 0
+    journal.close()
+
+
+def test_hub_ahead_of_a_disk_that_is_damaged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read, and what is more than is taken over, is counted; the rest gets numbers of its own."""
+    monkeypatch.setattr(journal_module, "MAX_RENUMBERED", 4)
+    journal = open_journal(tmp_path / "journal")
+    for number in range(1, 9):
+        journal.append(draft(number))
+    journal.sync()
+    damage(journal, 6)
+    gap = journal.acknowledge(journal.journal_id, 99)
+    assert gap is not None
+    assert (gap.last_sequence, gap.lost_at_least) == (0, 5)
+    journal.gaps_recorded()
+    assert [event.draft for _, event in drain(journal)] == [draft(5), draft(7), draft(8)]
+    journal.close()
+
+
+def damage(journal: Journal, sequence: int) -> None:
+    """One bit of this event's record turns while the journal is open."""
+    for segment in (segment for chain in journal._chains for segment in chain.segments):
+        if segment.first_sequence <= sequence <= segment.last_sequence:
+            data = bytearray(segment.path.read_bytes())
+            data[segment.offsets[sequence - segment.first_sequence] + segments.RECORD_OVERHEAD] ^= 1
+            segment.path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damaged", range(1, 9))
+@pytest.mark.parametrize("acknowledged", [0, 3])
+@pytest.mark.parametrize("reopened", [False, True])
+def test_damage_while_running(tmp_path: Path, damaged: int, acknowledged: int, *, reopened: bool) -> None:
+    """Everything but the damaged event gets to the hub, and the gap names its place."""
+    directory = tmp_path / "journal"
+    journal = open_journal(directory)
+    first_id = journal.journal_id
+    for number in range(1, 9):
+        journal.append(draft(number))
+    journal.sync()
+    read_outgoing(journal)
+    journal.acknowledge(first_id, acknowledged)
+    damage(journal, damaged)
+    if damaged <= acknowledged:
+        assert journal.end_at_damage(first_id, acknowledged + 1) is None
+        assert [event.sequence for event in read_outgoing(journal)] == [4, 5, 6, 7, 8]
+        journal.close()
+        return
+    with pytest.raises(StoreError):
+        read_outgoing(journal)
+    gap = next(filter(None, (journal.end_at_damage(first_id, at) for at in range(acknowledged + 1, 9))))
+    assert (gap.cause, gap.journal_id, gap.last_sequence, gap.lost_at_least) == (
+        GapCause.DAMAGED,
+        first_id,
+        damaged - 1,
+        1,
+    )
+    assert journal.end_at_damage(first_id, damaged) is None
+    journal.append(draft(20))
+    journal.gaps_recorded()
+    if reopened:
+        journal.close()
+        journal = open_journal(directory)
+        assert not journal.opening.gaps
+    expected = [draft(n) for n in (*range(acknowledged + 1, damaged), *range(damaged + 1, 9), 20)]
+    assert [event.draft for _, event in drain(journal)] == expected
+    assert list((directory / "quarantine").iterdir())
     journal.close()
 
 

@@ -24,6 +24,7 @@ from edge.inputs import (
     CardPresented,
     CardRefused,
     DocumentReceived,
+    EventsUnreadable,
     Input,
     LinkChanged,
     Now,
@@ -35,6 +36,7 @@ from edge.inputs import (
 )
 from edge.journal import Journal
 from edge.policy_store import PolicyStore
+from edge.segments import RECORD_OVERHEAD
 from edge.service import Service, Trace
 from edge.state_files import StateFiles
 from pacs import bundle
@@ -488,6 +490,50 @@ def test_a_hub_that_is_ahead_is_recorded_as_a_gap(house: House) -> None:
     house.service.put(Acknowledged(journal_id=before, sequence=50))
     house.until(lambda: house.journal.journal_id != before and house.kinds() == [EventKind.JOURNAL_GAP])
     assert house.events()[0].details["journal"] == str(before)
+
+
+def test_a_record_that_is_damaged_while_running_becomes_a_gap_and_later_ones_flow(house: House) -> None:
+    """The uplink says what it cannot read; afterwards everything else can be read."""
+    house.service.put(presented(STRANGER))
+    house.until(lambda: len(house.kinds()) == 2)
+    segment = house.journal._segment
+    data = bytearray(segment.path.read_bytes())
+    data[segment.offsets[0] + RECORD_OVERHEAD] ^= 1
+    segment.path.write_bytes(data)
+    before = house.journal.journal_id
+    house.service.put(EventsUnreadable(journal_id=before, sequence=1))
+    house.until(lambda: house.journal.journal_id != before and len(house.kinds()) == 2)
+    assert house.kinds() == [EventKind.ACCESS_DENIED, EventKind.JOURNAL_GAP]
+    assert house.events()[1].details == {
+        "journal": str(before),
+        "last_sequence": 0,
+        "cause": "damaged",
+        "lost_at_least": 1,
+    }
+
+
+def test_an_event_that_never_fits_keeps_no_other_waiting(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given up when its turn comes, and counted."""
+    append = house.journal.append
+
+    def choosy(draft: EventDraft) -> Event:
+        if draft.kind is EventKind.ACCESS_DENIED and not house.disk.full:
+            raise MalformedData("event")
+        return append(draft)
+
+    house.until(lambda: len(house.kinds()) == 1)
+    house.disk.full = True
+    monkeypatch.setattr(house.journal, "append", choosy)
+    with caplog.at_level(logging.CRITICAL):
+        for happened in (presented(STRANGER), RexPressed(door_id=FRONT)):
+            house.service.put(happened)
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.disk.full = False
+        house.until(lambda: EventKind.JOURNAL_GAP in house.kinds())
+    assert house.kinds()[1:] == [EventKind.EXIT_REQUESTED, EventKind.JOURNAL_GAP]
+    assert house.events()[2].details == {"cause": "journal_failed", "lost_at_least": 1}
 
 
 # ---- the end

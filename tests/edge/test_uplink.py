@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import ssl
@@ -21,12 +22,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.inputs import Acknowledged, DocumentReceived, LinkChanged
+from edge import hub_connection
+from edge.inputs import Acknowledged, DocumentReceived, EventsUnreadable, LinkChanged
 from edge.journal import Journal
+from edge.segments import RECORD_OVERHEAD
 from edge.send_window import Patience
 from edge.uplink import Uplink, UplinkSettings
 from pacs.envelope import trusted_keys
-from pacs.events import Batch, EventDraft, EventKind, event_hash, genesis
+from pacs.events import Batch, Event, EventDraft, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 from pacs.messages import (
     Acknowledgement,
@@ -164,6 +167,8 @@ class Controller:
             match happened:
                 case Acknowledged(journal_id=journal_id, sequence=sequence):
                     self.journal.acknowledge(journal_id, sequence)
+                case EventsUnreadable(journal_id=journal_id, sequence=sequence):
+                    self.journal.end_at_damage(journal_id, sequence)
                 case LinkChanged(online=online):
                     self.links.append(online)
                 case DocumentReceived():
@@ -297,6 +302,24 @@ def test_hello_then_events_then_acknowledgement(controller: Controller, hub: Hub
         controller.record()
         controller.until_acknowledged(sequence)
     assert hub.batch_sizes == [2, 1, 1, 1, 1, 1]
+
+
+def test_damage_found_while_reading(
+    controller: Controller, hub: HubEnd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be read is said to the thread that owns the journal; what is behind it then goes up."""
+    monkeypatch.setattr(hub_connection, "_READ_AGAIN_S", 0.05)
+    controller.record(2)
+    first_id, segment = controller.journal.journal_id, controller.journal._segment
+    data = bytearray(segment.path.read_bytes())
+    data[segment.offsets[0] + RECORD_OVERHEAD] ^= 1
+    segment.path.write_bytes(data)
+    with caplog.at_level(logging.CRITICAL):
+        controller.uplink.start()
+        until(lambda: controller.handle() or controller.journal.journal_id != first_id, "the damage is found")
+        controller.record()
+        controller.until_acknowledged(2)
+    assert [Event.from_bytes(data).draft for data in hub.stored[controller.journal.journal_id]] == [DRAFT] * 2
 
 
 def test_heartbeat_and_goodbye(controller: Controller, hub: HubEnd) -> None:
