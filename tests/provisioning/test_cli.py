@@ -30,7 +30,7 @@ def result_of(*arguments: str | Path) -> dict[str, object]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     made = tmp_path / "site"
-    result_of("site", "create", made, "--site", "ter-apel")
+    result_of("site", "create", made, "--site", "veldzicht")
     return made
 
 
@@ -181,3 +181,11 @@ def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, str]
     output = run(*verb, "--help").output
     assert f"drempel-provision {' '.join(verb)}" in output
     assert "4 the hub" in output
+
+
+@pytest.mark.parametrize("name", ["hub", "broker", "Hub"])
+def test_no_controller_is_named_like_a_party_of_the_hub(directory: Path, name: str) -> None:
+    """A certificate with the hub's or the broker's name would be the hub's or the broker's: none is made."""
+    refused = run("reader", "add", name, "--door", "front", "--site-dir", directory)
+    assert refused.exit_code == 2, refused.output
+    assert not (directory / "controllers" / name).exists()
