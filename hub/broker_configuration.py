@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hub.store.controllers import HUB_USER
-from pacs.identifiers import ControllerId
+from pacs.identifiers import HUB, ControllerId
 from pacs.topics import ROOT, down_root, up_root
 
 
@@ -59,7 +58,7 @@ def configuration(
 
 def _hub_user() -> dict[str, Any]:
     everything = [f"{ROOT}.>"]
-    return {"user": HUB_USER, "permissions": {"publish": everything, "subscribe": everything}}
+    return {"user": HUB, "permissions": {"publish": everything, "subscribe": everything}}
 
 
 def _controller_user(controller_id: ControllerId) -> dict[str, Any]:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 MAX_DEPTH = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+END_OF_TIME = datetime(9900, 1, 1, tzinfo=UTC)
+"""Times are before this: far enough from the calendar's end to be moved to any time zone, or on by a while."""
+_END_MS = (END_OF_TIME - _EPOCH) // _MILLISECOND
 
 
 def _refuse_tag(*_: object) -> NoReturn:
@@ -78,10 +81,10 @@ def milliseconds(at: datetime) -> int:
 
 
 def moment(value: object, what: str) -> datetime:
-    """The aware datetime of milliseconds since 1970; ``MalformedData`` outside the years 1970–9999."""
+    """The aware datetime of milliseconds since 1970; ``MalformedData`` before 1970 or from ``END_OF_TIME`` on."""
     number = exactly(value, int, what)
-    if not 0 <= number < 253_402_300_800_000:
-        raise MalformedData(f"{what}: not a time between 1970 and 9999")
+    if not 0 <= number < _END_MS:
+        raise MalformedData(f"{what}: not a time between 1970 and {END_OF_TIME.year}")
     return _EPOCH + number * _MILLISECOND
 
 

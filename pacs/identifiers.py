@@ -13,6 +13,10 @@ from typing import Self
 
 from pacs.errors import MalformedData
 
+HUB, BROKER = "hub", "broker"
+NOT_A_CONTROLLER = frozenset({HUB, BROKER})
+"""Names in the certificates of the hub's own parties: whoever had one as a controller would be that party."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
 
@@ -38,6 +42,14 @@ class ControllerId(Identifier):
     """One process that decides; also its certificate's subject and its broker user."""
 
     __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Raise ``MalformedData`` for what no ``Identifier`` may be, and for the names of ``NOT_A_CONTROLLER``."""
+        if isinstance(value, str) and value.lower() in NOT_A_CONTROLLER:
+            raise MalformedData(
+                f"ControllerId: {value} is the name of another party at the broker; choose another"
+            )
+        return super().__new__(cls, value)
 
 
 class DoorId(Identifier):

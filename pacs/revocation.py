@@ -100,7 +100,7 @@ class StatusList:
         fields = cbor.Fields(cbor.decode(payload, limit=envelope.MAX_SEALED_BYTES), "status list")
         subject = fields.take(_SUBJECT, str)
         issued_at, expires_at = (
-            datetime.fromtimestamp(fields.natural(claim, below=253_402_300_800), UTC)
+            datetime.fromtimestamp(fields.natural(claim, below=int(cbor.END_OF_TIME.timestamp())), UTC)
             for claim in (_ISSUED, _EXPIRES)
         )
         version = fields.natural(_VERSION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,10 +18,13 @@ from hub.revocation import CardDistribution
 from hub.roles import Permission
 from hub.store import cards as store
 from hub.store.cards import CardStatus
+from pacs.cbor import END_OF_TIME
 from pacs.credential import Technology
 from pacs.identifiers import CredentialId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["cards"])
+
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewCard(Body):
@@ -38,6 +41,8 @@ class NewCard(Body):
     def _consistent(self) -> NewCard:
         if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
             raise ValueError("valid_until must be after valid_from")
+        if any(at and not _FIRST <= at < END_OF_TIME for at in (self.valid_from, self.valid_until)):
+            raise ValueError(f"times lie between 1970 and {END_OF_TIME.year}")
         v1_id = len(bytes(self.credential_id)) == 32
         if v1_id is not (self.technology is Technology.PKOC_V1):
             raise ValueError("a pkoc-v1 credential id has 64 hex digits, a pkoc-v2 one is a UUID")

@@ -71,7 +71,11 @@ class Pages:
     def moment(self, at: datetime) -> Markup:
         """A ``time`` element: the time of day, and the date unless it is today; on the site's clock."""
         zone = self._site.time_zone
-        local, today = local_time(at, zone), local_time(self._hub.clock(), zone).date()
+        try:
+            local = local_time(at, zone)
+        except OverflowError:  # at the end of the calendar; somebody's clock is far out
+            local = at
+        today = local_time(self._hub.clock(), zone).date()
         text = f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
         title = f"{local:%Y-%m-%d %H:%M:%S %Z}"
         return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), title, text)

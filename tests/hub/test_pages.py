@@ -6,7 +6,7 @@ import html
 import re
 import string
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,10 +18,12 @@ from hub import logs
 from hub.completeness import Cause
 from hub.operators import SESSION_IDLE
 from hub.pages import words
+from hub.pages.rendering import Pages
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
+from pacs.cbor import END_OF_TIME
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId
 from pacs.reason import Reason
@@ -509,10 +511,20 @@ def test_no_name_or_secret_reaches_the_log(tmp_path: Path, capfd: pytest.Capture
 
 def test_the_site_is_named_and_times_are_its_own(tmp_path: Path) -> None:
     """Settings say what the site is called and which clock its pages show."""
-    with running_hub(tmp_path, site_name="Ter Apel", time_zone="Asia/Tehran") as hub, hub.client() as anybody:
+    with (
+        running_hub(tmp_path, site_name="Veldzicht", time_zone="Asia/Tehran") as hub,
+        hub.client() as anybody,
+    ):
         page = text_of(anybody.get("/sign-in").text)
-    assert "Ter Apel" in page
+    assert "Veldzicht" in page
     assert "Asia/Tehran" in page
+
+
+def test_a_time_at_the_end_of_the_calendar_is_still_shown(hub: RunningHub) -> None:
+    """Whatever moment somebody's clock says, a page says it, on UTC when the site's clock does not go so far."""
+    pages: Pages = hub.app.state.pages
+    assert "9999-12-31" in pages.moment(datetime.max.replace(tzinfo=UTC))
+    assert "9899-12-31" in pages.moment(END_OF_TIME - timedelta(days=1))
 
 
 def test_settings_have_no_unencrypted_network(tmp_path: Path) -> None:

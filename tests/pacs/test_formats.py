@@ -364,3 +364,13 @@ def test_true_is_not_one() -> None:
     """A flag where a number is expected is refused, though Python finds them equal."""
     with pytest.raises(MalformedData):
         cbor.Fields({1: True}, "x").natural(1)
+
+
+@pytest.mark.parametrize(
+    ("at", "taken"),
+    [(-1, False), (0, True), (cbor.milliseconds(cbor.END_OF_TIME) - 1, True), (253_402_300_799_999, False)],
+)
+def test_no_time_is_near_the_end_of_the_calendar(at: int, taken: bool) -> None:
+    """A time that a time zone would move out of the calendar is malformed, from whoever it comes."""
+    with contextlib.nullcontext() if taken else pytest.raises(MalformedData):
+        cbor.moment(at, "time")
