@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum, unique
 
 from sqlalchemy import Connection
@@ -20,8 +20,6 @@ from hub.store.journals import Anomaly, AnomalyKind
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
-SILENT_AFTER = timedelta(seconds=90)
-
 
 @unique
 class Cause(StrEnum):
@@ -29,6 +27,7 @@ class Cause(StrEnum):
 
     NEVER_SEEN = "never_seen"  # its controller has not connected yet
     OFFLINE = "offline"  # its controller is not connected, or silent
+    NOT_PROVEN = "not_proven"  # its controller has not yet said what it holds
     ARRIVING = "arriving"  # its controller holds events that are not stored yet
     NOT_RUNNING = "not_running"
     UNCLEAN_START = "unclean_start"  # the last moments before may be missing
@@ -65,7 +64,7 @@ def of_doors(
     connection: Connection, now: datetime, *, since: datetime | None = None
 ) -> Mapping[DoorId, Completeness]:
     """Every door's record, with the holes that reach beyond ``since`` (None: all)."""
-    states = controllers.states(connection)
+    states = controllers.states(connection, now)
     heads = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
     registered = {controller.id: controller for controller in controllers.list_all(connection)}
     anomalies = journals.list_anomalies(connection, only_holes=True)
@@ -74,7 +73,7 @@ def of_doors(
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)
         holes = [_hole(anomaly) for anomaly in anomalies if _concerns(anomaly, door.id, door.controller_id)]
-        holes += _open_holes(state, registered.get(door.controller_id), stored, now)
+        holes += _open_holes(state, registered.get(door.controller_id), stored)
         found[door.id] = _completeness(door.id, holes, since)
     return found
 
@@ -106,16 +105,17 @@ def hole_before(
     )
 
 
-def _open_holes(
-    state: ControllerState, controller: Controller | None, stored: int, now: datetime
-) -> Iterable[Hole]:
+def _open_holes(state: ControllerState, controller: Controller | None, stored: int) -> Iterable[Hole]:
+    since = state.complete_until or (controller.registered_at if controller else None)
     if state.last_seen is None:
-        yield Hole(since=controller.registered_at if controller else None, until=None, cause=Cause.NEVER_SEEN)
+        yield Hole(since=since, until=None, cause=Cause.NEVER_SEEN)
         return
-    if not state.online or now - state.last_seen > SILENT_AFTER:
-        yield Hole(since=state.complete_until, until=None, cause=Cause.OFFLINE)
+    if not state.online:
+        yield Hole(since=since, until=None, cause=Cause.OFFLINE)
     if stored < (state.last_sequence or 0):
-        yield Hole(since=state.complete_until, until=None, cause=Cause.ARRIVING)
+        yield Hole(since=since, until=None, cause=Cause.ARRIVING)
+    elif state.complete_until is None:
+        yield Hole(since=since, until=None, cause=Cause.NOT_PROVEN)
 
 
 def _concerns(anomaly: Anomaly, door_id: DoorId, controller_id: ControllerId) -> bool:

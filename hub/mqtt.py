@@ -1,4 +1,8 @@
-"""The hub's connection to the broker: mutual TLS, one persistent session, everything handed on at once."""
+"""The hub's connection to the broker: mutual TLS, everything handed on at once.
+
+Nothing waits for the hub at the broker: controllers send what is not acknowledged again, and an old hello or
+heartbeat would say what is no longer so.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,6 @@ from hub.inbox import Message
 from hub.keys import HubKeys
 from pacs.topics import DOWN_QOS, UP_QOS, DownTopic, up_filter
 
-CLIENT_ID = (
-    "drempel-hub"  # fixed: a second hub with the same certificate takes over, and neither doubles the work
-)
 KEEPALIVE_S = 20
 LONGEST_RECONNECT_S = 5
 
@@ -37,7 +38,7 @@ class HubClient:
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id(keys),
-            clean_session=False,
+            clean_session=True,
             protocol=MQTTProtocolVersion.MQTTv311,
         )
         client.tls_set_context(_context(keys))
@@ -62,7 +63,7 @@ class HubClient:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Disconnect; the session stays with the broker."""
+        """Disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
         # without these references the client is freed, and closes its sockets, as soon as nobody has it
@@ -131,7 +132,7 @@ class HubClient:
 
 
 def client_id(keys: HubKeys) -> str:
-    """The same over restarts, for the session to go on; not to be guessed.
+    """The same over restarts, so that a second hub with the same keys takes over; not to be guessed.
 
     The broker lets whoever names a client id take its session over, a controller too.
     """

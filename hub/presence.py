@@ -41,9 +41,6 @@ def hello(recording: Recording, controller_id: ControllerId, hello: Hello, *, is
         software=hello.software,
         hello_at=recording.now,
     )
-    controllers.stored_up_to(
-        recording.connection, controller_id, hello.journal_id, head.sequence, recording.now
-    )
 
 
 def status(
@@ -70,14 +67,14 @@ def status(
     )
     head = recording.known_head(controller_id, status.journal_id)
     if head is not None:
-        right = status.clock_trusted and status.sent_at <= recording.now
-        controllers.stored_up_to(
-            recording.connection,
-            controller_id,
-            status.journal_id,
-            head.sequence,
-            status.sent_at if right else recording.now,
-        )
+        if status.clock_trusted and status.sent_at <= recording.now:
+            said_at = status.sent_at
+        else:
+            said_at = recording.now
+        if said_at is not recording.now or not is_repeated:  # an old message proves nothing of this moment
+            controllers.stored_up_to(
+                recording.connection, controller_id, status.journal_id, head.sequence, said_at
+            )
         if head.sequence < status.last_sequence or head.sequence > status.acknowledged_sequence:
             recording.to_acknowledge[controller_id, status.journal_id] = None
 
@@ -118,7 +115,9 @@ def _events_missing(recording: Recording, head: Head, first: int) -> Head:
             first_sequence=head.sequence + 1,
             last_sequence=first - 1,
             has_hole=True,
-            unknown_from=controllers.state(recording.connection, head.controller_id).complete_until,
+            unknown_from=controllers.state(
+                recording.connection, head.controller_id, recording.now
+            ).complete_until,
             unknown_until=recording.now,
         )
     )

@@ -258,7 +258,9 @@ class Recording:
         else:
             self._write_rows()
             previous_at = events.before(self.connection, controller_id, journal_id, event.sequence)
-            previous_at = previous_at or controllers.state(self.connection, controller_id).complete_until
+            previous_at = (
+                previous_at or controllers.state(self.connection, controller_id, self.now).complete_until
+            )
         hole = hole_before(controller_id, journal_id, event, previous_at)
         if hole is not None:
             self.note(hole)
@@ -303,7 +305,7 @@ class Recording:
                     detail=f"a new journal begins at {first}",
                     at=self.now,
                     has_hole=True,
-                    unknown_from=controllers.state(self.connection, controller_id).complete_until,
+                    unknown_from=controllers.state(self.connection, controller_id, self.now).complete_until,
                     unknown_until=begins_at,
                 )
             )

@@ -79,7 +79,7 @@ class Revocation:
     def distribution_of(self, credential_id: CredentialId) -> CardDistribution:
         """Where this card's status has arrived; raises ``NotFound``."""
         with self._database.read() as connection:
-            return _distribution(connection, credential_id)
+            return _distribution(connection, credential_id, self._clock())
 
     def _set(
         self, credential_id: CredentialId, status: CardStatus, *, action: str, reason: str, actor: str
@@ -103,17 +103,19 @@ class Revocation:
                     connection, DocumentKind.REVOCATIONS, cause=action, now=now, actor=actor
                 )
                 cards.set_status(connection, credential_id, status, version=document.version, now=now)
-            result = _distribution(connection, credential_id)
+            result = _distribution(connection, credential_id, now)
         if changed:
             self._issued()
         return result
 
 
-def confirmations_of(connection: Connection, kind: DocumentKind, version: int) -> list[DoorConfirmation]:
+def confirmations_of(
+    connection: Connection, kind: DocumentKind, version: int, now: datetime
+) -> list[DoorConfirmation]:
     """Every door, by id, with its confirmation of at least this version."""
     confirmed = documents.confirmed_at(connection, kind, version)
     highest = documents.confirmed_versions(connection)
-    states = controllers.states(connection)
+    states = controllers.states(connection, now)
     return [
         DoorConfirmation(
             door_id=door.id,
@@ -128,12 +130,12 @@ def confirmations_of(connection: Connection, kind: DocumentKind, version: int) -
     ]
 
 
-def _distribution(connection: Connection, credential_id: CredentialId) -> CardDistribution:
+def _distribution(connection: Connection, credential_id: CredentialId, now: datetime) -> CardDistribution:
     card = cards.get(connection, credential_id)
     kind = DocumentKind.REVOCATIONS
     return CardDistribution(
         card=card,
         kind=kind,
         version=card.status_version,
-        confirmations=tuple(confirmations_of(connection, kind, card.status_version)),
+        confirmations=tuple(confirmations_of(connection, kind, card.status_version, now)),
     )

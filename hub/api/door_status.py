@@ -77,7 +77,7 @@ HOLES_SHOWN = timedelta(days=3)
 
 def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
     """Every door by id, with the holes of the last three days."""
-    states = controllers.states(connection)
+    states = controllers.states(connection, now)
     records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN)
     newest_events = events.newest_per_door(connection)
     confirmed = documents.confirmed_versions(connection)

@@ -181,7 +181,7 @@ def _card_page(
 def _spread(request: Request, spread: CardDistribution) -> dict[str, object]:
     with services(request).database.read() as connection:
         names = {named.door.id: named.name for named in doors.list_all(connection)}
-        states = dict(controllers.states(connection))
+        states = dict(controllers.states(connection, services(request).clock()))
     return spread_context(_pages(request), spread, names, states)
 
 

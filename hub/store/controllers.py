@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, insert, or_, select, update
 
 from hub.store.database import fields, insert_new
-from hub.store.errors import AlreadyExists, NotFound
+from hub.store.errors import NotFound
 from hub.store.schema import controller_state, controllers
 from pacs.identifiers import ControllerId
 
-HUB_USER = "hub"
+SILENT_AFTER = timedelta(seconds=90)
+"""Without a sign of life for longer, a controller is not online, whatever the broker says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Controller:
 class ControllerState:
     """What is known of one controller: ``online`` and since when, and what it last said of itself.
 
+    ``online``: it said so, and gave a sign of life within ``SILENT_AFTER``.
     ``first_sequence`` and ``last_sequence`` are what its journal held; the versions are what it enforced.
     ``complete_until``: everything it recorded before is stored. ``broken_readers``: ``door/side`` of each.
     """
@@ -55,9 +57,7 @@ class ControllerState:
 
 
 def register(connection: Connection, controller: Controller) -> None:
-    """Register a controller, which starts offline; raises ``AlreadyExists``, also for the hub's own name."""
-    if controller.id == HUB_USER:
-        raise AlreadyExists(f"{HUB_USER} is the hub's own name at the broker")
+    """Register a controller, which starts offline; raises ``AlreadyExists``."""
     insert_new(connection, controllers, asdict(controller))
     connection.execute(
         insert(controller_state).values(
@@ -66,18 +66,17 @@ def register(connection: Connection, controller: Controller) -> None:
     )
 
 
-def replace_keys(
-    connection: Connection, controller_id: ControllerId, *, event_public_key: bytes, certificate_serial: str
-) -> None:
-    """A spare took this controller's place: other keys, same doors. Raises ``NotFound``."""
-    _change(
-        connection, controller_id, event_public_key=event_public_key, certificate_serial=certificate_serial
-    )
+def retire(connection: Connection, controller_id: ControllerId, now: datetime) -> bool:
+    """Take a controller out of use for good: the broker no longer admits it; False: it was out already.
 
-
-def retire(connection: Connection, controller_id: ControllerId, now: datetime) -> None:
-    """Take a controller out of use: the broker no longer admits it. Raises ``NotFound``."""
-    _change(connection, controller_id, retired_at=now)
+    Raises ``NotFound``.
+    """
+    if get(connection, controller_id).retired_at is not None:
+        return False
+    mine = controllers.c.id == controller_id
+    connection.execute(update(controllers).where(mine).values(retired_at=now))
+    saw(connection, controller_id, now, online=False)
+    return True
 
 
 def get(connection: Connection, controller_id: ControllerId) -> Controller:
@@ -94,19 +93,19 @@ def list_all(connection: Connection) -> list[Controller]:
     return [_controller(row) for row in connection.execute(query)]
 
 
-def states(connection: Connection) -> Mapping[ControllerId, ControllerState]:
-    """What is known of every controller."""
-    found = [_state(row) for row in connection.execute(select(controller_state))]
+def states(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
+    """What is known of every controllerr."""
+    found = [_state(row, now) for row in connection.execute(select(controller_state))]
     return {state.controller_id: state for state in found}
 
 
-def state(connection: Connection, controller_id: ControllerId) -> ControllerState:
+def state(connection: Connection, controller_id: ControllerId, now: datetime) -> ControllerState:
     """What is known of one controller; raises ``NotFound``."""
     query = select(controller_state).where(controller_state.c.controller_id == controller_id)
     row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"controller {controller_id} is not registered")
-    return _state(row)
+    return _state(row, now)
 
 
 def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, online: bool) -> None:
@@ -154,17 +153,12 @@ def stored_up_to(
     )
 
 
-def _change(connection: Connection, controller_id: ControllerId, **columns: Any) -> None:
-    changed = connection.execute(
-        update(controllers).where(controllers.c.id == controller_id).values(**columns)
-    )
-    if changed.rowcount != 1:
-        raise NotFound(f"controller {controller_id} is not registered")
-
-
 def _controller(row: Row[Any]) -> Controller:
     return Controller(**{**fields(row), "id": ControllerId(row.id)})
 
 
-def _state(row: Row[Any]) -> ControllerState:
-    return ControllerState(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+def _state(row: Row[Any], now: datetime) -> ControllerState:
+    state = ControllerState(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+    if state.online and state.last_seen is not None and now - state.last_seen > SILENT_AFTER:
+        return replace(state, online=False, since=state.last_seen)
+    return state

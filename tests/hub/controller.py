@@ -164,6 +164,7 @@ class FakeController:
     def _subscribed(self, *_: Any) -> None:
         self._online.set()
         self.hello()
+        self.heartbeat()
 
     def wait_online(self) -> None:
         eventually(self._online.is_set, f"{self.id} online")

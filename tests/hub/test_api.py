@@ -18,15 +18,19 @@ from fastapi.routing import APIRoute
 from hub.api import rim
 from hub.api.access import DeclaredRoute, declared_access
 from hub.api.problems import Code
+from hub.inbox import Message
 from hub.roles import PERMISSIONS, Permission, Role
-from pacs.identifiers import CredentialId
+from pacs.identifiers import ControllerId, CredentialId
+from pacs.messages import ControllerStatus
 from pacs.reason import Reason
+from pacs.topics import Up, UpTopic
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, running_hub, tap
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
 STREAMS = {"/api/v1/stream", "/live/stream"}
 EXAMPLE = {
+    "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",
     "credential_id": "00000000-0000-4000-8000-000000000000",
@@ -320,6 +324,8 @@ def test_a_doors_values_are_checked(admin: httpx.Client, field: str, value: Any)
         {"public_key": "02" + "ab" * 64},
         {"public_key": "04ab"},
         {"valid_from": "2026-03-02T00:00:00"},
+        {"valid_until": "9999-12-31T23:59:59Z"},
+        {"valid_from": "1960-01-01T00:00:00Z"},
         {"valid_from": "2026-03-02T00:00:00Z", "valid_until": "2026-03-02T00:00:00Z"},
     ],
 )
@@ -522,6 +528,30 @@ def test_an_administrator_makes_links_and_shuts_out(hub: RunningHub, admin: http
     older = admin.get("/api/v1/audit", params={"before": log.json()["next_before"], "limit": 1}).json()
     assert older["entries"][0]["action"] == "link.create"
     assert older["entries"][0]["actor"].startswith("token:")
+
+
+@pytest.mark.parametrize("name", ["hub", "broker", "HUB"])
+def test_no_controller_is_named_like_a_party_of_the_hub(admin: httpx.Client, name: str) -> None:
+    """The broker would take such a controller for the hub itself."""
+    body = {"id": name, "event_public_key": "00" * 32, "certificate_serial": "0a"}
+    answer = admin.post("/api/v1/controllers", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+def test_a_heartbeat_without_a_journal_breaks_no_page(hub: RunningHub, admin: httpx.Client) -> None:
+    """Before a controller has said what it holds its door is incomplete, and lists and pages still answer."""
+    hub.door("porch", connect=False)
+    status = ControllerStatus(online=True, sent_at=hub.clock())
+    hub.app.state.link.ingest.put(Message(str(UpTopic(ControllerId("porch"), Up.STATUS)), bytes(status)))
+
+    def porch() -> dict[str, Any]:
+        doors = admin.get("/api/v1/doors").json()["doors"]
+        return next(door for door in doors if door["id"] == "porch")
+
+    eventually(lambda: porch()["online"], "the heartbeat arrived")
+    assert (porch()["complete"], porch()["holes"][-1]["cause"]) == (False, "not_proven")
+    with hub.signed_in() as browser:
+        assert [browser.get(page).status_code for page in ("/", "/doors")] == [200, 200]
 
 
 def test_health_needs_no_credentials_and_tells_what_is_broken(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_events_arrive_over_mutual_tls(hub: SmallHub, gate: FakeController) -> N
     gate.until_acknowledged()
     with hub.database.read() as connection:
         stored = [event.data for event in events.listing(connection, controller_id=GATE, limit=1_000)]
-        assert controllers.state(connection, GATE).online
+        assert controllers.state(connection, GATE, datetime.now(UTC)).online
     assert stored == gate.journal.encoded
 
 

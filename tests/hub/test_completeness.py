@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hub import completeness
-from hub.completeness import SILENT_AFTER, Cause, Completeness, Hole
+from hub.completeness import Cause, Completeness, Hole
 from hub.inbox import Message
 from hub.store import controllers, doors
+from hub.store.controllers import SILENT_AFTER
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
-from pacs.messages import ControllerStatus
+from pacs.messages import ControllerStatus, Hello
 from pacs.rules import Door, Side
 from pacs.topics import Up, UpTopic
 from tests.hub.controller import MemoryJournal
@@ -186,6 +187,57 @@ def test_events_a_controller_gave_up_leave_a_hole(watch: Watch) -> None:
     watch.happens(EventKind.JOURNAL_GAP, details={"cause": "journal_failed", "lost_at_least": 4})
     (hole,) = watch.door().holes
     assert (hole.since, hole.until, hole.cause) == (NOW + 3 * SECOND, NOW + 9 * SECOND, Cause.JOURNAL_GAP)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_heartbeat_without_a_journal_proves_nothing(watch: Watch, silent: bool) -> None:
+    """A controller that never said what it holds is incomplete since it was registered, online or not."""
+    watch.at(10)
+    watch.deliver(
+        Message(str(UpTopic(GATE, Up.STATUS)), bytes(ControllerStatus(online=True, sent_at=watch.now)))
+    )
+    if silent:
+        watch.at(11 + SILENT_AFTER.total_seconds())
+    door = watch.door()
+    assert (door.complete, door.unknown_since) == (False, NOW)
+    assert [hole.cause for hole in door.holes] == [Cause.OFFLINE, Cause.NOT_PROVEN][not silent :]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_late_hello_proves_nothing_of_this_moment(watch: Watch, repeated: bool) -> None:
+    """A hello that was long on its way does not move the record's end to the moment it was taken."""
+    watch.hello(watch.journal)
+    watch.at(5)
+    watch.status()
+    hello = Hello(
+        journal_id=watch.journal.journal_id, first_sequence=1, last_sequence=0, versions={}, software=""
+    )
+    watch.at(7200)
+    watch.deliver(Message(str(UpTopic(GATE, Up.HELLO)), bytes(hello), repeated))
+    with watch.database.read() as connection:
+        assert controllers.state(connection, GATE, watch.now).complete_until == NOW + 5 * SECOND
+
+
+def test_a_repeated_heartbeat_without_a_clock_proves_nothing(watch: Watch) -> None:
+    """An old heartbeat whose own time means nothing does not move the record's end when it is told again."""
+    watch.hello(watch.journal)
+    watch.at(5)
+    watch.status()
+    watch.at(7200)
+    status = ControllerStatus(online=True, sent_at=NOW, journal_id=watch.journal.journal_id)
+    for repeated, until in ((True, NOW + 5 * SECOND), (False, watch.now)):
+        watch.deliver(Message(str(UpTopic(GATE, Up.STATUS)), bytes(status), repeated))
+        with watch.database.read() as connection:
+            assert controllers.state(connection, GATE, watch.now).complete_until == until
+
+
+def test_a_silent_controller_is_not_online(watch: Watch) -> None:
+    """Without a sign of life for long a controller is offline since the last one, whatever the broker says."""
+    watch.hello(watch.journal)
+    for silent_s, online in ((0, True), (SILENT_AFTER.total_seconds(), True), (91, False)):
+        with watch.database.read() as connection:
+            state = controllers.state(connection, GATE, watch.at(silent_s))
+        assert (state.online, state.since) == (online, NOW)
 
 
 def test_every_hole_has_its_cause(watch: Watch) -> None:

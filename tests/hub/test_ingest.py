@@ -129,7 +129,7 @@ class Desk:
 
     def state(self) -> controllers.ControllerState:
         with self.database.read() as connection:
-            return controllers.state(connection, GATE)
+            return controllers.state(connection, GATE, self.now)
 
 
 def events_message(payload: bytes, controller_id: ControllerId = GATE) -> Message:
@@ -390,7 +390,7 @@ def test_hello_is_answered_with_what_is_stored(desk: Desk) -> None:
     assert desk.state().complete_until == NOW - timedelta(seconds=1)
     desk.hello(journal)
     assert desk.told.acknowledged[-1] == (GATE, 3)
-    assert desk.state().complete_until == NOW
+    assert desk.state().complete_until == NOW - timedelta(seconds=1)
 
 
 def test_events_that_are_nowhere_are_put_on_record(desk: Desk) -> None:

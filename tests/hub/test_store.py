@@ -200,7 +200,7 @@ def test_rules_come_back_as_they_were_stored(furnished: Database) -> None:
         lambda connection: controllers.register(
             connection,
             Controller(
-                id=ControllerId("hub"),
+                id=GATE,
                 event_public_key=b"",
                 certificate_serial="",
                 software=None,
@@ -210,7 +210,7 @@ def test_rules_come_back_as_they_were_stored(furnished: Database) -> None:
     ],
 )
 def test_a_taken_id_is_refused(furnished: Database, again: object) -> None:
-    """An id that is taken, or reserved for the hub itself, cannot be used again."""
+    """An id that is taken cannot be used again."""
     with pytest.raises(AlreadyExists), furnished.write() as connection:
         again(connection)  # type: ignore[operator]
 
@@ -295,10 +295,10 @@ def test_presence_keeps_the_moment_it_began(furnished: Database) -> None:
     with furnished.write() as connection:
         controllers.saw(connection, GATE, NOW, online=True)
         controllers.saw(connection, GATE, later, online=True)
-        state = controllers.state(connection, GATE)
+        state = controllers.state(connection, GATE, NOW)
         assert (state.online, state.since, state.last_seen) == (True, NOW, later)
         controllers.all_offline(connection, later)
-        state = controllers.state(connection, GATE)
+        state = controllers.state(connection, GATE, NOW)
         assert (state.online, state.since, state.last_seen) == (False, later, later)
 
 
