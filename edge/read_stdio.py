@@ -102,8 +102,8 @@ def read_card(
     enrolled_v1: frozenset[CredentialId],
     at: datetime,
 ) -> Reading:
-    """One transaction. V1 is tried when ``enrolled_v1`` names a key; dates are those of ``at``'s own day."""
-    dialogue = pkoc.present(challenge, allow_v1=bool(enrolled_v1), on_certificate=verifier.prefetch)
+    """One transaction. V1 cards are verified only if enrolled; dates are those of ``at``'s own day."""
+    dialogue = pkoc.present(challenge, allow_v1=True, on_certificate=verifier.prefetch)
     try:
         presentation = run(dialogue, get_response(card))
     except CardError as error:
@@ -228,7 +228,7 @@ def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
     multiple=True,
     callback=_parse_enrolled,
     metavar="PUBLIC_KEY_HEX",
-    help="Accept this PKOC V1 card; repeatable. Without it V1 is not tried.",
+    help="Accept this PKOC V1 card; repeatable. Others are refused.",
 )
 @click.option(
     "--at",
