@@ -176,6 +176,19 @@ def _public_file(value: Any, base: Path) -> Path:
     return path
 
 
+def _trust_file(value: Any, base: Path) -> Path:
+    """Whoever can change it decides who is believed."""
+    path = _public_file(value, base)
+    if problem := _changeable(path):
+        raise ValueError(problem)
+    return path
+
+
+def _changeable(path: Path) -> str | None:
+    changeable = stat.S_IMODE(path.stat().st_mode) & 0o022
+    return f"others can change {path}; run: chmod go-w {path}" if changeable else None
+
+
 def _secret_file(value: Any, base: Path) -> Path:
     path = _public_file(value, base)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -200,8 +213,8 @@ KEYS: Final[Mapping[str, Mapping[str, _Key]]] = {
         "device_certificate": _Key(_public_file, required=True),
         "device_key": _Key(_secret_file, required=True),
         "event_key": _Key(_secret_file, required=True),
-        "root_certificate": _Key(_public_file, required=True),
-        "policy_public_key": _Key(_public_file, required=True),
+        "root_certificate": _Key(_trust_file, required=True),
+        "policy_public_key": _Key(_trust_file, required=True),
         "passphrase_file": _Key(_secret_file),
     },
     "door": {
@@ -237,10 +250,13 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
     path = path.absolute()
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        problem = _changeable(path)
     except OSError as error:
         raise ConfigError(path, (f"cannot be read ({error.strerror}); check the path",)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, (f"is not TOML: {error}",)) from error
+    if problem:
+        raise ConfigError(path, (problem,))
     if variable := environment.get(PASSPHRASE_VARIABLE):
         keys = document.get("keys")
         if isinstance(keys, dict):

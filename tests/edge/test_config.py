@@ -179,6 +179,22 @@ def test_five_doors_are_refused(site: Path) -> None:
     assert any("there are 0" in found for found in problems(site, text))
 
 
+@pytest.mark.parametrize("name", ["root.cert.pem", "policy.pub.pem", "controller.toml"])
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o622])
+def test_what_decides_whom_to_believe_is_refused_when_others_can_change_it(
+    site: Path, name: str, mode: int
+) -> None:
+    """Everybody may read it; the fix is named."""
+    text = filled(config.example_toml())
+    path = site / name
+    path.touch()
+    path.chmod(0o644)
+    load(site, text)
+    path.chmod(mode)
+    (found,) = problems(site, text)
+    assert f"chmod go-w {path}" in found
+
+
 @pytest.mark.parametrize("name", ["device.key.pem", "event.key.pem", "passphrase"])
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
 def test_a_secret_others_can_reach_is_refused(site: Path, name: str, mode: int) -> None:
