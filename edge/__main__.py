@@ -24,8 +24,9 @@ from edge.config import Config, load
 from pacs.errors import PacsError, StoreError
 
 if TYPE_CHECKING:
+    from edge.inputs import Input, PartFailed
     from edge.nfc.reader import Reader
-    from edge.policy_store import Held
+    from edge.policy_store import PolicyStore
     from edge.service import Trace
     from edge.timetable import Timetable
     from edge.uplink import Uplink
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
+
+BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock is right that is before this."""
+
+UPLINK_AGAIN_S: Final = 1.0
+UPLINK_AGAIN_MAX_S: Final = 60.0
 
 # name on the command line: (module, attribute, one line for the overview)
 ELSEWHERE: Final = {
@@ -58,7 +65,7 @@ def run_controller(
     from edge.controller import DoorController
     from edge.door_io import DoorIo, open_pins
     from edge.door_state import DoorState
-    from edge.inputs import DocumentAccepted, DocumentRefused, Input, Started, Stopping
+    from edge.inputs import Started, Stopping
     from edge.journal import Journal
     from edge.keystore import Keystore
     from edge.policy_store import PolicyStore
@@ -80,7 +87,9 @@ def run_controller(
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
         journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
         parts.callback(journal.close)
-        clock = Clock(_proven_past(store.held), wall=wall)
+        clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
+        if issued := [document.issued_at for document in store.held.documents]:
+            clock.issued(max(issued))
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
             policy=store.held.policy,
@@ -90,7 +99,8 @@ def run_controller(
         uplink = _LateUplink(
             partial(
                 _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
-            )
+            ),
+            put,
         )
         adopt = _Trust(readers)
         adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
@@ -107,18 +117,7 @@ def run_controller(
             on_trace=on_trace,
             queue=inputs,
         )
-        for unusable in store.unusable:
-            put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
-        for kind, version in store.versions.items():
-            if version:  # confirmed at every start: a confirmation that was lost would never come otherwise
-                put(
-                    DocumentAccepted(
-                        kind=kind,
-                        version=version,
-                        policy=store.held.policy,
-                        revocations=store.held.revocations,
-                    )
-                )
+        _tell_found(store, put)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: put(Stopping()))
         doors.start()
@@ -139,16 +138,35 @@ def run_controller(
         watchdog.tell("STOPPING=1")
 
 
+def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
+    """What is held is confirmed at every start: a confirmation that was lost would never come otherwise."""
+    from edge.inputs import DocumentAccepted, DocumentRefused, PartFailed
+
+    for unusable in store.unusable:
+        put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
+    if store.versions_lost:
+        put(PartFailed(part="versions", error="unreadable"))
+    held = store.held
+    for kind, version in store.versions.items():
+        if version:
+            put(
+                DocumentAccepted(kind=kind, version=version, policy=held.policy, revocations=held.revocations)
+            )
+
+
 def _guard(readers: Iterable[Reader], timetable: Timetable) -> watchdog.Watchdog:
     """Watches every thread that reads cards, and the one that locks doors."""
     return watchdog.Watchdog((*readers, timetable), is_sound=lambda: not timetable.failed)
 
 
 class _LateUplink:
-    """The uplink, which no tap needs: imported, built and started by a thread of its own."""
+    """The uplink, which no tap needs: imported, built and started by a thread of its own, until that succeeds."""
 
-    def __init__(self, build: Callable[[], Uplink]) -> None:
+    def __init__(self, build: Callable[[], Uplink], put: Callable[[PartFailed], None]) -> None:
+        """``put``: hears of the first failure."""
         self._build = build
+        self._put = put
+        self._stopping = threading.Event()
         self._uplink: Uplink | None = None
         self._thread = threading.Thread(target=self._run, name="uplink start", daemon=True)
 
@@ -160,15 +178,29 @@ class _LateUplink:
             self._uplink.notify()
 
     def stop(self) -> None:
+        self._stopping.set()
         self._thread.join()
         if self._uplink:
             self._uplink.stop()
 
     def _run(self) -> None:
-        uplink = self._build()
-        uplink.start()
-        self._uplink = uplink
-        uplink.notify()
+        from edge.inputs import PartFailed
+
+        wait_s = UPLINK_AGAIN_S
+        while not self._uplink:
+            try:
+                uplink = self._build()
+                uplink.start()
+            except Exception as error:
+                log.exception("the uplink cannot be started")
+                if wait_s == UPLINK_AGAIN_S:
+                    self._put(PartFailed(part="uplink", error=type(error).__name__))
+                if self._stopping.wait(wait_s):
+                    return
+                wait_s = min(2 * wait_s, UPLINK_AGAIN_MAX_S)
+            else:
+                self._uplink = uplink
+                uplink.notify()
 
 
 class _Trust:
@@ -250,11 +282,6 @@ def _status(clock: Any, journal: Any, store: Any, controller: Any) -> Any:
         unread_count=controller.unread_count,
         broken_readers=controller.broken_readers,
     )
-
-
-def _proven_past(held: Held) -> datetime:
-    issued = [document.issued_at for document in (held.policy, held.revocations) if document]
-    return max(issued, default=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def _make_state_dir(path: Path) -> None:

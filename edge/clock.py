@@ -21,9 +21,10 @@ def utc_now() -> datetime:
 class Clock:
     """Reads both clocks at once.
 
-    Wall time is trusted while it is not before ``not_before``: the newest moment that is proven to have passed,
-    such as the issue of a signed document held or the time of the last journalled event. A board without a
-    battery clock that starts in the past is found by this. ``TOLERANCE`` is left for the signer's own clock.
+    Wall time is trusted while it is not before a moment that is proven to have passed: ``not_before``, such as
+    the time of an event journalled before the start, and the issue of the newest signed document held. A board
+    without a battery clock that starts in the past is found by this. ``TOLERANCE`` is left for the signer's own
+    clock.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Clock:
         wall: Callable[[], datetime] = utc_now,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._not_before = not_before
+        self._not_before = self._issued_at = not_before
         self._wall = wall
         self._monotonic_s = monotonic_s
 
@@ -41,10 +42,13 @@ class Clock:
         """Both clocks, read next to each other."""
         at = self._wall()
         return Now(
-            clock=ClockReading(at=at, trusted=at >= self._not_before - TOLERANCE),
+            clock=ClockReading(at=at, trusted=at >= max(self._not_before, self._issued_at) - TOLERANCE),
             monotonic_s=self._monotonic_s(),
         )
 
-    def prove(self, passed: datetime) -> None:
-        """Take note that this aware moment has passed; an earlier one than known changes nothing."""
-        self._not_before = max(self._not_before, passed)
+    def issued(self, at: datetime) -> None:
+        """The newest document held was issued at this aware moment, whatever was held before.
+
+        A signer whose clock was ahead is thus forgotten with the document it signed.
+        """
+        self._issued_at = at

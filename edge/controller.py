@@ -33,6 +33,7 @@ from edge.inputs import (
     DocumentRefused,
     Input,
     Now,
+    PartFailed,
     ReaderLost,
     ReaderRestored,
     ReadFailed,
@@ -94,7 +95,7 @@ class DoorController:
         self._foreseen: _Foreseen | None = None
         self._clock_offset: timedelta | None = None
         self._clock_trusted = True
-        self._broken: set[tuple[DoorId, Side]] = set()
+        self._broken: frozenset[tuple[DoorId, Side]] = frozenset()  # another thread reads it
         self.unread_count = 0
         """Cards that could not be read since the start."""
         self._handlers: dict[type, Callable[[Any, Now], list[Effect]]] = {
@@ -110,6 +111,7 @@ class DoorController:
             DocumentAccepted: self._accepted,
             DocumentRefused: self._document_refused,
             RecordFailed: self._record_failed,
+            PartFailed: self._part_failed,
             Started: self._started,
             Stopping: self._stopping,
             Tick: self._tick,
@@ -238,7 +240,7 @@ class DoorController:
     # ---- the hardware
 
     def _reader_lost(self, reader: ReaderLost, now: Now) -> list[Effect]:
-        self._broken.add((reader.door_id, reader.side))
+        self._broken |= {(reader.door_id, reader.side)}
         cause = {"cause": reader.cause[:200]}
         return [
             Record.of(EventKind.READER_LOST, now, reader.door_id, side=reader.side, details=cause),
@@ -246,7 +248,7 @@ class DoorController:
         ]
 
     def _reader_restored(self, reader: ReaderRestored, now: Now) -> list[Effect]:
-        self._broken.discard((reader.door_id, reader.side))
+        self._broken -= {(reader.door_id, reader.side)}
         return [Record.of(EventKind.READER_RESTORED, now, reader.door_id, side=reader.side), Sync()]
 
     def _contact(self, contact: ContactChanged, now: Now) -> list[Effect]:
@@ -277,7 +279,12 @@ class DoorController:
         """Hold the doors whose mode is unlocked, for as long as the documents may be acted on."""
         effects: list[Effect] = []
         for door in self._doors.values():
-            strike = door.hold(now, unlocked=self._is_unlocked(self._in_policy(door.id), now))
+            in_policy = self._in_policy(door.id)
+            strike = door.hold(
+                now,
+                unlocked=self._is_unlocked(in_policy, now),
+                held_open_after_s=in_policy.held_open_after_s if in_policy else HELD_OPEN_AFTER_S,
+            )
             if strike:
                 effects.append(strike)
         return effects
@@ -304,6 +311,10 @@ class DoorController:
             Record.of(EventKind.POLICY_REFUSED, now, reason=document.reason, details=kind),
             Sync(),
         ]
+
+    def _part_failed(self, failed: PartFailed, now: Now) -> list[Effect]:
+        details = {"about": failed.part, "error": failed.error}
+        return [Record.of(EventKind.INTERNAL_FAULT, now, details=details), Sync()]
 
     def _started(self, started: Started, now: Now) -> list[Effect]:
         self._clock_records(now)

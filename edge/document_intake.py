@@ -99,9 +99,9 @@ class DocumentIntake:
         if held is None:
             return None
         self._refused.pop(kind, None)
-        for document in (held.policy, held.revocations):
-            if document:
-                self._clock.prove(document.issued_at)
+        self._clock.issued(
+            max(document.issued_at for document in (held.policy, held.revocations) if document)
+        )
         gc.freeze()  # a policy lives long: no collection has to walk through it
         return DocumentAccepted(
             kind=kind, version=held.version(kind), policy=held.policy, revocations=held.revocations

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import threading
 import time
@@ -115,6 +114,7 @@ class Strike:
         self._key = ("strike", config.id)
         self._timetable = timetable
         self._guard = threading.Lock()
+        self._held = False
         self._until_s = 0.0
         self._device = OutputDevice(config.strike_pin, initial_value=fail_safe, pin_factory=factory)
         self._unlock, self._lock = self._device.on, self._device.off
@@ -132,16 +132,22 @@ class Strike:
         self._timetable.set(self._key, until_s, self._expire)
 
     def hold(self) -> None:
-        """Unlock until ``lock``."""
+        """Unlock until ``end_hold``."""
         with self._guard:
             self._unlock()
-            self._until_s = math.inf
+            self._held = True
+
+    def end_hold(self) -> None:
+        """Lock, or leave it to a release that has not ended yet."""
+        with self._guard:
+            self._held = False
+            self._lock_if_due()
 
     def lock(self) -> None:
         """Lock at once."""
         with self._guard:
             self._lock()
-            self._until_s = 0.0
+            self._held, self._until_s = False, 0.0
 
     def close(self) -> None:
         """Lock, then let go of the line."""
@@ -150,8 +156,11 @@ class Strike:
 
     def _expire(self) -> None:
         with self._guard:
-            if self._timetable.now_s() >= self._until_s:
-                self._lock()
+            self._lock_if_due()
+
+    def _lock_if_due(self) -> None:
+        if not self._held and self._timetable.now_s() >= self._until_s:
+            self._lock()
 
 
 class Report(Protocol):
@@ -304,8 +313,12 @@ class DoorIo:
         self._strikes[door_id].release(unlock_ms)
 
     def hold(self, door_id: DoorId) -> None:
-        """Unlock until ``lock``."""
+        """Unlock until ``end_hold``."""
         self._strikes[door_id].hold()
+
+    def end_hold(self, door_id: DoorId) -> None:
+        """Lock, or leave it to a release that has not ended yet."""
+        self._strikes[door_id].end_hold()
 
     def lock(self, door_id: DoorId) -> None:
         """Lock at once."""

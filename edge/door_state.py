@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.effects import HoldStrike, LockStrike, Record, ReleaseStrike
+from edge.effects import EndHold, HoldStrike, Record, ReleaseStrike
 from edge.inputs import Now
 from pacs.events import EventDraft, EventKind
 from pacs.identifiers import DoorId
@@ -55,16 +55,20 @@ class DoorState:
         """The last release did not happen."""
         self._released_until_s, self._grant = min(self._released_until_s, now.monotonic_s), None
 
-    def hold(self, now: Now, *, unlocked: bool) -> HoldStrike | LockStrike | None:
-        """Keep the strike released, or end that; None when it is so already."""
+    def hold(self, now: Now, *, unlocked: bool, held_open_after_s: int) -> HoldStrike | EndHold | None:
+        """Keep the strike released, or end that; None when it is so already.
+
+        A door that stands open at the end may do so for ``held_open_after_s`` from then on.
+        """
         if unlocked is self._unlocked:
             return None
         self._unlocked = unlocked
         if unlocked:
             self._held_open_at_s = None
             return HoldStrike(door_id=self.id)
-        self._released_until_s = now.monotonic_s
-        return LockStrike(door_id=self.id)
+        self._released_until_s = max(self._released_until_s, now.monotonic_s)
+        self._held_open_at_s = now.monotonic_s + held_open_after_s if self._open else None
+        return EndHold(door_id=self.id)
 
     def contact(self, now: Now, *, is_open: bool, held_open_after_s: int) -> Record | None:
         """The contact reports; None when nothing changed."""

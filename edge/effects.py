@@ -79,7 +79,14 @@ class ReleaseStrike:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStrike:
-    """Unlock until ``LockStrike``."""
+    """Unlock until ``EndHold``."""
+
+    door_id: DoorId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndHold:
+    """Lock, unless a release is in progress: then when that ends."""
 
     door_id: DoorId
 
@@ -112,5 +119,5 @@ class Sync:
     """Make every recorded event durable, then tell the uplink."""
 
 
-StrikeEffect: TypeAlias = ReleaseStrike | HoldStrike | LockStrike
+StrikeEffect: TypeAlias = ReleaseStrike | HoldStrike | EndHold | LockStrike
 Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | AdoptIssuers | Sync

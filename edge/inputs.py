@@ -179,6 +179,14 @@ class RecordFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartFailed:
+    """A part that no door needs does not work, or had to begin again; ``part`` and ``error`` are one word each."""
+
+    part: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """The process is up; ``details`` go into the event."""
 
@@ -209,5 +217,5 @@ class Now:
 Read: TypeAlias = CardDetected | CardClaimed | CardPresented | CardRefused | ReadFailed
 ReaderInput: TypeAlias = Read | ReaderLost | ReaderRestored
 UplinkInput: TypeAlias = DocumentReceived | Acknowledged | EventsUnreadable | LinkChanged
-RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | Started | Stopping
+RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | PartFailed | Started | Stopping
 Input: TypeAlias = ReaderInput | ContactChanged | RexPressed | UplinkInput | RimInput | Tick

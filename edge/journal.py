@@ -23,6 +23,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +39,9 @@ from pacs.identifiers import ControllerId, JournalId
 
 MAX_RENUMBERED = 500
 """Events that are taken over when a chain has to end before them; older ones are counted as lost and kept aside."""
+
+LOOKED_BACK = 100
+"""Events that are looked at to find the time; those of a board that starts in the past again and again say none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +160,18 @@ class Journal:
     def last_sequence(self) -> int:
         """Of the chain that takes new events; 0 before the first."""
         return self._chains[-1].last_sequence
+
+    def newest_trusted_time(self) -> datetime | None:
+        """When the newest event happened whose clock was trusted; None when ``LOOKED_BACK`` held events say nothing.
+
+        Raises ``StoreError``.
+        """
+        with self._naming():
+            for chain in reversed(self._chains):
+                for draft in reversed(chain.drafts(chain.last_sequence - LOOKED_BACK + 1)):
+                    if draft.clock_trusted:
+                        return draft.occurred_at
+        return None
 
     def prepare(self, draft: EventDraft) -> None:
         """Make ready what ``append`` writes if this very draft comes next; writes nothing.

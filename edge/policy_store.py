@@ -43,6 +43,11 @@ class Held:
     policy: Policy | None = None
     revocations: StatusList | None = None
 
+    @property
+    def documents(self) -> tuple[Policy | StatusList, ...]:
+        """Those that are held."""
+        return tuple(document for document in (self.policy, self.revocations) if document)
+
     def version(self, kind: DocumentKind) -> int:
         """0 when there is none."""
         document = self.policy if kind is DocumentKind.POLICY else self.revocations
@@ -59,7 +64,11 @@ class UnusableDocument:
 
 
 class PolicyStore:
-    """Belongs to one thread. ``unusable``: what was found at the start, to be recorded."""
+    """Belongs to one thread.
+
+    ``unusable``: what was found at the start, to be recorded. ``versions_lost``: so is that ``versions`` said
+    nothing, and an older document than the newest one ever held may have been put in its place.
+    """
 
     def __init__(
         self,
@@ -79,6 +88,7 @@ class PolicyStore:
         self._files = files or StateFiles()
         self._digests: dict[DocumentKind, bytes] = {}
         self.held = Held()
+        self.versions_lost = False
         try:
             self._files.make_directory(directory)
             self._highest = self._read_versions()
@@ -156,14 +166,16 @@ class PolicyStore:
 
     def _read_versions(self) -> dict[DocumentKind, int]:
         """Zeroes when the file is missing or damaged: the documents that are held then set them again."""
+        path = self._directory / "versions"
+        if not any(file.exists() for file in (path, *map(self._path, DocumentKind))):
+            return dict.fromkeys(DocumentKind, 0)
         try:
-            found = _VERSIONS.fullmatch((self._directory / "versions").read_text("ascii"))
+            found = _VERSIONS.fullmatch(path.read_text("ascii"))
         except (FileNotFoundError, UnicodeDecodeError):
             found = None
-        if found is None and not any(self._path(kind).exists() for kind in DocumentKind):
-            return dict.fromkeys(DocumentKind, 0)
         if found is None or f"{zlib.crc32(found[1].encode()):08x}" != found[2]:
-            _log.warning("%s/versions is missing or damaged: what is held sets it again", self._directory)
+            _log.warning("%s is missing or damaged: what is held sets it again", path)
+            self.versions_lost = True
             return dict.fromkeys(DocumentKind, 0)
         _, policy, _, revocations = found[1].split(" ")
         return {DocumentKind.POLICY: int(policy), DocumentKind.REVOCATIONS: int(revocations)}

@@ -19,6 +19,7 @@ from edge.document_intake import DocumentIntake, Documents
 from edge.effects import (
     AdoptIssuers,
     Effect,
+    EndHold,
     HoldStrike,
     Indicate,
     LockStrike,
@@ -74,7 +75,11 @@ class Doors(Protocol):
         ...
 
     def hold(self, door_id: DoorId) -> None:
-        """Unlock until locked."""
+        """Unlock until the hold ends."""
+        ...
+
+    def end_hold(self, door_id: DoorId) -> None:
+        """Lock, or leave it to the release in progress."""
         ...
 
     def lock(self, door_id: DoorId) -> None:
@@ -135,6 +140,7 @@ class Service:
         self._alarmed_s: dict[tuple[str, str], float] = {}
         self._performers: dict[type[Effect], Callable[[Any], None]] = {
             HoldStrike: lambda effect: doors.hold(effect.door_id),
+            EndHold: lambda effect: doors.end_hold(effect.door_id),
             LockStrike: lambda effect: doors.lock(effect.door_id),
             Indicate: lambda effect: doors.indicate(effect.door_id, effect.side, effect.signal),
             AdoptIssuers: lambda effect: adopt(effect.issuers),

@@ -30,13 +30,16 @@ def test_wall_time_is_trusted_unless_it_is_before_what_is_proven(late: timedelta
     assert (now.clock.at, now.clock.trusted, now.monotonic_s) == (NOON + late, trusted, 7.0)
 
 
-def test_proof_only_moves_forward() -> None:
-    """A newer document raises the bound; an older one does not lower it."""
+def test_the_issue_of_a_document_counts_while_it_is_held() -> None:
+    """A signer whose clock was ahead is forgotten with its document; what was proven at the start stays."""
     clock = clock_at(NOON, NOON)
-    clock.prove(NOON + timedelta(hours=1))
+    clock.issued(NOON + timedelta(hours=1))
     assert not clock.now().clock.trusted
-    clock.prove(NOON - timedelta(hours=1))
-    assert not clock.now().clock.trusted
+    clock.issued(NOON - timedelta(hours=1))
+    assert clock.now().clock.trusted
+    late = clock_at(NOON - timedelta(hours=1), NOON)
+    late.issued(NOON - timedelta(hours=2))
+    assert not late.now().clock.trusted
 
 
 def test_the_real_clocks_are_aware_and_move() -> None:

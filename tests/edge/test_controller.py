@@ -18,6 +18,7 @@ from edge.door_state import OPENING_GRACE_S, DoorState
 from edge.effects import (
     AdoptIssuers,
     Effect,
+    EndHold,
     HoldStrike,
     Indicate,
     LockStrike,
@@ -37,6 +38,7 @@ from edge.inputs import (
     DocumentRefused,
     Input,
     Now,
+    PartFailed,
     ReaderLost,
     ReaderRestored,
     ReadFailed,
@@ -339,9 +341,9 @@ def test_an_unlocked_door_is_held_until_its_mode_or_its_policy_ends() -> None:
     controller = make(mode=DoorMode.UNLOCKED)
     assert HoldStrike(door_id=FRONT) in controller.on(Started(), now())
     assert controller.on(Tick(), now(1)) == []
-    assert LockStrike(door_id=FRONT) in accept(controller, now(2), mode=DoorMode.SECURED)
+    assert EndHold(door_id=FRONT) in accept(controller, now(2), mode=DoorMode.SECURED)
     assert HoldStrike(door_id=FRONT) in accept(controller, now(3), mode=DoorMode.UNLOCKED)
-    assert LockStrike(door_id=FRONT) in controller.on(Tick(), now(5 * 3600))
+    assert EndHold(door_id=FRONT) in controller.on(Tick(), now(5 * 3600))
 
 
 def test_an_unlocked_door_is_neither_forced_nor_held_open() -> None:
@@ -350,6 +352,29 @@ def test_an_unlocked_door_is_neither_forced_nor_held_open() -> None:
     controller.on(Started(), now())
     assert kinds(controller.on(opened(), now(100))) == [EventKind.DOOR_OPENED]
     assert controller.deadline_s is None
+
+
+def test_a_door_that_is_open_when_it_is_secured_is_held_open_from_then_on() -> None:
+    """By its own rule; one that is closed by then has nothing to say."""
+    controller = closed_door(mode=DoorMode.UNLOCKED)
+    controller.on(Started(), now())
+    controller.on(opened(), now(100))
+    accept(controller, now(200), mode=DoorMode.SECURED, held_open_after_s=10)
+    assert controller.deadline_s == now(210).monotonic_s
+    assert kinds(controller.on(Tick(), now(210))) == [EventKind.DOOR_HELD]
+    controller.on(opened(is_open=False), now(300))
+    accept(controller, now(400), mode=DoorMode.UNLOCKED)
+    accept(controller, now(500), mode=DoorMode.SECURED)
+    assert controller.deadline_s is None
+
+
+def test_a_release_outlasts_the_hold_it_fell_into() -> None:
+    """Who asked to leave just before the door was secured has not forced it."""
+    controller = closed_door(mode=DoorMode.UNLOCKED)
+    controller.on(Started(), now())
+    controller.on(RexPressed(door_id=FRONT), now(10))
+    accept(controller, now(11), mode=DoorMode.SECURED)
+    assert kinds(controller.on(opened(), now(14))) == [EventKind.DOOR_OPENED]
 
 
 # ---- readers, documents, clock, process
@@ -366,6 +391,17 @@ def test_readers_that_fail_and_heal_are_recorded_and_listed() -> None:
     restored = controller.on(ReaderRestored(door_id=FRONT, side=Side.ENTRY), now())
     assert kinds(restored) == [EventKind.READER_RESTORED]
     assert list(controller.broken_readers) == []
+
+
+def test_a_part_that_failed_is_an_alarm() -> None:
+    """By name, and nothing moves."""
+    effects = make().on(PartFailed(part="uplink", error="OSError"), now())
+    assert shape(effects) == [Record, Sync]
+    (draft,) = drafts(effects)
+    assert (draft.kind, draft.details) == (
+        EventKind.INTERNAL_FAULT,
+        {"about": "uplink", "error": "OSError"},
+    )
 
 
 def test_an_accepted_document_is_decided_by_at_once_trusted_and_confirmed() -> None:

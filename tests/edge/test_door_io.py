@@ -121,11 +121,27 @@ def test_a_held_strike_stays_until_it_is_locked(bench: Bench) -> None:
     bench.io.release(FRONT, 100)
     bench.wait(60)
     assert bench.level(STRIKE)
-    bench.io.lock(FRONT)
+    bench.io.end_hold(FRONT)
     assert not bench.level(STRIKE)
     bench.io.release(FRONT, 100)
     assert bench.level(STRIKE)
     bench.wait(0.2)
+    assert not bench.level(STRIKE)
+
+
+def test_the_end_of_a_hold_leaves_a_release_its_time(bench: Bench) -> None:
+    """Whoever is on the way out gets out; locking at once is another thing."""
+    bench.io.hold(FRONT)
+    bench.io.release(FRONT, 5_000)
+    bench.wait(1)
+    bench.io.end_hold(FRONT)
+    bench.wait(3.9)
+    assert bench.level(STRIKE)
+    bench.wait(0.2)
+    assert not bench.level(STRIKE)
+    bench.io.hold(FRONT)
+    bench.io.release(FRONT, 5_000)
+    bench.io.lock(FRONT)
     assert not bench.level(STRIKE)
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -531,6 +532,23 @@ def test_damage_while_running(tmp_path: Path, damaged: int, acknowledged: int, *
     expected = [draft(n) for n in (*range(acknowledged + 1, damaged), *range(damaged + 1, 9), 20)]
     assert [event.draft for _, event in drain(journal)] == expected
     assert list((directory / "quarantine").iterdir())
+    journal.close()
+
+
+def test_the_newest_trusted_time_is_found_over_restarts(tmp_path: Path) -> None:
+    """Not that of a clock nobody vouched for, and not after too many of those."""
+    directory = tmp_path / "journal"
+    journal = open_journal(directory)
+    assert journal.newest_trusted_time() is None
+    for number in (5, 3):
+        journal.append(draft(number))
+    journal.close()
+    journal = open_journal(directory)
+    for _ in range(journal_module.LOOKED_BACK - 1):
+        journal.append(replace(draft(0), clock_trusted=False))
+    assert journal.newest_trusted_time() == draft(3).occurred_at
+    journal.append(replace(draft(0), clock_trusted=False))
+    assert journal.newest_trusted_time() is None
     journal.close()
 
 

@@ -216,11 +216,20 @@ def test_lost_record_of_versions(
         versions.write_bytes(content)
     store = open_store(tmp_path)
     assert store.versions[POLICY] == 5
+    assert store.versions_lost
     assert "versions" in caplog.text
+    assert not open_store(tmp_path).versions_lost
     (tmp_path / "policy" / "policy.signed").unlink()
     with pytest.raises(VerificationError) as refusal:
         open_store(tmp_path).accept(POLICY, document(POLICY, 4), NOW)
     assert refusal.value.reason is Reason.DOCUMENT_NOT_NEWER
+
+
+def test_damaged_record_of_versions_and_nothing_held(tmp_path: Path) -> None:
+    """Zeroes are not taken from a file that cannot be read without saying so."""
+    assert not open_store(tmp_path).versions_lost
+    (tmp_path / "policy" / "versions").write_text("x")
+    assert open_store(tmp_path).versions_lost
 
 
 @pytest.mark.parametrize("survives", list(Survives), ids=lambda survives: survives.value)

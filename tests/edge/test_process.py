@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gpiozero.pins.mock import MockFactory
 
-from edge.__main__ import main, run_controller
+from edge import __main__ as edge_main
+from edge.__main__ import _LateUplink, main, run_controller
 from edge.config import load
 from edge.door_io import STABLE_S
+from edge.inputs import PartFailed
 from edge.journal import Journal
 from edge.keystore import Keystore
 from edge.policy_store import PolicyStore
@@ -363,6 +366,65 @@ def test_an_input_while_the_controller_still_starts_is_kept(
     with pytest.raises(StoreError, match="far enough"):
         run_controller(config, factory=factory)
     assert caplog.records == []
+
+
+def test_the_clock_is_not_believed_before_what_was_journalled(place: Place, reader: VirtualPn532) -> None:
+    """A board that begins in the past says so, whatever the documents' age."""
+    journal = Journal(place.directory / "state" / "journal", controller_id=CONTROLLER)
+    later = NOW + timedelta(days=1)
+    journal.append(EventDraft(kind=EventKind.DOOR_CLOSED, occurred_at=later, clock_trusted=True))
+    journal.close()
+    with ControllerProcess(place.config, person=False) as process:
+        trace = tap(process, reader, place.card())
+        process.stop()
+    assert (trace["trace"], trace["reason"]) == ("access_denied", "clock_untrusted")
+
+
+def test_an_uplink_that_cannot_be_built_is_an_alarm_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once in the record, as often as it takes; what became durable meanwhile is told to it."""
+    monkeypatch.setattr(edge_main, "UPLINK_AGAIN_S", 0.01)
+    told: list[Any] = []
+    built = threading.Event()
+    failures = iter([OSError(), ZeroDivisionError()])
+
+    class Built:
+        def start(self) -> None:
+            told.append("start")
+
+        def notify(self) -> None:
+            built.set()
+
+        def stop(self) -> None:
+            told.append("stop")
+
+    def build() -> Any:
+        for failure in failures:
+            raise failure
+        return Built()
+
+    uplink = _LateUplink(build, told.append)
+    with caplog.at_level(logging.CRITICAL):
+        uplink.start()
+        assert built.wait(10)
+        uplink.stop()
+    assert told == [PartFailed(part="uplink", error="OSError"), "start", "stop"]
+
+
+def test_an_uplink_that_is_never_built_delays_no_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """Waiting for the next attempt ends at once."""
+    failed = threading.Event()
+
+    def build() -> Any:
+        raise OSError
+
+    uplink = _LateUplink(build, lambda _: failed.set())
+    with caplog.at_level(logging.CRITICAL):
+        uplink.start()
+        assert failed.wait(10)
+        uplink.stop()
+    uplink.notify()
 
 
 def test_orders_to_the_virtual_door_reach_the_controller(place: Place, reader: VirtualPn532) -> None:

@@ -89,6 +89,9 @@ class Doors:
     def hold(self, door_id: DoorId) -> None:
         self.told.append(("hold", door_id))
 
+    def end_hold(self, door_id: DoorId) -> None:
+        self.told.append(("end_hold", door_id))
+
     def lock(self, door_id: DoorId) -> None:
         self.told.append(("lock", door_id))
 
