@@ -2,21 +2,22 @@
 
 One thread. A new version goes out at once to everyone; a controller that is online and does not confirm
 gets it again, at growing intervals; one that comes back says hello and gets what it lacks. Confirmation is
-the journalled event, which ``hub.ingest`` brings here.
+the journalled event, which ``hub.ingest`` brings here. A controller that says it holds the version in force
+and has no such event may hold another document of that number, or have lost the event: it gets a version above.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from hub.documents import LARGEST_JUMP, SiteDocuments, refresh_interval
+from hub.documents import LARGEST_JUMP, REFRESH, SiteDocuments, refresh_interval
 from hub.store import controllers, documents
 from hub.store.database import Database
 from hub.store.documents import Document
@@ -28,6 +29,8 @@ from pacs.topics import Down, DownTopic
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 60.0
 AFTER_REFUSAL_S = 900.0
+FIRST_PROOF_WAIT_S = 5.0  # for the event that confirms what a controller says it holds
+LONGEST_PROOF_WAIT_S = 3600.0
 POLICY_SPACING_S = 0.25  # changes that come faster are put into one version
 
 _NOTHING = timedelta(0)
@@ -52,6 +55,8 @@ class _Peer:
     sent: dict[DocumentKind, int] = field(default_factory=dict)
     retry_at: dict[DocumentKind, float] = field(default_factory=dict)
     retry_after_s: dict[DocumentKind, float] = field(default_factory=dict)
+    prove_by: dict[DocumentKind, float] = field(default_factory=dict)
+    proof_wait_s: dict[DocumentKind, float] = field(default_factory=dict)
 
 
 class Distribution:
@@ -121,8 +126,19 @@ class Distribution:
             self._reload = True
             self._condition.notify()
 
-    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
-        """A controller said which versions it enforces; on a hello it gets what it lacks at once."""
+    def said(
+        self,
+        controller_id: ControllerId,
+        held: Mapping[DocumentKind, int],
+        *,
+        hello: bool,
+        unproven: Collection[DocumentKind] = (),
+    ) -> None:
+        """A controller said which versions it enforces; on a hello it gets what it lacks at once.
+
+        No stored event proves the ``unproven`` ones: without such an event soon, it gets a version above.
+        """
+        now = self._monotonic()
         with self._condition:
             peer = self._peers.setdefault(controller_id, _Peer())
             if hello or not peer.online:
@@ -130,6 +146,11 @@ class Distribution:
             peer.online = True
             for kind, version in held.items():
                 peer.held[kind] = version
+                if kind in unproven:
+                    wait_s = peer.proof_wait_s.get(kind, FIRST_PROOF_WAIT_S)
+                    peer.prove_by.setdefault(kind, now + wait_s)
+                else:
+                    peer.prove_by.pop(kind, None)
                 in_force = self._in_force.get(kind)
                 if in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
                     self._ahead[kind] = max(version, self._ahead.get(kind, 0))
@@ -140,6 +161,9 @@ class Distribution:
         with self._condition:
             peer = self._peers.setdefault(controller_id, _Peer())
             peer.held[kind] = max(version, peer.held.get(kind, 0))
+            if kind in self._in_force and version >= self._version(kind):
+                peer.prove_by.pop(kind, None)
+                peer.proof_wait_s.pop(kind, None)
 
     def refused(self, controller_id: ControllerId, kind: DocumentKind) -> None:
         """A controller recorded that it refuses what it was sent: sending it again soon changes nothing."""
@@ -154,6 +178,7 @@ class Distribution:
             for name, peer in self._peers.items():
                 if controller_id in (None, name):
                     peer.online = False
+                    peer.prove_by.clear()
 
     # -- the thread
 
@@ -179,7 +204,7 @@ class Distribution:
         return self._stopping or self._reload or bool(self._ahead) or policy_is_due or self._wait_s() <= 0
 
     def _wait_s(self) -> float:
-        due = [self._refresh_at]
+        due = [self._refresh_at, *(by for peer in self._peers.values() for by in peer.prove_by.values())]
         if self._dirty:
             due.append(self._policy_not_before)
         due += (
@@ -194,6 +219,7 @@ class Distribution:
         now = self._monotonic()
         with self._condition:
             dirty = self._dirty and now >= self._policy_not_before
+            self._go_above_what_is_not_proven(now)
             ahead, self._ahead = self._ahead, {}
             refresh = now >= self._refresh_at
             reload, self._reload = self._reload, False
@@ -231,16 +257,25 @@ class Distribution:
                 newest = documents.newest(connection, kind)
                 if kind in ahead:
                     self._site_documents.issue(
-                        connection, kind, cause="a door holds a newer version", now=at, above=ahead[kind]
+                        connection, kind, cause="a door holds another version", now=at, above=ahead[kind]
                     )
                 elif (
                     newest is not None and refresh and not _NOTHING <= at - newest.created_at < interval * 0.9
                 ):
-                    self._site_documents.issue(connection, kind, cause="refresh", now=at)
+                    self._site_documents.issue(connection, kind, cause=REFRESH, now=at)
                 elif dirty or newest is None:
                     self._site_documents.issue_if_changed(connection, kind, cause="site changed", now=at)
         self._policy_not_before = self._monotonic() + POLICY_SPACING_S
         self._refresh_at = self._monotonic() + interval.total_seconds() / 10
+
+    def _go_above_what_is_not_proven(self, now: float) -> None:
+        for peer in self._peers.values():
+            for kind in [kind for kind, by in peer.prove_by.items() if by <= now]:
+                del peer.prove_by[kind]
+                waited_s = peer.proof_wait_s.get(kind, FIRST_PROOF_WAIT_S)
+                peer.proof_wait_s[kind] = min(LONGEST_PROOF_WAIT_S, 2 * waited_s)
+                if kind in self._in_force:
+                    self._ahead[kind] = max(self._version(kind), self._ahead.get(kind, 0))
 
     def _take_into_force(self, document: Document) -> None:
         try:
@@ -249,6 +284,8 @@ class Distribution:
             log.exception("document_cannot_be_sent", kind=document.kind, version=document.version)
             return
         self._in_force[document.kind] = document
+        for peer in self._peers.values():
+            peer.prove_by.pop(document.kind, None)
         self._chunks[document.kind] = [bytes(chunk) for chunk in chunks]
 
     def _push(self) -> None:

@@ -22,6 +22,8 @@ from pacs.messages import DocumentKind
 from pacs.revocation import StatusList
 from pacs.rules import Policy
 
+REFRESH = "refresh"
+"""Why a version is made that only has other dates; those are not audited."""
 LIFETIME = timedelta(days=7)
 LONGEST_REFRESH = timedelta(hours=1)
 SHORTEST_REFRESH = timedelta(seconds=15)
@@ -73,14 +75,16 @@ class SiteDocuments:
             expires_at=now + LIFETIME,
         )
         documents.add(connection, document)
-        audit.record(
-            connection,
-            now=now,
-            actor=actor,
-            action="document.issue",
-            subject=f"{kind}:{version}",
-            reason=cause,
-        )
+        says_the_same = newest is not None and newest.content_digest == content
+        if not (says_the_same and cause == REFRESH):
+            audit.record(
+                connection,
+                now=now,
+                actor=actor,
+                action="document.issue",
+                subject=f"{kind}:{version}",
+                reason=cause,
+            )
         return document
 
     def _content(self, connection: Connection, kind: DocumentKind, now: datetime) -> bytes:

@@ -8,6 +8,7 @@ up nobody else.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,7 @@ from pacs.topics import Down, DownTopic, Up, UpTopic
 QUEUE_MESSAGES = 20_000
 GROUP_MESSAGES = 500
 FULL_WAIT_S = 2.0
+STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -86,8 +88,9 @@ class Ingest:
     def stop(self) -> None:
         """Store what is on the queue and end."""
         if self._thread.is_alive():
-            self._queue.put(_Stop())
-            self._thread.join(30)
+            with contextlib.suppress(queue.Full):
+                self._queue.put(_Stop(), timeout=STOP_WAIT_S)
+            self._thread.join(STOP_WAIT_S)
 
     @property
     def is_running(self) -> bool:
@@ -102,8 +105,11 @@ class Ingest:
             self.counts.dropped += 1
 
     def link_lost(self) -> None:
-        """The hub no longer hears anybody."""
-        self._queue.put(_LinkLost())
+        """The hub no longer hears anybody; told in vain when the queue stays full: silence tells it too."""
+        try:
+            self._queue.put(_LinkLost(), timeout=FULL_WAIT_S)
+        except queue.Full:
+            self.counts.dropped += 1
 
     def controllers_changed(self) -> None:
         """A controller was added, replaced or retired: read keys again."""
@@ -113,22 +119,31 @@ class Ingest:
 
     def _run(self) -> None:
         while True:
-            group: list[Message] = []
-            ending: Message | _LinkLost | _Stop = self._queue.get()
-            while isinstance(ending, Message):
-                group.append(ending)
-                if len(group) >= GROUP_MESSAGES:
-                    break
-                try:
-                    ending = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                self._take(group)
-            if isinstance(ending, _LinkLost):
-                self._everybody_is_gone()
-            elif isinstance(ending, _Stop):
+            group, ending = self._next_group()
+            try:
+                if group:
+                    self._take(group)
+                if isinstance(ending, _LinkLost):
+                    self._everybody_is_gone()
+            except Exception:  # whatever was not acknowledged is sent again
+                log.exception("ingest_turn_failed", messages=len(group))
+                threading.Event().wait(AFTER_FAILURE_S)
+            if isinstance(ending, _Stop):
                 return
+
+    def _next_group(self) -> tuple[list[Message], Message | _LinkLost | _Stop]:
+        """Wait for a message; all that wait behind it, and what they end with."""
+        group: list[Message] = []
+        ending: Message | _LinkLost | _Stop = self._queue.get()
+        while isinstance(ending, Message):
+            group.append(ending)
+            if len(group) >= GROUP_MESSAGES:
+                break
+            try:
+                ending = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        return group, ending
 
     def _take(self, group: list[Message]) -> None:
         """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
@@ -170,6 +185,8 @@ class Ingest:
         if keys is None:
             with self._database.read() as connection:
                 controller = controllers.get(connection, controller_id)
+            if controller.retired_at is not None:
+                raise NotFound(f"controller {controller_id} is retired")
             keys = trusted_keys(Ed25519PublicKey.from_public_bytes(controller.event_public_key))
             cache[controller_id] = keys
         return keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ def hello(recording: Recording, controller_id: ControllerId, hello: Hello, *, is
         hello.versions,
         is_hello=True,
         is_repeated=is_repeated,
+        is_all_stored=hello.last_sequence <= head.sequence,
         journal_id=hello.journal_id,
         first_sequence=hello.first_sequence,
         last_sequence=hello.last_sequence,
@@ -50,12 +51,14 @@ def status(
     if not status.online:
         recording.offline(controller_id)
         return
+    head = recording.known_head(controller_id, status.journal_id) if status.journal_id else None
     _note_state(
         recording,
         controller_id,
         status.versions,
         is_hello=False,
         is_repeated=is_repeated,
+        is_all_stored=head is not None and status.last_sequence <= head.sequence,
         clock_trusted=status.clock_trusted,
         unread_count=status.unread_count,
         broken_readers=list(status.broken_readers),
@@ -65,7 +68,6 @@ def status(
     controllers.said(
         recording.connection, controller_id, journal_id=status.journal_id, last_sequence=status.last_sequence
     )
-    head = recording.known_head(controller_id, status.journal_id)
     if head is not None:
         if status.clock_trusted and status.sent_at <= recording.now:
             said_at = status.sent_at
@@ -86,11 +88,17 @@ def _note_state(
     *,
     is_hello: bool,
     is_repeated: bool,
+    is_all_stored: bool,
     **facts: Any,
 ) -> None:
     recording.changed[controller_id] = None
     recording.alive(controller_id)
-    recording.told.append(lambda documents: documents.said(controller_id, versions, hello=is_hello))
+    unproven: Collection[DocumentKind] = ()
+    if is_all_stored and not is_repeated:  # a confirmation that is on its way is not missing
+        unproven = documents.unproven(recording.connection, controller_id, versions)
+    recording.told.append(
+        lambda documents: documents.said(controller_id, versions, hello=is_hello, unproven=unproven)
+    )
     controllers.said(
         recording.connection,
         controller_id,

@@ -6,7 +6,7 @@ for after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto, unique
@@ -53,8 +53,15 @@ def fit(head: Head, batch: Batch) -> Fit:
 class Documents(Protocol):
     """What distribution wants to know, after the commit."""
 
-    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
-        """A controller enforces these versions."""
+    def said(
+        self,
+        controller_id: ControllerId,
+        held: Mapping[DocumentKind, int],
+        *,
+        hello: bool,
+        unproven: Collection[DocumentKind] = (),
+    ) -> None:
+        """A controller says that it enforces these versions; no stored event of its proves the ``unproven``."""
         ...
 
     def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
@@ -230,7 +237,16 @@ class Recording:
         kind, version = event.draft.details.get("kind"), event.draft.details.get("version")
         if kind in (*DocumentKind,) and type(version) is int and version > 0:
             document = DocumentKind(str(kind))
-            documents.confirm(self.connection, controller_id, document, version, self.now)
+            draft = event.draft
+            if not documents.confirm(
+                self.connection,
+                controller_id,
+                document,
+                version,
+                self.now,
+                happened_at=draft.occurred_at if draft.clock_trusted else None,
+            ):
+                return
             self.applied.append((controller_id, document, version))
             self.told.append(lambda documents: documents.applied(controller_id, document, version))
 

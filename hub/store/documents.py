@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -14,6 +14,9 @@ from hub.store.errors import NotFound
 from hub.store.schema import confirmations, controllers, documents
 from pacs.identifiers import ControllerId
 from pacs.messages import DocumentKind
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""By how much a door's clock may be behind the hub's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +37,17 @@ class Document:
 
 
 def add(connection: Connection, document: Document) -> None:
-    """Store the next version; the data of versions before the last but one is let go."""
+    """Store the next version.
+
+    The data of versions before the last but one is let go; of those before that say the same, all but the first.
+    """
+    columns = documents.c
     connection.execute(insert(documents).values(**asdict(document)))
+    query = select(columns.version, columns.content_digest).where(columns.kind == document.kind)
+    newest = connection.execute(query.order_by(columns.version.desc()).limit(4)).all()
+    if len(newest) == 4 and newest[2].content_digest == newest[3].content_digest:
+        superseded = (columns.kind == document.kind) & (columns.version == newest[2].version)
+        connection.execute(delete(documents).where(superseded))
     connection.execute(
         update(documents)
         .where(documents.c.kind == document.kind, documents.c.version < document.version - 1)
@@ -59,17 +71,59 @@ def history(connection: Connection, kind: DocumentKind, *, limit: int = 50) -> l
 
 
 def confirm(
-    connection: Connection, controller_id: ControllerId, kind: DocumentKind, version: int, now: datetime
-) -> None:
-    """The controller enforces this version; a repetition keeps the first time."""
+    connection: Connection,
+    controller_id: ControllerId,
+    kind: DocumentKind,
+    version: int,
+    now: datetime,
+    *,
+    happened_at: datetime | None = None,
+) -> bool:
+    """The controller enforces this version and none above; a repetition keeps the first time.
+
+    False, and nothing is stored, for a version that is not here, or was made after it ``happened_at``: a hub
+    restored from a copy gives a version's number to another document.
+    """
+    withdraw(connection, controller_id, kind, above=version)
+    made = (documents.c.kind == kind) & (documents.c.version == version)
+    created_at = connection.scalar(select(documents.c.created_at).where(made))
+    if created_at is None or (happened_at is not None and happened_at < created_at - CLOCKS_DIFFER):
+        return False
     columns = confirmations.c
-    key = (columns.controller_id == controller_id, columns.kind == kind, columns.version == version)
-    if connection.execute(select(columns.version).where(*key)).first() is None:
-        connection.execute(
-            insert(confirmations).values(
-                controller_id=controller_id, kind=kind, version=version, confirmed_at=now
-            )
+    mine = (columns.controller_id == controller_id) & (columns.kind == kind)
+    if connection.scalar(select(columns.version).where(mine, columns.version == version)) is None:
+        row = {"controller_id": controller_id, "kind": kind, "version": version, "confirmed_at": now}
+        connection.execute(insert(confirmations).values(row))
+        earlier = select(columns.version).where(mine, columns.version < version)
+        before = connection.scalars(earlier.order_by(columns.version.desc()).limit(2)).all()
+        if len(before) == 2 and _say_the_same(connection, kind, before[1], before[0]):
+            connection.execute(delete(confirmations).where(mine, columns.version == before[0]))
+    return True
+
+
+def _say_the_same(connection: Connection, kind: DocumentKind, first: int, last: int) -> bool:
+    """Whether no version behind ``first`` up to ``last`` says something else than ``first``."""
+    columns = documents.c
+    contents = select(columns.content_digest).where(columns.kind == kind)
+    up_to_first = contents.where(columns.version <= first).order_by(columns.version.desc()).limit(1)
+    behind = contents.where(columns.version > first, columns.version <= last).distinct()
+    return set(connection.scalars(behind)) <= set(connection.scalars(up_to_first))
+
+
+def unproven(
+    connection: Connection, controller_id: ControllerId, held: Mapping[DocumentKind, int]
+) -> frozenset[DocumentKind]:
+    """Of which kinds the controller says to hold the version in force without having confirmed it."""
+    columns = confirmations.c
+    found = set()
+    for kind, version in held.items():
+        newest = select(func.max(documents.c.version)).where(documents.c.kind == kind)
+        confirmed = select(columns.version).where(
+            columns.controller_id == controller_id, columns.kind == kind, columns.version == version
         )
+        if connection.scalar(newest) == version and connection.scalar(confirmed) is None:
+            found.add(kind)
+    return frozenset(found)
 
 
 def withdraw(connection: Connection, controller_id: ControllerId, kind: DocumentKind, *, above: int) -> int:

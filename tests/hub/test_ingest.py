@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from pacs.topics import DownTopic, Up, UpTopic
 from tests.hub.controller import MemoryJournal, fresh_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -40,12 +41,21 @@ class Told:
     def __init__(self) -> None:
         self.acknowledged: list[tuple[str, int]] = []
         self.calls: list[tuple[Any, ...]] = []
+        self.unproven: set[DocumentKind] = set()
 
     def publish(self, topic: DownTopic, payload: bytes) -> None:
         self.acknowledged.append((topic.controller_id, Acknowledgement.from_bytes(payload).sequence))
 
-    def said(self, controller_id: ControllerId, held: Mapping[DocumentKind, int], *, hello: bool) -> None:
+    def said(
+        self,
+        controller_id: ControllerId,
+        held: Mapping[DocumentKind, int],
+        *,
+        hello: bool,
+        unproven: Collection[DocumentKind] = (),
+    ) -> None:
         self.calls.append(("said", controller_id, dict(held), hello))
+        self.unproven = set(unproven)
 
     def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
         self.calls.append(("applied", controller_id, kind, version))
@@ -112,6 +122,27 @@ class Desk:
         )
         topic = str(UpTopic(journal.controller_id, Up.HELLO))
         self.deliver(Message(topic, bytes(hello), repeated))
+
+    def issued(self, *versions: int) -> None:
+        """Revocations of these versions are made now."""
+        with self.database.write() as connection:
+            for version in versions:
+                document = documents.Document(
+                    kind=REVOCATIONS,
+                    version=version,
+                    data=b"",
+                    digest=b"",
+                    content_digest=b"%d" % version,
+                    cause="",
+                    created_at=self.now,
+                    expires_at=self.now,
+                )
+                documents.add(connection, document)
+
+    def confirmed(self) -> int:
+        """The highest version of the revocations that the gate confirmed, 0 for none."""
+        with self.database.read() as connection:
+            return documents.confirmed_versions(connection).get((GATE, REVOCATIONS), 0)
 
     def stored(self, journal: MemoryJournal) -> list[bytes]:
         with self.database.read() as connection:
@@ -423,6 +454,7 @@ def test_a_replaced_journal_is_put_on_record(desk: Desk) -> None:
 @pytest.mark.parametrize("repeated", [False, True])
 def test_a_controller_that_lost_its_documents_is_no_longer_confirmed(desk: Desk, repeated: bool) -> None:
     """A hello with older versions takes confirmations back, unless it is an old hello delivered again."""
+    desk.issued(4)
     journal = MemoryJournal(GATE)
     journal.append(EventKind.POLICY_APPLIED, details={"kind": "revocations", "version": 4}, occurred_at=NOW)
     desk.deliver(desk.batch(journal, 1, 1))
@@ -433,6 +465,85 @@ def test_a_controller_that_lost_its_documents_is_no_longer_confirmed(desk: Desk,
     with desk.database.read() as connection:
         still = documents.confirmed_at(connection, REVOCATIONS, 4)[GATE] is not None
     assert still is repeated
+
+
+def applied(journal: MemoryJournal, version: int, at: datetime = NOW) -> None:
+    details = {"kind": "revocations", "version": version}
+    journal.append(EventKind.POLICY_APPLIED, details=details, occurred_at=at)
+
+
+def test_a_held_version_is_proven_by_its_event_alone(desk: Desk) -> None:
+    """Saying so in a hello confirms nothing; without events on their way it is handed on as not proven."""
+    desk.issued(4)
+    journal = MemoryJournal(GATE)
+    desk.hello(journal, revocations=3)
+    assert desk.told.unproven == set()
+    desk.hello(journal, revocations=4)
+    assert (desk.told.unproven, desk.confirmed()) == ({REVOCATIONS}, 0)
+    desk.hello(journal, revocations=4, repeated=True)
+    assert desk.told.unproven == set()
+    applied(journal, 4)
+    desk.hello(journal, revocations=4)
+    assert (desk.told.unproven, desk.confirmed()) == (set(), 0)  # the event is on its way
+    desk.deliver(desk.batch(journal, 1, 1))
+    desk.hello(journal, revocations=4)
+    assert (desk.told.unproven, desk.confirmed()) == (set(), 4)
+
+
+def test_what_a_restored_hub_never_made_is_not_confirmed(desk: Desk) -> None:
+    """Events about versions that this hub has not, or made only later, are stored and confirm nothing."""
+    desk.issued(4, 5)
+    journal = MemoryJournal(GATE)
+    for version, ago_s in ((9, 0), (4, 0), (5, 3600)):
+        applied(journal, version, NOW - timedelta(seconds=ago_s))
+        desk.deliver(desk.batch(journal, journal.last_sequence, journal.last_sequence))
+        assert desk.confirmed() == (0 if version == 9 else 4)
+    assert [call[3] for call in desk.told.calls if call[0] == "applied"] == [4]
+
+
+def test_the_last_event_about_a_document_counts(desk: Desk) -> None:
+    """A controller that says again what it holds changes nothing; one that went back is no longer confirmed."""
+    desk.issued(4, 5)
+    journal = MemoryJournal(GATE)
+    for version, held in ((4, 4), (5, 5), (5, 5), (4, 4)):
+        applied(journal, version)
+        desk.deliver(desk.batch(journal, journal.last_sequence, journal.last_sequence))
+        assert desk.confirmed() == held
+
+
+def test_one_fault_does_not_end_the_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a key cannot be read once, what was sent is lost, and what is sent again is stored."""
+    monkeypatch.setattr("hub.ingest.AFTER_FAILURE_S", 0.0)
+    ingest = Ingest(
+        desk.database, publish=desk.told.publish, documents=desk.told, live=LiveBus(), clock=lambda: desk.now
+    )
+    ingest.start()
+    journal, read, failed = filled(1), desk.database.read, threading.Event()
+
+    def fails() -> Any:
+        failed.set()
+        monkeypatch.setattr(desk.database, "read", read)
+        raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(desk.database, "read", fails)
+    ingest.put(desk.batch(journal, 1, 1))
+    assert failed.wait(30)
+    ingest.put(desk.batch(journal, 1, 1))
+    ingest.stop()
+    assert desk.stored(journal) == journal.encoded
+
+
+def test_a_full_queue_holds_up_nobody_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing is taken off the queue, messages and the loss of the connection are dropped and counted."""
+    monkeypatch.setattr("hub.ingest.FULL_WAIT_S", 0.01)
+    monkeypatch.setattr("hub.ingest.QUEUE_MESSAGES", 1)
+    ingest = Ingest(
+        desk.database, publish=desk.told.publish, documents=desk.told, live=LiveBus(), clock=lambda: desk.now
+    )
+    ingest.put(Message("", b""))
+    ingest.put(Message("", b""))
+    ingest.link_lost()
+    assert ingest.counts.dropped == 2
 
 
 @pytest.mark.parametrize(
