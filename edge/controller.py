@@ -206,7 +206,7 @@ class DoorController:
         return [Indicate(door_id=card.door_id, side=card.side, signal=Signal.NOT_READ)]
 
     def _record_failed(self, failed: RecordFailed, now: Now) -> list[Effect]:
-        self._doors[failed.door_id].withheld(now)
+        self._doors[failed.door_id].withheld()
         record = Record.of(
             EventKind.ACCESS_DENIED,
             now,

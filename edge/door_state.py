@@ -25,7 +25,16 @@ OPENING_GRACE_S: Final = 0.5
 class DoorState:
     """The state machine of one door; all times are monotonic seconds."""
 
-    __slots__ = ("_grant", "_has_contact", "_held_open_at_s", "_open", "_released_until_s", "_unlocked", "id")
+    __slots__ = (
+        "_before_release",
+        "_grant",
+        "_has_contact",
+        "_held_open_at_s",
+        "_open",
+        "_released_until_s",
+        "_unlocked",
+        "id",
+    )
 
     def __init__(self, door_id: DoorId, *, has_contact: bool) -> None:
         self.id = door_id
@@ -34,6 +43,7 @@ class DoorState:
         self._unlocked = False
         self._released_until_s = 0.0
         self._grant: EventDraft | None = None
+        self._before_release: tuple[float, EventDraft | None] = (0.0, None)
         self._held_open_at_s: float | None = None
 
     @property
@@ -46,14 +56,15 @@ class DoorState:
         self, unlock_ms: int, now: Now, *, grant: EventDraft | None = None, even_unrecorded: bool = False
     ) -> ReleaseStrike:
         """Release the strike; ``grant`` is the event of the card whose person is awaited."""
+        self._before_release = self._released_until_s, self._grant
         self._released_until_s = max(self._released_until_s, now.monotonic_s + unlock_ms / 1000)
         if grant and self._has_contact and not self._open:
             self._grant = grant
         return ReleaseStrike(door_id=self.id, unlock_ms=unlock_ms, even_unrecorded=even_unrecorded)
 
-    def withheld(self, now: Now) -> None:
-        """The last release did not happen."""
-        self._released_until_s, self._grant = min(self._released_until_s, now.monotonic_s), None
+    def withheld(self) -> None:
+        """The last release did not happen; one before it may still last."""
+        self._released_until_s, self._grant = self._before_release
 
     def hold(self, now: Now, *, unlocked: bool, held_open_after_s: int) -> HoldStrike | EndHold | None:
         """Keep the strike released, or end that; None when it is so already.

@@ -59,7 +59,8 @@ class CardPresented:
 class CardRefused:
     """A card was read completely and is not authentic.
 
-    ``credential_id`` is what the card claims, unproven, or None when it names nothing readable.
+    ``credential_id``: whom an authentic certificate on it names; whoever held the card did not prove to be that.
+    None when no issuer vouches for a name.
     """
 
     door_id: DoorId

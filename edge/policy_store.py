@@ -107,10 +107,10 @@ class PolicyStore:
         Raises ``VerificationError`` with the reason to record, ``StoreError`` when it cannot be kept; the one
         held before stays. Expiry is judged by a trusted clock only.
         """
-        document = self._verified(kind, data)
-        version = document.version
         if hashlib.sha256(data).digest() == self._digests.get(kind):
             return None
+        document = self._verified(kind, data)
+        version = document.version
         if version <= self.held.version(kind) or version < self._highest[kind]:
             raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
         if clock.trusted and document.expires_at <= clock.at:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import click
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -163,7 +164,7 @@ def load_issuer_key(path: Path) -> ec.EllipticCurvePublicKey:
             key: object = load_pem_x509_certificate(pem).public_key()
         else:
             key = load_pem_public_key(pem)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise MalformedData(f"{path}: no public key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MalformedData(f"{path}: a P-256 key expected")

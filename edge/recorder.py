@@ -97,11 +97,15 @@ class Recorder:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Return once everything appended is durable, and end the thread."""
-        self._stopping = True
-        self._wanted.set()
-        self._thread.join()
+    def stop(self, now: Now) -> None:
+        """Try once more to append what waits; return once everything appended is durable, and end the thread."""
+        try:
+            if self.is_behind:
+                self.catch_up(now)
+        finally:
+            self._stopping = True
+            self._wanted.set()
+            self._thread.join()
 
     def prepare(self, draft: EventDraft) -> None:
         """This draft may be recorded next."""

@@ -168,7 +168,7 @@ class Service:
                 pass
         finally:
             self._intake.stop()
-            self._recorder.stop()
+            self._recorder.stop(self._clock.now())
 
     # ---- the thread that owns the state
 

@@ -48,11 +48,6 @@ class Timetable:
             if self._heap[0][1] == number:
                 self._changed.notify()
 
-    def cancel(self, key: Hashable) -> None:
-        """Forget what was set for ``key``."""
-        with self._changed:
-            self._current.pop(key, None)
-
     def run_due(self) -> float | None:
         """Run what is due, and return when the next entry is; None when there is none."""
         while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import click
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -85,7 +86,7 @@ def load_issuer_key(path: Path) -> ec.EllipticCurvePrivateKey:
             if not named:
                 raise MalformedData(f"{path}: encrypted; set {PASSPHRASE_VARIABLE}") from None
             key = load_pem_private_key(pem, Path(named).read_bytes().strip())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise MalformedData(f"{path}: no private key in PEM that opens") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MalformedData(f"{path}: a P-256 key expected")

@@ -91,13 +91,13 @@ def present(
     selected = yield Step(command=SELECT)
     if selected.status_word in NOT_SELECTABLE:
         raise CardError(ReadFault.NOT_PKOC, status_word=selected.status_word)
-    versions = parse_versions(data_of(selected, "SELECT"))
+    offered = data_of(selected, "SELECT")
     answer = yield Step(command=GET_CERTIFICATE)
     if answer.status_word in NO_CERTIFICATE:
         if not allow_v1:
             why = "no certificate on the card, and PKOC V1 is not allowed here"
             raise CardError(ReadFault.TECHNOLOGY_UNSUPPORTED, why, status_word=answer.status_word)
-        return (yield from authenticate(challenge, versions))
+        return (yield from authenticate(challenge, parse_versions(offered)))
     certificate = parse_certificate(data_of(answer, "GET DATA"))
     message = bytes(challenge)
 

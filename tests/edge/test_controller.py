@@ -315,6 +315,16 @@ def test_a_door_held_open_is_recorded_once_and_after_closing_again() -> None:
         controller.on(opened(is_open=False), now(start_s + 51))
 
 
+def test_a_release_that_was_withheld_takes_nothing_from_the_one_before() -> None:
+    """Who was let in before it has still time, and is still awaited."""
+    controller = closed_door()
+    controller.on(presented(), now())
+    controller.on(presented(), now(1))
+    controller.on(RecordFailed(door_id=FRONT, side=Side.ENTRY, credential_id=RESIDENT), now(1))
+    assert controller.deadline_s == now(5 + OPENING_GRACE_S).monotonic_s
+    assert kinds(controller.on(opened(), now(4))) == [EventKind.DOOR_OPENED]
+
+
 def test_doors_do_not_mix() -> None:
     """A release at one door explains no opening at the other."""
     controller = closed_door()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,14 +267,12 @@ def test_an_input_that_cannot_be_handled_harms_no_other_pin(caplog: pytest.LogCa
         raise ZeroDivisionError
 
     factory: Any = MockFactory()
-    io = DoorIo([door()], factory=factory, put=broken)
+    instants = itertools.count()  # a second passes between any two looks
+    io = DoorIo([door()], factory=factory, put=broken, timetable=Timetable(lambda: float(next(instants))))
     with caplog.at_level(logging.CRITICAL):
         for pin in (REX, CONTACT):
-            factory.pin(pin).drive_low()
-            time.sleep(STABLE_S)
-            factory.pin(pin).drive_high()
-            time.sleep(STABLE_S)
-            factory.pin(pin).drive_low()
+            for drive in (factory.pin(pin).drive_low, factory.pin(pin).drive_high) * 2:
+                drive()
     assert io.timetable.failed
     io.close()
 

@@ -427,6 +427,25 @@ def test_events_beyond_the_memory_become_a_gap_that_is_told(
     )
 
 
+def test_what_waits_is_tried_once_more_at_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is back after the last input: nothing that happened is forgotten."""
+    house.until(lambda: len(house.kinds()) == 1)
+    stop = house.service._intake.stop
+
+    def disk_is_back() -> None:
+        house.disk.full = False
+        stop()
+
+    monkeypatch.setattr(house.service._intake, "stop", disk_is_back)
+    house.disk.full = True
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(presented(side=Side.EXIT))
+        house.stop()
+    assert house.kinds()[1:] == [EventKind.ACCESS_GRANTED, EventKind.CONTROLLER_STOPPED]
+
+
 # ---- documents and acknowledgements
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge import read_stdio
 from pacs.card import p256, personalisation
 from pacs.card.dialogue import command_chaining, get_response, run
-from pacs.errors import CardError
+from pacs.errors import CardError, MalformedData
 from pacs.reason import ReadFault, Reason
+from simulator import card_stdio
 from simulator.card_deck import DECK
 from tests.interoperability.processes import (
     AT,
@@ -107,6 +110,24 @@ def test_bad_cards(tmp_path: Path, issuer_key: Path, kind: str) -> None:
     assert (reading["outcome"], status) == (("refused", 1) if refused else ("unreadable", 3))
     vouched = kind in {"cloned", "expired", "not-yet-valid"}
     assert reading["credential_id"] == (UUID if vouched else None)
+
+
+@pytest.mark.parametrize(
+    ("load", "kind", "der"),
+    [
+        (read_stdio.load_issuer_key, "PUBLIC", "300b300606042a030405030100"),
+        (card_stdio.load_issuer_key, "PRIVATE", "300f020100300606042a03040504020400"),
+    ],
+)
+def test_a_key_of_a_kind_nobody_knows(
+    tmp_path: Path, load: Callable[[Path], object], kind: str, der: str
+) -> None:
+    """An algorithm this library has never heard of is a file of no use, not a fault."""
+    path = tmp_path / "key.pem"
+    text = base64.b64encode(bytes.fromhex(der)).decode()
+    path.write_text(f"-----BEGIN {kind} KEY-----\n{text}\n-----END {kind} KEY-----\n")
+    with pytest.raises(MalformedData):
+        load(path)
 
 
 def test_replayed_answer(tmp_path: Path, issuer_key: Path) -> None:

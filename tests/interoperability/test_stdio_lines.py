@@ -42,8 +42,8 @@ def _run(command: click.Command, *options: str, lines: bytes = b"", **environmen
         (b"6f00\n", "status_word"),
         (b"5c0201009000\n" + b"6101\n" * 50, "length_limit"),
         (b"00" * 200_000 + b"\n", "length_limit"),
-        (b"5c03010001 9000\n", "answer_malformed"),
-        (b"5c0201009000\r\n6a88\r\n", "technology_unsupported"),
+        (b"5c03010001 9000\n6a88\n", "answer_malformed"),
+        (b"5c0202009000\r\n6a88\r\n", "technology_unsupported"),
     ],
 )
 def test_broken_answers(lines: bytes, reason: str) -> None:
