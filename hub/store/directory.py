@@ -34,15 +34,18 @@ class ListedPerson:
     cards: list[ListedCard] = field(default_factory=list)
 
 
-def find_cards(connection: Connection, search: str = "") -> list[ListedCard]:
-    """Cards by name of their holder; ``search`` is part of a name, or how a credential id begins."""
+def find_cards(connection: Connection, search: str = "", *, by_name: bool = True) -> list[ListedCard]:
+    """Cards by name of their holder; ``search`` is part of a name, or how a credential id begins.
+
+    Not ``by_name``, for who may not see names: by credential id, which alone is searched.
+    """
     names = (cardholders.c.given_name, cardholders.c.family_name, cardholders.c.category)
     query = select(cards.c.credential_id, cards.c.status, cards.c.cardholder_id, *names).join(cardholders)
     wanted = _folded(search)
     found = []
     for row in connection.execute(query):
         name = _full_name(row.given_name, row.family_name)
-        if _matches(wanted, name) or row.credential_id.startswith(search.strip().lower()):
+        if (by_name and _matches(wanted, name)) or row.credential_id.startswith(search.strip().lower()):
             found.append(
                 ListedCard(
                     credential_id=CredentialId.parse(row.credential_id),
@@ -52,7 +55,7 @@ def find_cards(connection: Connection, search: str = "") -> list[ListedCard]:
                     name=name,
                 )
             )
-    return sorted(found, key=lambda card: (_folded(card.name), card.credential_id))
+    return sorted(found, key=lambda card: (_folded(card.name) if by_name else "", card.credential_id))
 
 
 def find_people(connection: Connection, search: str = "") -> list[ListedPerson]:
