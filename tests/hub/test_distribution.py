@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import func, select
 
 from hub.distribution import LONGEST_RETRY_S, Distribution
 from hub.documents import SiteDocuments
 from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, Missed
-from hub.store import access_levels, cardholders, cards, controllers, documents, doors, schedules, sites
+from hub.store import (
+    access_levels,
+    cardholders,
+    cards,
+    controllers,
+    documents,
+    doors,
+    schedules,
+    schema,
+    sites,
+)
 from hub.store.cardholders import Cardholder, Category
 from hub.store.cards import CardStatus
 from hub.store.controllers import Controller
@@ -247,6 +258,58 @@ def test_a_door_that_is_ahead_moves_the_hub_on(turn: Turn) -> None:
     assert turn.run() == [("gate", POLICY, 31)]
 
 
+def test_a_version_that_is_held_and_not_confirmed_is_not_believed(turn: Turn) -> None:
+    """Who says to hold the version in force without an event for it soon gets one above, ever less often."""
+    turn.run()
+    issued = [1]
+    for _ in range(60):
+        turn.distribution.said(
+            GATE, {REVOCATIONS: issued[-1], POLICY: 1}, hello=False, unproven={REVOCATIONS}
+        )
+        sent = turn.run(1)
+        if sent:
+            assert sent == [("gate", REVOCATIONS, issued[-1] + 1)]
+            issued.append(issued[-1] + 1)
+    assert len(issued) == 4  # after 5, 10 and 20 seconds
+    turn.distribution.applied(GATE, REVOCATIONS, issued[-1])
+    assert turn.run(60) == []
+
+
+def test_a_confirmation_in_time_needs_no_further_version(turn: Turn) -> None:
+    """The event that is a moment behind the hello is waited for."""
+    turn.run()
+    turn.distribution.said(GATE, {REVOCATIONS: 1, POLICY: 1}, hello=True, unproven={REVOCATIONS})
+    assert turn.run(1) == []
+    turn.distribution.applied(GATE, REVOCATIONS, 1)
+    assert turn.run(60) == []
+
+
+def test_renewals_leave_nothing_behind(turn: Turn, database: Database) -> None:
+    """Hundreds of versions that only have other dates: a few rows, no audit entry, the first confirmation stays."""
+    turn.run()
+
+    def rows() -> list[int]:
+        with database.read() as connection:
+            return [
+                connection.scalar(select(func.count()).select_from(table)) or 0
+                for table in (schema.documents, schema.confirmations, schema.audit)
+            ]
+
+    most = [0, 0, 0]
+    for _ in range(100):
+        turn.run(400)
+        with database.write() as connection:
+            newest = documents.required_newest(connection, REVOCATIONS)
+            documents.confirm(connection, GATE, REVOCATIONS, newest.version, newest.created_at)
+        most = [max(pair) for pair in zip(most, rows(), strict=True)]
+    assert newest.version > 50
+    assert most == [6, 2, 2]
+    with database.read() as connection:
+        first = documents.confirmed_at(connection, REVOCATIONS, 1)[GATE]
+    assert first is not None
+    assert first < NOW + timedelta(seconds=1_000)
+
+
 def test_documents_are_issued_anew_before_doors_find_them_too_old(turn: Turn, database: Database) -> None:
     """Within a door's bound of 1,200 s there is a newer version, though nothing changed."""
     turn.run()
@@ -297,8 +360,8 @@ def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: Small
         fake.wait_online()
     eventually(lambda: all(min(fake.versions.values()) for fake in fakes.values()), "first documents")
     fakes["west"].drop()
-    blocked = hub.link.revocation.block(CARD, CardStatus.REVOKED, reason="lost", actor="operator:test")
-    assert blocked.card.status is CardStatus.REVOKED
+    blocked = hub.link.revocation.block(CARD, CardStatus.SUSPENDED, reason="lost", actor="operator:test")
+    assert blocked.card.status is CardStatus.SUSPENDED
     assert {each.door_id for each in blocked.confirmations} == set(names)
     assert all(each.confirmed_at is None for each in blocked.confirmations)
 
@@ -315,7 +378,7 @@ def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: Small
     eventually(lambda: not hub.link.revocation.distribution_of(CARD).confirmations[1].online, "west is away")
     fakes["west"].connect()
     eventually(lambda: confirmed() == set(names), "all doors")
-    again = hub.link.revocation.block(CARD, CardStatus.REVOKED, reason="again", actor="operator:test")
+    again = hub.link.revocation.block(CARD, CardStatus.SUSPENDED, reason="again", actor="operator:test")
     assert again.version == blocked.version
     reinstated = hub.link.revocation.reinstate(CARD, reason="found", actor="operator:test")
     assert reinstated.version > blocked.version
