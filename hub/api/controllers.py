@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, portion
+from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
@@ -98,6 +98,22 @@ def listed(
     with services(request).database.read() as connection:
         found, next_after = portion(store.list_all(connection), after, limit)
     return Controllers(controllers=[_answer(each) for each in found], next_after=next_after)
+
+
+@router.delete("/{controller_id}", status_code=204)
+def withdraw(
+    controller_id: fields.Controller,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_MANAGE)],
+) -> Response:
+    """Withdraw a controller for good: the broker ends its connection. Its doors and their record stay."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        if store.retire(connection, controller_id, hub.clock()):
+            subject = f"controller:{controller_id}"
+            note(connection, hub, principal, action="controller.withdraw", subject=subject)
+    hub.site_changed()
+    return Response(status_code=204)
 
 
 def _answer(controller: store.Controller) -> Controller:

@@ -109,7 +109,10 @@ def state(connection: Connection, controller_id: ControllerId, now: datetime) ->
 
 
 def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, online: bool) -> None:
-    """A sign of life (``online``), or the broker's word that the connection is gone."""
+    """A sign of life (``online``), or the broker's word that the connection is gone.
+
+    What a retired controller sent before the broker shut it out is no sign of life.
+    """
     columns = controller_state.c
     changes: dict[str, Any] = {
         "online": online,
@@ -117,9 +120,11 @@ def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, o
     }
     if online:
         changes["last_seen"] = now
-    connection.execute(
-        update(controller_state).where(columns.controller_id == controller_id).values(**changes)
-    )
+    mine = columns.controller_id == controller_id
+    if online:
+        in_use = select(controllers.c.id).where(controllers.c.retired_at.is_(None))
+        mine &= columns.controller_id.in_(in_use)
+    connection.execute(update(controller_state).where(mine).values(**changes))
 
 
 def all_offline(connection: Connection, now: datetime) -> None:

@@ -302,6 +302,16 @@ def test_presence_keeps_the_moment_it_began(furnished: Database) -> None:
         assert (state.online, state.since, state.last_seen) == (False, later, later)
 
 
+def test_a_retired_controller_gives_no_sign_of_life(furnished: Database) -> None:
+    """What was on its way when a controller was withdrawn does not bring it back online."""
+    with furnished.write() as connection:
+        controllers.saw(connection, GATE, NOW, online=True)
+        assert controllers.retire(connection, GATE, NOW)
+        assert not controllers.retire(connection, GATE, NOW)
+        controllers.saw(connection, GATE, NOW, online=True)
+        assert not controllers.state(connection, GATE, NOW).online
+
+
 def test_a_new_journal_replaces_the_old_one(furnished: Database) -> None:
     """Opening a journal marks the controller's earlier one as replaced and keeps its head."""
     old = Head(controller_id=GATE, journal_id="a" * 32, sequence=7, hash=b"h", opened_at=NOW)
@@ -331,3 +341,38 @@ def test_the_same_anomaly_is_counted_not_repeated(furnished: Database) -> None:
             journals.set_aside(connection, GATE, topic="t", payload=b"x", cause="poison", now=NOW)
         assert journals.list_anomalies(connection, GATE) == [anomaly]
         assert journals.quarantined(connection) == 1
+
+
+def test_a_growing_journals_mistake_is_one_row(furnished: Database) -> None:
+    """The same first sequence with an ever later last one is the same anomaly; its end moves."""
+    with furnished.write() as connection:
+        for last in (5, 6, 7):
+            anomaly = Anomaly(
+                controller_id=GATE,
+                kind=AnomalyKind.CHAIN_BROKEN,
+                detail=f"to {last}",
+                at=NOW + timedelta(seconds=last),
+                first_sequence=3,
+                last_sequence=last,
+            )
+            journals.record(connection, anomaly)
+        (found,) = journals.list_anomalies(connection, GATE)
+        assert (found.last_sequence, found.detail) == (7, "to 7")
+        (doubt,) = journals.doubts(connection)[GATE]
+        assert (doubt.kind, doubt.times) == (AnomalyKind.CHAIN_BROKEN, 3)
+        assert doubt.last_at == NOW + timedelta(seconds=7)
+
+
+def test_one_controller_does_not_take_the_room_of_others(furnished: Database) -> None:
+    """What is set aside is bounded in bytes for each controller."""
+    size = journals.QUARANTINE_BYTES
+    most = journals.QUARANTINE_BYTES_EACH // size
+    with furnished.write() as connection:
+        for number in range(most + 5):
+            payload = number.to_bytes(4, "big") * (size // 4)
+            journals.set_aside(connection, GATE, topic="t", payload=payload, cause="poison", now=NOW)
+        assert journals.quarantined(connection) == most
+        journals.set_aside(
+            connection, ControllerId("other"), topic="t", payload=b"x", cause="poison", now=NOW
+        )
+        assert journals.quarantined(connection) == most + 1
