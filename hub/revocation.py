@@ -17,6 +17,7 @@ from hub.documents import SiteDocuments
 from hub.store import cards, controllers, documents, doors
 from hub.store.cards import Card, CardStatus
 from hub.store.database import Database
+from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, CredentialId, DoorId
 from pacs.messages import DocumentKind
 
@@ -47,6 +48,10 @@ class CardDistribution:
     confirmations: tuple[DoorConfirmation, ...]
 
 
+class CardRevoked(StoreError):
+    """A revoked card cannot become anything else."""
+
+
 class Revocation:
     """Suspends, revokes and reinstates cards."""
 
@@ -67,13 +72,16 @@ class Revocation:
     def block(
         self, credential_id: CredentialId, status: CardStatus, *, reason: str, actor: str
     ) -> CardDistribution:
-        """Suspend or revoke a card; raises ``NotFound``, and ``ValueError`` for the status ``valid``."""
+        """Suspend or revoke a card.
+
+        Raises ``NotFound``, ``CardRevoked`` for suspending a revoked one, ``ValueError`` for the status ``valid``.
+        """
         if status is CardStatus.VALID:
             raise ValueError("a block is suspended or revoked")
         return self._set(credential_id, status, action="card.block", reason=reason, actor=actor)
 
     def reinstate(self, credential_id: CredentialId, *, reason: str, actor: str) -> CardDistribution:
-        """Make a card valid again; raises ``NotFound``."""
+        """Make a suspended card valid again; raises ``NotFound`` and ``CardRevoked``."""
         return self._set(credential_id, CardStatus.VALID, action="card.reinstate", reason=reason, actor=actor)
 
     def distribution_of(self, credential_id: CredentialId) -> CardDistribution:
@@ -87,6 +95,8 @@ class Revocation:
         now = self._clock()
         with self._database.write() as connection:
             card = cards.get(connection, credential_id)
+            if card.status is CardStatus.REVOKED is not status:
+                raise CardRevoked("this card was revoked, which is for good")
             audit.record(
                 connection,
                 now=now,

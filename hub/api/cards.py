@@ -189,7 +189,7 @@ def reinstate(
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
 ) -> Distribution:
-    """Make a blocked card valid again."""
+    """Make a suspended card valid again; a revoked one stays revoked."""
     done = services(request).revocation.reinstate(credential_id, reason=body.reason, actor=principal.actor)
     return _distribution(done)
 
