@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -219,12 +220,23 @@ class Broker:
         return self._settings.data_dir / "broker.log"
 
     def _make_runtime_directory(self) -> None:
-        shutil.rmtree(self._runtime, ignore_errors=True)
-        self._runtime.mkdir(mode=0o700)
-        with os.fdopen(
-            os.open(self._runtime / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-        ) as key:
-            key.write(self._keys.broker_key_pem)
+        """Make it anew, never in what somebody else put there."""
+        key_file = self._runtime / "key.pem"
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                left = self._runtime.lstat()
+                if left.st_uid != os.getuid() or not stat.S_ISDIR(left.st_mode):
+                    raise StoreError(
+                        f"{self._runtime}: not a directory of this user's; remove it, then start again"
+                    )
+                shutil.rmtree(self._runtime)
+            self._runtime.mkdir(mode=0o700)
+            with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as key:
+                key.write(self._keys.broker_key_pem)
+        except OSError as error:
+            raise StoreError(
+                f"{key_file}: the broker's key cannot be put there ({error.strerror}); make room or remove the directory"
+            ) from error
 
     def _write_configuration(self) -> None:
         text = configuration(

@@ -357,6 +357,33 @@ def test_a_spoilt_site_directory_is_named(tmp_path: Path, spoil: Any, message: s
         HubKeys.load(site, site / "passphrase")
 
 
+@pytest.mark.parametrize("there", ["file", "link", "unwritable"])
+def test_the_decrypted_key_is_put_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    """Where somebody else put something, or nothing can be made, the broker is not started, with a next step."""
+    create_site(tmp_path / "site", SiteId("s"), now=datetime.now(UTC))
+    memory, elsewhere = tmp_path / "memory", tmp_path / "elsewhere"
+    memory.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setattr("hub.broker._MEMORY", memory)
+    site = tmp_path / "site" / "hub"
+    broker = Broker(
+        BrokerSettings(data_dir=tmp_path / "data", host="127.0.0.1", port=0),
+        HubKeys.load(site, site / "passphrase"),
+    )
+    if there == "file":
+        broker._runtime.write_text("")
+    elif there == "link":
+        broker._runtime.symlink_to(elsewhere)
+    else:
+        memory.rmdir()
+    with pytest.raises(StoreError, match="remove"):
+        broker.start([])
+    broker.stop()
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_binary_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A broker program that cannot be run is refused before anything is made."""
     with pytest.raises(StoreError, match="not a program"):
