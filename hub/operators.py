@@ -101,6 +101,8 @@ class Operators:
                 used_at=None,
             )
             rows.end_expired(connection, now, now - SESSION_IDLE)
+            if not name and not rows.operator_count(connection):  # only one link at a time makes the first
+                rows.void_unnamed_links(connection)
             rows.add_link(connection, link)
             subject = f"operator:{known.id}" if known else "operator:new"
             audit.record(
@@ -123,6 +125,7 @@ class Operators:
         password_hash = self._hash(check_password(password, name)) if password is not None else None
         with self._database.write() as connection:
             link = _usable_link(connection, token, now)
+            operator_is_first = not rows.operator_count(connection)
             operator = rows.operator_by_key(connection, name_key(link.name)) if link.name else None
             if operator is None:
                 operator = _new_operator(connection, link, link.name or name, now)
@@ -133,6 +136,8 @@ class Operators:
                 rows.end_sessions_of(connection, operator.id)
                 _audit_operator(connection, operator, "operator.set_password", now)
             rows.use_link(connection, _digest(token), now)
+            if operator_is_first:
+                rows.void_unnamed_links(connection)
             return _open_session(connection, operator, now, "session.open_by_link")
 
     def set_disabled(
@@ -164,8 +169,11 @@ class Operators:
                 rows.set_password_hash(connection, operator.id, fresh)
             return _open_session(connection, operator, now, "session.open")
 
-    def by_session(self, token: str, now: datetime) -> Principal | None:
-        """Whose browser this is; None when the session is over or was never there."""
+    def by_session(self, token: str, now: datetime, *, is_use: bool = True) -> Principal | None:
+        """Whose browser this is; None when the session is over or was never there.
+
+        ``is_use`` keeps the session from ending idle.
+        """
         digest = _digest(token)
         with self._database.read() as connection:
             found = rows.session_by_hash(connection, digest)
@@ -175,7 +183,7 @@ class Operators:
         over = now >= session.expires_at or now - session.last_used_at >= SESSION_IDLE
         if over or operator.disabled_at is not None:
             return None
-        if now - session.last_used_at >= _TOUCH_EVERY:
+        if is_use and now - session.last_used_at >= _TOUCH_EVERY:
             with self._database.write() as connection:
                 rows.touch_session(connection, digest, now)
         return Principal(

@@ -76,14 +76,17 @@ def declared_access(route: APIRoute) -> Access:
     return found[0]
 
 
-def identify(request: Request) -> Principal | None:
-    """Whose request this is: a bearer token if one is sent, else the session cookie."""
+def identify(request: Request, *, is_use: bool = True) -> Principal | None:
+    """Whose request this is: a bearer token if one is sent, else the session cookie.
+
+    Not ``is_use``: a session does not last longer for it.
+    """
     hub = services(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme:
         return hub.operators.by_token(token.strip(), hub.clock()) if scheme.lower() == "bearer" else None
     cookie = request.cookies.get(hub.session_cookie)
-    return hub.operators.by_session(cookie, hub.clock()) if cookie else None
+    return hub.operators.by_session(cookie, hub.clock(), is_use=is_use) if cookie else None
 
 
 def _declarations(dependant: Dependant) -> Iterator[Access]:

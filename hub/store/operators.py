@@ -158,6 +158,12 @@ def use_link(connection: Connection, token_hash: bytes, now: datetime) -> bool:
     return connection.execute(update(one_time_links).where(unused).values(used_at=now)).rowcount == 1
 
 
+def void_unnamed_links(connection: Connection) -> None:
+    """Forget every unused link that would make a new operator of any name."""
+    unused = (one_time_links.c.name == "") & one_time_links.c.used_at.is_(None)
+    connection.execute(delete(one_time_links).where(unused))
+
+
 def add_token(connection: Connection, row: TokenRow) -> None:
     """Store an API token."""
     connection.execute(insert(api_tokens).values(asdict(row)))

@@ -69,6 +69,19 @@ def test_a_link_works_once(operators: Operators) -> None:
         operators.follow_link(link, name="Eve", password=None, now=NOW)
 
 
+def test_first_links_do_not_pile_up(operators: Operators) -> None:
+    """Before there is anybody, only the newest unnamed link works, and none is left when one was followed."""
+    older, named, newest = (operators.create_link(name=name, role=None, now=NOW) for name in ("", "Eve", ""))
+    with refused("link_unusable"):
+        operators.look_at_link(older, NOW)
+    operators.follow_link(named, name="", password=None, now=NOW)
+    with refused("link_unusable"):
+        operators.look_at_link(newest, NOW)
+    later = [operators.create_link(name="", role=Role.GUARD, now=NOW) for _ in range(2)]
+    for number, link in enumerate(later):
+        operators.follow_link(link, name=f"Guard {number}", password=None, now=NOW)
+
+
 def test_of_many_who_follow_a_link_at_once_one_succeeds(operators: Operators) -> None:
     """The race for a link has one winner."""
     link = operators.create_link(name="", role=None, now=NOW)
