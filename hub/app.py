@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from hub import api, audit
 from hub.api import problems
@@ -53,7 +54,7 @@ def create_app(
     hasher: PasswordHasher | None = None,
 ) -> FastAPI:
     """The web application of one hub; its lifespan starts and stops everything beside it."""
-    app = FastAPI(
+    app = _Application(
         title="Drempel hub",
         version="1",
         lifespan=partial(_lifespan, settings=settings, clock=clock, hasher=hasher),
@@ -61,11 +62,21 @@ def create_app(
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
-    app.add_middleware(SecurityHeaders, https=settings.is_https)
+    app.is_https = settings.is_https
     problems.install(app, _problem_page)
     for router in (*api.routers(), static_files.router, sign_in.router, watch.router, cards.router):
         app.include_router(router)
     return app
+
+
+class _Application(FastAPI):
+    """Every answer passes the rim, that to an error of the hub's own included."""
+
+    is_https = False
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What the server calls for each request."""
+        return SecurityHeaders(super().build_middleware_stack(), https=self.is_https)
 
 
 @contextlib.asynccontextmanager

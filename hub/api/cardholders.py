@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create
+from hub.api.changes import create, looked
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
@@ -98,13 +98,14 @@ def enrol(
 @router.get("")
 def listed(
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
     after: fields.Cardholder | None = None,
     limit: fields.Limit = 100,
 ) -> Cardholders:
     """Cardholders by id."""
     with services(request).database.read() as connection:
         found = store.list_all(connection, after=after, limit=limit + 1)
+    looked(services(request), principal, "cardholders", shown=len(found[:limit]))
     return Cardholders(
         cardholders=[Cardholder.model_validate(each) for each in found[:limit]],
         next_after=found[limit - 1].id if len(found) > limit else None,
@@ -115,11 +116,13 @@ def listed(
 def one(
     cardholder_id: fields.Cardholder,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
 ) -> Cardholder:
     """One cardholder."""
     with services(request).database.read() as connection:
-        return Cardholder.model_validate(store.get(connection, cardholder_id))
+        found = store.get(connection, cardholder_id)
+    looked(services(request), principal, f"cardholder:{cardholder_id}", shown=1)
+    return Cardholder.model_validate(found)
 
 
 def _comparable(person: store.Cardholder) -> store.Cardholder:

@@ -16,6 +16,7 @@ from hub import audit
 from hub.api.problems import Code, Problem
 from hub.api.services import Services
 from hub.operators import Principal
+from hub.roles import Permission
 from hub.store.errors import NotFound
 
 T = TypeVar("T")
@@ -77,6 +78,21 @@ def note(
     audit.record(
         connection, now=hub.clock(), actor=principal.actor, action=action, subject=subject, reason=reason
     )
+
+
+def looked(hub: Services, principal: Principal, subject: str, *, shown: int) -> None:
+    """Write an audit entry for names that ``principal`` is shown; none when there are none, or they may not."""
+    if not shown or not principal.may(Permission.NAMES_READ):
+        return
+    with hub.database.write() as connection:
+        audit.record(
+            connection,
+            now=hub.clock(),
+            actor=principal.actor,
+            action="names.read",
+            subject=subject,
+            detail={"shown": shown},
+        )
 
 
 def portion(things: Iterable[Thing], after: str | None, limit: int) -> tuple[Sequence[Thing], str | None]:

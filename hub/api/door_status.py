@@ -10,7 +10,8 @@ from hub import completeness
 from hub.api import fields
 from hub.api.fields import Answer
 from hub.completeness import Cause
-from hub.store import controllers, documents, doors, events
+from hub.store import controllers, documents, doors, events, journals
+from hub.store.journals import AnomalyKind
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
 from pacs.messages import DocumentKind
@@ -46,6 +47,14 @@ class Completeness(Answer):
     holes: list[Interval]
 
 
+class Anomaly(Answer):
+    """What a door's controller sent and could not be taken into its record: how often, and when last."""
+
+    kind: AnomalyKind
+    times: int
+    last_at: datetime
+
+
 class DoorStatus(Answer):
     """A door's connection, versions and record.
 
@@ -70,6 +79,7 @@ class DoorStatus(Answer):
     complete_until: datetime | None
     unknown_since: datetime | None
     holes: list[Interval]
+    anomalies: list[Anomaly]
 
 
 HOLES_SHOWN = timedelta(days=3)
@@ -83,6 +93,7 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
     confirmed = documents.confirmed_versions(connection)
     in_force = {kind: documents.newest(connection, kind) for kind in DocumentKind}
     newest = {kind: document.version if document else 0 for kind, document in in_force.items()}
+    doubts = journals.doubts(connection)
     found = []
     for named in doors.list_all(connection):
         door = named.door
@@ -106,6 +117,7 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
                 complete_until=state.complete_until,
                 unknown_since=record.unknown_since,
                 holes=[Interval.model_validate(hole) for hole in record.holes],
+                anomalies=[Anomaly.model_validate(each) for each in doubts.get(door.controller_id, ())],
             )
         )
     return found

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import looked
 from hub.api.door_status import Completeness, completeness_of
 from hub.api.fields import Answer
 from hub.api.services import services
@@ -57,5 +58,6 @@ def listed(
         records = completeness_of(connection, hub.clock(), door)
     if not principal.may(Permission.NAMES_READ):
         listed_events = [each.without_names() for each in listed_events]
+    looked(hub, principal, "events", shown=sum(each.person is not None for each in listed_events))
     more = found[limit - 1].id if len(found) > limit else None
     return Events(events=listed_events, next_after=more, completeness=records)

@@ -7,6 +7,7 @@ its browser comes back with the last id it saw.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -25,6 +26,7 @@ from hub.live import Confirmed, EventStored, LiveBus, LiveEvent, Missed
 from hub.store import events
 from hub.store.database import Database
 from hub.store.events import ABOUT_PEOPLE
+from pacs.identifiers import DoorId
 
 QUEUE = 256
 REPLAYED = 500
@@ -32,6 +34,7 @@ VIEWERS = 500
 VIEWERS_EACH = 12
 KEEP_ALIVE_S = 15.0
 SEND_S = 20.0
+SWEEP_S = 15.0  # how often doors are looked at that say nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -86,12 +89,21 @@ class Feed:
         self._clock = clock
         self._viewers: set[Viewer] = set()
         self._closed = False
+        self._online: dict[DoorId, bool] = {}
 
     async def follow(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled; a door that falls silent is shown, too."""
+        clock = asyncio.get_running_loop().time
+        sweep_at = clock() + SWEEP_S
         with self._bus.subscribe() as subscription:
             while True:
-                batch = await subscription.batch()
+                batch: list[LiveEvent] = []
+                with contextlib.suppress(TimeoutError):
+                    batch = await asyncio.wait_for(subscription.batch(), max(0.0, sweep_at - clock()))
+                if clock() >= sweep_at:
+                    sweep_at = clock() + SWEEP_S
+                elif not batch:
+                    continue
                 variants = {viewer.variant for viewer in self._viewers}
                 if not variants:
                     continue
@@ -160,7 +172,13 @@ class Feed:
         ids = [event.id for event in stored if event.kind in ABOUT_PEOPLE]
         with self._database.read() as connection:
             taps = answers(connection, events.with_ids(connection, ids)) if ids else []
-            doors = [each for each in statuses(connection, self._clock()) if each.controller_id in changed]
+            every = statuses(connection, self._clock())
+        doors = [
+            each
+            for each in every
+            if each.controller_id in changed or self._online.get(each.id, each.online) is not each.online
+        ]
+        self._online = {each.id: each.online for each in every}
         confirmations = [_confirmation(event) for event in batch if isinstance(event, Confirmed)]
         return {
             variant: [

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from hub.api.access import DeclaredRoute, identify, requires
+from hub.api.changes import looked
 from hub.api.feed import KEEP_ALIVE_S, EventStream, Variant, Viewer
 from hub.api.services import services
 from hub.operators import Principal
@@ -50,6 +51,7 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """What one viewer sees, for as long as they are signed in."""
     feed = services(request).feed
+    await run_in_threadpool(looked, services(request), principal, "stream", shown=1)
     viewer = feed.open(variant, principal.actor)
     try:
         yield b"retry: 2000\n\n"
@@ -68,7 +70,7 @@ async def _live(viewer: Viewer, request: Request) -> AsyncIterator[bytes]:
         if frame:
             yield frame
         if clock() >= ask_again_at:
-            principal = await run_in_threadpool(identify, request)
+            principal = await run_in_threadpool(identify, request, is_use=False)
             if principal is None or not principal.may(Permission.EVENTS_READ):
                 return
             ask_again_at = clock() + KEEP_ALIVE_S

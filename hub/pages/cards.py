@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import looked
 from hub.api.fields import Body
 from hub.api.services import services
 from hub.operators import Principal
@@ -52,9 +53,9 @@ def cards_page(
     after: After = 0,
 ) -> Response:
     """Cards by name, with a search."""
-    with services(request).database.read() as connection:
-        found = directory.find_cards(connection, search)
     names = principal.may(Permission.NAMES_READ)
+    with services(request).database.read() as connection:
+        found = directory.find_cards(connection, search, by_name=names)
     shown = [
         {
             "credential_id": str(card.credential_id),
@@ -65,8 +66,15 @@ def cards_page(
         }
         for card in found[after : after + PER_PAGE]
     ]
+    looked(services(request), principal, "cards", shown=len(shown))
     return _pages(request).response(
-        request, "cards.html", principal, cards=shown, search=search, next_after=_next(after, len(found))
+        request,
+        "cards.html",
+        principal,
+        cards=shown,
+        by_name=names,
+        search=search,
+        next_after=_next(after, len(found)),
     )
 
 
@@ -92,6 +100,7 @@ def cardholders_page(
         }
         for person in found[after : after + PER_PAGE]
     ]
+    looked(services(request), principal, "cardholders", shown=len(shown))
     return _pages(request).response(
         request,
         "cardholders.html",
@@ -165,6 +174,7 @@ def _card_page(
     spread = hub.revocation.distribution_of(credential_id)
     with hub.database.read() as connection:
         person = cardholders.get(connection, spread.card.cardholder_id)
+    looked(hub, principal, f"card:{credential_id}", shown=1)
     name = f"{person.given_name} {person.family_name}" if principal.may(Permission.NAMES_READ) else None
     return pages.response(
         request,

@@ -62,6 +62,14 @@ def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
             {"since": hole.since, "until": hole.until, "text": pages.gettext(words.CAUSES[hole.cause])}
             for hole in closed[:HOLES_SHOWN]
         ],
+        "anomalies": [
+            {
+                "text": pages.gettext(words.ANOMALIES[each.kind]),
+                "times": each.times,
+                "last_at": each.last_at,
+            }
+            for each in door.anomalies
+        ],
         "further_holes": max(0, len(closed) - HOLES_SHOWN),
         "revocations_current": door.revocations_version >= door.revocations_newest,
         "last_event": {"at": last.occurred_at, "text": text} if last else None,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import looked
 from hub.api.door_status import statuses
 from hub.api.feed import EventStream
 from hub.api.services import services
@@ -36,6 +37,7 @@ def live_page(
         doors = statuses(connection, hub.clock())
     if not principal.may(Permission.NAMES_READ):
         taps = [each.without_names() for each in taps]
+    looked(hub, principal, "events", shown=sum(each.person is not None for each in taps))
     return pages.response(
         request,
         "live.html",

@@ -12,6 +12,7 @@ from hub.completeness import Cause
 from hub.roles import Role
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
+from hub.store.journals import AnomalyKind
 from pacs.events import EventKind
 from pacs.reason import Reason
 from pacs.rules import DoorMode, Side
@@ -94,6 +95,22 @@ CAUSES: Mapping[Cause, str] = {
     Cause.EVENTS_MISSING: N_("events are missing"),
     Cause.JOURNAL_REPLACED: N_("the journal was replaced"),
     Cause.JOURNAL_GAP: N_("the journal has a gap"),
+}
+
+ANOMALIES: Mapping[AnomalyKind, str] = {
+    AnomalyKind.BATCH_MALFORMED: N_("events that cannot be read"),
+    AnomalyKind.SIGNATURE_INVALID: N_("events that are not signed by it"),
+    AnomalyKind.CHAIN_BROKEN: N_("events that do not continue its journal"),
+    AnomalyKind.DUPLICATE_DIFFERS: N_("events that differ from those stored"),
+    AnomalyKind.EVENTS_MISSING: N_("events are missing"),
+    AnomalyKind.JOURNAL_REPLACED: N_("the journal was replaced"),
+    AnomalyKind.JOURNAL_BEHIND: N_("it has lost events that are stored here"),
+    AnomalyKind.JOURNAL_GAP: N_("the journal has a gap"),
+    AnomalyKind.NOT_RUNNING: N_("the controller was not running"),
+    AnomalyKind.UNCLEAN_START: N_("the controller ended without warning"),
+    AnomalyKind.READER_LOST: N_("the reader did not work"),
+    AnomalyKind.MESSAGE_MALFORMED: N_("messages that cannot be read"),
+    AnomalyKind.NOT_STORABLE: N_("events that could not be stored"),
 }
 
 MODES: Mapping[DoorMode, str] = {

@@ -16,6 +16,7 @@ from pacs.identifiers import ControllerId, DoorId
 
 QUARANTINE_LIMIT = 10_000
 QUARANTINE_BYTES = 65_536
+QUARANTINE_BYTES_EACH = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def advance(connection: Connection, head: Head) -> None:
 
 
 def record(connection: Connection, anomaly: Anomaly) -> bool:
-    """Record an anomaly; the same one again (controller, journal, kind, sequences) is only counted.
+    """Record an anomaly; the same one again (controller, door, journal, kind, first sequence) is only counted.
 
     Returns whether it is a new one.
     """
@@ -112,10 +113,16 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
         columns.door_id.is_not_distinct_from(anomaly.door_id),
         columns.journal_id.is_not_distinct_from(anomaly.journal_id),
         columns.first_sequence.is_not_distinct_from(anomaly.first_sequence),
-        columns.last_sequence.is_not_distinct_from(anomaly.last_sequence),
     )
     counted = connection.execute(
-        update(anomalies).where(same).values(times=columns.times + 1, last_at=anomaly.at)
+        update(anomalies)
+        .where(same)
+        .values(
+            times=columns.times + 1,
+            last_at=anomaly.at,
+            last_sequence=anomaly.last_sequence,
+            detail=anomaly.detail,
+        )
     )
     if counted.rowcount:
         return False
@@ -170,6 +177,30 @@ def list_anomalies(
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What does not fit in one controller's records, and makes no hole in them: how often, and when last."""
+
+    kind: AnomalyKind
+    times: int
+    last_at: datetime
+
+
+def doubts(connection: Connection) -> dict[ControllerId, list[Doubt]]:
+    """Every controller that has any → its own, the latest first."""
+    columns = anomalies.c
+    last_at = func.max(columns.last_at).label("last_at")
+    query = select(columns.controller_id, columns.kind, func.sum(columns.times).label("times"), last_at)
+    query = (
+        query.where(~columns.has_hole).group_by(columns.controller_id, columns.kind).order_by(last_at.desc())
+    )
+    found: dict[ControllerId, list[Doubt]] = {}
+    for row in connection.execute(query):
+        doubt = Doubt(kind=AnomalyKind(row.kind), times=int(row.times), last_at=row.last_at)
+        found.setdefault(ControllerId(row.controller_id), []).append(doubt)
+    return found
+
+
 def set_aside(
     connection: Connection,
     controller_id: ControllerId,
@@ -181,12 +212,18 @@ def set_aside(
 ) -> None:
     """Keep a message that cannot be stored as events, for somebody to look at.
 
-    The same bytes are kept once, the first ``QUARANTINE_BYTES`` of them, and ``QUARANTINE_LIMIT`` messages
-    in all: a broken sender does not fill the disk.
+    The same bytes are kept once, the first ``QUARANTINE_BYTES`` of them, ``QUARANTINE_BYTES_EACH`` of each
+    controller and ``QUARANTINE_LIMIT`` messages in all: a broken sender does not fill the disk, nor the place of
+    others.
     """
     digest = hashlib.sha256(topic.encode() + b"\0" + payload).digest()
     kept = connection.execute(select(quarantine.c.id).where(quarantine.c.digest == digest)).first()
     if kept is not None or (connection.scalar(select(func.max(quarantine.c.id))) or 0) >= QUARANTINE_LIMIT:
+        return
+    mine = select(func.sum(func.length(quarantine.c.payload))).where(
+        quarantine.c.controller_id == controller_id
+    )
+    if (connection.scalar(mine) or 0) + len(payload[:QUARANTINE_BYTES]) > QUARANTINE_BYTES_EACH:
         return
     connection.execute(
         insert(quarantine).values(

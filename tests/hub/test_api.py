@@ -530,6 +530,106 @@ def test_an_administrator_makes_links_and_shuts_out(hub: RunningHub, admin: http
     assert older["entries"][0]["actor"].startswith("token:")
 
 
+def test_a_revocation_is_for_good(hub: RunningHub, admin: httpx.Client) -> None:
+    """A revoked card is neither reinstated nor made merely suspended; revoking it again changes nothing."""
+    path = f"/api/v1/cards/{hub.card()}"
+    for status in ("suspended", "revoked", "revoked"):
+        assert admin.post(f"{path}/block", json={"status": status, "reason": "lost"}).status_code == 200
+    problem(admin.post(f"{path}/reinstate", json={"reason": "a friend asks"}), Code.CARD_REVOKED)
+    problem(admin.post(f"{path}/block", json={"status": "suspended", "reason": "less"}), Code.CARD_REVOKED)
+    assert admin.get(path).json()["status"] == "revoked"
+    with hub.signed_in(Role.GUARD) as browser:
+        page = browser.get(path.removeprefix("/api/v1")).text
+    assert "/reinstate" not in page
+    assert "That is for good." in page
+
+
+def test_a_withdrawn_controller_is_shut_out(hub: RunningHub, admin: httpx.Client) -> None:
+    """The broker ends its connection and admits it no more; its id is used up; it is audited once."""
+    stolen = hub.door("shed")
+    assert admin.delete("/api/v1/controllers/shed").status_code == 204
+    eventually(lambda: not stolen._online.is_set(), "the broker ended the connection")
+    assert admin.delete("/api/v1/controllers/shed").status_code == 204
+    assert "shed" not in {each["id"] for each in admin.get("/api/v1/controllers").json()["controllers"]}
+    body = {"id": "shed", "event_public_key": "00" * 32, "certificate_serial": "0a"}
+    problem(admin.post("/api/v1/controllers", json=body), Code.ALREADY_EXISTS)
+    doors = {door["id"]: door for door in admin.get("/api/v1/doors").json()["doors"]}
+    assert (doors["shed"]["online"], doors["shed"]["complete"]) == (False, False)
+    log = admin.get("/api/v1/audit", params={"limit": 500}).json()["entries"]
+    assert [each["subject"] for each in log if each["action"] == "controller.withdraw"] == ["controller:shed"]
+    problem(admin.delete("/api/v1/controllers/nothing"), Code.NOT_FOUND)
+
+
+def test_whoever_is_shown_names_leaves_a_trace(hub: RunningHub, admin: httpx.Client) -> None:
+    """One audit entry for each list or page with names, none for lists without, none for who may not see them."""
+    credential = hub.card()
+    tap(hub.controllers["front"], credential)
+    hub.controllers["front"].until_acknowledged()
+    person = admin.get(f"/api/v1/cards/{credential}").json()["cardholder_id"]
+
+    def entries() -> list[str]:
+        log = admin.get("/api/v1/audit", params={"limit": 500}).json()["entries"]
+        return [each["subject"] for each in reversed(log) if each["action"] == "names.read"]
+
+    shows = {
+        "/api/v1/events": "events",
+        "/api/v1/cardholders": "cardholders",
+        f"/api/v1/cardholders/{person}": f"cardholder:{person}",
+        "/": "events",
+        "/cards": "cards",
+        "/cardholders": "cardholders",
+        f"/cards/{credential}": f"card:{credential}",
+    }
+    with hub.signed_in(Role.GUARD) as guard, hub.signed_in(Role.AUDITOR) as auditor:
+        for page, subject in shows.items():
+            before = len(entries())
+            assert (
+                guard.get(page, params={"limit": 500} if page.startswith("/api") else {}).status_code == 200
+            )
+            assert entries()[before:] == [subject], page
+        before = len(entries())
+        assert guard.get("/cards", params={"search": "nobody"}).status_code == 200
+        assert guard.get("/doors").status_code == 200
+        for page in ("/", "/cards", "/api/v1/events", f"/cards/{credential}"):
+            assert auditor.get(page).status_code == 200
+        assert len(entries()) == before
+
+
+def test_what_does_not_fit_in_a_record_is_shown_at_its_doors(hub: RunningHub, admin: httpx.Client) -> None:
+    """Messages that were set aside are counted on the door, in the list and on the page."""
+    topic = str(UpTopic(ControllerId("front"), Up.EVENTS))
+    for payload in (b"", b"\x01"):
+        hub.app.state.link.ingest.put(Message(topic, payload))
+
+    def anomalies() -> list[dict[str, Any]]:
+        doors = admin.get("/api/v1/doors").json()["doors"]
+        found: list[dict[str, Any]] = next(door for door in doors if door["id"] == "front")["anomalies"]
+        return found
+
+    eventually(lambda: anomalies() and anomalies()[0]["times"] == 2, "both were counted")
+    assert [each["kind"] for each in anomalies()] == ["batch_malformed"]
+    with hub.signed_in(Role.GUARD) as browser:
+        assert "events that cannot be read: 2 ×" in browser.get("/doors").text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/doors", "/doors"])
+def test_a_fault_of_our_own_is_guarded_too(
+    hub: RunningHub, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An answer to an error nobody foresaw carries the same headers as every other."""
+    headers = admin.get("/api/v1/doors").headers
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("hub.api.doors.statuses", fails)
+    monkeypatch.setattr("hub.pages.watch.statuses", fails)
+    answer = admin.get(path)
+    assert answer.status_code == 500
+    for name in ("content-security-policy", "x-content-type-options", "x-frame-options", "cache-control"):
+        assert answer.headers[name] == headers[name]
+
+
 @pytest.mark.parametrize("name", ["hub", "broker", "HUB"])
 def test_no_controller_is_named_like_a_party_of_the_hub(admin: httpx.Client, name: str) -> None:
     """The broker would take such a controller for the hub itself."""

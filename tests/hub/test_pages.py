@@ -21,6 +21,7 @@ from hub.pages import words
 from hub.pages.rendering import Pages
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
+from hub.store import directory
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from pacs.cbor import END_OF_TIME
@@ -351,6 +352,27 @@ def test_people_are_found_as_they_are_spoken_of(hub: RunningHub) -> None:
             assert "José da Silva e Castro" in browser.get("/cards", params={"search": search}).text, search
         assert "José" in browser.get("/cardholders", params={"search": "jose castro"}).text
         assert "No card found" in browser.get("/cards", params={"search": "nobody like that"}).text
+
+
+def test_who_may_not_see_names_cannot_search_by_them(hub: RunningHub) -> None:
+    """An auditor finds cards by number alone, and their order tells nothing of names."""
+    cards = [str(hub.card("Zahra", "Vandaag")), str(hub.card("Aart", "Vandaag"))]
+    with hub.signed_in(Role.AUDITOR) as auditor, hub.signed_in(Role.GUARD) as guard:
+        assert all(card in guard.get("/cards", params={"search": "vandaag"}).text for card in cards)
+        assert not any(card in auditor.get("/cards", params={"search": "vandaag"}).text for card in cards)
+        assert cards[0] in auditor.get("/cards", params={"search": cards[0][:8]}).text
+    with hub.database.read() as connection:
+        found = [str(card.credential_id) for card in directory.find_cards(connection, by_name=False)]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("path", ["/", "/doors", "/cards/{card}"])
+def test_a_lost_stream_is_visible_wherever_there_is_one(hub: RunningHub, path: str) -> None:
+    """Each page that follows the stream has the place where its loss is said."""
+    with hub.signed_in(Role.GUARD) as browser:
+        page = browser.get(path.format(card=hub.card())).text
+    assert "data-stream=" in page
+    assert all(f'data-state="{state}"' in page for state in ("starting", "live", "waiting", "ended"))
 
 
 def test_a_long_list_has_further_pages(hub: RunningHub) -> None:

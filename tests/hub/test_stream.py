@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from hub.api.feed import Feed, Variant, Viewer
 from hub.api.problems import Problem
 from hub.api.taps import EventAnswer
 from hub.live import ControllerChanged, EventStored, LiveBus
+from hub.operators import SESSION_IDLE
 from hub.roles import Role
 from hub.store import events
+from hub.store.controllers import SILENT_AFTER
 from pacs.identifiers import ControllerId
 from pacs.reason import Reason
 from tests.hub.controller import DEADLINE_S, eventually
@@ -204,6 +207,54 @@ def test_a_stream_ends_with_its_session(hub: RunningHub, monkeypatch: pytest.Mon
             other.cookies.update(browser.cookies)
             assert other.post("/sign-out", data={"csrf_token": csrf}).status_code == 303
         assert listener.ended.wait(DEADLINE_S)
+
+
+def test_a_page_left_open_does_not_keep_its_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream asks again and again whether it may go on; that is not a use, and the session ends idle."""
+    monkeypatch.setattr(stream_module, "KEEP_ALIVE_S", 0.1)
+    asked = threading.Semaphore(0)
+    identify = stream_module.identify
+
+    def counted(request: Any, *, is_use: bool = True) -> Any:
+        try:
+            return identify(request, is_use=is_use)
+        finally:
+            asked.release()
+
+    monkeypatch.setattr(stream_module, "identify", counted)
+    with running_hub(tmp_path) as hub, hub.signed_in(Role.GUARD) as browser:
+        with listening(browser, "/live/stream") as listener:
+            eventually(lambda: listener.status == 200, "stream open")
+            hub.clock.ahead = SESSION_IDLE * 0.8
+            for _ in range(3):
+                assert asked.acquire(timeout=DEADLINE_S)
+            hub.clock.ahead = SESSION_IDLE * 1.1
+            assert listener.ended.wait(DEADLINE_S)
+        with hub.client(origin=hub.url) as again:
+            again.cookies.update(browser.cookies)
+            assert again.get("/doors").status_code == 303
+
+
+def test_a_door_that_falls_silent_is_shown(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is published, and yet the viewer learns that a door is no longer online, once."""
+    monkeypatch.setattr(feed_module, "SWEEP_S", 0.05)
+    hub.controllers["front"].heartbeat()
+    variant = Variant(tap=Counting(), door=lambda door: json.dumps(door.online), names=False)
+    ahead = timedelta()
+
+    async def watch() -> list[bytes]:
+        nonlocal ahead
+        feed = Feed(hub.database, LiveBus(), lambda: hub.clock() + ahead)
+        following = asyncio.create_task(feed.follow())
+        viewer = feed.open(variant, "somebody")
+        await asyncio.sleep(0.3)
+        ahead = SILENT_AFTER + timedelta(hours=1)
+        frames = await taken(viewer)
+        following.cancel()
+        return frames
+
+    (frame,) = asyncio.run(watch())
+    assert b"data: false" in frame
 
 
 def test_who_leaves_is_forgotten(hub: RunningHub) -> None:
