@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hub.api import access
 from hub.api import feed as feed_module
 from hub.api import stream as stream_module
 from hub.api.door_status import DoorStatus
@@ -213,7 +214,7 @@ def test_a_page_left_open_does_not_keep_its_session(tmp_path: Path, monkeypatch:
     """The stream asks again and again whether it may go on; that is not a use, and the session ends idle."""
     monkeypatch.setattr(stream_module, "KEEP_ALIVE_S", 0.1)
     asked = threading.Semaphore(0)
-    identify = stream_module.identify
+    identify = access.identify
 
     def counted(request: Any, *, is_use: bool = True) -> Any:
         try:
