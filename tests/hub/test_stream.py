@@ -245,17 +245,19 @@ def test_a_door_that_falls_silent_is_shown(hub: RunningHub, monkeypatch: pytest.
 
     async def watch() -> list[bytes]:
         nonlocal ahead
-        feed = Feed(hub.database, LiveBus(), lambda: hub.clock() + ahead)
+        bus = LiveBus()
+        feed = Feed(hub.database, bus, lambda: hub.clock() + ahead)
         following = asyncio.create_task(feed.follow())
+        await asyncio.sleep(0)
         viewer = feed.open(variant, "somebody")
-        await asyncio.sleep(0.3)
+        bus.publish(ControllerChanged(controller_id=ControllerId("front")))
+        frames = [await viewer.take(DEADLINE_S) or b""]
         ahead = SILENT_AFTER + timedelta(hours=1)
-        frames = await taken(viewer)
+        frames += await taken(viewer)
         following.cancel()
         return frames
 
-    (frame,) = asyncio.run(watch())
-    assert b"data: false" in frame
+    assert [frame.split(b"data: ")[1].strip() for frame in asyncio.run(watch())] == [b"true", b"false"]
 
 
 def test_who_leaves_is_forgotten(hub: RunningHub) -> None:
