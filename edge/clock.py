@@ -46,9 +46,13 @@ class Clock:
             monotonic_s=self._monotonic_s(),
         )
 
-    def issued(self, at: datetime) -> None:
+    def issued(self, at: datetime, *, just_arrived: bool = False) -> None:
         """The newest document held was issued at this aware moment, whatever was held before.
 
-        A signer whose clock was ahead is thus forgotten with the document it signed.
+        A signer whose clock was ahead is thus forgotten with the document it signed. When one has just arrived
+        and its signer's clock and this one agree within ``TOLERANCE``, they outweigh what was proven at the
+        start: this clock had been ahead then, and is right again.
         """
+        if just_arrived and abs(self._wall() - at) <= TOLERANCE:
+            self._not_before = at
         self._issued_at = at

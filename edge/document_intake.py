@@ -100,7 +100,8 @@ class DocumentIntake:
             return None
         self._refused.pop(kind, None)
         self._clock.issued(
-            max(document.issued_at for document in (held.policy, held.revocations) if document)
+            max(document.issued_at for document in (held.policy, held.revocations) if document),
+            just_arrived=True,
         )
         gc.freeze()  # a policy lives long: no collection has to walk through it
         return DocumentAccepted(

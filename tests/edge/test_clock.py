@@ -42,6 +42,18 @@ def test_the_issue_of_a_document_counts_while_it_is_held() -> None:
     assert not late.now().clock.trusted
 
 
+def test_a_clock_that_was_ahead_is_believed_again_when_a_signer_agrees() -> None:
+    """Only a document that has just arrived, issued at what this clock shows, undoes what was proven."""
+    ahead = NOON + timedelta(days=365)
+    clock = clock_at(NOON, ahead)
+    clock.issued(NOON)
+    assert not clock.now().clock.trusted
+    clock.issued(NOON - timedelta(hours=1), just_arrived=True)
+    assert not clock.now().clock.trusted
+    clock.issued(NOON - timedelta(minutes=1), just_arrived=True)
+    assert clock.now().clock.trusted
+
+
 def test_the_real_clocks_are_aware_and_move() -> None:
     """Wall time carries its zone, and monotonic time does not go back."""
     clock = Clock(NOON)
