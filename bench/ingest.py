@@ -6,7 +6,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -33,6 +33,7 @@ _WITHIN_S = 300.0
 _RAW_BATCH = 500
 _BATCH = 200
 _CONTROLLERS = 4
+_WINDOW = 1_000
 
 
 class Load:
@@ -75,10 +76,13 @@ class Load:
             made.append(seal_batch(self.id, self._journal_id, end, self._encoded[start - 1 : end], self._key))
         return made
 
-    def send(self, batches: list[bytes]) -> None:
-        """Publish them in order."""
-        for batch in batches:
-            self._client.publish(str(UpTopic(self.id, Up.EVENTS)), batch, qos=1)
+    def send(self, batches: list[bytes], size: int, first: int) -> None:
+        """Publish them in order, at most ``_WINDOW`` events ahead of the acknowledgement, as a controller does."""
+        topic = str(UpTopic(self.id, Up.EVENTS))
+        for number, batch in enumerate(batches):
+            self.wait_for(first + number * size - 1 - _WINDOW)
+            self._client.publish(topic, batch, qos=1)
+        self.wait_for(first + len(batches) * size - 1)
 
     def wait_for(self, sequence: int) -> None:
         """Until the hub acknowledged this sequence."""
@@ -140,11 +144,11 @@ def measure(site: VirtualSite, directory: Path, *, count: int) -> dict[str, floa
         )
         for number in range(_CONTROLLERS)
     ]
-    each = count // _CONTROLLERS
+    each = count // _CONTROLLERS // _BATCH * _BATCH
     try:
         raw_before = raw_inserts_per_s(directory / "raw-before.sqlite", count)
-        live = _rate(loads, lambda load: load.batches(1, 1, each), each)
-        backlog = _rate(loads, lambda load: load.batches(_BATCH, each + 1, 2 * each), 2 * each)
+        live = _rate(loads, size=1, first=1, last=each)
+        backlog = _rate(loads, size=_BATCH, first=each + 1, last=2 * each)
         raw_after = raw_inserts_per_s(directory / "raw-after.sqlite", count)
     finally:
         for load in loads:
@@ -162,16 +166,14 @@ def measure(site: VirtualSite, directory: Path, *, count: int) -> dict[str, floa
     }
 
 
-def _rate(loads: list[Load], make: Callable[[Load], list[bytes]], last: int) -> float:
-    """Events a second from the first publish to the last acknowledgement."""
-    prepared = [(load, make(load)) for load in loads]
-    before = sum(load.acknowledged for load in loads)
+def _rate(loads: list[Load], *, size: int, first: int, last: int) -> float:
+    """Events a second from the first publish to the last acknowledgement, all controllers at once."""
+    prepared = [(load, load.batches(size, first, last)) for load in loads]
     begun_s = time.perf_counter()
-    for load, batches in prepared:
-        load.send(batches)
-    for load in loads:
-        load.wait_for(last)
-    return (sum(load.acknowledged for load in loads) - before) / (time.perf_counter() - begun_s)
+    with ThreadPoolExecutor(len(loads)) as pool:
+        for sent in [pool.submit(load.send, batches, size, first) for load, batches in prepared]:
+            sent.result()
+    return len(loads) * (last - first + 1) / (time.perf_counter() - begun_s)
 
 
 def raw_inserts_per_s(path: Path, count: int) -> float:

@@ -50,7 +50,7 @@ def located(command: Command) -> Command:
     epilog="""\b
 Examples:
   drempel-hub run --config hub.toml
-  drempel-hub run --site-dir veldzicht/hub --data-dir data --http 127.0.0.1:8000 --mqtt 127.0.0.1:8883"""
+  drempel-hub run --site-dir wilgenoord/hub --data-dir data --http 127.0.0.1:8000 --mqtt 127.0.0.1:8883"""
 )
 @located
 @click.option("--site-dir", type=click.Path(path_type=Path, file_okay=False), help="The hub's keys.")

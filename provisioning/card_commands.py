@@ -29,10 +29,10 @@ def card_group() -> None:
     cls=command.Verb,
     epilog="""\
 Examples:
-  drempel-provision card issue --site-dir veldzicht --valid-until 2030-12-31 \\
+  drempel-provision card issue --site-dir wilgenoord --valid-until 2030-12-31 \\
       --card-process "drempel-sim card --stdio --kind blank --file card.json"
-  drempel-provision card issue --site-dir veldzicht --stdio \\
-      --cardholder r-0017 --hub https://hub.veldzicht.example --token-file token
+  drempel-provision card issue --site-dir wilgenoord --stdio \\
+      --cardholder r-0017 --hub https://hub.wilgenoord.example --token-file token
 """,
 )
 @command.stdio_option
@@ -133,7 +133,7 @@ def _described(issued: IssuedCard, *, registered: bool) -> dict[str, Any]:
     cls=command.Verb,
     epilog="""\
 Example:
-  drempel-provision card show --site-dir veldzicht --card-process "drempel-sim card --stdio --file card.json"
+  drempel-provision card show --site-dir wilgenoord --card-process "drempel-sim card --stdio --file card.json"
 """,
 )
 @command.stdio_option

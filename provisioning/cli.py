@@ -41,7 +41,7 @@ main.add_command(card_group)
     cls=command.Verb,
     epilog="""\
 Examples:
-  drempel-provision site create veldzicht --site veldzicht --broker-host hub.veldzicht.example
+  drempel-provision site create wilgenoord --site wilgenoord --broker-host hub.wilgenoord.example
   drempel-provision site create demo --site demo --dry-run --format json
 """,
 )
@@ -110,9 +110,9 @@ Next:
     cls=command.Verb,
     epilog="""\
 Examples:
-  drempel-provision reader add c-front --door front --site-dir veldzicht
+  drempel-provision reader add c-front --door front --site-dir wilgenoord
   drempel-provision reader add c-hall --door hall,garden --device /dev/ttyUSB0 --device /dev/ttyUSB1 \\
-      --strike fail-safe --site-dir veldzicht --hub https://hub.veldzicht.example --token-file token
+      --strike fail-safe --site-dir wilgenoord --hub https://hub.wilgenoord.example --token-file token
 """,
 )
 @click.argument("controller", callback=command.parsed(ControllerId))
@@ -198,8 +198,8 @@ Next:
     cls=command.Verb,
     epilog="""\
 Example:
-  drempel-provision reader register c-front --site-dir veldzicht \\
-      --hub https://hub.veldzicht.example --token-file token
+  drempel-provision reader register c-front --site-dir wilgenoord \\
+      --hub https://hub.wilgenoord.example --token-file token
 """,
 )
 @click.argument("controller", callback=command.parsed(ControllerId))

@@ -96,7 +96,7 @@ HOSTILE_LINKS: Final = {
 """Cards that break the link: not read, and nobody's event."""
 
 
-def small_site(now: datetime, *, site_id: str = "veldzicht", unlock_ms: int = 5_000) -> Description:
+def small_site(now: datetime, *, site_id: str = "wilgenoord", unlock_ms: int = 5_000) -> Description:
     """Three doors, each with a controller of its own, and twelve residents."""
     gate, kitchen, workshop = DoorId("main-entrance"), DoorId("kitchen"), DoorId("workshop")
     always = Schedule(id=ScheduleId("always"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))

@@ -265,7 +265,7 @@ def test_settings_are_read_relative_to_their_file(tmp_path: Path) -> None:
     """Every key, and paths beside the file."""
     file = tmp_path / "hub.toml"
     file.write_text(
-        'site_dir = "keys"\ndata_dir = "data"\npassphrase_file = "/run/secret"\nsite_name = "Veldzicht"\n'
+        'site_dir = "keys"\ndata_dir = "data"\npassphrase_file = "/run/secret"\nsite_name = "Wilgenoord"\n'
         'time_zone = "Europe/Amsterdam"\n'
         '[http]\nlisten = "[::]:443"\norigin = "https://hub.example.org/"\ncertificate = "c.pem"\nkey = "k.pem"\n'
         'trusted_proxies = ["192.0.2.1"]\n[mqtt]\nlisten = "0.0.0.0:8883"\nbinary = "bin/nats-server"\n'

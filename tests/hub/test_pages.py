@@ -534,11 +534,11 @@ def test_no_name_or_secret_reaches_the_log(tmp_path: Path, capfd: pytest.Capture
 def test_the_site_is_named_and_times_are_its_own(tmp_path: Path) -> None:
     """Settings say what the site is called and which clock its pages show."""
     with (
-        running_hub(tmp_path, site_name="Veldzicht", time_zone="Asia/Tehran") as hub,
+        running_hub(tmp_path, site_name="Wilgenoord", time_zone="Asia/Tehran") as hub,
         hub.client() as anybody,
     ):
         page = text_of(anybody.get("/sign-in").text)
-    assert "Veldzicht" in page
+    assert "Wilgenoord" in page
     assert "Asia/Tehran" in page
 
 

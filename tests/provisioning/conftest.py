@@ -24,7 +24,7 @@ def now() -> datetime:
 def site(tmp_path: Path) -> Site:
     """A fresh site whose passphrase was generated."""
     return create_site(
-        tmp_path / "site", SiteId("veldzicht"), now=NOW, broker_hosts=("hub.example", "192.0.2.7")
+        tmp_path / "site", SiteId("wilgenoord"), now=NOW, broker_hosts=("hub.example", "192.0.2.7")
     )
 
 

@@ -30,7 +30,7 @@ def result_of(*arguments: str | Path) -> dict[str, object]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     made = tmp_path / "site"
-    result_of("site", "create", made, "--site", "veldzicht")
+    result_of("site", "create", made, "--site", "wilgenoord")
     return made
 
 

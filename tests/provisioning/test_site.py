@@ -182,7 +182,7 @@ def test_a_controller_reads_its_configuration(site: Site, passphrase: Passphrase
             site, site.authority(passphrase), ControllerId(name), doors, now=now, pins="mock"
         )
         loaded = config.load(made.directory / "controller.toml", environment={})
-        assert (loaded.controller_id, loaded.site_id, loaded.hub_host) == (name, "veldzicht", "hub.example")
+        assert (loaded.controller_id, loaded.site_id, loaded.hub_host) == (name, "wilgenoord", "hub.example")
         assert [door.id for door in loaded.doors] == [door.id for door in doors]
 
 
@@ -212,7 +212,7 @@ def test_the_description_names_the_policy_key(site: Site) -> None:
 
 def test_a_damaged_description_is_no_site(site: Site) -> None:
     """A site without its description, or with a bad one, is an error and not an empty site."""
-    (site.directory / "site.toml").write_text('site = "veldzicht"\n')
+    (site.directory / "site.toml").write_text('site = "wilgenoord"\n')
     with pytest.raises(StoreError, match="not a site's description"):
         Site.open(site.directory)
     (site.directory / "site.toml").unlink()

@@ -42,7 +42,7 @@ def _ignore(_certificate: bytes) -> None:
 
 
 def _read(
-    *answers: bytes, allow_v1: bool = True, on_certificate: Callable[[bytes], None] = _ignore
+    *answers: bytes, allow_v1: bool = True, on_certificate: Callable[[bytes], object] = _ignore
 ) -> Presentation:
     dialogue = pkoc.present(CHALLENGE, allow_v1=allow_v1, on_certificate=on_certificate)
     return run(dialogue, get_response(scripted(answers)))
