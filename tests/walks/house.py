@@ -218,5 +218,10 @@ def about_people(chain: Chain) -> dict[int, EventDraft]:
     return {
         number: draft
         for number, draft in chain.drafts.items()
-        if draft.kind.value.startswith("access_") or draft.credential_id
+        if says_somebody_came(draft.kind, bool(draft.credential_id))
     }
+
+
+def says_somebody_came(kind: str, names_a_credential: bool) -> bool:
+    """An outcome, or anything else with a credential but what a door does after a grant (opened, not entered)."""
+    return kind.startswith("access_") or (names_a_credential and not kind.startswith("door_"))
