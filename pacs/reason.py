@@ -17,10 +17,17 @@ class Reason(StrEnum):
     ENTITLED = "entitled"
     EXIT_FREE = "exit_free"
     DOOR_UNLOCKED = "door_unlocked"
+    ESCORTED = "escorted"
+    ANTIPASSBACK_SOFT = "antipassback_soft"
+    UNLISTED_ADMITTED = "unlisted_admitted"
+    COMMANDED = "commanded"
+    ATTENDED_GRANT = "attended_grant"
 
     # referred: a person decides
     DOOR_ATTENDED = "door_attended"
     CARDHOLDER_ATTENDED = "cardholder_attended"
+    ESCORT_AWAITED = "escort_awaited"
+    UNLISTED_REFERRED = "unlisted_referred"
 
     # denied: the presentation is not authentic (found while verifying)
     ISSUER_UNKNOWN = "issuer_unknown"
@@ -48,6 +55,10 @@ class Reason(StrEnum):
     CREDENTIAL_EXPIRED = "credential_expired"
     NO_ACCESS_LEVEL = "no_access_level"
     OUTSIDE_SCHEDULE = "outside_schedule"
+    FIRST_PERSON_AWAITED = "first_person_awaited"
+    ANTIPASSBACK_HARD = "antipassback_hard"
+    ANTIPASSBACK_TIMED = "antipassback_timed"
+    INTERLOCKED = "interlocked"
 
     # denied: our own fault
     INTERNAL_FAULT = "internal_fault"
@@ -59,6 +70,17 @@ class Reason(StrEnum):
     DOCUMENT_NOT_NEWER = "document_not_newer"
     DOCUMENT_EXPIRED = "document_expired"
     SIGNER_UNKNOWN = "signer_unknown"
+
+    # a command, not a card
+    COMMAND_MALFORMED = "command_malformed"
+    COMMAND_OTHER_CONTROLLER = "command_other_controller"
+    COMMAND_EXPIRED = "command_expired"
+    COMMAND_NOT_YET_VALID = "command_not_yet_valid"
+    COMMAND_REPEATED = "command_repeated"
+    COMMAND_RETAINED = "command_retained"
+    COMMAND_OUT_OF_PLACE = "command_out_of_place"
+    REQUEST_UNKNOWN = "request_unknown"
+    ATTENDED_REFUSED = "attended_refused"
 
 
 @unique
