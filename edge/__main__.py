@@ -1,373 +1,42 @@
-"""``drempel-edge``: the command line of a controller, and the only place where its parts are put together."""
+"""``drempel-edge``: the command line of a controller. Each command is loaded when it is used."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib
-import importlib.metadata
-import logging
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import click
 
-from edge import watchdog
-from edge.config import Config, load
-from pacs.errors import PacsError, StoreError
-
-if TYPE_CHECKING:
-    from edge.inputs import Input, PartFailed
-    from edge.nfc.reader import Reader
-    from edge.policy_store import PolicyStore
-    from edge.service import Trace
-    from edge.timetable import Timetable
-    from edge.uplink import Uplink
-
-log = logging.getLogger(__name__)
-
-SWITCH_INTERVAL_S: Final = 0.0005
-"""How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
-
-BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock is right that is before this."""
-
-UPLINK_AGAIN_S: Final = 1.0
-UPLINK_AGAIN_MAX_S: Final = 60.0
-
 # name on the command line: (module, attribute, one line for the overview)
-ELSEWHERE: Final = {
-    "read": ("edge.read_stdio", "read_command", "Read one card that answers on standard input.")
+COMMANDS: Final = {
+    "check-config": ("edge.check_config", "check_config_command", "Check the configuration and its keys."),
+    "read": ("edge.read_stdio", "read_command", "Read one card that answers on standard input."),
+    "run": ("edge.run_command", "run_command", "Run the controller until SIGTERM or SIGINT."),
 }
 
 
-def run_controller(
-    config: Config,
-    *,
-    factory: Any = None,
-    on_trace: Callable[[Trace], None] | None = None,
-    on_ready: Callable[[], None] = lambda: None,
-    wall: Callable[[], datetime] | None = None,
-) -> None:
-    """Run until SIGTERM or SIGINT, in the main thread; then every strike is locked and every event durable.
-
-    ``factory``: a gpiozero pin factory in place of the configured one. ``on_ready``: the readers are on their way.
-    ``wall``: the wall clock in place of the machine's. Raises ``PacsError`` when it cannot start.
-    """
-    from edge.clock import Clock, utc_now
-    from edge.controller import DoorController
-    from edge.door_io import DoorIo, open_pins
-    from edge.door_state import DoorState
-    from edge.inputs import Started, Stopping
-    from edge.journal import Journal
-    from edge.keystore import Keystore
-    from edge.policy_store import PolicyStore
-    from edge.service import Service
-
-    wall = wall or utc_now
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _make_state_dir(config.state_dir)
-
-    def put(happened: Input) -> None:
-        service.put(happened)
-
-    inputs: SimpleQueue[Input] = SimpleQueue()  # there before the first pin can report
-    with contextlib.ExitStack() as parts:
-        pins = factory or open_pins(config.pins, config.state_dir)
-        doors = DoorIo(config.doors, factory=pins, put=inputs.put)
-        parts.callback(doors.close)
-        keystore = Keystore.open(config.keys, config.controller_id)
-        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
-        journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
-        parts.callback(journal.close)
-        clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
-        if issued := [document.issued_at for document in store.held.documents]:
-            clock.issued(max(issued))
-        controller = DoorController(
-            [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
-            policy=store.held.policy,
-            revocations=store.held.revocations,
-        )
-        readers = _readers(config, put, doors.reset, wall)
-        uplink = _LateUplink(
-            partial(
-                _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
-            ),
-            put,
-        )
-        adopt = _Trust(readers)
-        adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
-        guard = _guard(readers, doors.timetable)
-        service = Service(
-            controller,
-            clock=clock,
-            journal=journal,
-            doors=doors,
-            documents=store,
-            notify=uplink.notify,
-            adopt=adopt,
-            on_tick=guard.feed,
-            on_trace=on_trace,
-            queue=inputs,
-        )
-        _tell_found(store, put)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: put(Stopping()))
-        doors.start()
-        for reader in readers:
-            reader.start()
-            parts.callback(reader.stop)
-        uplink.start()
-        parts.callback(uplink.stop)
-        parts.callback(doors.close)  # first of all
-        watchdog.tell("READY=1")
-        on_ready()
-        opening = journal.opening
-        gc.freeze()  # what is loaded stays: no collection has to walk through it
-        started = Started(
-            details={"software": software(), "unclean": opening.unclean, "new_journal": opening.created}
-        )
-        service.run(started, opening.gaps)
-        watchdog.tell("STOPPING=1")
-
-
-def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
-    """What is held is confirmed at every start: a confirmation that was lost would never come otherwise."""
-    from edge.inputs import DocumentAccepted, DocumentRefused, PartFailed
-
-    for unusable in store.unusable:
-        put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
-    if store.versions_lost:
-        put(PartFailed(part="versions", error="unreadable"))
-    held = store.held
-    for kind, version in store.versions.items():
-        if version:
-            put(
-                DocumentAccepted(kind=kind, version=version, policy=held.policy, revocations=held.revocations)
-            )
-
-
-def _guard(readers: Iterable[Reader], timetable: Timetable) -> watchdog.Watchdog:
-    """Watches every thread that reads cards, and the one that locks doors."""
-    return watchdog.Watchdog((*readers, timetable), is_sound=lambda: not timetable.failed)
-
-
-class _LateUplink:
-    """The uplink, which no tap needs: imported, built and started by a thread of its own, until that succeeds."""
-
-    def __init__(self, build: Callable[[], Uplink], put: Callable[[PartFailed], None]) -> None:
-        """``put``: hears of the first failure."""
-        self._build = build
-        self._put = put
-        self._stopping = threading.Event()
-        self._uplink: Uplink | None = None
-        self._thread = threading.Thread(target=self._run, name="uplink start", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def notify(self) -> None:
-        if self._uplink:
-            self._uplink.notify()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        if self._uplink:
-            self._uplink.stop()
-
-    def _run(self) -> None:
-        from edge.inputs import PartFailed
-
-        wait_s = UPLINK_AGAIN_S
-        while not self._uplink:
-            try:
-                uplink = self._build()
-                uplink.start()
-            except Exception as error:
-                log.exception("the uplink cannot be started")
-                if wait_s == UPLINK_AGAIN_S:
-                    self._put(PartFailed(part="uplink", error=type(error).__name__))
-                if self._stopping.wait(wait_s):
-                    return
-                wait_s = min(2 * wait_s, UPLINK_AGAIN_MAX_S)
-            else:
-                self._uplink = uplink
-                uplink.notify()
-
-
-class _Trust:
-    """Gives every reader the issuers of the policy; readers keep what they have verified while these stay."""
-
-    def __init__(self, readers: Iterable[Reader]) -> None:
-        self._readers = tuple(readers)
-        self._issuers: Mapping[str, bytes] = {}
-
-    def __call__(self, issuers: Mapping[str, bytes]) -> None:
-        """Raises ``MalformedData`` when a key is not a point of the curve; everything then stays as it was."""
-        from pacs.card.p256 import parse_point
-        from pacs.credential import TrustAnchors
-
-        if issuers == self._issuers:
-            return
-        anchors = TrustAnchors(issuers={issuer: parse_point(point) for issuer, point in issuers.items()})
-        for reader in self._readers:
-            reader.trust(anchors)
-        self._issuers = issuers
-
-
-def _readers(
-    config: Config, put: Callable[[Any], None], reset: Callable[..., None], wall: Callable[[], datetime]
-) -> list[Reader]:
-    from edge.nfc.pn532 import Pn532
-    from edge.nfc.reader import Reader, ReaderSettings
-    from pacs.card.pkoc import reader_identifier
-    from pacs.credential import TrustAnchors
-
-    return [
-        Reader(
-            Pn532(str(reader.device), max_baud=reader.baud),
-            door_id=door.id,
-            side=reader.side,
-            reader_identifier=reader_identifier(config.site_id, f"{door.id}/{reader.side}"),
-            trust=TrustAnchors(issuers={}),
-            put=put,
-            now=wall,
-            settings=ReaderSettings(allow_v1=True),  # whether V1 opens this door is the policy's matter
-            reset=partial(reset, door.id, reader.side),
-        )
-        for door in config.doors
-        for reader in door.readers
-    ]
-
-
-def _uplink(config: Config, keystore: Any, journal: Any, put: Callable[[Any], None], status: Any) -> Uplink:
-    from edge.uplink import Uplink, UplinkSettings
-
-    settings = UplinkSettings(
-        host=config.hub_host,
-        port=config.hub_port,
-        controller_id=config.controller_id,
-        software=software(),
-    )
-    return Uplink(
-        settings,
-        journal=journal,
-        event_key=keystore.event_key,
-        tls_context=keystore.tls_context,
-        put=put,
-        status=status,
-    )
-
-
-def _status(clock: Any, journal: Any, store: Any, controller: Any) -> Any:
-    from pacs.messages import ControllerStatus
-
-    now, outgoing = clock.now(), journal.outgoing
-    return ControllerStatus(
-        online=True,
-        sent_at=now.clock.at,
-        clock_trusted=now.clock.trusted,
-        journal_id=outgoing.journal_id,
-        last_sequence=outgoing.last_sequence,
-        acknowledged_sequence=outgoing.acknowledged,
-        versions=store.versions,
-        unread_count=controller.unread_count,
-        broken_readers=controller.broken_readers,
-    )
-
-
-def _make_state_dir(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; check [controller] state_dir") from error
-
-
-def software() -> str:
-    """Name and version, as told to the hub."""
-    return f"drempel {importlib.metadata.version('drempel')}"
-
-
 class _Commands(click.Group):
-    """Loads a command that lives elsewhere when it is used."""
+    """Loads a command from its module when it is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*ELSEWHERE, *super().list_commands(ctx)})
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
+        return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ELSEWHERE:
-            return super().get_command(ctx, cmd_name)
-        module, attribute, _ = ELSEWHERE[cmd_name]
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's interface
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's interface
-        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
-        rows += [(name, line) for name, (_, _, line) in ELSEWHERE.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(rows))
-
-
-_config = click.option(
-    "--config", "path", type=click.Path(path_type=Path), required=True, help="The controller's TOML file."
-)
+            formatter.write_dl([(name, line) for name, (_, _, line) in sorted(COMMANDS.items())])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="drempel", prog_name="drempel-edge")
 def main() -> None:
     """Decide at the doors of one controller."""
-
-
-@main.command("run")
-@_config
-def run_command(path: Path) -> None:
-    """Run the controller until SIGTERM or SIGINT.
-
-    Exit status: 0 stopped as asked, with every strike locked and every event durable; 1 it cannot start, and
-    standard error says why; 2 wrong usage.
-
-    Example: drempel-edge run --config /etc/drempel/controller.toml
-    """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        run_controller(load(path))
-    except PacsError as error:
-        _fail(error)
-
-
-@main.command("check-config")
-@_config
-def check_config_command(path: Path) -> None:
-    """Check the configuration and the keys it names, without touching a pin.
-
-    Exit status: 0 usable; 1 not, with one line on standard error for each problem; 2 wrong usage.
-
-    Example: drempel-edge check-config --config /etc/drempel/controller.toml
-    """
-    from edge.keystore import Keystore
-
-    try:
-        config = load(path)
-        Keystore.open(config.keys, config.controller_id)
-    except PacsError as error:
-        _fail(error)
-    click.echo(
-        f"{path}: controller {config.controller_id}, doors {', '.join(door.id for door in config.doors)}"
-    )
-
-
-def _fail(error: PacsError) -> None:
-    click.echo(f"drempel-edge: {error}", err=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

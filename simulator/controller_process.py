@@ -167,7 +167,7 @@ def controller_command(
 
     Example: drempel-sim controller --config site/controllers/c1/controller.toml
     """
-    from edge.__main__ import run_controller
+    from edge.wiring import run_controller
     from simulator.virtual_door import Person
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

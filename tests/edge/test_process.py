@@ -20,14 +20,16 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gpiozero.pins.mock import MockFactory
 
-from edge import __main__ as edge_main
-from edge.__main__ import _LateUplink, main, run_controller
+from edge import late_uplink
+from edge.__main__ import main
 from edge.config import load
 from edge.door_io import STABLE_S
 from edge.inputs import PartFailed
 from edge.journal import Journal
 from edge.keystore import Keystore
+from edge.late_uplink import LateUplink
 from edge.policy_store import PolicyStore
+from edge.wiring import run_controller
 from pacs import bundle
 from pacs.card.p256 import encode_point
 from pacs.decision import ClockReading
@@ -309,8 +311,8 @@ def test_a_stop_while_released_locks_first(place: Place, reader: VirtualPn532) -
 SLOW_TO_BEGIN = """
 import sys
 from pathlib import Path
-from edge.__main__ import run_controller
 from edge.config import load
+from edge.wiring import run_controller
 from simulator.virtual_door import VirtualPins
 
 def say(trace):
@@ -386,7 +388,7 @@ def test_an_uplink_that_cannot_be_built_is_an_alarm_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once in the record, as often as it takes; what became durable meanwhile is told to it."""
-    monkeypatch.setattr(edge_main, "UPLINK_AGAIN_S", 0.01)
+    monkeypatch.setattr(late_uplink, "UPLINK_AGAIN_S", 0.01)
     told: list[Any] = []
     built = threading.Event()
     failures = iter([OSError(), ZeroDivisionError()])
@@ -406,7 +408,7 @@ def test_an_uplink_that_cannot_be_built_is_an_alarm_and_tried_again(
             raise failure
         return Built()
 
-    uplink = _LateUplink(build, told.append)
+    uplink = LateUplink(build, told.append)
     with caplog.at_level(logging.CRITICAL):
         uplink.start()
         assert built.wait(10)
@@ -421,7 +423,7 @@ def test_an_uplink_that_is_never_built_delays_no_stop(caplog: pytest.LogCaptureF
     def build() -> Any:
         raise OSError
 
-    uplink = _LateUplink(build, lambda _: failed.set())
+    uplink = LateUplink(build, lambda _: failed.set())
     with caplog.at_level(logging.CRITICAL):
         uplink.start()
         assert failed.wait(10)
@@ -492,7 +494,7 @@ def test_every_command_has_an_example_and_its_exit_statuses(command: str) -> Non
 def test_a_controller_loads_no_web_and_no_database_and_the_uplink_late() -> None:
     """Everything a tap needs, without FastAPI, SQLAlchemy and their kin, and without MQTT."""
     code = (
-        "import sys; import edge.__main__, edge.service, edge.controller, edge.door_io, edge.journal, edge.keystore,"
+        "import sys; import edge.__main__, edge.wiring, edge.service, edge.controller, edge.door_io, edge.journal, edge.keystore,"
         " edge.policy_store, edge.nfc.reader, edge.nfc.pn532, gpiozero.pins.mock;"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

@@ -1,0 +1,230 @@
+"""Where a controller's parts are put together, run, and ended.
+
+What no first tap needs is imported by the thread that uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from edge import watchdog
+from edge.clock import Clock, utc_now
+from edge.config import Config
+from edge.controller import DoorController
+from edge.door_io import DoorIo, open_pins
+from edge.door_state import DoorState
+from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
+from edge.journal import Journal
+from edge.keystore import Keystore
+from edge.late_uplink import LateUplink
+from edge.nfc.pn532 import Pn532
+from edge.nfc.reader import Reader, ReaderSettings
+from edge.policy_store import PolicyStore
+from edge.service import Service, Trace
+from edge.timetable import Timetable
+from pacs.card.p256 import parse_point
+from pacs.card.pkoc import reader_identifier
+from pacs.credential import TrustAnchors
+from pacs.errors import StoreError
+from pacs.messages import ControllerStatus
+
+if TYPE_CHECKING:
+    from edge.uplink import Uplink
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
+
+BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock is right that is before this."""
+
+
+def run_controller(
+    config: Config,
+    *,
+    factory: Any = None,
+    on_trace: Callable[[Trace], None] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+    wall: Callable[[], datetime] | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, in the main thread; then every strike is locked and every event durable.
+
+    ``factory``: a gpiozero pin factory in place of the configured one. ``on_ready``: the readers are on their way.
+    ``wall``: the wall clock in place of the machine's. Raises ``PacsError`` when it cannot start.
+    """
+    wall = wall or utc_now
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _make_state_dir(config.state_dir)
+
+    def put(happened: Input) -> None:
+        service.put(happened)
+
+    inputs: SimpleQueue[Input] = SimpleQueue()  # there before the first pin can report
+    with contextlib.ExitStack() as parts:
+        pins = factory or open_pins(config.pins, config.state_dir)
+        doors = DoorIo(config.doors, factory=pins, put=inputs.put)
+        parts.callback(doors.close)
+        keystore = Keystore.open(config.keys, config.controller_id)
+        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
+        journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
+        parts.callback(journal.close)
+        clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
+        if issued := [document.issued_at for document in store.held.documents]:
+            clock.issued(max(issued))
+        controller = DoorController(
+            [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
+            policy=store.held.policy,
+            revocations=store.held.revocations,
+        )
+        readers = _readers(config, put, doors.reset, wall)
+        uplink = LateUplink(
+            partial(
+                _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
+            ),
+            put,
+        )
+        adopt = Trust(readers)
+        adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
+        guard = guard_of(readers, doors.timetable)
+        service = Service(
+            controller,
+            clock=clock,
+            journal=journal,
+            doors=doors,
+            documents=store,
+            notify=uplink.notify,
+            adopt=adopt,
+            on_tick=guard.feed,
+            on_trace=on_trace,
+            queue=inputs,
+        )
+        _tell_found(store, put)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: put(Stopping()))
+        doors.start()
+        for reader in readers:
+            reader.start()
+            parts.callback(reader.stop)
+        uplink.start()
+        parts.callback(uplink.stop)
+        parts.callback(doors.close)  # first of all
+        watchdog.tell("READY=1")
+        on_ready()
+        opening = journal.opening
+        gc.freeze()  # what is loaded stays: no collection has to walk through it
+        started = Started(
+            details={"software": software(), "unclean": opening.unclean, "new_journal": opening.created}
+        )
+        service.run(started, opening.gaps)
+        watchdog.tell("STOPPING=1")
+
+
+def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
+    """What is held is confirmed at every start: a confirmation that was lost would never come otherwise."""
+    for unusable in store.unusable:
+        put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
+    if store.versions_lost:
+        put(PartFailed(part="versions", error="unreadable"))
+    held = store.held
+    for kind, version in store.versions.items():
+        if version:
+            put(
+                DocumentAccepted(kind=kind, version=version, policy=held.policy, revocations=held.revocations)
+            )
+
+
+def guard_of(readers: Iterable[Reader], timetable: Timetable) -> watchdog.Watchdog:
+    """Watches every thread that reads cards, and the one that locks doors."""
+    return watchdog.Watchdog((*readers, timetable), is_sound=lambda: not timetable.failed)
+
+
+class Trust:
+    """Gives every reader the issuers of the policy; readers keep what they have verified while these stay."""
+
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        self._readers = tuple(readers)
+        self._issuers: Mapping[str, bytes] = {}
+
+    def __call__(self, issuers: Mapping[str, bytes]) -> None:
+        """Raises ``MalformedData`` when a key is not a point of the curve; everything then stays as it was."""
+        if issuers == self._issuers:
+            return
+        anchors = TrustAnchors(issuers={issuer: parse_point(point) for issuer, point in issuers.items()})
+        for reader in self._readers:
+            reader.trust(anchors)
+        self._issuers = issuers
+
+
+def _readers(
+    config: Config, put: Callable[[Any], None], reset: Callable[..., None], wall: Callable[[], datetime]
+) -> list[Reader]:
+    return [
+        Reader(
+            Pn532(str(reader.device), max_baud=reader.baud),
+            door_id=door.id,
+            side=reader.side,
+            reader_identifier=reader_identifier(config.site_id, f"{door.id}/{reader.side}"),
+            trust=TrustAnchors(issuers={}),
+            put=put,
+            now=wall,
+            settings=ReaderSettings(allow_v1=True),  # whether V1 opens this door is the policy's matter
+            reset=partial(reset, door.id, reader.side),
+        )
+        for door in config.doors
+        for reader in door.readers
+    ]
+
+
+def _uplink(config: Config, keystore: Any, journal: Any, put: Callable[[Any], None], status: Any) -> Uplink:
+    from edge.uplink import Uplink, UplinkSettings
+
+    settings = UplinkSettings(
+        host=config.hub_host,
+        port=config.hub_port,
+        controller_id=config.controller_id,
+        software=software(),
+    )
+    return Uplink(
+        settings,
+        journal=journal,
+        event_key=keystore.event_key,
+        tls_context=keystore.tls_context,
+        put=put,
+        status=status,
+    )
+
+
+def _status(clock: Any, journal: Any, store: Any, controller: Any) -> Any:
+    now, outgoing = clock.now(), journal.outgoing
+    return ControllerStatus(
+        online=True,
+        sent_at=now.clock.at,
+        clock_trusted=now.clock.trusted,
+        journal_id=outgoing.journal_id,
+        last_sequence=outgoing.last_sequence,
+        acknowledged_sequence=outgoing.acknowledged,
+        versions=store.versions,
+        unread_count=controller.unread_count,
+        broken_readers=controller.broken_readers,
+    )
+
+
+def _make_state_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; check [controller] state_dir") from error
+
+
+def software() -> str:
+    """Name and version, as told to the hub."""
+    return f"drempel {importlib.metadata.version('drempel')}"
