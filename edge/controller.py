@@ -292,7 +292,7 @@ class DoorController:
     def _is_unlocked(self, door: Door | None, now: Now) -> bool:
         if door is None or door.mode is not DoorMode.UNLOCKED or not (self._policy and self._revocations):
             return False
-        return door_refusal(door, self._policy, self._revocations, now.clock) is None
+        return door_refusal(door, door.mode, self._policy, self._revocations, now.clock) is None
 
     def _in_policy(self, door_id: DoorId) -> Door | None:
         return self._policy.doors.get(door_id) if self._policy else None

@@ -9,10 +9,22 @@ from enum import StrEnum, unique
 from pacs.credential import Technology, VerifiedCredential, check_dates
 from pacs.errors import VerificationError
 from pacs.identifiers import DoorId
+from pacs.modes import effective_mode, first_person_missing
 from pacs.reason import Reason
 from pacs.revocation import Status, StatusList
-from pacs.rules import Door, DoorMode, Entitlement, Policy, Side, WhenClockUntrusted, WhenTooOld
-from pacs.schedule import is_active, local_time
+from pacs.rules import (
+    Antipassback,
+    Door,
+    DoorMode,
+    Entitlement,
+    Policy,
+    Side,
+    WhenClockUntrusted,
+    WhenTooOld,
+    WhenUnlisted,
+)
+from pacs.schedule import active_since, local_time
+from pacs.situation import NOTHING_KNOWN, Situation
 
 EXIT_UNLOCK_MS = 5_000
 
@@ -51,29 +63,37 @@ def decide(
     policy: Policy | None,
     revocations: StatusList | None,
     clock: ClockReading,
+    situation: Situation = NOTHING_KNOWN,
 ) -> Decision:
     """Decide about an authentic credential at a door. Total: never raises, does no I/O, reads no clock.
 
-    The first check that applies decides:
+    The mode is that of modes.effective_mode(). On an untrusted clock a door that goes by levels only skips checks 7, 10, 13
+    and 17. The first check that applies decides:
 
     1. exit side: grant ``exit_free``
     2. no policy or no revocation list held: deny ``policy_missing``
     3. door not in the policy: deny ``door_unknown``
     4. door out of service: deny ``door_out_of_service``
     5. door in lockdown: deny ``door_lockdown``
-    6. clock untrusted, unless the door continues: deny ``clock_untrusted``
+    6. clock untrusted and the door does not go on: deny ``clock_untrusted``
     7. policy or list expired, or older than the door's bound unless it continues: deny ``policy_too_old``
     8. PKOC V1 at a door that does not take it: deny ``technology_not_allowed``
     9. PKOC V2 from an issuer the policy does not name: deny ``issuer_unknown``
     10. outside the certificate's dates: deny ``certificate_not_yet_valid``, ``certificate_expired``
-    11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``
+    11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``; if issued since the policy was, and the
+        door says so: refer ``unlisted_referred``, or apply 14 and 15 and grant ``unlisted_admitted``
     12. status: deny ``credential_revoked``, ``credential_suspended``, ``status_unknown``
     13. outside the entitlement's own times: deny ``credential_not_yet_valid``, ``credential_expired``
-    14. door unlocked: grant ``door_unlocked``
-    15. no level opens this door: deny ``no_access_level``
-    16. no schedule of those levels holds: deny ``outside_schedule``
-    17. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
-    18. otherwise: grant ``entitled``
+    14. a door it is interlocked with is open or released: deny ``interlocked``
+    15. door unlocked: grant ``door_unlocked``
+    16. no level opens this door: deny ``no_access_level``
+    17. no schedule of those levels holds: deny ``outside_schedule``
+    18. the door waits for its first person: deny ``first_person_awaited``
+    19. entered and not seen leaving: deny ``antipassback_hard``, ``antipassback_timed``
+    20. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
+    21. escort required: grant ``escorted`` with one, refer ``escort_awaited`` without
+    22. entered and not seen leaving, and the door only says so: grant ``antipassback_soft``
+    23. otherwise: grant ``entitled``
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
@@ -83,30 +103,40 @@ def decide(
         return _deny(Reason.POLICY_MISSING)
     if door is None:  # 3
         return _deny(Reason.DOOR_UNKNOWN)
-    refusal = door_refusal(door, policy, revocations, clock) or _credential_refusal(
+    mode = effective_mode(door, policy, situation, at=clock.at, clock_trusted=clock.trusted).mode
+    refusal = door_refusal(door, mode, policy, revocations, clock) or _credential_refusal(
         credential, door, policy, clock
     )
     if refusal:
         return _deny(refusal)
     entitlement = policy.entitlements.get(credential.credential_id)
     if entitlement is None:  # 11
-        v1 = credential.technology is Technology.PKOC_V1
-        return _deny(Reason.CARD_NOT_ENROLLED if v1 else Reason.CREDENTIAL_UNLISTED)
-    refusal = _entitlement_refusal(entitlement, revocations, clock)
+        return _unlisted(credential, door, mode, policy, situation)
+    refusal = _entitlement_refusal(entitlement, door, revocations, clock)
     if refusal:
         return _deny(refusal)
-    return _admit(entitlement, door, policy, clock)
+    return _admit(entitlement, door, mode, policy, clock, situation)
 
 
 def _deny(reason: Reason) -> Decision:
     return Decision(outcome=Outcome.DENY, reason=reason)
 
 
-def door_refusal(door: Door, policy: Policy, revocations: StatusList, clock: ClockReading) -> Reason | None:
+def _refer(reason: Reason) -> Decision:
+    return Decision(outcome=Outcome.REFER, reason=reason)
+
+
+def _timeless(door: Door, clock: ClockReading) -> bool:
+    return not clock.trusted and door.when_clock_untrusted is WhenClockUntrusted.LEVELS_ONLY
+
+
+def door_refusal(
+    door: Door, mode: DoorMode, policy: Policy, revocations: StatusList, clock: ClockReading
+) -> Reason | None:
     """Why this door admits nobody at all, whoever presents what; checks 4 to 7 of the decision."""
-    if door.mode is DoorMode.OUT_OF_SERVICE:  # 4
+    if mode is DoorMode.OUT_OF_SERVICE:  # 4
         return Reason.DOOR_OUT_OF_SERVICE
-    if door.mode is DoorMode.LOCKDOWN:  # 5
+    if mode is DoorMode.LOCKDOWN:  # 5
         return Reason.DOOR_LOCKDOWN
     if not clock.trusted:
         if door.when_clock_untrusted is WhenClockUntrusted.DENY:  # 6
@@ -128,6 +158,8 @@ def _credential_refusal(
         return Reason.TECHNOLOGY_NOT_ALLOWED
     if credential.technology is Technology.PKOC_V2 and credential.issuer not in policy.issuers:  # 9
         return Reason.ISSUER_UNKNOWN
+    if _timeless(door, clock):
+        return None
     try:
         check_dates(credential, local_time(clock.at, policy.time_zone).date())  # 10
     except VerificationError as error:
@@ -135,8 +167,25 @@ def _credential_refusal(
     return None
 
 
+def _unlisted(
+    credential: VerifiedCredential, door: Door, mode: DoorMode, policy: Policy, situation: Situation
+) -> Decision:
+    if credential.technology is Technology.PKOC_V1:
+        return _deny(Reason.CARD_NOT_ENROLLED)
+    issued_on = credential.valid_from
+    known_on = local_time(policy.issued_at, policy.time_zone).date()
+    if door.when_unlisted is WhenUnlisted.DENY or issued_on is None or issued_on < known_on:
+        return _deny(Reason.CREDENTIAL_UNLISTED)
+    if door.when_unlisted is WhenUnlisted.REFER or mode is DoorMode.ATTENDED:
+        return _refer(Reason.UNLISTED_REFERRED)
+    if situation.interlocked:
+        return _deny(Reason.INTERLOCKED)
+    reason = Reason.DOOR_UNLOCKED if mode is DoorMode.UNLOCKED else Reason.UNLISTED_ADMITTED
+    return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=door.unlock_ms)
+
+
 def _entitlement_refusal(
-    entitlement: Entitlement, revocations: StatusList, clock: ClockReading
+    entitlement: Entitlement, door: Door, revocations: StatusList, clock: ClockReading
 ) -> Reason | None:
     status = revocations.status(entitlement.status_index)  # 12
     if status is None:
@@ -145,6 +194,8 @@ def _entitlement_refusal(
         return Reason.CREDENTIAL_REVOKED
     if status is Status.SUSPENDED:
         return Reason.CREDENTIAL_SUSPENDED
+    if _timeless(door, clock):
+        return None
     if entitlement.valid_from is not None and clock.at < entitlement.valid_from:  # 13
         return Reason.CREDENTIAL_NOT_YET_VALID
     if entitlement.valid_until is not None and clock.at >= entitlement.valid_until:
@@ -152,30 +203,72 @@ def _entitlement_refusal(
     return None
 
 
-def _admit(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Decision:
-    unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
-    if door.mode is DoorMode.UNLOCKED:  # 14
-        return Decision(outcome=Outcome.GRANT, reason=Reason.DOOR_UNLOCKED, unlock_ms=unlock_ms)
-    refusal = _rule_refusal(entitlement, door, policy, clock)
+def _admit(
+    entitlement: Entitlement,
+    door: Door,
+    mode: DoorMode,
+    policy: Policy,
+    clock: ClockReading,
+    situation: Situation,
+) -> Decision:
+    if situation.interlocked:  # 14
+        return _deny(Reason.INTERLOCKED)
+    if mode is DoorMode.UNLOCKED:  # 15
+        return _grant(Reason.DOOR_UNLOCKED, entitlement, door)
+    refusal = _rule_refusal(entitlement, door, policy, clock, situation) or _passback_refusal(door, situation)
     if refusal:
         return _deny(refusal)
-    if door.mode is DoorMode.ATTENDED:  # 17
-        return Decision(outcome=Outcome.REFER, reason=Reason.DOOR_ATTENDED)
+    if mode is DoorMode.ATTENDED:  # 20
+        return _refer(Reason.DOOR_ATTENDED)
     if entitlement.attended:
-        return Decision(outcome=Outcome.REFER, reason=Reason.CARDHOLDER_ATTENDED)
-    return Decision(outcome=Outcome.GRANT, reason=Reason.ENTITLED, unlock_ms=unlock_ms)  # 18
+        return _refer(Reason.CARDHOLDER_ATTENDED)
+    if entitlement.escort_required:  # 21
+        if not situation.escorted:
+            return _refer(Reason.ESCORT_AWAITED)
+        return _grant(Reason.ESCORTED, entitlement, door)
+    if door.antipassback is Antipassback.SOFT and situation.inside_s is not None:  # 22
+        return _grant(Reason.ANTIPASSBACK_SOFT, entitlement, door)
+    return _grant(Reason.ENTITLED, entitlement, door)  # 23
 
 
-def _rule_refusal(entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading) -> Reason | None:
+def _grant(reason: Reason, entitlement: Entitlement, door: Door) -> Decision:
+    unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
+    return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=unlock_ms)
+
+
+def _rule_refusal(
+    entitlement: Entitlement, door: Door, policy: Policy, clock: ClockReading, situation: Situation
+) -> Reason | None:
     by_level = policy.schedules_by_door_and_level
     schedules = [
         schedule
         for level_id in entitlement.access_level_ids
         for schedule in by_level.get((door.id, level_id), ())
     ]
-    if not schedules:  # 15
+    if not schedules:  # 16
         return Reason.NO_ACCESS_LEVEL
+    awaits_others = not door.starts_with(entitlement)
+    if _timeless(door, clock):
+        never_came = bool(door.first_person_levels) and situation.first_person_at is None
+        return Reason.FIRST_PERSON_AWAITED if awaits_others and never_came else None
     local = local_time(clock.at, policy.time_zone)
-    if not any(is_active(schedule, local, policy.holidays) for schedule in schedules):  # 16
+    starts = [
+        since
+        for schedule in schedules
+        if (since := active_since(schedule, local, policy.holidays)) is not None
+    ]
+    if not starts:  # 17
         return Reason.OUTSIDE_SCHEDULE
+    if awaits_others and first_person_missing(door, min(starts), situation):  # 18
+        return Reason.FIRST_PERSON_AWAITED
+    return None
+
+
+def _passback_refusal(door: Door, situation: Situation) -> Reason | None:
+    if situation.inside_s is None:  # 19
+        return None
+    if door.antipassback is Antipassback.HARD:
+        return Reason.ANTIPASSBACK_HARD
+    if door.antipassback is Antipassback.TIMED and situation.inside_s < door.antipassback_s:
+        return Reason.ANTIPASSBACK_TIMED
     return None

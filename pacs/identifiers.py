@@ -76,6 +76,12 @@ class ScheduleId(Identifier):
     __slots__ = ()
 
 
+class AreaId(Identifier):
+    """One area that doors lead into."""
+
+    __slots__ = ()
+
+
 class JournalId(Identifier):
     """One journal file's life: 32 hex digits, drawn when the journal is created."""
 

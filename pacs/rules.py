@@ -12,7 +12,7 @@ from enum import StrEnum, unique
 from functools import cached_property
 
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
+from pacs.identifiers import AccessLevelId, AreaId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
 from pacs.schedule import Schedule
 
 MAX_UNLOCK_MS = 120_000
@@ -47,18 +47,61 @@ class WhenTooOld(StrEnum):
 
 @unique
 class WhenClockUntrusted(StrEnum):
-    """What a door does when the controller cannot vouch for the time of day."""
+    """What a door does when the controller cannot vouch for the time of day.
+
+    ``continue``: time is taken as the clock shows it. ``levels_only``: no time is judged at all, neither dates nor
+    schedules nor ages, and of the modes its schedules could give it the door takes the strictest.
+    """
 
     DENY = "deny"
     CONTINUE = "continue"
+    LEVELS_ONLY = "levels_only"
+
+
+@unique
+class WhenUnlisted(StrEnum):
+    """What a door does with an authentic PKOC V2 credential that was issued since its policy and is not listed in it."""
+
+    DENY = "deny"
+    REFER = "refer"
+    ADMIT = "admit"
+
+
+@unique
+class Antipassback(StrEnum):
+    """What a door does with a credential that entered its area and was not seen leaving.
+
+    ``soft``: admit and say so. ``hard``: deny. ``timed``: deny for ``Door.antipassback_s`` after the entry.
+    """
+
+    OFF = "off"
+    SOFT = "soft"
+    HARD = "hard"
+    TIMED = "timed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeRule:
+    """This mode, while this schedule holds."""
+
+    schedule_id: ScheduleId
+    mode: DoorMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """One door and its own rules.
 
-    ``unlock_ms``, ``extended_unlock_ms``: 1 to 120,000. ``held_open_after_s``: 1 to 3,600.
-    ``max_policy_age_s``: how old either document may be before ``when_too_old`` applies.
+    ``mode``: while none of ``mode_rules`` holds; the first that holds decides. ``unlock_ms``, ``extended_unlock_ms``:
+    1 to 120,000. ``relock_on_open``: lock as soon as the contact reports open. ``held_open_after_s``,
+    ``extended_held_open_after_s``: 1 to 3,600; ``held_warning_s``: how long before it the door warns, at most half of
+    it, 0 for not at all. ``max_policy_age_s``: how old either document may be before ``when_too_old`` applies.
+
+    ``area``: what the entry side leads into; ``outside``: what the exit side does; None: no area.
+    ``first_person_levels``: until a holder of one of them was admitted in the current window, nobody else is, and no
+    schedule unlocks the door; empty: the rule is off. ``escort_window_s``: how long an escort may be ahead or behind.
+    ``interlock_with``: doors of the same controller of which none may be open or released when this one is.
+    ``attended_timeout_s``: how long a referral waits for a person's answer. ``private``: taps are counted, not recorded.
     """
 
     id: DoorId
@@ -71,14 +114,42 @@ class Door:
     when_too_old: WhenTooOld = WhenTooOld.DENY
     when_clock_untrusted: WhenClockUntrusted = WhenClockUntrusted.DENY
     allow_v1: bool = False
+    mode_rules: tuple[ModeRule, ...] = ()
+    relock_on_open: bool = False
+    held_warning_s: int = 10
+    extended_held_open_after_s: int = 90
+    when_unlisted: WhenUnlisted = WhenUnlisted.DENY
+    area: AreaId | None = None
+    outside: AreaId | None = None
+    antipassback: Antipassback = Antipassback.OFF
+    antipassback_s: int = 0
+    first_person_levels: frozenset[AccessLevelId] = frozenset()
+    escort_window_s: int = 30
+    interlock_with: frozenset[DoorId] = frozenset()
+    attended_timeout_s: int = 60
+    private: bool = False
 
     def __post_init__(self) -> None:
         if not (1 <= self.unlock_ms <= MAX_UNLOCK_MS and 1 <= self.extended_unlock_ms <= MAX_UNLOCK_MS):
             raise MalformedData(f"Door: an unlock time is 1 to {MAX_UNLOCK_MS} ms")
-        if not 1 <= self.held_open_after_s <= 3_600:
-            raise MalformedData("Door: held_open_after_s is 1 to 3600")
+        if not (1 <= self.held_open_after_s <= 3_600 and 1 <= self.extended_held_open_after_s <= 3_600):
+            raise MalformedData("Door: a time for standing open is 1 to 3600 s")
+        if not 0 <= self.held_warning_s <= 3_600:
+            raise MalformedData("Door: held_warning_s is 0 to 3600")
+        if not (1 <= self.escort_window_s <= 600 and 1 <= self.attended_timeout_s <= 600):
+            raise MalformedData("Door: escort_window_s and attended_timeout_s are 1 to 600")
+        if self.antipassback is not Antipassback.OFF and self.area is None:
+            raise MalformedData("Door: anti-passback needs the area it is about")
+        if (self.antipassback is Antipassback.TIMED) is not (1 <= self.antipassback_s <= 86_400):
+            raise MalformedData("Door: antipassback_s is 1 to 86400, for timed anti-passback only")
+        if self.id in self.interlock_with:
+            raise MalformedData("Door: no door is interlocked with itself")
         if not 60 <= self.max_policy_age_s <= 31 * 86_400:
             raise MalformedData("Door: max_policy_age_s is 60 s to 31 days")
+
+    def starts_with(self, entitlement: Entitlement) -> bool:
+        """Whether admitting this holder lets everybody else follow."""
+        return not self.first_person_levels.isdisjoint(entitlement.access_level_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +174,8 @@ class Entitlement:
 
     ``status_index``: its place in the revocation list. ``valid_from`` inclusive, ``valid_until`` exclusive;
     None: no bound of its own. ``attended``: a person decides at every door. ``extended_opening``: the door
-    stays unlocked for ``Door.extended_unlock_ms``.
+    stays unlocked for ``Door.extended_unlock_ms`` and may stand open for ``Door.extended_held_open_after_s``.
+    ``escort_required``: admitted together with somebody who ``may_escort`` only.
     """
 
     credential_id: CredentialId
@@ -113,6 +185,12 @@ class Entitlement:
     valid_until: datetime | None = None
     attended: bool = False
     extended_opening: bool = False
+    escort_required: bool = False
+    may_escort: bool = False
+
+    def __post_init__(self) -> None:
+        if self.escort_required and self.may_escort:
+            raise MalformedData("Entitlement: who needs an escort cannot be one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +198,8 @@ class Policy:
     """Everything a site's doors need to decide, as signed at ``issued_at`` under one version.
 
     ``issuers``: IIR → 65-byte uncompressed P-256 point of a card issuer. ``time_zone``: IANA name.
-    Raises ``MalformedData`` when a rule names a schedule or an entitlement names a level that is not there.
+    Raises ``MalformedData`` when something names a schedule, a level or a door that is not there, or doors of two
+    controllers are interlocked.
     """
 
     site_id: SiteId
@@ -140,10 +219,33 @@ class Policy:
             for rule in level.rules:
                 if rule.schedule_id not in self.schedules:
                     raise MalformedData("Policy: an access rule names a schedule that is not there")
+        for door in self.doors.values():
+            self._check_door(door)
         known = self.access_levels.keys()
         for entitlement in self.entitlements.values():
             if not known >= set(entitlement.access_level_ids):
                 raise MalformedData("Policy: an entitlement names an access level that is not there")
+
+    def _check_door(self, door: Door) -> None:
+        if not all(rule.schedule_id in self.schedules for rule in door.mode_rules):
+            raise MalformedData("Policy: a door's mode names a schedule that is not there")
+        if not self.access_levels.keys() >= door.first_person_levels:
+            raise MalformedData("Policy: a door's first person has an access level that is not there")
+        for other in door.interlock_with:
+            if other not in self.doors or self.doors[other].controller_id != door.controller_id:
+                raise MalformedData(
+                    "Policy: a door is interlocked with one that its controller does not have"
+                )
+
+    @cached_property
+    def interlocks(self) -> Mapping[DoorId, frozenset[DoorId]]:
+        """For each interlocked door those that may not be open while it is, whichever of the two says so."""
+        found: dict[DoorId, frozenset[DoorId]] = {}
+        for door in self.doors.values():
+            for other in door.interlock_with:
+                found[door.id] = found.get(door.id, frozenset()) | {other}
+                found[other] = found.get(other, frozenset()) | {door.id}
+        return found
 
     @cached_property
     def schedules_by_door_and_level(self) -> Mapping[tuple[DoorId, AccessLevelId], tuple[Schedule, ...]]:

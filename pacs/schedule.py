@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -70,18 +70,30 @@ def local_time(at: datetime, time_zone: str) -> datetime:
 
 def is_active(schedule: Schedule, local: datetime, holidays: AbstractSet[date]) -> bool:
     """Whether one of the schedule's windows covers this moment on the local wall clock."""
-    today = local.date()
+    return active_since(schedule, local, holidays) is not None
+
+
+def active_since(schedule: Schedule, local: datetime, holidays: AbstractSet[date]) -> datetime | None:
+    """When the window that covers this moment began, the latest of several; None when none covers it."""
     minute = local.hour * 60 + local.minute
-    return _covers(schedule, today, minute, holidays) or _covers(
-        schedule, today - timedelta(days=1), minute + DAY_MINUTES, holidays
-    )
+    for days_ago in (0, 1):
+        start_day = local.date() - timedelta(days=days_ago)
+        start = _start(schedule, start_day, minute + days_ago * DAY_MINUTES, holidays)
+        if start is not None:
+            midnight = datetime.combine(start_day, time.min, local.tzinfo)
+            return midnight + timedelta(minutes=start)  # on the wall clock
+    return None
 
 
-def _covers(schedule: Schedule, start_day: date, minute: int, holidays: AbstractSet[date]) -> bool:
+def _start(schedule: Schedule, start_day: date, minute: int, holidays: AbstractSet[date]) -> int | None:
     holiday = start_day in holidays
     windows = schedule.holiday_windows if holiday else schedule.windows
     weekday = start_day.weekday()
-    return any(
-        window.start_minute <= minute < window.end_minute and (holiday or weekday in window.weekdays)
-        for window in windows
+    return max(
+        (
+            window.start_minute
+            for window in windows
+            if window.start_minute <= minute < window.end_minute and (holiday or weekday in window.weekdays)
+        ),
+        default=None,
     )

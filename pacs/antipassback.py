@@ -1,0 +1,50 @@
+"""Areas, and which credential was last seen entering which: the memory anti-passback is judged by.
+
+It holds what was seen and nothing else. Whoever may have left unseen is forgiven: after a restart the memory is
+empty, and ``forgive`` empties it for an area whenever somebody could pass without a card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pacs.identifiers import AreaId, CredentialId
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    area_id: AreaId
+    at_s: float
+
+
+class Whereabouts:
+    """The last entry of each credential; times are monotonic seconds."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: dict[CredentialId, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def moved(self, credential_id: CredentialId, into: AreaId | None, now_s: float) -> None:
+        """This credential was seen passing into an area; None: to where no area is."""
+        if into is None:
+            self._entries.pop(credential_id, None)
+        else:
+            self._entries[credential_id] = _Entry(into, now_s)
+
+    def inside_s(self, credential_id: CredentialId, area_id: AreaId | None, now_s: float) -> float | None:
+        """How long ago it entered this area; None when it was not seen entering, or was seen leaving."""
+        entry = self._entries.get(credential_id)
+        if area_id is None or entry is None or entry.area_id != area_id:
+            return None
+        return max(0.0, now_s - entry.at_s)
+
+    def forgive(self, area_id: AreaId) -> int:
+        """Forget who entered this area; returns how many there were."""
+        inside = [credential_id for credential_id, entry in self._entries.items() if entry.area_id == area_id]
+        for credential_id in inside:
+            del self._entries[credential_id]
+        return len(inside)

@@ -1,0 +1,39 @@
+"""What a door knows beyond its documents: what was ordered, who is where, what stands open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pacs.rules import DoorMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeOrder:
+    """A mode set by a command; ``until``: aware, exclusive; None: until the next order or ``clear_mode``."""
+
+    mode: DoorMode
+    command_id: bytes
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """One door, and one credential at it, at the moment of the decision.
+
+    ``interlocked``: a door it is interlocked with is open or released. ``first_person_at``: when somebody of the
+    door's ``first_person_levels`` was last admitted. ``inside_s``: how long ago this credential entered the door's
+    area and has not been seen leaving since; None: not known to be inside. ``escorted``: somebody who may escort
+    was admitted here within the door's window.
+    """
+
+    order: ModeOrder | None = None
+    interlocked: bool = False
+    first_person_at: datetime | None = None
+    inside_s: float | None = None
+    escorted: bool = False
+
+
+NOTHING_KNOWN: Final = Situation()
+"""Before anything happened at a door: what a question about the rules alone is asked with."""
