@@ -16,13 +16,19 @@ from pacs.rules import Side
 
 @unique
 class Signal(StrEnum):
-    """What a reader shows; ``edge.door_io`` says how each one looks and sounds."""
+    """What a reader shows, or a door sounds; ``edge.door_io`` says how each one looks and sounds.
+
+    A reader shows those from ``READING`` to ``WAITING``; a door sounds ``HELD_WARNING`` and ``ALARM`` until ``SILENT``.
+    """
 
     READING = "reading"
     GRANTED = "granted"
     REFUSED = "refused"
     NOT_READ = "not_read"
     WAITING = "waiting"
+    HELD_WARNING = "held_warning"
+    ALARM = "alarm"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,14 @@ class Indicate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """Sound this signal at the whole door: its sounder, or every buzzer it has; one replaces the one before."""
+
+    door_id: DoorId
+    signal: Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptIssuers:
     """Trust exactly these card issuers: IIR → 65-byte uncompressed P-256 point."""
 
@@ -120,4 +134,4 @@ class Sync:
 
 
 StrikeEffect: TypeAlias = ReleaseStrike | HoldStrike | EndHold | LockStrike
-Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | AdoptIssuers | Sync
+Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | Sound | AdoptIssuers | Sync

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pacs.credential import Technology, VerifiedCredential
 from pacs.decision import ClockReading
@@ -17,6 +17,9 @@ from pacs.messages import DocumentKind
 from pacs.reason import ReadFault, Reason
 from pacs.revocation import StatusList
 from pacs.rules import Policy, Side
+
+if TYPE_CHECKING:
+    from pacs.commands import Command
 
 Marks: TypeAlias = tuple[tuple[str, int], ...]
 """Phases of one presentation in order: (name, ``time.monotonic_ns()`` at its end)."""
@@ -115,6 +118,21 @@ class RexPressed:
     door_id: DoorId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TamperChanged:
+    """A door's tamper circuit was opened, or closed again, debounced."""
+
+    door_id: DoorId
+    open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireChanged:
+    """The fire alarm's input became active, or inactive, debounced; one for the whole controller."""
+
+    active: bool
+
+
 # ---- from the uplink
 
 
@@ -124,6 +142,14 @@ class DocumentReceived:
 
     kind: DocumentKind
     data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReceived:
+    """A sealed command arrived; nothing about it is verified yet. ``retained``: the broker had kept it."""
+
+    data: bytes
+    retained: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +194,25 @@ class DocumentRefused:
 
     kind: DocumentKind
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAccepted:
+    """A command is authentic, for this controller, in time and used for the first and last time; that is durable.
+
+    It ends as ``command_executed`` or ``command_refused``.
+    """
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRefused:
+    """A command is not carried out; ``command_id`` and ``door_id`` are those of an authentic one."""
+
+    reason: Reason
+    command_id: bytes | None = None
+    door_id: DoorId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +262,8 @@ class Now:
 
 Read: TypeAlias = CardDetected | CardClaimed | CardPresented | CardRefused | ReadFailed
 ReaderInput: TypeAlias = Read | ReaderLost | ReaderRestored
-UplinkInput: TypeAlias = DocumentReceived | Acknowledged | EventsUnreadable | LinkChanged
-RimInput: TypeAlias = DocumentAccepted | DocumentRefused | RecordFailed | PartFailed | Started | Stopping
-Input: TypeAlias = ReaderInput | ContactChanged | RexPressed | UplinkInput | RimInput | Tick
+PinInput: TypeAlias = ContactChanged | RexPressed | TamperChanged | FireChanged
+UplinkInput: TypeAlias = DocumentReceived | CommandReceived | Acknowledged | EventsUnreadable | LinkChanged
+IntakeInput: TypeAlias = DocumentAccepted | DocumentRefused | CommandAccepted | CommandRefused
+RimInput: TypeAlias = IntakeInput | RecordFailed | PartFailed | Started | Stopping
+Input: TypeAlias = ReaderInput | PinInput | UplinkInput | RimInput | Tick

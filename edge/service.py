@@ -27,6 +27,7 @@ from edge.effects import (
     Record,
     ReleaseStrike,
     Signal,
+    Sound,
     Sync,
 )
 from edge.inputs import (
@@ -87,7 +88,11 @@ class Doors(Protocol):
         ...
 
     def indicate(self, door_id: DoorId, side: Side, signal: Signal) -> None:
-        """Show a signal."""
+        """Show a signal at a reader."""
+        ...
+
+    def sound(self, door_id: DoorId, signal: Signal) -> None:
+        """Sound a signal at the door."""
         ...
 
 
@@ -143,6 +148,7 @@ class Service:
             EndHold: lambda effect: doors.end_hold(effect.door_id),
             LockStrike: lambda effect: doors.lock(effect.door_id),
             Indicate: lambda effect: doors.indicate(effect.door_id, effect.side, effect.signal),
+            Sound: lambda effect: doors.sound(effect.door_id, effect.signal),
             AdoptIssuers: lambda effect: adopt(effect.issuers),
             Sync: lambda _: self._recorder.want_durable(),
         }

@@ -98,6 +98,9 @@ class Doors:
     def indicate(self, door_id: DoorId, side: Side, signal: Signal) -> None:
         self.told.append(("indicate", signal))
 
+    def sound(self, door_id: DoorId, signal: Signal) -> None:
+        self.told.append(("sound", signal))
+
 
 class Faulty(DoorController):
     """Fails at the inputs of one kind."""
