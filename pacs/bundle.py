@@ -1,6 +1,6 @@
 """The policy bundle: a ``Policy`` as signed CBOR, versioned and expiring.
 
-Format 1: a map of small integers; sets and mappings are written in order, so that equal policies
+Format 2: a map of small integers; sets and mappings are written in order, so that equal policies
 have equal bytes.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from itertools import pairwise
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,21 +17,24 @@ from pacs import cbor, envelope
 from pacs.card.p256 import parse_point
 from pacs.cbor import Fields, milliseconds, without_none
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
+from pacs.identifiers import AccessLevelId, AreaId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
 from pacs.rules import (
     AccessLevel,
     AccessRule,
+    Antipassback,
     Door,
     DoorMode,
     Entitlement,
+    ModeRule,
     Policy,
     WhenClockUntrusted,
     WhenTooOld,
+    WhenUnlisted,
 )
 from pacs.schedule import Schedule, Window, zone
 
 MEDIA_TYPE = "application/drempel-policy+cbor"
-FORMAT = 1
+FORMAT = 2
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -118,18 +122,34 @@ def _day(value: object) -> date:
 
 
 def _door_fields(door: Door) -> dict[int, object]:
-    return {
-        1: str(door.id),
-        2: str(door.controller_id),
-        3: door.mode.value,
-        4: door.unlock_ms,
-        5: door.extended_unlock_ms,
-        6: door.held_open_after_s,
-        7: door.max_policy_age_s,
-        8: door.when_too_old.value,
-        9: door.when_clock_untrusted.value,
-        10: door.allow_v1,
-    }
+    return without_none(
+        {
+            1: str(door.id),
+            2: str(door.controller_id),
+            3: door.mode.value,
+            4: door.unlock_ms,
+            5: door.extended_unlock_ms,
+            6: door.held_open_after_s,
+            7: door.max_policy_age_s,
+            8: door.when_too_old.value,
+            9: door.when_clock_untrusted.value,
+            10: door.allow_v1,
+            11: [[str(rule.schedule_id), rule.mode.value] for rule in door.mode_rules],
+            12: door.relock_on_open,
+            13: door.held_warning_s,
+            14: door.extended_held_open_after_s,
+            15: door.when_unlisted.value,
+            16: str(door.area) if door.area else None,
+            17: str(door.outside) if door.outside else None,
+            18: door.antipassback.value,
+            19: door.antipassback_s,
+            20: [str(level_id) for level_id in sorted(door.first_person_levels)],
+            21: door.escort_window_s,
+            22: [str(door_id) for door_id in sorted(door.interlock_with)],
+            23: door.attended_timeout_s,
+            24: door.private,
+        }
+    )
 
 
 def _door(value: object) -> Door:
@@ -145,9 +165,39 @@ def _door(value: object) -> Door:
         when_too_old=fields.parsed(8, WhenTooOld),
         when_clock_untrusted=fields.parsed(9, WhenClockUntrusted),
         allow_v1=fields.take(10, bool),
+        mode_rules=tuple(map(_mode_rule, fields.take(11, list))),
+        relock_on_open=fields.take(12, bool),
+        held_warning_s=fields.natural(13),
+        extended_held_open_after_s=fields.natural(14),
+        when_unlisted=fields.parsed(15, WhenUnlisted),
+        area=fields.maybe_parsed(16, AreaId),
+        outside=fields.maybe_parsed(17, AreaId),
+        antipassback=fields.parsed(18, Antipassback),
+        antipassback_s=fields.natural(19),
+        first_person_levels=_identifiers(fields.take(20, list), AccessLevelId),
+        escort_window_s=fields.natural(21),
+        interlock_with=_identifiers(fields.take(22, list), DoorId),
+        attended_timeout_s=fields.natural(23),
+        private=fields.take(24, bool),
     )
     fields.finish()
     return door
+
+
+def _mode_rule(value: object) -> ModeRule:
+    schedule_id, mode = (cbor.exactly(part, str, "mode rule") for part in _parts(value, 2, "mode rule"))
+    try:
+        return ModeRule(schedule_id=ScheduleId(schedule_id), mode=DoorMode(mode))
+    except ValueError as error:
+        raise MalformedData("mode rule: a schedule and a mode expected") from error
+
+
+def _identifiers(values: Iterable[object], parse: Callable[[str], T]) -> frozenset[T]:
+    """Those of a set, which is written in order and without repetition."""
+    names = [cbor.exactly(value, str, "door") for value in values]
+    if any(first >= second for first, second in pairwise(names)):
+        raise MalformedData("door: a set is written in order")
+    return frozenset(map(parse, names))
 
 
 def _level_fields(level: AccessLevel) -> list[object]:
@@ -209,6 +259,8 @@ def _entitlement_fields(entry: Entitlement) -> dict[int, object]:
             5: milliseconds(entry.valid_until) if entry.valid_until else None,
             6: entry.attended or None,
             7: entry.extended_opening or None,
+            8: entry.escort_required or None,
+            9: entry.may_escort or None,
         }
     )
 
@@ -226,6 +278,8 @@ def _entitlement(value: object) -> Entitlement:
         valid_until=None if ends is None else cbor.moment(ends, "entitlement"),
         attended=_flag(fields, 6),
         extended_opening=_flag(fields, 7),
+        escort_required=_flag(fields, 8),
+        may_escort=_flag(fields, 9),
     )
     fields.finish()
     return entry

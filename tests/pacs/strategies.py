@@ -11,6 +11,7 @@ from pacs.card.p256 import encode_point
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import (
     AccessLevelId,
+    AreaId,
     ControllerId,
     CredentialId,
     DoorId,
@@ -22,13 +23,16 @@ from pacs.reason import Reason
 from pacs.rules import (
     AccessLevel,
     AccessRule,
+    Antipassback,
     Door,
     DoorMode,
     Entitlement,
+    ModeRule,
     Policy,
     Side,
     WhenClockUntrusted,
     WhenTooOld,
+    WhenUnlisted,
 )
 from pacs.schedule import Schedule, Window
 
@@ -55,6 +59,75 @@ def windows(draw: st.DrawFn) -> Window:
 
 
 @st.composite
+def doors(
+    draw: st.DrawFn,
+    door_id: DoorId,
+    controller_id: ControllerId,
+    door_ids: list[DoorId],
+    schedule_ids: list[ScheduleId],
+    level_ids: list[AccessLevelId],
+) -> Door:
+    """Any door of this controller; ``door_ids`` are all of them."""
+    passback = draw(st.sampled_from(Antipassback))
+    areas = names.map(AreaId)
+    others = [other for other in door_ids if other != door_id]
+    held_s = st.integers(min_value=1, max_value=3_600)
+    waiting_s = st.integers(min_value=1, max_value=600)
+    return Door(
+        id=door_id,
+        controller_id=controller_id,
+        mode=draw(st.sampled_from(DoorMode)),
+        unlock_ms=draw(st.integers(min_value=1, max_value=120_000)),
+        extended_unlock_ms=draw(st.integers(min_value=1, max_value=120_000)),
+        held_open_after_s=draw(held_s),
+        max_policy_age_s=draw(st.integers(min_value=60, max_value=31 * 86_400)),
+        when_too_old=draw(st.sampled_from(WhenTooOld)),
+        when_clock_untrusted=draw(st.sampled_from(WhenClockUntrusted)),
+        allow_v1=draw(st.booleans()),
+        mode_rules=tuple(
+            draw(
+                st.lists(
+                    st.builds(
+                        ModeRule, schedule_id=st.sampled_from(schedule_ids), mode=st.sampled_from(DoorMode)
+                    ),
+                    max_size=3,
+                )
+            )
+        ),
+        relock_on_open=draw(st.booleans()),
+        held_warning_s=draw(st.integers(min_value=0, max_value=3_600)),
+        extended_held_open_after_s=draw(held_s),
+        when_unlisted=draw(st.sampled_from(WhenUnlisted)),
+        area=draw(areas if passback is not Antipassback.OFF else st.none() | areas),
+        outside=draw(st.none() | areas),
+        antipassback=passback,
+        antipassback_s=draw(st.integers(1, 86_400)) if passback is Antipassback.TIMED else 0,
+        first_person_levels=draw(st.frozensets(st.sampled_from(level_ids), max_size=2)),
+        escort_window_s=draw(waiting_s),
+        interlock_with=draw(st.frozensets(st.sampled_from(others), max_size=2)) if others else frozenset(),
+        attended_timeout_s=draw(waiting_s),
+        private=draw(st.booleans()),
+    )
+
+
+@st.composite
+def entitlements(draw: st.DrawFn, credential_id: CredentialId, level_ids: list[AccessLevelId]) -> Entitlement:
+    """Anything that this credential may do."""
+    escort_required = draw(st.booleans())
+    return Entitlement(
+        credential_id=credential_id,
+        status_index=draw(st.integers(min_value=0, max_value=2**32 - 1)),
+        access_level_ids=tuple(draw(st.lists(st.sampled_from(level_ids), max_size=2))),
+        valid_from=draw(st.none() | moments),
+        valid_until=draw(st.none() | moments),
+        attended=draw(st.booleans()),
+        extended_opening=draw(st.booleans()),
+        escort_required=escort_required,
+        may_escort=not escort_required and draw(st.booleans()),
+    )
+
+
+@st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Any consistent policy of a few doors, levels, schedules and people."""
     door_ids = draw(st.lists(names.map(DoorId), min_size=1, max_size=3, unique=True))
@@ -63,7 +136,7 @@ def policies(draw: st.DrawFn) -> Policy:
     rules = st.builds(
         AccessRule, door_id=st.sampled_from(door_ids), schedule_id=st.sampled_from(schedule_ids)
     )
-    levels = st.sampled_from(level_ids)
+    controller_id = ControllerId(draw(names))
     people = draw(st.lists(credential_ids, max_size=4, unique=True))
     return Policy(
         site_id=SiteId(draw(names)),
@@ -79,15 +152,7 @@ def policies(draw: st.DrawFn) -> Policy:
             )
         ),
         doors={
-            door_id: Door(
-                id=door_id,
-                controller_id=ControllerId(draw(names)),
-                mode=draw(st.sampled_from(DoorMode)),
-                unlock_ms=draw(st.integers(min_value=1, max_value=120_000)),
-                when_too_old=draw(st.sampled_from(WhenTooOld)),
-                when_clock_untrusted=draw(st.sampled_from(WhenClockUntrusted)),
-                allow_v1=draw(st.booleans()),
-            )
+            door_id: draw(doors(door_id, controller_id, door_ids, schedule_ids, level_ids))
             for door_id in door_ids
         },
         access_levels={
@@ -104,16 +169,7 @@ def policies(draw: st.DrawFn) -> Policy:
         },
         holidays=draw(st.frozensets(st.dates(), max_size=3)),
         entitlements={
-            credential_id: Entitlement(
-                credential_id=credential_id,
-                status_index=draw(st.integers(min_value=0, max_value=2**32 - 1)),
-                access_level_ids=tuple(draw(st.lists(levels, max_size=2))),
-                valid_from=draw(st.none() | moments),
-                valid_until=draw(st.none() | moments),
-                attended=draw(st.booleans()),
-                extended_opening=draw(st.booleans()),
-            )
-            for credential_id in people
+            credential_id: draw(entitlements(credential_id, level_ids)) for credential_id in people
         },
     )
 
