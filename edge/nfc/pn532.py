@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -36,8 +37,12 @@ _FIELD: Final = 0x01
 _TIMINGS: Final = 0x02
 _RETRIES: Final = 0x05
 _POLL_MS: Final = 300
+OPEN_S: Final = 4.5
+"""The most that ``open`` waits for a chip, however it answers; a sound one takes a tenth of a second."""
 _FIELD_OFF_S: Final = 0.006
 _ISO_DEP_SAK: Final = 0x20
+_DRIVERS: Final = 0x03  # CIU_TxControl: both antenna drivers carry the 13.56 MHz
+_TOO_HOT: Final = 0x40  # CIU_Error: TempErr
 _RATS: Final = b"\xe0\x80"  # FSD 256, no CID
 _RATS_WAIT_US: Final = 5_300  # activation frame waiting time, 71680 / fc
 
@@ -78,6 +83,7 @@ class Pn532:
         self._clock_ns = clock_ns
         self._sleep = sleep
         self._chip: Chip | None = None
+        self._firmware = b""
         self._driver: Any = None
         self._timeout_code = _POLLING_CODE
         self._probe_ms = ACKNOWLEDGE_MS
@@ -91,6 +97,7 @@ class Pn532:
         probe_ms, self._probe_ms = self._probe_ms, min(2 * self._probe_ms, _LONGEST_FIRST_PROBE_MS)
         with self._talking("cannot open"):
             line = SerialLine(self.device)
+            line.until_s = time.monotonic() + OPEN_S
             self._chip = chip = Chip(line)
             self._find(chip, line, probe_ms)
             chip.acknowledge_ms = chip.patience_ms = self._patience_ms
@@ -98,7 +105,9 @@ class Pn532:
             chip.rf_configuration(_RETRIES, b"\x00\x01\x00")
             self._configure_timeout(chip, _POLLING_CODE)
             chip.rf_configuration(_FIELD, b"\x01")
+            self._firmware = bytes(chip.get_firmware_version())
             self.baud = line.baudrate
+            line.until_s = math.inf
         self._probe_ms = ACKNOWLEDGE_MS
 
     def close(self) -> None:
@@ -108,11 +117,22 @@ class Pn532:
                 self._driver.close()
         self._drop()
 
-    def health(self) -> str:
-        """One line for a technician: chip, firmware and speed, asked from the chip. Raises ``ReaderBroken``."""
+    def check(self) -> str:
+        """One line for a technician: chip, firmware and speed, asked from the chip. Two commands.
+
+        Raises ``ReaderBroken``: silent, reset or replaced behind our back, too hot, or without its field.
+        """
         with self._talking("cannot ask"):
-            _, version, revision, _ = self._require().get_firmware_version()
-        return f"PN532 v{version}.{revision} on {self.device} at {self.baud} baud"
+            chip = self._require()
+            firmware = bytes(chip.get_firmware_version())
+            drivers, errors = chip.read_register("CIU_TxControl", "CIU_Error")
+            if firmware != self._firmware:
+                raise OSError(errno.ENODEV, "another chip than the one that was opened")
+            if errors & _TOO_HOT:
+                raise OSError(errno.EIO, "the chip is too hot and has switched its field off")
+            if drivers & _DRIVERS != _DRIVERS:
+                raise OSError(errno.EIO, "the field is off")
+        return f"PN5{firmware[0]:02x} v{firmware[1]}.{firmware[2]} on {self.device} at {self.baud} baud"
 
     def poll(self, until_ns: int) -> Pn532Contact | None:
         """Look for a card until one is there or ``until_ns`` has passed, at least once. Raises ``ReaderBroken``."""

@@ -1,7 +1,8 @@
 """The reader's thread: from a card in the field to one value on the queue.
 
 Each approach of a card ends in ``CardPresented``, ``CardRefused`` or ``ReadFailed``, once. The thread
-heals a broken reader by itself and ends only when it is stopped.
+heals a broken reader by itself and ends only when it is stopped. A second thread only looks whether the
+first comes round: a call that hangs is a lost reader too. ``docs/reader-health.md`` sums up the times.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from edge.inputs import (
     CardClaimed,
@@ -25,6 +26,7 @@ from edge.inputs import (
     ReaderRestored,
     ReadFailed,
 )
+from edge.nfc.health import ReaderHealth, ReaderRecord, ReaderState
 from edge.nfc.rehearsal import Rehearsal
 from edge.nfc.transaction import Contact, Transaction
 from edge.priority import come_first
@@ -40,9 +42,19 @@ log = logging.getLogger(__name__)
 _NOT_WORTH_A_RETRY: Final = frozenset({ReadFault.NOT_PKOC, ReadFault.TECHNOLOGY_UNSUPPORTED})
 _RANDOM_UID: Final = 0x08  # first byte of a 4-byte UID drawn anew at each power-up (ISO/IEC 14443-3 §6.5.4)
 
+LONGEST_TURN_S: Final = 7.0
+"""A thread that has not come round for so long hangs. Every wait of a sound one ends sooner: see ``docs/reader-health.md``."""
+LOOK_S: Final = 1.0
+"""How often that is looked at."""
+
 
 class Antenna(Protocol):
     """A reader's hardware. After ``ReaderBroken`` only ``open`` and ``close`` are called."""
+
+    @property
+    def device(self) -> str:
+        """What it is reached at; a path or a name."""
+        ...
 
     def open(self) -> None:
         """Make it ready to poll from whatever state it is in. Raises ``ReaderBroken``."""
@@ -56,8 +68,11 @@ class Antenna(Protocol):
         """The first card seen until ``time.monotonic_ns()`` reaches ``until_ns``. Raises ``ReaderBroken``."""
         ...
 
-    def health(self) -> str:
-        """One line for a technician, asked from the hardware. Raises ``ReaderBroken``."""
+    def check(self) -> str:
+        """Ask the hardware whether it and its field work; takes a few ms. One line on what it is, for a technician.
+
+        Raises ``ReaderBroken`` when it does not, or is not what was opened.
+        """
         ...
 
 
@@ -69,6 +84,7 @@ class ReaderSettings:
     a card that stays in the field is read before it is left alone. ``retry_pause_ms``: the rest between.
     ``presence_pause_ms``: how often to look whether a card is still there. ``departure_ms``: how long
     it must be out of sight to count as gone. ``poll_ms``: the most one poll lasts, hence a stop takes.
+    ``check_s``: how often the hardware is asked for its health while no card is there.
     ``first_back_off_s`` doubles up to ``longest_back_off_s`` while the reader cannot be opened.
     """
 
@@ -79,6 +95,7 @@ class ReaderSettings:
     presence_pause_ms: int = 50
     departure_ms: int = 200
     poll_ms: int = 250
+    check_s: float = 5.0
     failures_before_reset: int = 3
     first_back_off_s: float = 0.25
     longest_back_off_s: float = 5.0
@@ -89,7 +106,8 @@ class _Approach:
     """One card's stay in the field.
 
     ``settled``: nothing more is to be read from it. ``held``: it was read and is watched until it leaves.
-    ``concealed``: it vanished, and may be back at once.
+    ``concealed``: it vanished, and may be back at once. ``outcome``: what was put. ``repeats``: how often
+    a card that may be it was read again.
     """
 
     identity: bytes
@@ -99,10 +117,26 @@ class _Approach:
     reported: bool = False
     concealed: bool = False
     held: Contact | None = None
+    outcome: _Outcome | None = None
+    repeats: int = 0
 
     def is_of(self, identity: bytes) -> bool:
-        """A card with a random UID shows another one after each reset: two such are taken for one."""
+        """Whether it can be this card: one with a random UID shows another after each reset."""
         return identity == self.identity or (_is_random(identity) and _is_random(self.identity))
+
+    def is_another(self, outcome: _Outcome) -> bool:
+        """Whether ``outcome`` is about another card than the one this approach is about."""
+        return _who(outcome) != (self.outcome and _who(self.outcome))
+
+
+_Outcome: TypeAlias = CardPresented | CardRefused
+
+
+def _who(outcome: _Outcome) -> tuple[object, ...]:
+    """What tells two cards of random UIDs apart: what they proved, or why they did not."""
+    if isinstance(outcome, CardPresented):
+        return (outcome.credential.credential_id,)
+    return (outcome.credential_id, outcome.reason)
 
 
 def _is_random(identity: bytes) -> bool:
@@ -114,7 +148,7 @@ class Reader:
 
     ``put`` must not block. ``reader_identifier`` (32 bytes) is bound into each challenge. ``now`` is wall time.
     ``reset`` drives the hardware's reset line; called after ``failures_before_reset`` failures in a row.
-    ``rest`` waits so many seconds, or less when ``stop`` is called.
+    ``rest`` waits so many seconds, or less when ``stop`` is called. ``health`` may be called from any thread.
     """
 
     def __init__(
@@ -152,23 +186,31 @@ class Reader:
         self._rehearsal = Rehearsal(monotonic_ns)
         self._approach: _Approach | None = None
         self._is_open = False
-        self._is_lost = False
+        self._record = ReaderRecord(antenna.device, monotonic_ns())
+        self._turning_point = threading.Lock()  # taken when the reader is lost or restored, and by no tap
         self._failures = 0
+        self._next_check_ns = 0
         self._stopping = threading.Event()
         self.came_round_ns = monotonic_ns()
         """When the thread last showed that it does not hang: at least every few seconds, also while broken."""
         self._rest = rest or self._stopping.wait
         self._thread = threading.Thread(target=self.run, name=f"reader {door_id} {side}", daemon=True)
+        self._lookout = threading.Thread(target=self._look_out, name=f"lookout {door_id} {side}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, and the one that looks after it."""
         self._thread.start()
+        self._lookout.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
         """End the thread and give the device back; waits at most ``timeout_s``."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def health(self) -> ReaderHealth:
+        """How it is; safe from any thread, without waiting."""
+        return self._record.taken(self._monotonic_ns())
 
     def trust(self, anchors: TrustAnchors) -> None:
         """Believe these issuers from the next card on; safe from any thread."""
@@ -189,12 +231,17 @@ class Reader:
         try:
             if not self._is_open:
                 self._antenna.open()
-                self._is_open = True
+                self._is_open, self._next_check_ns = True, 0
+                self.came_round_ns = self._monotonic_ns()
             if self._approach is not None and self._approach.held is not None:
                 self._watch(self._approach, self._approach.held)
+                self._healed()
                 return
+            if self._approach is None:
+                self._check()
             contact = self._antenna.poll(self._until_ns())
             self._healed()
+            self.came_round_ns = self._monotonic_ns()
             self._follow(contact)
         except ReaderBroken as error:
             self._broke(str(error))
@@ -204,11 +251,45 @@ class Reader:
 
     # ---- the reader itself
 
+    def _check(self) -> None:
+        now_ns = self._monotonic_ns()
+        if now_ns < self._next_check_ns:
+            return
+        self._next_check_ns = now_ns + round(self._settings.check_s * 1e9)
+        firmware = self._antenna.check()
+        if firmware != self._record.firmware:
+            log.info("reader of %s %s: %s", self._door_id, self._side, firmware)
+            self._record.firmware = firmware
+
     def _healed(self) -> None:
         self._failures = 0
-        if self._is_lost:
-            self._put(ReaderRestored(door_id=self._door_id, side=self._side))
-            self._is_lost = False
+        if self._record.state is ReaderState.OK:
+            return
+        with self._turning_point:
+            if self._record.state is ReaderState.LOST:
+                self._put(ReaderRestored(door_id=self._door_id, side=self._side))
+            self._record.works(self._monotonic_ns())
+
+    def _lost(self, cause: str) -> None:
+        """Say so, once until it is healed."""
+        with self._turning_point:
+            if self._record.state is not ReaderState.LOST:
+                log.warning("reader of %s %s lost: %s", self._door_id, self._side, cause)
+                self._put(ReaderLost(door_id=self._door_id, side=self._side, cause=cause))
+                self._record.lost(cause, self._monotonic_ns())
+
+    def _look_out(self) -> None:
+        """The second thread's body: nothing here can wait for the reader's hardware."""
+        while not self._stopping.wait(LOOK_S):
+            try:
+                self.look()
+            except Exception:
+                log.exception("reader of %s %s: the lookout failed", self._door_id, self._side)
+
+    def look(self) -> None:
+        """Report a thread that hangs in its hardware as a lost reader; it says itself when it is back."""
+        if self._monotonic_ns() - self.came_round_ns > LONGEST_TURN_S * 1e9:
+            self._lost(f"no sign of life for {LONGEST_TURN_S:.0f} s")
 
     def _broke(self, cause: str) -> None:
         """Report it once, reset the hardware when opening alone does not help, and wait before the next attempt."""
@@ -217,13 +298,11 @@ class Reader:
         if self._approach is not None:
             self._approach.held = None
         self._failures += 1
-        self._antenna.close()
         try:
-            if not self._is_lost:
-                log.warning("reader of %s %s lost: %s", self._door_id, self._side, cause)
-                self._put(ReaderLost(door_id=self._door_id, side=self._side, cause=cause))
-                self._is_lost = True
+            self._lost(cause)
+            self._antenna.close()
             if self._reset is not None and self._failures % settings.failures_before_reset == 0:
+                self._record.resets += 1
                 self._reset()
         except Exception:
             log.exception("reader of %s %s: its loss could not be handled", self._door_id, self._side)
@@ -247,17 +326,44 @@ class Reader:
             if departed:
                 self._end_approach()
             return
+        self._record.last_card_ns = self._monotonic_ns()
         if approach is None or departed or not approach.is_of(contact.identity):
             self._end_approach()
             approach = self._approach = _Approach(identity=contact.identity, seen_ns=0)
         try:
-            if approach.settled:
+            if self._may_be_another(approach, contact):
+                self._read_again(contact, approach)
+            elif approach.settled:
                 contact.release()
                 self._rest(self._settings.presence_pause_ms / 1000)
             else:
                 self._read(contact, approach)
         finally:
             approach.seen_ns = self._monotonic_ns()
+
+    def _may_be_another(self, approach: _Approach, contact: Contact) -> bool:
+        """Random UIDs do not say whether a card came back or another took its place: what it proves does."""
+        return (
+            approach.outcome is not None
+            and approach.identity != contact.identity
+            and approach.repeats < self._settings.attempts
+        )
+
+    def _read_again(self, contact: Contact, approach: _Approach) -> None:
+        """Read a card that may be the one of this approach: the same is held in silence, another is presented."""
+        approach.identity = contact.identity
+        approach.repeats += 1
+        try:
+            outcome = self._transact(contact, nothing)
+        except CardError as error:
+            self._not_read(error)
+            contact.release()
+            return
+        approach.held = contact
+        if approach.is_another(outcome):
+            approach.outcome, approach.repeats = outcome, 0
+            self._detected()
+            self._put(outcome)
 
     def _end_approach(self) -> None:
         approach, self._approach = self._approach, None
@@ -270,18 +376,24 @@ class Reader:
         try:
             outcome = self._transact(contact, nothing if approach.attempts > 1 else self._detected)
         except CardError as error:
-            log.info("reader of %s %s: card not read, %s: %s", self._door_id, self._side, error.fault, error)
+            self._not_read(error)
             self._failed(approach, error.fault)
             contact.release()
             if error.fault is not ReadFault.CARD_GONE:
                 self._rest(self._settings.retry_pause_ms / 1000)
             return
-        approach.settled, approach.held = True, contact
+        approach.settled, approach.held, approach.outcome = True, contact, outcome
         self._put(outcome)
+
+    def _not_read(self, error: CardError) -> None:
+        self._record.failed(error.fault)
+        log.info("reader of %s %s: card not read, %s: %s", self._door_id, self._side, error.fault, error)
 
     def _watch(self, approach: _Approach, contact: Contact) -> None:
         """Leave a card that was read in its conversation until it has left."""
         if contact.is_present():
+            approach.repeats = 0
+            self._record.last_card_ns = self._monotonic_ns()
             self._rest(self._settings.presence_pause_ms / 1000)
         else:
             approach.held = None
@@ -311,6 +423,7 @@ class Reader:
             credential = verifier.verify(presentation)
         except VerificationError as error:
             marks["verify"] = self._monotonic_ns()
+            self._record.reads += 1
             return CardRefused(
                 door_id=self._door_id,
                 side=self._side,
@@ -320,6 +433,7 @@ class Reader:
                 marks=tuple(marks.items()),
             )
         marks["verify"] = self._monotonic_ns()
+        self._record.reads += 1
         return CardPresented(
             door_id=self._door_id, side=self._side, credential=credential, marks=tuple(marks.items())
         )

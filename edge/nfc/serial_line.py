@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import select
 import termios
@@ -19,6 +20,9 @@ INITIAL_BAUD: Final = 115_200
 _START: Final = b"\x00\x00\xff"
 _ACK_BYTES: Final = 6
 _LONGEST_FRAME: Final = 8 + 265 + 2
+WRITE_S: Final = 1.0
+"""A frame takes 25 ms at the lowest speed; a line that has not taken it after this is broken."""
+_HARDWARE_S: Final = 0.004  # an UART's own buffer at 115200 baud, behind the one the kernel counts
 _PSEUDO_TERMINALS: Final = range(136, 144)  # major numbers of the Unix98 slaves
 
 
@@ -31,6 +35,8 @@ class SerialLine(TTY):  # type: ignore[misc]
     """
 
     tty: serial.Serial | None
+    until_s: float = math.inf
+    """No use of the line waits beyond this instant (``time.monotonic()``)."""
     while_waiting: Callable[[], float | None] | None = None
     """Called while ``read`` waits and nothing has come yet: at once, and after each pause (s) it returns; None ends it."""
 
@@ -50,27 +56,29 @@ class SerialLine(TTY):  # type: ignore[misc]
     def set_baud(self, baud: int) -> None:
         """Let what was written leave, then change the speed. Raises ``OSError`` when it is not supported."""
         with _os_errors():
-            termios.tcdrain(self._descriptor)
+            self._drain()
             self.baudrate = baud
 
     def read(self, timeout: int) -> bytearray:
         """The next whole frame, waiting up to ``timeout`` ms. Noise before a frame is skipped."""
-        deadline = time.monotonic() + timeout / 1000
+        deadline = min(time.monotonic() + timeout / 1000, self.until_s)
         pause_s = 0.0 if self.while_waiting and not self._pending else None
+        is_late = False
         while True:
             frame = self._take_frame()
             if frame:
                 return frame
+            if is_late:  # also on a line that never falls silent
+                raise OSError(errno.ETIMEDOUT, "no frame from the reader")
             remaining = max(0.0, deadline - time.monotonic())
+            is_late = not remaining
             patience = remaining if pause_s is None else min(pause_s, remaining)
             with _os_errors():
                 ready, _, _ = select.select([self._descriptor], [], [], patience)
                 if ready:
                     self._pending += self._receive()
                     pause_s = None
-                elif not remaining:
-                    raise OSError(errno.ETIMEDOUT, "no frame from the reader")
-            if pause_s is not None and self.while_waiting and not ready:
+            if pause_s is not None and self.while_waiting and not ready and not is_late:
                 pause_s = self.while_waiting()
 
     def write(self, frame: bytes) -> None:
@@ -78,10 +86,21 @@ class SerialLine(TTY):  # type: ignore[misc]
         with _os_errors():
             termios.tcflush(self._descriptor, termios.TCIFLUSH)
             self._pending.clear()
-            rest = memoryview(frame)
+            rest, deadline = memoryview(frame), min(time.monotonic() + WRITE_S, self.until_s)
             while rest:
-                select.select([], [self._descriptor], [], 1.0)
+                _, ready, _ = select.select([], [self._descriptor], [], max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise OSError(errno.ETIMEDOUT, "the serial line takes no bytes")
                 rest = rest[os.write(self._descriptor, rest) :]
+
+    def _drain(self) -> None:
+        """Wait until the bytes written have left; ``tcdrain`` would do so without an end."""
+        deadline = min(time.monotonic() + WRITE_S, self.until_s)
+        while any(fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4))):
+            if time.monotonic() >= deadline:
+                raise OSError(errno.ETIMEDOUT, "the serial line sends no bytes")
+            time.sleep(_HARDWARE_S)
+        time.sleep(_HARDWARE_S)
 
     def close(self) -> None:
         """Give the device back. Never raises."""

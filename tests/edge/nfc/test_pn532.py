@@ -327,7 +327,7 @@ def test_opens_a_chip_left_at_any_speed(chip: VirtualPn532, baud: int, max_baud:
     antenna = Pn532(chip.path, max_baud=max_baud, patience_ms=PATIENCE_MS)
     antenna.open()
     assert antenna.baud == max_baud
-    assert str(max_baud) in antenna.health()
+    assert str(max_baud) in antenna.check()
     chip.insert(IsoDepCard(Echo()))
     assert read_once(antenna) == b"\x00\xa4\x90\x00"
     antenna.close()
@@ -438,12 +438,12 @@ ANY_FRAME = (
 @given(frames=st.lists(ANY_FRAME, min_size=1, max_size=6))
 def test_any_answer_of_the_chip_is_a_value_or_a_broken_reader(frames: list[bytes]) -> None:
     """Whatever comes back from the chip, each use ends in a value, a card's outcome or ReaderBroken."""
-    for use in ("poll", "health", "cycle_field", "exchange"):
+    for use in ("poll", "check", "cycle_field", "exchange"):
         antenna = Pn532("/dev/null", sleep=lambda _seconds: None)
         antenna._chip = Chip(NoisyLine([hsu.ACK, *frames]))  # type: ignore[arg-type]
         uses: dict[str, Callable[[], object]] = {
             "poll": lambda antenna=antenna: antenna.poll(0),  # type: ignore[misc]
-            "health": antenna.health,
+            "check": antenna.check,
             "cycle_field": antenna.cycle_field,
             "exchange": lambda antenna=antenna: antenna.exchange(  # type: ignore[misc]
                 b"\x02", wait_us=1_000, deadline_ns=deadline_ns(), meanwhile=nothing
@@ -471,7 +471,7 @@ def break_once(fault: ReaderFault) -> Callable[[VirtualPn532], None]:
         break_once(ReaderFault.UNPLUG),
     ],
 )
-@pytest.mark.parametrize("use", ["poll", "activate", "transceive", "is_present", "release", "health"])
+@pytest.mark.parametrize("use", ["poll", "activate", "transceive", "is_present", "release", "check"])
 def test_a_broken_reader_is_reported_as_such_and_heals(
     chip: VirtualPn532, damage: Callable[[VirtualPn532], None], use: str, tmp_path: Path
 ) -> None:
@@ -492,12 +492,12 @@ def test_a_broken_reader_is_reported_as_such_and_heals(
         "transceive": lambda: contact.transceive(b"\x00", nothing),
         "is_present": contact.is_present,
         "release": contact.release,
-        "health": antenna.health,
+        "check": antenna.check,
     }
     with pytest.raises(ReaderBroken):
         uses[use]()
     with pytest.raises(ReaderBroken):
-        antenna.health()
+        antenna.check()
     chip.fault(ReaderFault.NONE)
     chip.fault(ReaderFault.PLUG)
     link.unlink()

@@ -94,7 +94,9 @@ class World:
             if self.now_ns >= until_ns:
                 return None
 
-    def health(self) -> str:
+    device = "/dev/reader"
+
+    def check(self) -> str:
         return "well"
 
     def _break(self) -> None:
