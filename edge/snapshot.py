@@ -1,0 +1,150 @@
+"""How a controller stands at one moment: values that one thread makes and any thread may read.
+
+``ControllerSnapshot.document`` is the shape that ``drempel-edge status --format json`` prints; ``docs/status.md``
+describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+FORMAT: Final = 1
+"""Of the document. Keys may be added to a format; none is renamed, removed or given another meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorSnapshot:
+    """One door. ``mode`` is the effective one and ``cause`` what gave it; ``by`` names the schedule or the command.
+
+    ``contact``: ``open``, ``closed``, ``unknown``, or ``not_fitted``. ``strike``: ``released`` or ``locked``.
+    ``alarms``: what is wrong at the door, by the kind of the event that said so.
+    """
+
+    door: str
+    mode: str
+    cause: str
+    by: str = ""
+    contact: str
+    strike: str
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSnapshot:
+    """One reader. ``state``: ``working`` or ``lost``; ``details`` is for a technician."""
+
+    door: str
+    side: str
+    state: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentSnapshot:
+    """A signed document that is held."""
+
+    version: int
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSnapshot:
+    """``waiting``: events that are durable here and not yet acknowledged by the hub."""
+
+    journal_id: str
+    last_sequence: int
+    acknowledged: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSnapshot:
+    """``state``: ``starting``, ``online`` or ``offline``. ``retry_in_s``: None while it is not waiting to try again."""
+
+    state: str
+    retry_in_s: float | None = None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogSnapshot:
+    """``interval_s``: None when no manager watches. ``stalled``: threads that have not come round since the last feeding."""
+
+    interval_s: float | None
+    fed_s_ago: float
+    stalled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSnapshot:
+    """Everything at once; ``at`` is aware, ``taken_s`` is monotonic and compared in one process only."""
+
+    controller: str
+    site: str
+    software: str
+    at: datetime
+    taken_s: float
+    uptime_s: float
+    clock_trusted: bool
+    policy: DocumentSnapshot | None
+    revocations: DocumentSnapshot | None
+    journal: JournalSnapshot
+    link: LinkSnapshot
+    watchdog: WatchdogSnapshot
+    doors: tuple[DoorSnapshot, ...]
+    readers: tuple[ReaderSnapshot, ...]
+
+    def document(self, now_s: float) -> dict[str, Any]:
+        """What is told of it at the monotonic time ``now_s``: JSON values only."""
+        age_s = max(0.0, now_s - self.taken_s)
+        return {
+            "format": FORMAT,
+            "controller": self.controller,
+            "site": self.site,
+            "software": self.software,
+            "age_s": round(age_s, 3),
+            "uptime_s": round(self.uptime_s + age_s, 3),
+            "clock": {"at": _time(self.at), "trusted": self.clock_trusted},
+            "policy": self._held(self.policy),
+            "revocations": self._held(self.revocations),
+            "journal": asdict(self.journal),
+            "link": asdict(self.link),
+            "watchdog": {**asdict(self.watchdog), "stalled": list(self.watchdog.stalled)},
+            "doors": [{**asdict(door), "alarms": list(door.alarms)} for door in self.doors],
+            "readers": [asdict(reader) for reader in self.readers],
+        }
+
+    def line(self) -> str:
+        """One line for whoever looks at the service."""
+        lost = [f"{reader.door}/{reader.side}" for reader in self.readers if reader.state != "working"]
+        parts = [
+            ", ".join(f"{door.door} {door.mode}" for door in self.doors),
+            f"hub {self.link.state}",
+            f"policy {self.policy.version}" if self.policy else "no policy: every card is refused",
+            f"{self.journal.waiting} events waiting",
+        ]
+        if lost:
+            parts.append(f"reader lost: {', '.join(lost)}")
+        if not self.clock_trusted:
+            parts.append("clock not trusted")
+        if self.watchdog.stalled:
+            parts.append(f"not coming round: {', '.join(self.watchdog.stalled)}")
+        return "; ".join(parts)
+
+    def _held(self, document: DocumentSnapshot | None) -> dict[str, Any] | None:
+        if document is None:
+            return None
+        return {
+            "version": document.version,
+            "issued_at": _time(document.issued_at),
+            "expires_at": _time(document.expires_at),
+            "age_s": round((self.at - document.issued_at).total_seconds()),
+        }
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
