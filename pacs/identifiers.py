@@ -82,6 +82,12 @@ class AreaId(Identifier):
     __slots__ = ()
 
 
+class OperatorId(Identifier):
+    """One operator of the hub, without saying who."""
+
+    __slots__ = ()
+
+
 class JournalId(Identifier):
     """One journal file's life: 32 hex digits, drawn when the journal is created."""
 

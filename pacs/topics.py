@@ -8,6 +8,7 @@ topic                                          from        QoS  retained  payloa
 ``drempel/up/<shard>/<controller>/status``     controller  1    no        ``messages.ControllerStatus``
 ``drempel/down/<controller>/acknowledged``     hub         0    no        ``messages.Acknowledgement``
 ``drempel/down/<controller>/document``         hub         0    no        ``messages.DocumentChunk``
+``drempel/down/<controller>/command``          hub         0    no        ``commands.Command``, sealed
 =============================================  ==========  ===  ========  =========================
 
 ``<shard>`` is ``00`` to ``15``, fixed by the controller's id, so that several hub processes can share the work.
@@ -44,6 +45,7 @@ class Down(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     DOCUMENT = "document"
+    COMMAND = "command"
 
 
 def shard(controller_id: ControllerId) -> int:
