@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench lock clean
+.PHONY: help venv environment demo test check tests browser bench docs lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ browser:
 
 bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/bench.json
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: venv  ## write docs/decision.md from the docstring of decide()
+	@$(BIN)/python tools/decision_table.py
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

@@ -91,7 +91,7 @@ def decide(
     18. the door waits for its first person: deny ``first_person_awaited``
     19. entered and not seen leaving: deny ``antipassback_hard``, ``antipassback_timed``
     20. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
-    21. escort required: grant ``escorted`` with one, refer ``escort_awaited`` without
+    21. escort required and there: grant ``escorted``; escort required and not there: refer ``escort_awaited``
     22. entered and not seen leaving, and the door only says so: grant ``antipassback_soft``
     23. otherwise: grant ``entitled``
     """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pacs.errors import MalformedData
 from pacs.identifiers import ScheduleId
-from pacs.schedule import ALWAYS, Schedule, Window, is_active, local_time
+from pacs.schedule import ALWAYS, Schedule, Window, active_since, is_active, local_time
 from tests.pacs import strategies as own
 
 WEEK = frozenset(range(5))
@@ -31,6 +31,10 @@ def _window(start: str, end: str, days: frozenset[int] = WEEK, *, next_day: bool
 
 OFFICE = _schedule(_window("08:00", "17:30"), holiday=(_window("10:00", "12:00"),))
 NIGHT = _schedule(_window("22:00", "06:00", next_day=True))
+EVERY_DAY = frozenset(range(7))
+NIGHTS = _schedule(_window("22:00", "06:00", EVERY_DAY, next_day=True))
+AFTER_MIDNIGHT = _schedule(_window("00:00", "01:00", EVERY_DAY))
+BEFORE_MIDNIGHT = _schedule(_window("23:00", "24:00", EVERY_DAY))
 HOLIDAYS = frozenset({date(2026, 12, 25)})  # a Friday
 
 
@@ -86,6 +90,99 @@ def test_wall_clock(zone: str, utc: str, window: tuple[str, str], active: bool) 
     schedule = _schedule(_window(*window, days=frozenset(range(7))))
     at = datetime.fromisoformat(utc).replace(tzinfo=UTC)
     assert is_active(schedule, local_time(at, zone), frozenset()) is active
+
+
+CLOCK_CHANGES = [
+    # zone, window on Saturday/Sunday wall clock, UTC moment, active
+    # a night shift 22:00-06:00 over the night the clocks go forward is 7 hours long, over the one they go back 9
+    ("Europe/Amsterdam", NIGHTS, "2026-03-28T20:59", False),
+    ("Europe/Amsterdam", NIGHTS, "2026-03-28T21:00", True),
+    ("Europe/Amsterdam", NIGHTS, "2026-03-29T03:59", True),
+    ("Europe/Amsterdam", NIGHTS, "2026-03-29T04:00", False),
+    ("Europe/Amsterdam", NIGHTS, "2026-10-24T20:00", True),
+    ("Europe/Amsterdam", NIGHTS, "2026-10-25T04:59", True),
+    ("Europe/Amsterdam", NIGHTS, "2026-10-25T05:00", False),
+    ("America/New_York", NIGHTS, "2026-03-08T09:59", True),
+    ("America/New_York", NIGHTS, "2026-03-08T10:00", False),
+    ("America/New_York", NIGHTS, "2026-11-01T10:59", True),
+    ("America/New_York", NIGHTS, "2026-11-01T11:00", False),
+    # the southern hemisphere changes the other way round
+    ("Australia/Sydney", NIGHTS, "2026-10-03T18:59", True),
+    ("Australia/Sydney", NIGHTS, "2026-10-03T19:00", False),
+    # Lord Howe Island moves its clocks by half an hour
+    ("Australia/Lord_Howe", NIGHTS, "2026-10-03T18:59", True),
+    ("Australia/Lord_Howe", NIGHTS, "2026-10-03T19:00", False),
+    ("Australia/Lord_Howe", NIGHTS, "2026-04-04T19:29", True),
+    ("Australia/Lord_Howe", NIGHTS, "2026-04-04T19:30", False),
+    # in Santiago the skipped hour is the one after midnight, and the repeated one the one before
+    ("America/Santiago", AFTER_MIDNIGHT, "2026-09-06T03:59", False),
+    ("America/Santiago", AFTER_MIDNIGHT, "2026-09-06T04:00", False),
+    ("America/Santiago", BEFORE_MIDNIGHT, "2026-04-05T02:30", True),
+    ("America/Santiago", BEFORE_MIDNIGHT, "2026-04-05T03:30", True),
+    ("America/Santiago", BEFORE_MIDNIGHT, "2026-04-05T04:00", False),
+    # zones that are not whole hours from Greenwich
+    ("Pacific/Chatham", NIGHTS, "2026-06-15T09:14", False),
+    ("Pacific/Chatham", NIGHTS, "2026-06-15T09:15", True),
+    ("Asia/Kolkata", NIGHTS, "2026-06-15T16:29", False),
+    ("Asia/Kolkata", NIGHTS, "2026-06-15T16:30", True),
+    # a whole day that never was: Apia went from 29 to 31 December 2011
+    ("Pacific/Apia", NIGHTS, "2011-12-30T09:30", True),
+    ("Pacific/Apia", NIGHTS, "2011-12-30T10:30", True),
+    ("Pacific/Apia", NIGHTS, "2011-12-30T16:00", False),
+]
+
+
+@pytest.mark.parametrize(("zone", "schedule", "utc", "active"), CLOCK_CHANGES)
+def test_nights_on_which_the_clocks_change(zone: str, schedule: Schedule, utc: str, active: bool) -> None:
+    """A night is as long as the wall clock makes it, in every zone and in both directions."""
+    at = datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    assert is_active(schedule, local_time(at, zone), frozenset()) is active
+
+
+@pytest.mark.parametrize(
+    ("zone", "utc", "since"),
+    [
+        ("UTC", "2026-11-20T23:00", "2026-11-20T22:00+00:00"),
+        ("UTC", "2026-11-21T05:59", "2026-11-20T22:00+00:00"),
+        ("Europe/Amsterdam", "2026-03-29T03:30", "2026-03-28T21:00+00:00"),
+        ("Europe/Amsterdam", "2026-10-25T04:30", "2026-10-24T20:00+00:00"),
+        ("Asia/Kathmandu", "2026-11-20T18:30", "2026-11-20T16:15+00:00"),
+        ("UTC", "2026-11-20T12:00", None),
+    ],
+)
+def test_when_a_window_began(zone: str, utc: str, since: str | None) -> None:
+    """A window began at its first minute on the wall clock, also before midnight and before a clock change."""
+    at = datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    found = active_since(NIGHTS, local_time(at, zone), frozenset())
+    assert found == (datetime.fromisoformat(since) if since else None)
+
+
+def test_of_overlapping_windows_the_latest_began() -> None:
+    """Where two windows cover a moment, the one that began last says since when."""
+    schedule = _schedule(_window("08:00", "18:00"), _window("12:00", "14:00"))
+    found = active_since(schedule, datetime.fromisoformat("2026-11-20 13:00"), frozenset())
+    assert found == datetime.fromisoformat("2026-11-20 12:00")
+
+
+@given(
+    schedule=st.builds(
+        _schedule, own.windows(), own.windows(), holiday=st.lists(own.windows(), max_size=1).map(tuple)
+    ),
+    at=own.moments,
+    name=st.sampled_from(
+        ["Europe/Amsterdam", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca"]
+    ),
+    holiday_ahead=st.integers(min_value=-1, max_value=1),
+)
+def test_active_and_since_agree(schedule: Schedule, at: datetime, name: str, holiday_ahead: int) -> None:
+    """A schedule is active exactly when a window began, not later than this moment and no more than a day before."""
+    local = local_time(at, name)
+    holidays = frozenset({local.date() + timedelta(days=holiday_ahead)})
+    since = active_since(schedule, local, holidays)
+    assert is_active(schedule, local, holidays) is (since is not None)
+    if since is not None:
+        assert since.replace(tzinfo=None) <= local.replace(tzinfo=None)
+        assert local.replace(tzinfo=None) - since.replace(tzinfo=None) < timedelta(days=1)
 
 
 @given(window=own.windows(), start=own.moments, zone=st.sampled_from(["Europe/Amsterdam", "Asia/Kolkata"]))
