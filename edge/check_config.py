@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge.command_line import config_option, give_up
-from edge.config import load
+from edge.config_file import load
 from edge.keystore import Keystore
 from pacs.errors import PacsError
 

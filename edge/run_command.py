@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edge.command_line import config_option, give_up
-from edge.config import load
+from edge.config_file import load
 from edge.wiring import run_controller
 from pacs.errors import PacsError
 

@@ -32,7 +32,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, TextIO
 
 import click
 
-from edge.config import Config, load
+from edge.config import Config
+from edge.config_file import load
 from pacs.errors import PacsError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from edge import config
+from edge.config_file import load
 from hub.settings import Settings, passphrase_file
 from pacs import envelope
 from pacs.errors import MalformedData, StoreError
@@ -181,7 +181,7 @@ def test_a_controller_reads_its_configuration(site: Site, passphrase: Passphrase
         made = add_controller(
             site, site.authority(passphrase), ControllerId(name), doors, now=now, pins="mock"
         )
-        loaded = config.load(made.directory / "controller.toml", environment={})
+        loaded = load(made.directory / "controller.toml", environment={})
         assert (loaded.controller_id, loaded.site_id, loaded.hub_host) == (name, "wilgenoord", "hub.example")
         assert [door.id for door in loaded.doors] == [door.id for door in doors]
 

@@ -1,0 +1,153 @@
+"""Every table and key of a controller's configuration, and how each value is read."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from edge.config import EnergiseTo, Pins, Wiring
+from pacs.errors import MalformedData
+from pacs.identifiers import ControllerId, DoorId, SiteId
+from pacs.rules import Side
+
+BAUD_RATES: Final = (115200, 230400, 460800, 921600)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: ``read`` turns the TOML value into ours or raises ``ValueError`` with the fix."""
+
+    read: Callable[[Any, Path], Any]
+    default: Any = None
+    required: bool = False
+
+
+def _text(value: Any, _base: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a text in quotes")
+    return value
+
+
+def _path(value: Any, base: Path) -> Path:
+    return base / Path(_text(value, base))
+
+
+def _identifier(kind: type[Any]) -> Callable[[Any, Path], Any]:
+    def read(value: Any, base: Path) -> Any:
+        try:
+            return kind(_text(value, base))
+        except MalformedData as error:
+            raise ValueError("write 1 to 48 characters of A-Z a-z 0-9 _ -") from error
+
+    return read
+
+
+def _choice(kind: type[StrEnum]) -> Callable[[Any, Path], StrEnum]:
+    def read(value: Any, _base: Path) -> StrEnum:
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise ValueError("write one of " + ", ".join(f'"{choice}"' for choice in kind)) from error
+
+    return read
+
+
+def _number(lowest: int, highest: int) -> Callable[[Any, Path], int]:
+    def read(value: Any, _base: Path) -> int:
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError(f"write a whole number from {lowest} to {highest}")
+        return value
+
+    return read
+
+
+def _baud(value: Any, _base: Path) -> int:
+    if type(value) is not int or value not in BAUD_RATES:
+        raise ValueError("write one of " + ", ".join(map(str, BAUD_RATES)))
+    return value
+
+
+def _public_file(value: Any, base: Path) -> Path:
+    path = _path(value, base)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; copy it from the site directory")
+    return path
+
+
+def _trust_file(value: Any, base: Path) -> Path:
+    """Whoever can change it decides who is believed."""
+    path = _public_file(value, base)
+    if problem := changeable(path):
+        raise ValueError(problem)
+    return path
+
+
+def changeable(path: Path) -> str | None:
+    """What is wrong with a file that decides whom to believe, when others can change it; raises OSError."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o022:
+        return f"others can change {path}; run: chmod go-w {path}"
+    return None
+
+
+def _secret_file(value: Any, base: Path) -> Path:
+    path = _public_file(value, base)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ValueError(f"others can read {path}; run: chmod 600 {path}")
+    return path
+
+
+_pin = _number(2, 27)
+
+KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
+    "controller": {
+        "id": Key(_identifier(ControllerId), required=True),
+        "site": Key(_identifier(SiteId), required=True),
+        "state_dir": Key(_path, required=True),
+        "pins": Key(_choice(Pins), Pins.LGPIO),
+    },
+    "hub": {
+        "host": Key(_text, required=True),
+        "port": Key(_number(1, 65535), 8883),
+    },
+    "keys": {
+        "device_certificate": Key(_public_file, required=True),
+        "device_key": Key(_secret_file, required=True),
+        "event_key": Key(_secret_file, required=True),
+        "root_certificate": Key(_trust_file, required=True),
+        "policy_public_key": Key(_trust_file, required=True),
+        "passphrase_file": Key(_secret_file),
+    },
+    "fire": {
+        "pin": Key(_pin, required=True),
+        "wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
+    },
+    "door": {
+        "id": Key(_identifier(DoorId), required=True),
+        "strike_pin": Key(_pin, required=True),
+        "energise_to": Key(_choice(EnergiseTo), required=True),
+        "contact_pin": Key(_pin),
+        "contact_wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
+        "rex_pin": Key(_pin),
+        "rex_wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
+        "tamper_pin": Key(_pin),
+        "tamper_wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
+        "sounder_pin": Key(_pin),
+    },
+    "door.reader": {
+        "side": Key(_choice(Side), required=True),
+        "device": Key(_path, required=True),
+        "baud": Key(_baud, 921600),
+        "green_pin": Key(_pin),
+        "red_pin": Key(_pin),
+        "buzzer_pin": Key(_pin),
+        "reset_pin": Key(_pin),
+    },
+}
+"""Every table and key that is understood; nothing else is."""
+
+NESTED: Final = {"": {"controller", "hub", "keys", "fire", "door"}, "door": {"reader"}}
+"""The tables inside a table."""
