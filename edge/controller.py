@@ -43,12 +43,15 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
+from edge.snapshot import DoorSnapshot
 from pacs.decision import EXIT_UNLOCK_MS, Decision, Outcome, decide, door_refusal
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
+from pacs.modes import effective_mode
 from pacs.reason import Reason
 from pacs.revocation import StatusList
 from pacs.rules import Door, DoorMode, Policy, Side
+from pacs.situation import NOTHING_KNOWN
 
 HELD_OPEN_AFTER_S: Final = 30
 """For a door the policy does not name."""
@@ -127,6 +130,10 @@ class DoorController:
         """The monotonic time by which the next ``Tick`` is needed; None: no timer runs."""
         deadlines = (door.deadline_s for door in self._doors.values())
         return min((at for at in deadlines if at is not None), default=None)
+
+    def snapshot(self, now: Now) -> tuple[DoorSnapshot, ...]:
+        """How every door stands, with its effective mode; for the thread that owns the state."""
+        return tuple(self._door_snapshot(door, now) for door in self._doors.values())
 
     def on(self, happened: Input, now: Now) -> list[Effect]:
         """Return what to do, in order; raises only on a fault of our own."""
@@ -293,6 +300,23 @@ class DoorController:
         if door is None or door.mode is not DoorMode.UNLOCKED or not (self._policy and self._revocations):
             return False
         return door_refusal(door, door.mode, self._policy, self._revocations, now.clock) is None
+
+    def _door_snapshot(self, door: DoorState, now: Now) -> DoorSnapshot:
+        in_policy = self._in_policy(door.id)
+        mode, cause, by = DoorMode.SECURED.value, "door_unknown" if self._policy else "policy_missing", ""
+        if in_policy and self._policy:
+            found = effective_mode(
+                in_policy, self._policy, NOTHING_KNOWN, at=now.clock.at, clock_trusted=now.clock.trusted
+            )
+            mode, cause, by = found.mode.value, found.cause.value, found.by
+        return DoorSnapshot(
+            door=door.id,
+            mode=mode,
+            cause=cause,
+            by=by,
+            contact=door.contact_state,
+            strike="released" if door.is_released(now) else "locked",
+        )
 
     def _in_policy(self, door_id: DoorId) -> Door | None:
         return self._policy.doors.get(door_id) if self._policy else None

@@ -1,116 +1,287 @@
 """One door's hardware as the controller knows it: released or not, open or closed, and what that means.
 
-=====================  ==============================================================================
-``door_opened``        opened while released, or held unlocked, or already open at the start
-``door_forced``        opened otherwise
-``door_not_entered``   a card was granted and the door stayed closed until it locked again
-``door_held``          open for longer than its rule allows; recorded once
-``door_closed``        closed
-=====================  ==============================================================================
+=======================  ============================================================================
+``door_opened``          opened while released, held unlocked or in a fire, or already open at the start
+``door_forced``          opened otherwise; an alarm until it is closed
+``door_not_entered``     a card was granted and the door stayed closed until it locked again
+``door_held_warning``    open almost as long as its rule allows
+``door_held``            open for longer; an alarm until it is closed
+``door_closed``          closed
+``door_alarm_cleared``   closed, unlocked by its mode, or a fire: what was forced or held is so no longer
+``tamper_opened``        an alarm until ``tamper_closed``
+=======================  ============================================================================
+
+While a fire is reported nothing is forced or held, and the door makes no sound; openings say ``fire``.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final, NamedTuple
 
-from edge.effects import EndHold, HoldStrike, Record, ReleaseStrike
+from edge.effects import Effect, EndHold, HoldStrike, LockStrike, Record, ReleaseStrike, Signal, Sound
 from edge.inputs import Now
-from pacs.events import EventDraft, EventKind
-from pacs.identifiers import DoorId
+from pacs.events import Detail, EventKind
+from pacs.identifiers import ControllerId, CredentialId, DoorId
+from pacs.rules import Door, Side
 
 OPENING_GRACE_S: Final = 0.5
 """How long after the strike locked an opening still belongs to the release: a door is pulled, then reported."""
+_NOBODY: Final = ControllerId("unlisted")
+
+
+@unique
+class Alarm(StrEnum):
+    """What is wrong at a door; ``forced`` and ``held`` are wire strings."""
+
+    FORCED = "forced"
+    HELD = "held"
+    TAMPER = "tamper"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Whom a door was released for, at which side."""
+
+    credential_id: CredentialId
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactReport:
+    """What a report of the contact brings about, and who went through by it."""
+
+    effects: tuple[Effect, ...] = ()
+    entered: tuple[Admitted, ...] = ()
+
+
+class _Release(NamedTuple):
+    """Until when, for whom, how long the door may stand open for them, and what it sounds: what ``withheld`` undoes."""
+
+    until_s: float = 0.0
+    awaited: tuple[Admitted, ...] = ()
+    extended: bool = False
+    warn_at_s: float | None = None
+    held_at_s: float | None = None
+    warned: bool = False
+    sounding: Signal = Signal.SILENT
+
+
+def unlisted(door_id: DoorId) -> Door:
+    """The rules of a door that the policy does not name: they let people out."""
+    return Door(id=door_id, controller_id=_NOBODY)
 
 
 class DoorState:
-    """The state machine of one door; all times are monotonic seconds."""
-
-    __slots__ = (
-        "_before_release",
-        "_grant",
-        "_has_contact",
-        "_held_open_at_s",
-        "_open",
-        "_released_until_s",
-        "_unlocked",
-        "id",
-    )
+    """The state machine of one door; all times are monotonic seconds. ``rules``: those in force."""
 
     def __init__(self, door_id: DoorId, *, has_contact: bool) -> None:
         self.id = door_id
-        self._has_contact = has_contact
-        self._open: bool | None = None
-        self._unlocked = False
-        self._released_until_s = 0.0
-        self._grant: EventDraft | None = None
-        self._before_release: tuple[float, EventDraft | None] = (0.0, None)
-        self._held_open_at_s: float | None = None
+        self.rules = unlisted(door_id)
+        self.has_contact = has_contact
+        self.is_open: bool | None = None
+        self.unlocked = False
+        self.alarms: dict[Alarm, float] = {}
+        self.fire = False
+        self._release = _Release()
+        self._before_release = self._release
 
     @property
     def deadline_s(self) -> float | None:
         """When ``tick`` has something to say; None: nothing is awaited."""
-        entered_by_s = self._released_until_s + OPENING_GRACE_S if self._grant else None
-        return min((at for at in (entered_by_s, self._held_open_at_s) if at is not None), default=None)
+        release = self._release
+        missed_at_s = release.until_s + OPENING_GRACE_S if release.awaited else None
+        times = (missed_at_s, release.warn_at_s, release.held_at_s)
+        return min((at for at in times if at is not None), default=None)
+
+    @property
+    def contact_state(self) -> str:
+        """``open``, ``closed``, ``unknown`` until the contact reported, or ``not_fitted``."""
+        if not self.has_contact:
+            return "not_fitted"
+        return "unknown" if self.is_open is None else "open" if self.is_open else "closed"
+
+    @property
+    def warned(self) -> bool:
+        """Whether it warns that it stands open for almost too long."""
+        return self._release.warned
+
+    def is_released(self, now: Now) -> bool:
+        """Whether the strike is held or released at this moment."""
+        return self.unlocked or now.monotonic_s < self._release.until_s
+
+    def is_passable(self, now: Now) -> bool:
+        """Whether it is open, or could be opened by a push."""
+        return bool(self.is_open) or self.is_released(now)
 
     def release(
-        self, unlock_ms: int, now: Now, *, grant: EventDraft | None = None, even_unrecorded: bool = False
-    ) -> ReleaseStrike:
-        """Release the strike; ``grant`` is the event of the card whose person is awaited."""
-        self._before_release = self._released_until_s, self._grant
-        self._released_until_s = max(self._released_until_s, now.monotonic_s + unlock_ms / 1000)
-        if grant and self._has_contact and not self._open:
-            self._grant = grant
-        return ReleaseStrike(door_id=self.id, unlock_ms=unlock_ms, even_unrecorded=even_unrecorded)
+        self,
+        unlock_ms: int,
+        now: Now,
+        *,
+        admitted: tuple[Admitted, ...] = (),
+        extended: bool = False,
+        even_unrecorded: bool = False,
+    ) -> tuple[Effect, ...]:
+        """Release the strike for whoever is ``admitted``; a door that stands open may do so for its time again."""
+        before = self._before_release = self._release
+        lasting = now.monotonic_s <= before.until_s
+        self._release = before._replace(
+            until_s=max(before.until_s, now.monotonic_s + unlock_ms / 1000),
+            extended=extended or (before.extended and (lasting or bool(self.is_open))),
+        )
+        strike = ReleaseStrike(door_id=self.id, unlock_ms=unlock_ms, even_unrecorded=even_unrecorded)
+        if self.is_open:
+            self._start_timers(now)
+        elif self.has_contact:
+            others = tuple(person for person in before.awaited if person not in admitted)
+            self._release = self._release._replace(awaited=others + admitted)
+        return (strike, *self._sound())
 
     def withheld(self) -> None:
         """The last release did not happen; one before it may still last."""
-        self._released_until_s, self._grant = self._before_release
+        self._release = self._before_release
 
-    def hold(self, now: Now, *, unlocked: bool, held_open_after_s: int) -> HoldStrike | EndHold | None:
-        """Keep the strike released, or end that; None when it is so already.
+    def hold(self, now: Now, *, unlocked: bool) -> tuple[Effect, ...]:
+        """Keep the strike released, or end that; nothing when it is so already.
 
-        A door that stands open at the end may do so for ``held_open_after_s`` from then on.
+        A door that stands open at the end may do so for its time from then on.
         """
-        if unlocked is self._unlocked:
-            return None
-        self._unlocked = unlocked
+        if unlocked is self.unlocked:
+            return ()
+        self.unlocked = unlocked
         if unlocked:
-            self._held_open_at_s = None
-            return HoldStrike(door_id=self.id)
-        self._released_until_s = max(self._released_until_s, now.monotonic_s)
-        self._held_open_at_s = now.monotonic_s + held_open_after_s if self._open else None
-        return EndHold(door_id=self.id)
+            self._stop_timers()
+            return (HoldStrike(door_id=self.id), *self._cleared(now), *self._sound())
+        self._release = self._release._replace(until_s=max(self._release.until_s, now.monotonic_s))
+        if self.is_open:
+            self._start_timers(now)
+        return (EndHold(door_id=self.id),)
 
-    def contact(self, now: Now, *, is_open: bool, held_open_after_s: int) -> Record | None:
-        """The contact reports; None when nothing changed."""
-        known, self._open = self._open, is_open
+    def contact(self, now: Now, *, is_open: bool) -> ContactReport:
+        """The contact reports; nothing when it says what is known."""
+        known, self.is_open = self.is_open, is_open
         if is_open is bool(known):
-            return None
-        if not is_open:
-            self._held_open_at_s = None
-            return Record.of(EventKind.DOOR_CLOSED, now, self.id)
-        self._grant = None
-        self._held_open_at_s = None if self._unlocked else now.monotonic_s + held_open_after_s
-        if known is None:
-            return Record.of(EventKind.DOOR_OPENED, now, self.id, details={"at_start": True})
-        released = self._unlocked or now.monotonic_s <= self._released_until_s + OPENING_GRACE_S
-        return Record.of(EventKind.DOOR_OPENED if released else EventKind.DOOR_FORCED, now, self.id)
+            return ContactReport()
+        return self._opened(now, at_start=known is None) if is_open else self._closed(now)
 
-    def tick(self, now: Now) -> list[Record]:
+    def tamper(self, now: Now, *, is_open: bool) -> tuple[Effect, ...]:
+        """The tamper circuit reports; nothing when it says what is known."""
+        if is_open is (Alarm.TAMPER in self.alarms):
+            return ()
+        if is_open:
+            self.alarms[Alarm.TAMPER] = now.monotonic_s
+        else:
+            del self.alarms[Alarm.TAMPER]
+        kind = EventKind.TAMPER_OPENED if is_open else EventKind.TAMPER_CLOSED
+        return (Record.of(kind, now, self.id), *self._sound())
+
+    def fire_changed(self, now: Now, *, active: bool) -> tuple[Effect, ...]:
+        """A fire is reported, or over; a door that stands open at its end may do so for its time from then on."""
+        self.fire = active
+        if active:
+            self._stop_timers()
+            return (*self._cleared(now), *self._sound())
+        if self.is_open:
+            self._start_timers(now)
+        return self._sound()
+
+    def tick(self, now: Now) -> tuple[Effect, ...]:
         """What the passing of time alone brings about."""
-        records = []
-        if self._grant and now.monotonic_s > self._released_until_s + OPENING_GRACE_S:
-            grant, self._grant = self._grant, None
-            records.append(
-                Record.of(
-                    EventKind.DOOR_NOT_ENTERED,
-                    now,
-                    self.id,
-                    side=grant.side,
-                    credential_id=grant.credential_id,
-                )
+        effects: list[Effect] = [*self._missed(now)]
+        release = self._release
+        if release.warn_at_s is not None and now.monotonic_s >= release.warn_at_s:
+            self._release = self._release._replace(warn_at_s=None, warned=True)
+            effects.append(Record.of(EventKind.DOOR_HELD_WARNING, now, self.id))
+        if release.held_at_s is not None and now.monotonic_s >= release.held_at_s:
+            self._release = self._release._replace(held_at_s=None, warned=False)
+            self.alarms.setdefault(Alarm.HELD, now.monotonic_s)
+            effects.append(Record.of(EventKind.DOOR_HELD, now, self.id))
+        return (*effects, *self._sound())
+
+    # ---- parts of the above
+
+    def _opened(self, now: Now, *, at_start: bool) -> ContactReport:
+        effects: list[Effect] = [*self._missed(now)]
+        entered = self._release.awaited
+        released = now.monotonic_s <= self._release.until_s + OPENING_GRACE_S
+        self._release = self._release._replace(
+            awaited=(), extended=self._release.extended and released
+        )
+        details: dict[str, Detail] = ({"at_start": True} if at_start else {}) | self._in_fire
+        if at_start or self.unlocked or released or self.fire:
+            effects.append(Record.of(EventKind.DOOR_OPENED, now, self.id, details=details))
+        else:
+            self.alarms[Alarm.FORCED] = now.monotonic_s
+            effects.append(Record.of(EventKind.DOOR_FORCED, now, self.id))
+        if self.rules.relock_on_open and released and not (self.unlocked or self.fire):
+            self._release = self._release._replace(until_s=now.monotonic_s - OPENING_GRACE_S)
+            effects.append(LockStrike(door_id=self.id))
+        self._start_timers(now)
+        return ContactReport(effects=(*effects, *self._sound()), entered=entered)
+
+    def _closed(self, now: Now) -> ContactReport:
+        closed = Record.of(EventKind.DOOR_CLOSED, now, self.id, details=self._in_fire)
+        self._stop_timers()
+        self._release = self._release._replace(extended=False)
+        return ContactReport(effects=(closed, *self._cleared(now), *self._sound()))
+
+    def _missed(self, now: Now) -> list[Record]:
+        """Whoever was awaited and did not come."""
+        release = self._release
+        if not release.awaited or now.monotonic_s <= release.until_s + OPENING_GRACE_S:
+            return []
+        self._release = release._replace(awaited=())
+        return [
+            Record.of(
+                EventKind.DOOR_NOT_ENTERED, now, self.id, side=person.side, credential_id=person.credential_id
             )
-        if self._held_open_at_s is not None and now.monotonic_s >= self._held_open_at_s:
-            self._held_open_at_s = None
-            records.append(Record.of(EventKind.DOOR_HELD, now, self.id))
-        return records
+            for person in release.awaited
+        ]
+
+    def _start_timers(self, now: Now) -> None:
+        """From here on the door stands open; time given before is not taken away."""
+        if self.unlocked or self.fire:
+            return
+        rules, release = self.rules, self._release
+        allowed_s = rules.extended_held_open_after_s if release.extended else rules.held_open_after_s
+        held_at_s = now.monotonic_s + allowed_s
+        if release.held_at_s is not None and release.held_at_s > held_at_s:
+            return
+        warning_s = min(rules.held_warning_s, allowed_s / 2)
+        self._release = release._replace(
+            held_at_s=held_at_s, warn_at_s=held_at_s - warning_s if warning_s else None, warned=False
+        )
+
+    def _stop_timers(self) -> None:
+        self._release = self._release._replace(warn_at_s=None, held_at_s=None, warned=False)
+
+    def _cleared(self, now: Now) -> list[Record]:
+        """No longer forced, no longer held."""
+        return [
+            Record.of(
+                EventKind.DOOR_ALARM_CLEARED,
+                now,
+                self.id,
+                details={"alarm": alarm.value, "after_s": round(now.monotonic_s - since_s)} | self._in_fire,
+            )
+            for alarm in (Alarm.FORCED, Alarm.HELD)
+            if (since_s := self.alarms.pop(alarm, None)) is not None
+        ]
+
+    @property
+    def _in_fire(self) -> dict[str, Detail]:
+        return {"fire": True} if self.fire else {}
+
+    def _sound(self) -> tuple[Sound, ...]:
+        """What the door is to sound, if that is another sound than before."""
+        signal = Signal.SILENT
+        if not self.fire and self.alarms:
+            signal = Signal.ALARM
+        elif not self.fire and self._release.warned:
+            signal = Signal.HELD_WARNING
+        if signal is self._release.sounding:
+            return ()
+        self._release = self._release._replace(sounding=signal)
+        return (Sound(door_id=self.id, signal=signal),)

@@ -34,12 +34,24 @@ class DoorSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderSnapshot:
-    """One reader. ``state``: ``working`` or ``lost``; ``details`` is for a technician."""
+    """One reader. ``state``: ``starting``, ``ok`` or ``lost``, for ``state_s`` now; ``cause``: why it is lost.
+
+    ``firmware``: what the hardware last said about itself. ``last_card_s``: since a card was last seen. Since the
+    start: ``reads`` that ended in a verdict, ``faults`` of those that did not, ``losses``, ``resets``.
+    """
 
     door: str
     side: str
+    device: str
     state: str
-    details: Mapping[str, Any]
+    state_s: float
+    cause: str | None
+    firmware: str | None
+    last_card_s: float | None
+    reads: int
+    faults: Mapping[str, int]
+    losses: int
+    resets: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +75,15 @@ class JournalSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSnapshot:
-    """``state``: ``starting``, ``online`` or ``offline``. ``retry_in_s``: None while it is not waiting to try again."""
+    """``state``: ``starting``, ``online`` or ``offline``; ``cause``: why it is offline, as far as that is known.
+
+    ``attempts`` in a row that failed; ``retry_in_s``: None while it is not waiting to try again.
+    """
 
     state: str
+    cause: str | None = None
+    attempts: int = 0
     retry_in_s: float | None = None
-    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +131,12 @@ class ControllerSnapshot:
             "link": asdict(self.link),
             "watchdog": {**asdict(self.watchdog), "stalled": list(self.watchdog.stalled)},
             "doors": [{**asdict(door), "alarms": list(door.alarms)} for door in self.doors],
-            "readers": [asdict(reader) for reader in self.readers],
+            "readers": [{**asdict(reader), "faults": dict(reader.faults)} for reader in self.readers],
         }
 
     def line(self) -> str:
         """One line for whoever looks at the service."""
-        lost = [f"{reader.door}/{reader.side}" for reader in self.readers if reader.state != "working"]
+        lost = [f"{reader.door}/{reader.side}" for reader in self.readers if reader.state == "lost"]
         parts = [
             ", ".join(f"{door.door} {door.mode}" for door in self.doors),
             f"hub {self.link.state}",

@@ -1,4 +1,4 @@
-"""What the service manager hears: ready, alive, stopping (sd_notify, without a library).
+"""What the service manager hears: ready, how it goes, alive, stopping (sd_notify, without a library).
 
 A datagram to ``NOTIFY_SOCKET``; nothing when it is not set.
 """
@@ -6,14 +6,17 @@ A datagram to ``NOTIFY_SOCKET``; nothing when it is not set.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+log = logging.getLogger(__name__)
+
 LONGEST_TURN_S: Final = 8.0
-"""A thread that has not come round for this long hangs; waiting to re-open a broken reader is shorter."""
+"""A thread comes round at least this often, also while it waits to re-open a broken reader."""
 
 
 class ComesRound(Protocol):
@@ -26,37 +29,84 @@ class ComesRound(Protocol):
 
 
 def tell(state: str, *, environment: Mapping[str, str] = os.environ) -> None:
-    """Send one assignment such as ``READY=1``; a manager that does not listen is no fault."""
+    """Send assignments such as ``READY=1``, one in each line; a manager that does not listen is no fault.
+
+    The socket is a path, or in the abstract namespace where its name begins with ``@``. Never waits.
+    """
     address = environment.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setblocking(False)
         manager.sendto(state.encode(), address)
 
 
+def interval_s(*, environment: Mapping[str, str] = os.environ, pid: int | None = None) -> float | None:
+    """The time within which the manager wants to be fed (``WATCHDOG_USEC``); None when it does not watch this process."""
+    watched = environment.get("WATCHDOG_PID", "")
+    if watched and watched != str(pid or os.getpid()):
+        return None
+    usec = environment.get("WATCHDOG_USEC", "")
+    if not (usec.isascii() and usec.isdigit() and int(usec)):
+        return None
+    if int(usec) < LONGEST_TURN_S * 1e6:
+        log.warning(
+            "WatchdogSec is %.1f s: a reader that is unplugged will restart the controller; set at least %.0f s",
+            int(usec) / 1e6,
+            LONGEST_TURN_S + 2,
+        )
+    return int(usec) / 1e6
+
+
 class Watchdog:
-    """Feeds the manager's watchdog only while every thread that opens or locks a door comes round."""
+    """Feeds the manager once every thread that opens or locks a door has come round since the last feeding.
+
+    Belongs to the thread that owns the state: where that one hangs, nobody feeds.
+    """
 
     def __init__(
         self,
-        threads: Iterable[ComesRound],
+        threads: Mapping[str, ComesRound],
         *,
         is_sound: Callable[[], bool],
+        within_s: float | None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         send: Callable[[str], None] = tell,
     ) -> None:
-        """``is_sound``: False once a pin was not switched as due."""
-        self._threads = tuple(threads)
+        """``threads``: by the name to be shown. ``is_sound``: False once a pin was not switched as due.
+
+        ``within_s``: how often the manager wants to be fed; None: it does not, and nothing is sent.
+        """
+        self._threads = dict(threads)
         self._is_sound = is_sound
         self._monotonic_ns = monotonic_ns
         self._send = send
+        self._seen_ns: dict[str, int] = {}
+        self._fed_ns = monotonic_ns()
+        self.within_s = within_s
+
+    @property
+    def stalled(self) -> tuple[str, ...]:
+        """The threads that have not come round since the last feeding."""
+        return tuple(
+            name
+            for name, thread in self._threads.items()
+            if thread.came_round_ns <= self._seen_ns.get(name, -1)
+        )
+
+    @property
+    def fed_s_ago(self) -> float:
+        """Since the last feeding, or since the start."""
+        return (self._monotonic_ns() - self._fed_ns) / 1e9
 
     def feed(self) -> bool:
-        """Called by the thread that owns the state; returns whether it was fed."""
-        oldest_ns = self._monotonic_ns() - int(LONGEST_TURN_S * 1e9)
-        alive = self._is_sound() and all(thread.came_round_ns >= oldest_ns for thread in self._threads)
-        if alive:
-            self._send("WATCHDOG=1")
-        return alive
+        """Feed when that is deserved; returns whether it was."""
+        deserved = self._is_sound() and not self.stalled
+        if deserved:
+            self._seen_ns = {name: thread.came_round_ns for name, thread in self._threads.items()}
+            self._fed_ns = self._monotonic_ns()
+            if self.within_s is not None:
+                self._send("WATCHDOG=1")
+        return deserved

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from edge import watchdog
 from edge.clock import Clock, utc_now
@@ -23,23 +23,30 @@ from edge.config import Config
 from edge.controller import DoorController
 from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
+from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
-from edge.keystore import Keystore
+from edge.keystore import Keystore, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Reader, ReaderSettings
 from edge.policy_store import PolicyStore
+from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
+from edge.status_socket import StatusServer
 from edge.timetable import Timetable
 from pacs.card.p256 import parse_point
 from pacs.card.pkoc import reader_identifier
 from pacs.credential import TrustAnchors
 from pacs.errors import StoreError
+from pacs.identifiers import DoorId
 from pacs.messages import ControllerStatus
+from pacs.rules import Side
 
 if TYPE_CHECKING:
     from edge.uplink import Uplink
+
+Readers: TypeAlias = Mapping[tuple[DoorId, Side], Reader]
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
@@ -59,10 +66,12 @@ def run_controller(
     """Run until SIGTERM or SIGINT, in the main thread; then every strike is locked and every event durable.
 
     ``factory``: a gpiozero pin factory in place of the configured one. ``on_ready``: the readers are on their way.
-    ``wall``: the wall clock in place of the machine's. Raises ``PacsError`` when it cannot start.
+    ``wall``: the wall clock in place of the machine's. Raises ``PacsError`` when it cannot start. Where a disk or
+    a broker hangs at the end, the process ends by itself after ``edge.ending.END_AFTER_S``.
     """
     wall = wall or utc_now
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    watchdog.tell("STATUS=starting")
     _make_state_dir(config.state_dir)
 
     def put(happened: Input) -> None:
@@ -70,31 +79,47 @@ def run_controller(
 
     inputs: SimpleQueue[Input] = SimpleQueue()  # there before the first pin can report
     with contextlib.ExitStack() as parts:
-        pins = factory or open_pins(config.pins, config.state_dir)
-        doors = DoorIo(config.doors, factory=pins, put=inputs.put)
-        parts.callback(doors.close)
-        keystore = Keystore.open(config.keys, config.controller_id)
-        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=keystore.policy_keys)
+        ending = Ending(partial(inputs.put, Stopping()))
+        parts.callback(ending.over)
+        ending.handle(signal.SIGTERM, signal.SIGINT)
+        doors = DoorIo(
+            config.doors, factory=factory or open_pins(config.pins, config.state_dir), put=inputs.put
+        )
+        parts.callback(_close_doors, doors, ending)
+        ending.lock = partial(_lock_strikes, doors, config)
+        store = PolicyStore(
+            config.state_dir / "policy",
+            site_id=config.site_id,
+            trusted=read_policy_keys(config.keys.policy_public_key),
+        )
         journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
         parts.callback(journal.close)
-        clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
-        if issued := [document.issued_at for document in store.held.documents]:
-            clock.issued(max(issued))
+        clock = _clock(journal, store, wall)
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
             policy=store.held.policy,
             revocations=store.held.revocations,
         )
         readers = _readers(config, put, doors.reset, wall)
-        uplink = LateUplink(
-            partial(
-                _uplink, config, keystore, journal, put, partial(_status, clock, journal, store, controller)
-            ),
-            put,
-        )
-        adopt = Trust(readers)
+        status = partial(_status, clock, journal, store, controller)
+        uplink = LateUplink(partial(_uplink, config, journal, status), put)
+        adopt = Trust(readers.values())
         adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
-        guard = guard_of(readers, doors.timetable)
+        answers = StatusServer(config.state_dir)
+        reporter = Reporter(
+            Reported(
+                config=config,
+                software=software(),
+                clock=clock,
+                doors=controller,
+                journal=journal,
+                store=store,
+                link=uplink.link,
+                readers=readers,
+            ),
+            guard=guard_of(readers, doors.timetable),
+            publish=answers.publish,
+        )
         service = Service(
             controller,
             clock=clock,
@@ -103,20 +128,18 @@ def run_controller(
             documents=store,
             notify=uplink.notify,
             adopt=adopt,
-            on_tick=guard.feed,
+            on_tick=reporter.turn,
             on_trace=on_trace,
             queue=inputs,
         )
         _tell_found(store, put)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: put(Stopping()))
         doors.start()
-        for reader in readers:
-            reader.start()
-            parts.callback(reader.stop)
-        uplink.start()
-        parts.callback(uplink.stop)
+        begun = [*readers.values(), uplink, answers]
+        parts.callback(stop_together, [part.stop for part in begun])
         parts.callback(doors.close)  # first of all
+        parts.callback(ending.begin)
+        for part in begun:
+            part.start()
         watchdog.tell("READY=1")
         on_ready()
         opening = journal.opening
@@ -125,7 +148,23 @@ def run_controller(
             details={"software": software(), "unclean": opening.unclean, "new_journal": opening.created}
         )
         service.run(started, opening.gaps)
-        watchdog.tell("STOPPING=1")
+
+
+def _clock(journal: Journal, store: PolicyStore, wall: Callable[[], datetime]) -> Clock:
+    clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
+    if issued := [document.issued_at for document in store.held.documents]:
+        clock.issued(max(issued))
+    return clock
+
+
+def _lock_strikes(doors: DoorIo, config: Config) -> None:
+    for door in config.doors:
+        doors.lock(door.id)
+
+
+def _close_doors(doors: DoorIo, ending: Ending) -> None:
+    doors.close()
+    ending.lock = lambda: None
 
 
 def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
@@ -142,9 +181,16 @@ def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
             )
 
 
-def guard_of(readers: Iterable[Reader], timetable: Timetable) -> watchdog.Watchdog:
+def guard_of(readers: Readers, timetable: Timetable) -> watchdog.Watchdog:
     """Watches every thread that reads cards, and the one that locks doors."""
-    return watchdog.Watchdog((*readers, timetable), is_sound=lambda: not timetable.failed)
+    threads: dict[str, watchdog.ComesRound] = {
+        f"reader {door}/{side}": reader for (door, side), reader in readers.items()
+    }
+    return watchdog.Watchdog(
+        {**threads, "timetable": timetable},
+        is_sound=lambda: not timetable.failed,
+        within_s=watchdog.interval_s(),
+    )
 
 
 class Trust:
@@ -166,9 +212,9 @@ class Trust:
 
 def _readers(
     config: Config, put: Callable[[Any], None], reset: Callable[..., None], wall: Callable[[], datetime]
-) -> list[Reader]:
-    return [
-        Reader(
+) -> Readers:
+    return {
+        (door.id, reader.side): Reader(
             Pn532(str(reader.device), max_baud=reader.baud),
             door_id=door.id,
             side=reader.side,
@@ -181,12 +227,14 @@ def _readers(
         )
         for door in config.doors
         for reader in door.readers
-    ]
+    }
 
 
-def _uplink(config: Config, keystore: Any, journal: Any, put: Callable[[Any], None], status: Any) -> Uplink:
+def _uplink(config: Config, journal: Any, status: Any, put: Callable[[Any], None]) -> Uplink:
+    """Raises ``StoreError`` when a key of the controller cannot be used: its doors work all the same."""
     from edge.uplink import Uplink, UplinkSettings
 
+    keystore = Keystore.open(config.keys, config.controller_id)
     settings = UplinkSettings(
         host=config.hub_host,
         port=config.hub_port,

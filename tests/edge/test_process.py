@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,15 +20,15 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gpiozero.pins.mock import MockFactory
 
-from edge import late_uplink
+from edge import late_uplink, wiring
 from edge.__main__ import main
-from edge.config import load
+from edge.config_file import load
 from edge.door_io import STABLE_S
 from edge.inputs import PartFailed
 from edge.journal import Journal
-from edge.keystore import Keystore
 from edge.late_uplink import LateUplink
 from edge.policy_store import PolicyStore
+from edge.status_socket import ask
 from edge.wiring import run_controller
 from pacs import bundle
 from pacs.card.p256 import encode_point
@@ -311,7 +311,7 @@ def test_a_stop_while_released_locks_first(place: Place, reader: VirtualPn532) -
 SLOW_TO_BEGIN = """
 import sys
 from pathlib import Path
-from edge.config import load
+from edge.config_file import load
 from edge.wiring import run_controller
 from simulator.virtual_door import VirtualPins
 
@@ -366,7 +366,7 @@ def test_an_input_while_the_controller_still_starts_is_kept(
                 time.sleep(STABLE_S / 5)
         raise StoreError("far enough")
 
-    monkeypatch.setattr(Keystore, "open", press_and_fail)
+    monkeypatch.setattr(wiring, "read_policy_keys", press_and_fail)
     with pytest.raises(StoreError, match="far enough"):
         run_controller(config, factory=factory)
     assert caplog.records == []
@@ -403,7 +403,7 @@ def test_an_uplink_that_cannot_be_built_is_an_alarm_and_tried_again(
         def stop(self) -> None:
             told.append("stop")
 
-    def build() -> Any:
+    def build(_put: Any) -> Any:
         for failure in failures:
             raise failure
         return Built()
@@ -420,7 +420,7 @@ def test_an_uplink_that_is_never_built_delays_no_stop(caplog: pytest.LogCaptureF
     """Waiting for the next attempt ends at once."""
     failed = threading.Event()
 
-    def build() -> Any:
+    def build(_put: Any) -> Any:
         raise OSError
 
     uplink = LateUplink(build, lambda _: failed.set())
@@ -456,6 +456,17 @@ def test_a_reader_that_vanishes_is_recorded_and_heals(place: Place, reader: Virt
     assert kinds == [EventKind.READER_LOST, EventKind.READER_RESTORED]
 
 
+def wait_for_status(place: Place, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Ask the running controller until its answer is so."""
+    until_s = time.monotonic() + 20
+    while True:
+        found = ask(place.directory / "state")
+        if condition(found):
+            return found
+        assert time.monotonic() < until_s, found
+        time.sleep(0.05)
+
+
 # ---- the command line
 
 
@@ -470,10 +481,24 @@ def test_a_controller_that_cannot_start_says_why_and_exits_1(place: Place) -> No
     for command in ("run", "check-config"):
         result = run(command, "--config", str(broken))
         assert (result.exit_code, "strike_pni: unknown" in result.stderr) == (1, True)
-    (place.directory / "passphrase").write_text("another passphrase\n")
+    (place.directory / "policy.pub.pem").write_text("no key\n")
     for command in ("run", "check-config"):
         result = run(command, "--config", str(place.config))
-        assert (result.exit_code, "device.key.pem" in result.stderr) == (1, True)
+        assert (result.exit_code, "policy.pub.pem" in result.stderr) == (1, True)
+
+
+def test_a_controller_without_its_own_keys_decides_all_the_same(place: Place, reader: VirtualPn532) -> None:
+    """They are the uplink's: the doors work, the record says what is wrong, and check-config names the file."""
+    (place.directory / "passphrase").write_text("another passphrase\n")
+    result = run("check-config", "--config", str(place.config))
+    assert (result.exit_code, "device.key.pem" in result.stderr) == (1, True)
+    with ControllerProcess(place.config, person=False) as process:
+        assert tap(process, reader, place.card())["trace"] == "access_granted"
+        answer = wait_for_status(place, lambda found: bool(found["link"]["cause"]))
+        assert process.stop() == 0
+    assert (answer["link"]["state"], "device.key.pem" in answer["link"]["cause"]) == ("offline", True)
+    faults = [draft.details for draft in place.drafts() if draft.kind is EventKind.INTERNAL_FAULT]
+    assert faults == [{"about": "uplink", "error": "StoreError"}]
 
 
 def test_a_configuration_in_order_is_confirmed(place: Place) -> None:

@@ -106,7 +106,7 @@ def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
         while timetable.came_round_ns <= since_ns:
             assert monotonic() < deadline_s
             sleep(0.005)
-    guard = guard_of([], timetable)
+    guard = guard_of({}, timetable)
     assert guard.feed()
     hangs, goes_on = threading.Event(), threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
 def test_an_entry_that_failed_ends_the_feeding() -> None:
     """The pins may not be as they should."""
     timetable = Timetable()
-    guard = guard_of([], timetable)
+    guard = guard_of({}, timetable)
     assert guard.feed()
     timetable.failed = True
     assert not guard.feed()

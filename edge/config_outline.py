@@ -1,0 +1,50 @@
+"""What can be told from a configuration file that may otherwise be wrong: where its state is, which pins lock doors.
+
+For commands that have to work when ``edge.config`` refuses the file: locking the doors of a controller that does
+not start, and asking one that runs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.config import ConfigError, Pins
+
+_MAX_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigOutline:
+    """``strike_pins``: BCM numbers; ``pins`` is lgpio unless the file says otherwise."""
+
+    state_dir: Path | None
+    pins: Pins
+    strike_pins: tuple[int, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> ConfigOutline:
+        """Raises ``ConfigError`` when the file cannot be read or is not TOML."""
+        path = path.absolute()
+        try:
+            with path.open("rb") as file:
+                document = tomllib.loads(file.read(_MAX_BYTES).decode())
+        except OSError as error:
+            raise ConfigError(path, (f"cannot be read ({error.strerror}); check the path",)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(path, (f"is not TOML: {error}",)) from error
+        controller = _table(document.get("controller"))
+        doors = document.get("door")
+        state_dir = controller.get("state_dir")
+        found = [_table(door).get("strike_pin") for door in (doors if isinstance(doors, list) else ())]
+        return cls(
+            state_dir=path.parent / state_dir if isinstance(state_dir, str) and state_dir else None,
+            pins=Pins.MOCK if controller.get("pins") == Pins.MOCK else Pins.LGPIO,
+            strike_pins=tuple(pin for pin in found if type(pin) is int and 2 <= pin <= 27),
+        )
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
