@@ -44,10 +44,11 @@ class SiteDocuments:
         self, connection: Connection, kind: DocumentKind, *, cause: str, now: datetime
     ) -> Document | None:
         """Issue the next version unless the newest says the same already; None: it does."""
+        draft = self._draft(connection, kind, now)
         newest = documents.newest(connection, kind)
-        if newest is not None and newest.content_digest == self._content(connection, kind, now):
+        if newest is not None and newest.content_digest == _content(draft):
             return None
-        return self.issue(connection, kind, cause=cause, now=now)
+        return self._issue(connection, kind, draft, cause=cause, now=now, actor=audit.SYSTEM, above=0)
 
     def issue(
         self,
@@ -60,10 +61,23 @@ class SiteDocuments:
         above: int = 0,
     ) -> Document:
         """Issue the next version; it is higher than ``above``, too. Raises ``NotFound`` without a site."""
-        sites.get(connection)  # on PostgreSQL this row serialises those who draw a version
+        draft = self._draft(connection, kind, now)
+        return self._issue(connection, kind, draft, cause=cause, now=now, actor=actor, above=above)
+
+    def _issue(
+        self,
+        connection: Connection,
+        kind: DocumentKind,
+        draft: Policy | StatusList,
+        *,
+        cause: str,
+        now: datetime,
+        actor: str,
+        above: int,
+    ) -> Document:
         newest = documents.newest(connection, kind)
         version = max(newest.version if newest else 0, above) + 1
-        sealed, content = self._seal(connection, kind, version, now)
+        sealed, content = self._sealed(replace(draft, version=version)), _content(draft)
         document = Document(
             kind=kind,
             version=version,
@@ -87,25 +101,20 @@ class SiteDocuments:
             )
         return document
 
-    def _content(self, connection: Connection, kind: DocumentKind, now: datetime) -> bytes:
+    def _draft(self, connection: Connection, kind: DocumentKind, now: datetime) -> Policy | StatusList:
+        sites.get(connection)  # on PostgreSQL this row serialises those who draw a version
         if kind is DocumentKind.POLICY:
-            return _policy_content(self._policy(connection, 0, now))
-        return hashlib.sha256(self._revocations(connection, 0, now).packed).digest()
+            return self._policy(connection, now)
+        return self._revocations(connection, now)
 
-    def _seal(
-        self, connection: Connection, kind: DocumentKind, version: int, now: datetime
-    ) -> tuple[bytes, bytes]:
-        if kind is DocumentKind.POLICY:
-            policy = self._policy(connection, version, now)
-            return bundle.seal(policy, self.key), _policy_content(policy)
-        revocations = self._revocations(connection, version, now)
-        return revocations.seal(self.key), hashlib.sha256(revocations.packed).digest()
+    def _sealed(self, document: Policy | StatusList) -> bytes:
+        return bundle.seal(document, self.key) if isinstance(document, Policy) else document.seal(self.key)
 
-    def _policy(self, connection: Connection, version: int, now: datetime) -> Policy:
+    def _policy(self, connection: Connection, now: datetime) -> Policy:
         levels = access_levels.list_all(connection)
-        return Policy(
+        policy = Policy(
             site_id=self.site_id,
-            version=version,
+            version=0,
             issued_at=now,
             expires_at=now + LIFETIME,
             time_zone=sites.get(connection).time_zone,
@@ -116,13 +125,14 @@ class SiteDocuments:
             holidays=frozenset(sites.list_holidays(connection)),
             entitlements=cards.entitlements(connection),
         )
+        return bundle.with_table(policy)
 
-    def _revocations(self, connection: Connection, version: int, now: datetime) -> StatusList:
+    def _revocations(self, connection: Connection, now: datetime) -> StatusList:
         reserve = _LIST_STEP // 2
         size = ((cards.list_size(connection) + reserve) // _LIST_STEP + 1) * _LIST_STEP
         return StatusList.build(
             site_id=self.site_id,
-            version=version,
+            version=0,
             issued_at=now,
             expires_at=now + LIFETIME,
             size=size,
@@ -140,6 +150,8 @@ def refresh_interval(connection: Connection) -> timedelta:
     return max(SHORTEST_REFRESH, min(LONGEST_REFRESH, quarter))
 
 
-def _policy_content(policy: Policy) -> bytes:
-    timeless = replace(policy, version=0, issued_at=_NO_TIME, expires_at=_NO_TIME)
-    return hashlib.sha256(bundle.to_bytes(timeless)).digest()
+def _content(document: Policy | StatusList) -> bytes:
+    if isinstance(document, StatusList):
+        return hashlib.sha256(document.packed).digest()
+    timeless = replace(document, version=0, issued_at=_NO_TIME, expires_at=_NO_TIME)
+    return hashlib.sha256(bundle.signed_part(timeless)).digest()

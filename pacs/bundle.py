@@ -1,12 +1,16 @@
-"""The policy bundle: a ``Policy`` as signed CBOR, versioned and expiring.
+"""The policy bundle: a ``Policy`` signed, versioned and expiring.
 
-Format 2: a map of small integers; sets and mappings are written in order, so that equal policies
-have equal bytes.
+Format 2: four bytes with the length of a signed envelope, the envelope, the table of entitlements. The envelope's
+payload is a map of small integers with everything else and the table's SHA-256, so that the one signature holds for
+both and only the small part is made into objects. Sets and mappings are written in order: equal policies have equal
+bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from typing import TypeVar
@@ -16,15 +20,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pacs import cbor, envelope
 from pacs.card.p256 import parse_point
 from pacs.cbor import Fields, milliseconds, without_none
-from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, AreaId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
+from pacs.entitlement_table import EntitlementTable, Shape
+from pacs.errors import MalformedData, VerificationError
+from pacs.identifiers import AccessLevelId, AreaId, ControllerId, DoorId, ScheduleId, SiteId
+from pacs.reason import Reason
 from pacs.rules import (
     AccessLevel,
     AccessRule,
     Antipassback,
     Door,
     DoorMode,
-    Entitlement,
     ModeRule,
     Policy,
     WhenClockUntrusted,
@@ -36,22 +41,84 @@ from pacs.schedule import Schedule, Window, zone
 MEDIA_TYPE = "application/drempel-policy+cbor"
 FORMAT = 2
 
+_LENGTH_BYTES = 4
+
 T = TypeVar("T")
 K = TypeVar("K")
 
 
 def seal(policy: Policy, key: Ed25519PrivateKey) -> bytes:
-    """The signed bundle that is sent to the doors."""
-    return envelope.seal(to_bytes(policy), MEDIA_TYPE, key)
+    """The signed bundle that is sent to the doors; raises ``MalformedData`` for what the form has no room for."""
+    table = _table(policy)
+    sealed = envelope.seal(_signed_part(policy, table), MEDIA_TYPE, key)
+    return len(sealed).to_bytes(_LENGTH_BYTES) + sealed + bytes(table)
 
 
-def open_bundle(data: bytes, trusted: Mapping[bytes, Ed25519PublicKey]) -> Policy:
-    """Verify and read; raises ``MalformedData`` or ``VerificationError``. Site and age are the caller's."""
-    return from_bytes(envelope.open_sealed(data, MEDIA_TYPE, trusted))
+def open_bundle(
+    data: bytes, trusted: Mapping[bytes, Ed25519PublicKey], *, pause: Callable[[], None] = lambda: None
+) -> Policy:
+    """Verify and read; raises ``MalformedData`` or ``VerificationError``. Site and age are the caller's.
+
+    ``data`` is kept: the entitlements are looked up in it. ``pause`` is called again and again while they are checked.
+    """
+    if len(data) > envelope.MAX_SEALED_BYTES:
+        raise MalformedData("policy: longer than allowed")
+    table_at = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES])
+    signed = envelope.open_sealed(data[_LENGTH_BYTES:table_at], MEDIA_TYPE, trusted)
+    return read(signed, data, table_at, pause=pause)
 
 
-def to_bytes(policy: Policy) -> bytes:
-    """The payload, before signing."""
+def signed_part(policy: Policy) -> bytes:
+    """The payload that is signed; it names the rest by digest."""
+    return _signed_part(policy, _table(policy))
+
+
+def read(
+    signed: bytes, data: bytes, table_at: int = 0, *, pause: Callable[[], None] = lambda: None
+) -> Policy:
+    """Read a signed part and the table that it names, which stands in ``data`` from ``table_at`` to the end.
+
+    Raises ``MalformedData``, also for a format this code does not know, and ``VerificationError`` with
+    ``SIGNATURE_INVALID`` when it is another table.
+    """
+    fields = Fields(cbor.decode(signed, limit=envelope.MAX_SEALED_BYTES), "policy")
+    if fields.take(0, int) != FORMAT:
+        raise MalformedData("policy: format not known")
+    access_levels = _keyed(map(_level, fields.take(8, list)), lambda level: level.id)
+    policy = Policy(
+        site_id=fields.parsed(1, SiteId),
+        version=fields.natural(2),
+        issued_at=fields.moment(3),
+        expires_at=fields.moment(4),
+        time_zone=fields.take(5, str),
+        issuers={_iir(iir): _point(point) for iir, point in fields.take(6, dict).items()},
+        doors=_keyed(map(_door, fields.take(7, list)), lambda door: door.id),
+        access_levels=access_levels,
+        schedules=_keyed(map(_schedule, fields.take(9, list)), lambda schedule: schedule.id),
+        holidays=frozenset(map(_day, fields.take(10, list))),
+    )
+    digest, shape = fields.sized(11, 32), _shape(fields.take(12, list))
+    fields.finish()
+    zone(policy.time_zone)
+    if hashlib.sha256(memoryview(data)[table_at:]).digest() != digest:
+        raise VerificationError(Reason.SIGNATURE_INVALID)
+    table = EntitlementTable.read(data, shape, access_levels, at=table_at, pause=pause)
+    return replace(policy, entitlements=table)
+
+
+def with_table(policy: Policy) -> Policy:
+    """The same policy, its entitlements in the form in which they are sent; raises ``MalformedData``."""
+    return replace(policy, entitlements=_table(policy))
+
+
+def _table(policy: Policy) -> EntitlementTable:
+    table, levels = policy.entitlements, policy.access_levels
+    if isinstance(table, EntitlementTable) and table.level_ids == tuple(sorted(levels)):
+        return table
+    return EntitlementTable.of(table, levels)
+
+
+def _signed_part(policy: Policy, table: EntitlementTable) -> bytes:
     return cbor.encode(
         {
             0: FORMAT,
@@ -65,32 +132,17 @@ def to_bytes(policy: Policy) -> bytes:
             8: [_level_fields(level) for _, level in sorted(policy.access_levels.items())],
             9: [_schedule_fields(schedule) for _, schedule in sorted(policy.schedules.items())],
             10: [day.isoformat() for day in sorted(policy.holidays)],
-            11: [_entitlement_fields(entry) for _, entry in sorted(policy.entitlements.items())],
+            11: hashlib.sha256(bytes(table)).digest(),
+            12: [table.shape.sets, table.shape.short, table.shape.long],
         }
     )
 
 
-def from_bytes(data: bytes) -> Policy:
-    """Read a payload; raises ``MalformedData``, also for a format this code does not know."""
-    fields = Fields(cbor.decode(data, limit=envelope.MAX_SEALED_BYTES), "policy")
-    if fields.take(0, int) != FORMAT:
-        raise MalformedData("policy: format not known")
-    policy = Policy(
-        site_id=fields.parsed(1, SiteId),
-        version=fields.natural(2),
-        issued_at=fields.moment(3),
-        expires_at=fields.moment(4),
-        time_zone=fields.take(5, str),
-        issuers={_iir(iir): _point(point) for iir, point in fields.take(6, dict).items()},
-        doors=_keyed(map(_door, fields.take(7, list)), lambda door: door.id),
-        access_levels=_keyed(map(_level, fields.take(8, list)), lambda level: level.id),
-        schedules=_keyed(map(_schedule, fields.take(9, list)), lambda schedule: schedule.id),
-        holidays=frozenset(map(_day, fields.take(10, list))),
-        entitlements=_keyed(map(_entitlement, fields.take(11, list)), lambda entry: entry.credential_id),
-    )
-    fields.finish()
-    zone(policy.time_zone)
-    return policy
+def _shape(value: list[object]) -> Shape:
+    sets, short, long = (cbor.exactly(part, int, "policy") for part in _parts(value, 3, "policy"))
+    if not all(0 <= count <= envelope.MAX_SEALED_BYTES for count in (sets, short, long)):
+        raise MalformedData("policy: number of entitlements out of range")
+    return Shape(sets=sets, short=short, long=long)
 
 
 def _keyed(entries: Iterable[T], key: Callable[[T], K]) -> dict[K, T]:
@@ -247,49 +299,6 @@ def _window(value: object) -> Window:
     return Window(
         weekdays=frozenset(day for day in range(7) if days >> day & 1), start_minute=start, end_minute=end
     )
-
-
-def _entitlement_fields(entry: Entitlement) -> dict[int, object]:
-    return without_none(
-        {
-            1: bytes(entry.credential_id),
-            2: entry.status_index,
-            3: [str(level_id) for level_id in entry.access_level_ids],
-            4: milliseconds(entry.valid_from) if entry.valid_from else None,
-            5: milliseconds(entry.valid_until) if entry.valid_until else None,
-            6: entry.attended or None,
-            7: entry.extended_opening or None,
-            8: entry.escort_required or None,
-            9: entry.may_escort or None,
-        }
-    )
-
-
-def _entitlement(value: object) -> Entitlement:
-    fields = Fields(value, "entitlement")
-    starts, ends = fields.maybe(4, int), fields.maybe(5, int)
-    entry = Entitlement(
-        credential_id=CredentialId(fields.take(1, bytes)),
-        status_index=fields.natural(2, below=2**32),
-        access_level_ids=tuple(
-            AccessLevelId(cbor.exactly(level_id, str, "entitlement")) for level_id in fields.take(3, list)
-        ),
-        valid_from=None if starts is None else cbor.moment(starts, "entitlement"),
-        valid_until=None if ends is None else cbor.moment(ends, "entitlement"),
-        attended=_flag(fields, 6),
-        extended_opening=_flag(fields, 7),
-        escort_required=_flag(fields, 8),
-        may_escort=_flag(fields, 9),
-    )
-    fields.finish()
-    return entry
-
-
-def _flag(fields: Fields, key: int) -> bool:
-    value = fields.maybe(key, bool)
-    if value is False:
-        raise MalformedData("entitlement: a flag that is not set is left out")
-    return value is True
 
 
 def _parts(value: object, count: int, what: str) -> list[object]:

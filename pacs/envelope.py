@@ -22,6 +22,9 @@ from pacs.reason import Reason
 MAX_SEALED_BYTES = 16 * 1024 * 1024
 
 _TAG_SIGN1 = b"\xd2"  # CBOR tag 18
+_FOUR_PARTS, _EMPTY_MAP = b"\x84", b"\xa0"
+_LENGTHS = {0x58: (1, 24), 0x59: (2, 2**8), 0x5A: (4, 2**16)}
+"""First byte of a CBOR byte string → how many bytes its length takes, and from which length on it is so written."""
 _ALG, _KID, _TYP = 1, 4, 16
 _EDDSA = -8
 
@@ -55,14 +58,17 @@ class Sealed:
     @classmethod
     def read(cls, data: bytes, media_type: str) -> Self:
         """Raises ``MalformedData`` when it is not an envelope of this type."""
-        if data[:1] != _TAG_SIGN1:
-            raise MalformedData("envelope: COSE_Sign1 (tag 18) expected")
-        parts = cbor.exactly(cbor.decode(data[1:], limit=MAX_SEALED_BYTES), list, "envelope")
-        if len(parts) != 4 or parts[1] != {} or type(parts[1]) is not dict:
-            raise MalformedData("envelope: four parts, unprotected header empty")
-        protected = cbor.exactly(parts[0], bytes, "envelope header")
-        payload = cbor.exactly(parts[2], bytes, "envelope payload")
-        signature = cbor.exactly(parts[3], bytes, "envelope signature")
+        if len(data) > MAX_SEALED_BYTES:
+            raise MalformedData("envelope: longer than allowed")
+        if data[:2] != _TAG_SIGN1 + _FOUR_PARTS:
+            raise MalformedData("envelope: COSE_Sign1 (tag 18) of four parts expected")
+        protected, at = _byte_string(data, 2)
+        if data[at : at + 1] != _EMPTY_MAP:
+            raise MalformedData("envelope: an empty unprotected header expected")
+        payload, at = _byte_string(data, at + 1)
+        signature, at = _byte_string(data, at)
+        if at != len(data):
+            raise MalformedData("envelope: bytes behind it")
         header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
         algorithm, signer, found_type = (
             header.take(_ALG, int),
@@ -100,3 +106,19 @@ def open_sealed(data: bytes, media_type: str, trusted: Mapping[bytes, Ed25519Pub
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
     # RFC 9052 §4.4: Sig_structure
     return cbor.encode(["Signature1", protected, b"", payload])
+
+
+def _byte_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """The byte string that begins there, and where it ends: nothing is built from bytes that nobody signed."""
+    first = data[at] if at < len(data) else 0
+    begin, length = at + 1, first - 0x40
+    if first in _LENGTHS:
+        width, shortest = _LENGTHS[first]
+        begin, length = begin + width, int.from_bytes(data[begin : begin + width])
+        if length < shortest:
+            raise MalformedData("envelope: not the deterministic encoding")
+    elif not 0 <= length < 24:
+        raise MalformedData("envelope: a byte string expected")
+    if begin + length > len(data):
+        raise MalformedData("envelope: cut short")
+    return data[begin : begin + length], begin + length

@@ -5,11 +5,12 @@ Holds opaque ids, keys and times; never a name (rule R6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum, unique
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId, AreaId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
@@ -193,6 +194,16 @@ class Entitlement:
             raise MalformedData("Entitlement: who needs an escort cannot be one")
 
 
+@runtime_checkable
+class NamesLevels(Protocol):
+    """Entitlements that were checked already to name no access levels but these."""
+
+    @property
+    def level_ids(self) -> Collection[AccessLevelId]:
+        """Every one that may occur."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """Everything a site's doors need to decide, as signed at ``issued_at`` under one version.
@@ -221,10 +232,8 @@ class Policy:
                     raise MalformedData("Policy: an access rule names a schedule that is not there")
         for door in self.doors.values():
             self._check_door(door)
-        known = self.access_levels.keys()
-        for entitlement in self.entitlements.values():
-            if not known >= set(entitlement.access_level_ids):
-                raise MalformedData("Policy: an entitlement names an access level that is not there")
+        if not self.access_levels.keys() >= _named_levels(self.entitlements):
+            raise MalformedData("Policy: an entitlement names an access level that is not there")
 
     def _check_door(self, door: Door) -> None:
         if not all(rule.schedule_id in self.schedules for rule in door.mode_rules):
@@ -256,3 +265,9 @@ class Policy:
                 key = (rule.door_id, level.id)
                 found[key] = (*found.get(key, ()), self.schedules[rule.schedule_id])
         return found
+
+
+def _named_levels(entitlements: Mapping[CredentialId, Entitlement]) -> set[AccessLevelId]:
+    if isinstance(entitlements, NamesLevels):
+        return set(entitlements.level_ids)
+    return {level_id for entry in entitlements.values() for level_id in entry.access_level_ids}

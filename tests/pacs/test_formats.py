@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacs import bundle, cbor, envelope
+from pacs.entitlement_table import EntitlementTable, Shape
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch, Event, EventDraft, EventKind, event_hash, genesis, seal_batch
-from pacs.identifiers import ControllerId, CredentialId, JournalId, SiteId
+from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, JournalId, SiteId
 from pacs.messages import (
     CHUNK_BYTES,
     Acknowledgement,
@@ -40,11 +41,13 @@ OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"\x02" * 32)
 TRUSTED = envelope.trusted_keys(KEY.public_key())
 JOURNAL = JournalId("0" * 32)
 GATE = ControllerId("gate-1")
+LEVELS = (AccessLevelId("a"), AccessLevelId("b"))
 
 versions = st.fixed_dictionaries(dict.fromkeys(DocumentKind, own.naturals))
 
 PARSERS: dict[str, Callable[[bytes], object]] = {
-    "policy": bundle.from_bytes,
+    "policy": lambda data: bundle.read(data, b""),
+    "entitlements": lambda data: EntitlementTable.read(data, Shape(sets=1, short=2, long=1), LEVELS),
     "sealed policy": lambda data: bundle.open_bundle(data, TRUSTED),
     "status list": lambda data: StatusList.open(data, TRUSTED),
     "event": Event.from_bytes,
@@ -99,7 +102,7 @@ def test_an_issuer_key_is_a_point_of_the_curve(policy: Policy, point: bytes) -> 
     """A bundle with another one is malformed, so no door ever holds a key it cannot use."""
     bad = replace(policy, issuers={"DREMPEL000000001": point})
     with pytest.raises(MalformedData):
-        bundle.from_bytes(bundle.to_bytes(bad))
+        bundle.open_bundle(bundle.seal(bad, KEY), TRUSTED)
 
 
 @given(policy=own.policies(), place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
