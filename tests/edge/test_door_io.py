@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from edge import door_io
-from edge.config import DoorConfig, EnergiseTo, Pins, ReaderConfig, Wiring
-from edge.door_io import CHATTER_S, PATTERNS, STABLE_S, DoorIo, PinsUnavailable, open_pins
+from edge import signals
+from edge.circuits import CHATTER_S, STABLE_S
+from edge.config import DoorConfig, EnergiseTo, FireConfig, Pins, ReaderConfig, Wiring
+from edge.door_io import DoorIo, PinsUnavailable, open_pins
 from edge.effects import Signal
-from edge.inputs import ContactChanged, RexPressed
+from edge.inputs import ContactChanged, FireChanged, PinInput, RexPressed, TamperChanged
+from edge.signals import PATTERNS
 from edge.timetable import Timetable
 from pacs.identifiers import DoorId
 from pacs.rules import Side
 
 FRONT = DoorId("front")
 STRIKE, CONTACT, REX, GREEN, RED, BUZZER, RESET = 17, 27, 22, 23, 24, 25, 5
+TAMPER, SOUNDER, FIRE = 6, 12, 26
 
 
 def door(
@@ -45,6 +48,9 @@ def door(
         "contact_wiring": wiring,
         "rex_pin": REX,
         "rex_wiring": wiring,
+        "tamper_pin": TAMPER,
+        "tamper_wiring": wiring,
+        "sounder_pin": None,
         "readers": (reader,),
     }
     return DoorConfig(**fields | pins)
@@ -53,12 +59,14 @@ def door(
 class Bench:
     """A door on mock pins; the timetable is run by hand."""
 
-    def __init__(self, config: DoorConfig) -> None:
+    def __init__(self, *configs: DoorConfig, fire: FireConfig | None = None) -> None:
         self.s = 100.0
-        self.put: list[ContactChanged | RexPressed] = []
+        self.put: list[PinInput] = []
         self.factory: Any = MockFactory()
         self.timetable = Timetable(lambda: self.s)
-        self.io = DoorIo([config], factory=self.factory, put=self.put.append, timetable=self.timetable)
+        self.io = DoorIo(
+            configs, factory=self.factory, put=self.put.append, fire=fire, timetable=self.timetable
+        )
 
     def level(self, pin: int) -> bool:
         return bool(self.factory.pin(pin).state)
@@ -180,7 +188,7 @@ def test_a_pin_that_cannot_be_claimed_leaves_no_strike_driven() -> None:
 def test_the_contact_is_reported_at_the_start_and_at_each_change(wiring: Wiring) -> None:
     """In both wirings; a closed circuit is a low level."""
     levels = {"closed": wiring is Wiring.NORMALLY_OPEN, "opened": wiring is Wiring.NORMALLY_CLOSED}
-    bench = Bench(door(wiring=wiring))
+    bench = Bench(door(wiring=wiring, tamper_pin=None))
     contact = bench.factory.pin(CONTACT)
     for change in ("closed", "opened", "closed"):
         contact.drive_high() if levels[change] else contact.drive_low()
@@ -291,15 +299,56 @@ def test_a_request_to_exit_is_one_press(bench: Bench) -> None:
     assert bench.put == [RexPressed(door_id=FRONT)] * 2
 
 
+@pytest.mark.parametrize("wiring", Wiring)
+def test_tampering_and_fire_are_reported_when_they_begin_and_end(wiring: Wiring) -> None:
+    """Debounced, in both wirings; at the start only when there is something to report."""
+    bench = Bench(door(wiring=wiring, contact_pin=None), fire=FireConfig(pin=FIRE, wiring=wiring))
+    tamper, fire = bench.factory.pin(TAMPER), bench.factory.pin(FIRE)
+
+    def disturb(pin: Any) -> None:
+        pin.drive_high() if wiring is Wiring.NORMALLY_CLOSED else pin.drive_low()
+        bench.wait(STABLE_S)
+
+    def rest(pin: Any) -> None:
+        pin.drive_low() if wiring is Wiring.NORMALLY_CLOSED else pin.drive_high()
+        bench.wait(STABLE_S)
+
+    rest(tamper)
+    rest(fire)
+    bench.put.clear()
+    for change in (disturb, rest, disturb):
+        change(tamper)
+        change(fire)
+    began = [TamperChanged(door_id=FRONT, open=True), FireChanged(active=True)]
+    ended = [TamperChanged(door_id=FRONT, open=False), FireChanged(active=False)]
+    assert bench.put == began + ended + began
+    bench.put.clear()
+    bench.io.start()
+    assert bench.put == began
+    bench.io.close()
+
+
+def test_nothing_is_reported_at_the_start_of_a_quiet_door() -> None:
+    """The contact always is."""
+    bench = Bench(door(), fire=FireConfig(pin=FIRE, wiring=Wiring.NORMALLY_OPEN))
+    for pin in (TAMPER, CONTACT, REX):
+        bench.factory.pin(pin).drive_low()
+    bench.wait(1)
+    bench.put.clear()
+    bench.io.start()
+    assert bench.put == [ContactChanged(door_id=FRONT, open=False)]
+    bench.io.close()
+
+
 # ---- signals
 
 
 def rhythm(signal: Signal, *, sound: bool) -> tuple[tuple[int, bool], ...]:
-    """When light (any colour), or buzzer, is on and off: runs of equal state, in ms."""
+    """When light (any colour), or buzzer, is on and off: runs of equal state, in ms; of an endless one three rounds."""
     pattern = PATTERNS[signal]
     states = [
         (step.duration_ms, step.buzzer if sound else step.green or step.red)
-        for step in pattern.steps * pattern.times
+        for step in pattern.steps * (pattern.times or 3)
     ]
     return tuple(
         (sum(duration_ms for duration_ms, _ in run), on)
@@ -307,29 +356,38 @@ def rhythm(signal: Signal, *, sound: bool) -> tuple[tuple[int, bool], ...]:
     )
 
 
+SHOWN = [signal for signal in Signal if signal is not Signal.SILENT]
+SOUNDING = [signal for signal in SHOWN if signal is not Signal.READING]
+
+
 def test_every_signal_is_told_apart_without_colours_and_without_the_rest() -> None:
-    """By the rhythm of the light alone, and by the sound alone where there is any."""
+    """By the rhythm of the light alone, and by the sound alone where there is any; already the first flash differs."""
     assert set(PATTERNS) == set(Signal)
-    assert len({rhythm(signal, sound=False) for signal in Signal}) == len(Signal)
-    assert len({rhythm(signal, sound=True) for signal in Signal if signal is not Signal.READING}) == 4
-    on_times = {signal: rhythm(signal, sound=False)[0][0] for signal in Signal}
-    assert len(set(on_times.values())) == len(Signal), "already the first flash differs"
+    assert len({rhythm(signal, sound=False) for signal in SHOWN}) == len(SHOWN)
+    assert len({rhythm(signal, sound=True) for signal in SOUNDING}) == len(SOUNDING)
+    assert len({rhythm(signal, sound=False)[0] for signal in SHOWN}) == len(SHOWN)
 
 
 def test_the_documented_signals_are_the_ones_shown() -> None:
-    """The table in the module's docstring names every signal, with its total time."""
-    table = (door_io.__doc__ or "").splitlines()
+    """The table in the module's docstring names every signal with its colour, and its times are the rhythm's."""
+    table = (signals.__doc__ or "").splitlines()
+    names = {(True, True): "both", (True, False): "green", (False, True): "red"}
     for signal in Signal:
-        (row,) = [line for line in table if line.startswith(signal.value.replace("_", " ") + " ")]
-        lights = {(step.green, step.red) for step in PATTERNS[signal].steps if step.green or step.red}
-        names = {(True, True): "both", (True, False): "green", (False, True): "red"}
-        assert [names[light] for light in lights] == [row.split()[1 if "_" not in signal else 2]]
+        name = signal.value.replace("_", " ")
+        (row,) = [line for line in table if line.startswith(name + " ")]
+        pattern = PATTERNS[signal]
+        lights = {(step.green, step.red) for step in pattern.steps if step.green or step.red}
+        colour = row.removeprefix(name).split()[0]
+        assert colour == (names[lights.pop()] if lights else "none")
+        assert not lights
+        assert ("with silent" in row) is (pattern.times is None)
     total_ms = {
-        signal: sum(step.duration_ms for step in PATTERNS[signal].steps) * PATTERNS[signal].times
+        signal: sum(step.duration_ms for step in PATTERNS[signal].steps) * (PATTERNS[signal].times or 1)
         for signal in Signal
     }
     assert total_ms[Signal.GRANTED] == 2_500
     assert abs(total_ms[Signal.WAITING] - 60_000) < 1_400
+    assert (total_ms[Signal.HELD_WARNING], total_ms[Signal.ALARM]) == (1_000, 900)
 
 
 def test_a_signal_runs_to_its_end_and_leaves_everything_off(bench: Bench) -> None:
@@ -354,6 +412,69 @@ def test_a_new_signal_takes_the_place_of_the_one_before(bench: Bench) -> None:
     bench.wait(10)
     assert len(bench.factory.pin(GREEN).states) == 1
     assert not bench.level(RED)
+
+
+def tones(bench: Bench, pin: int, seconds: float) -> int:
+    """How often the output comes on."""
+    output = bench.factory.pin(pin)
+    output.clear_states()
+    bench.wait(seconds)
+    return sum(bool(state.state) for state in output.states[1:])
+
+
+def test_a_door_sounds_until_it_is_silent(bench: Bench) -> None:
+    """Warning, then alarm, for as long as it takes; silence ends either, and is no news at a silent door."""
+    bench.io.sound(FRONT, Signal.SILENT)
+    assert tones(bench, BUZZER, 5) == 0
+    bench.io.sound(FRONT, Signal.HELD_WARNING)
+    assert tones(bench, BUZZER, 599.5) == 600
+    bench.io.sound(FRONT, Signal.ALARM)
+    bench.wait(0)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [False, True, True]
+    assert tones(bench, BUZZER, 90.1) == 100
+    bench.io.sound(FRONT, Signal.SILENT)
+    bench.wait(0)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [False, False, False]
+    assert tones(bench, BUZZER, 5) == 0
+
+
+def test_a_card_is_answered_while_the_door_sounds(bench: Bench) -> None:
+    """The reader's lights say what came of the card; afterwards they go with the door again, which never fell silent."""
+    bench.io.sound(FRONT, Signal.ALARM)
+    bench.wait(1)
+    bench.io.indicate(FRONT, Side.ENTRY, Signal.GRANTED)
+    bench.wait(0.5)
+    assert tones(bench, RED, 1.9) == 0
+    assert bench.level(GREEN)
+    bench.wait(0.2)
+    assert tones(bench, BUZZER, 9) == 10
+    assert tones(bench, RED, 9) == 10
+    assert not bench.level(GREEN)
+    bench.io.indicate(FRONT, Side.ENTRY, Signal.READING)
+    assert tones(bench, BUZZER, 1.8) == 2
+
+
+def test_a_door_with_a_sounder_leaves_its_readers_their_buzzers() -> None:
+    """The sounder takes the tones; the readers flash."""
+    bench = Bench(door(sounder_pin=SOUNDER))
+    bench.io.sound(FRONT, Signal.HELD_WARNING)
+    assert (tones(bench, SOUNDER, 9.5), bench.level(BUZZER)) == (10, False)
+    assert tones(bench, BUZZER, 9.5) == 0
+    assert tones(bench, RED, 10) == 10
+    bench.io.close()
+    assert bench.factory.pin(SOUNDER).function == "input"
+
+
+def test_one_door_sounds_and_its_neighbour_does_not() -> None:
+    """A door without readers and without a sounder has nothing to sound with, which is no error."""
+    back = DoorId("back")
+    pins = {"strike_pin": 4, "contact_pin": 3, "rex_pin": 2, "tamper_pin": None, "readers": ()}
+    bench = Bench(door(), door(id=back, **pins))
+    bench.io.sound(back, Signal.ALARM)
+    assert tones(bench, BUZZER, 9) == 0
+    bench.io.sound(FRONT, Signal.ALARM)
+    assert tones(bench, BUZZER, 9) == 10
+    bench.io.close()
 
 
 def test_a_reader_without_lights_shows_nothing(bench: Bench) -> None:
