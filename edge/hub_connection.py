@@ -23,13 +23,17 @@ import paho.mqtt.client as mqtt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.inputs import Acknowledged, DocumentReceived, EventsUnreadable, LinkChanged
+from edge.allowance import Allowance
+from edge.inputs import Acknowledged, CommandReceived, DocumentReceived, EventsUnreadable, LinkChanged
 from edge.journal import Outgoing
+from edge.link_state import LinkCause, LinkLog, Stalled
 from edge.send_window import Patience, SendWindow
+from pacs.commands import MAX_COMMAND_BYTES
 from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, seal_batch
 from pacs.identifiers import ControllerId, JournalId
 from pacs.messages import (
+    MAX_CHUNKS,
     Acknowledgement,
     ControllerStatus,
     DocumentAssembler,
@@ -44,8 +48,9 @@ _log = logging.getLogger(__name__)
 _HEAD_BYTES = 512  # room for a batch's signed head
 _LONGEST_SELECT_S = 0.5
 _READ_AGAIN_S = 10.0
+_FLOOD_PAUSE_S = 0.02  # before more is read from a broker that brings too much
 
-Received: TypeAlias = Acknowledged | DocumentReceived | EventsUnreadable | LinkChanged
+Received: TypeAlias = Acknowledged | DocumentReceived | CommandReceived | EventsUnreadable | LinkChanged
 
 
 class EventSource(Protocol):
@@ -105,6 +110,7 @@ class Parts:
     wake: socket.socket
     stopping: threading.Event
     counts: Counts
+    log: LinkLog
 
 
 class HubConnection:
@@ -115,12 +121,16 @@ class HubConnection:
         self._settings = parts.settings
         self._window = SendWindow(parts.settings.patience)
         self._documents = {kind: DocumentAssembler() for kind in DocumentKind}
+        self._allowances = _allowances()
+        self._flooded = False
         self._client = self._new_client()
         self._online = False
         self._heartbeat_at_s = 0.0
         self._read_again_at_s = 0.0
         self.was_answered = False
         """Whether the hub has spoken on it."""
+        self.ended_by = (LinkCause.NOT_ADMITTED, "")
+        """Why it ended when ``serve`` returns."""
 
     def serve(self) -> None:
         """Connect and exchange until the connection ends or the uplink stops.
@@ -140,7 +150,7 @@ class HubConnection:
             if self._online:
                 self._send(now_s)
             elif now_s > online_by_s:
-                raise TimeoutError("the broker accepted the connection and said no more")
+                raise Stalled("the broker accepted the connection and said no more")
         if self._online and self._parts.stopping.is_set():
             self._say_goodbye()
 
@@ -165,6 +175,7 @@ class HubConnection:
         )
         client.connect_timeout = self._settings.connect_timeout_s
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         farewell = replace(self._parts.status(), online=False)
@@ -174,6 +185,7 @@ class HubConnection:
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
         if reason.is_failure:
             _log.warning("the broker refused the connection: %s", reason)
+            self.ended_by = (LinkCause.NOT_ADMITTED, str(reason))
             return
         topics = [str(DownTopic(self._settings.controller_id, kind)) for kind in Down]
         client.subscribe([(topic, DOWN_QOS) for topic in topics])
@@ -184,15 +196,26 @@ class HubConnection:
             client.disconnect()
             return
         self._online = True
+        self.ended_by = (LinkCause.ENDED, "")
+        self._parts.log.online()
         self._parts.counts.connections += 1
         self._parts.put(LinkChanged(online=True))
 
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
+        cause, words = self.ended_by
+        self.ended_by = (cause, words or str(reason))
+
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
-            if message.retain:
-                raise MalformedData("a retained message")
             topic, payload = DownTopic.parse(message.topic), bytes(message.payload)
-            if topic.kind is Down.ACKNOWLEDGED:
+            if not self._allowances[topic.kind].take(time.monotonic()):
+                self._flooded = True
+                self._parts.counts.refused["flooded"] += 1
+            elif topic.kind is Down.COMMAND:
+                self._command(payload, retained=message.retain)
+            elif message.retain:
+                raise MalformedData("a retained message")
+            elif topic.kind is Down.ACKNOWLEDGED:
                 self._acknowledged(Acknowledgement.from_bytes(payload))
             elif topic.kind is Down.DOCUMENT:
                 self._chunk(DocumentChunk.from_bytes(payload))
@@ -204,10 +227,18 @@ class HubConnection:
 
     def _refuse(self, reason: str, error: Exception) -> None:
         self._parts.counts.refused[reason] += 1
-        _log.warning("a message from the hub was not used: %s (%s)", reason, error)
+        times = self._parts.counts.refused[reason]
+        if times & (times - 1) == 0:  # each time twice as many
+            _log.warning("messages from the hub that were not used: %d %s (%s)", times, reason, error)
+
+    def _command(self, payload: bytes, *, retained: bool) -> None:
+        if len(payload) > MAX_COMMAND_BYTES:
+            raise MalformedData("a command that is too long")
+        self._parts.put(CommandReceived(data=payload, retained=retained))
 
     def _acknowledged(self, acknowledgement: Acknowledgement) -> None:
         self.was_answered = True
+        self._parts.log.answered()
         self._window.acknowledged(acknowledgement, time.monotonic())
         self._parts.put(
             Acknowledged(journal_id=acknowledgement.journal_id, sequence=acknowledgement.sequence)
@@ -236,6 +267,9 @@ class HubConnection:
         if writable:
             client.loop_write()
         client.loop_misc()
+        if self._flooded:
+            self._flooded = False
+            self._parts.stopping.wait(_FLOOD_PAUSE_S)
 
     def _send(self, now_s: float) -> None:
         """Hello when it is due, the heartbeat when it is due, events as the window allows."""
@@ -296,6 +330,15 @@ class HubConnection:
 
     def _topic(self, kind: Up) -> str:
         return str(UpTopic(self._settings.controller_id, kind))
+
+
+def _allowances() -> dict[Down, Allowance]:
+    """Far above what a hub sends; everything it sends is sent again."""
+    return {
+        Down.ACKNOWLEDGED: Allowance(burst=1_000, per_s=500.0),
+        Down.DOCUMENT: Allowance(burst=2 * MAX_CHUNKS, per_s=50.0),
+        Down.COMMAND: Allowance(burst=50, per_s=10.0),
+    }
 
 
 class _TlsSocket(ssl.SSLSocket):

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.hub_connection import Counts, EventSource, HubConnection, Parts, Received, UplinkSettings
+from edge.link_state import LinkCause, LinkLog, LinkState, cause_of
 from pacs.errors import StoreError
 from pacs.messages import ControllerStatus
 
-__all__ = ["Counts", "EventSource", "Uplink", "UplinkSettings"]
+__all__ = ["Counts", "EventSource", "LinkState", "Uplink", "UplinkSettings"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Uplink:
             wake=self._wake_reader,
             stopping=threading.Event(),
             counts=Counts(),
+            log=LinkLog(),
         )
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
@@ -63,6 +65,11 @@ class Uplink:
     def counts(self) -> Counts:
         """What happened since the start."""
         return self._parts.counts
+
+    @property
+    def state(self) -> LinkState:
+        """How the link stands at this moment; from any thread."""
+        return self._parts.log.state
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -88,19 +95,27 @@ class Uplink:
             if self._connect_once():
                 bound_s = self._settings.reconnect_min_s
             # drawn, so that the doors of a site do not all return at once; no secret
-            self._parts.stopping.wait(bound_s * random.uniform(0.5, 1.0))  # noqa: S311
+            wait_s = bound_s * random.uniform(0.5, 1.0)  # noqa: S311
+            self._parts.log.waiting(wait_s)
+            self._parts.stopping.wait(wait_s)
             bound_s = min(2 * bound_s, self._settings.reconnect_max_s)
+        self._parts.log.stopped()
 
     def _connect_once(self) -> bool:
         """Return whether the hub has answered."""
-        connection = None
+        link, connection = self._parts.log, None
+        link.connecting()
         try:
             connection = HubConnection(self._parts)
             connection.serve()
+            cause, words = connection.ended_by
         except (OSError, StoreError) as error:
-            _log.info("no connection to the hub: %s", error)
-        except Exception:  # noqa: BLE001 - the doors go on without the hub, and the hub is tried again
+            cause, words = cause_of(error), str(error)
+            _log.info("no connection to the hub: %s (%s)", cause.value, error)
+        except Exception as error:  # noqa: BLE001 - the doors go on without the hub, and the hub is tried again
+            cause, words = LinkCause.INTERNAL_FAULT, type(error).__name__
             _log.exception("the connection to the hub ended by a fault of our own")
+        link.ended(cause, words)
         if connection is None:
             return False
         connection.close()
