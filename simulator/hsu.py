@@ -44,15 +44,15 @@ class ApplicationError:
 Frame = Acknowledge | Repeat | Information | ApplicationError
 
 
-def encode(data: bytes, *, identifier: int = FROM_CHIP) -> bytes:
-    """One information frame: normal up to LEN 255, extended above.
+def encode(data: bytes, *, identifier: int = FROM_CHIP, extended: bool = False) -> bytes:
+    """One information frame: normal up to LEN 255, extended above, or always if so asked.
 
     Raises ValueError when ``data`` is longer than a frame carries.
     """
     body = bytes([identifier]) + data
     if len(body) > MAX_LENGTH:
         raise ValueError(f"{len(body)} bytes do not fit a frame of {MAX_LENGTH}")
-    if len(body) <= LONGEST_NORMAL:
+    if len(body) <= LONGEST_NORMAL and not extended:
         head = bytes([len(body), -len(body) & 0xFF])
     else:
         high, low = divmod(len(body), 256)

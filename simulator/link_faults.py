@@ -12,7 +12,7 @@ from itertools import count
 from random import Random
 from typing import Any, Self
 
-from simulator.iso_dep_card import CHAINING, I_BLOCK, S_WTX, Handler
+from simulator.iso_dep_card import CHAINING, I_BLOCK, R_ACK, S_WTX, Handler
 from simulator.rf_link import (
     DEFAULT_UID,
     AirFrame,
@@ -37,6 +37,12 @@ class LinkFault(StrEnum):
     """Every block after the ``after``-th is random bytes under a right CRC."""
     ENDLESS_WAIT = "endless_wait"
     """Asks for more time for ever."""
+    WAIT_THEN_SILENT = "wait_then_silent"
+    """Asks for more time once, after ``after`` blocks, and is not heard again."""
+    WAIT_IN_CHAIN = "wait_in_chain"
+    """Asks for more time before each further block of a chained answer: legal."""
+    ENDLESS_ACK = "endless_ack"
+    """Acknowledges the other block number for ever: asks for the last block again and again."""
     ENDLESS_CHAINING = "endless_chaining"
     """An answer that never ends, block numbers right."""
     ATS_ONE_BYTE = "ats_one_byte"
@@ -138,6 +144,9 @@ def card_on_link(handler: Handler, options: LinkOptions | None = None) -> Card:
         LinkFault.PULLED: lambda: _pulled(after),
         LinkFault.GARBAGE: lambda: _replaced(after, _noise()),
         LinkFault.ENDLESS_WAIT: lambda: _replaced(after, lambda _frame: bytes([S_WTX, 1])),
+        LinkFault.WAIT_THEN_SILENT: lambda: _wait_then_silent(after),
+        LinkFault.WAIT_IN_CHAIN: _wait_in_chain,
+        LinkFault.ENDLESS_ACK: lambda: _replaced(after, _other_ack),
         LinkFault.ENDLESS_CHAINING: lambda: _replaced(after, _chain),
         LinkFault.WRONG_BLOCK_NUMBER: lambda: _wrong_block_number,
         LinkFault.IGNORES_RATS: lambda: _ignores_rats,
@@ -180,6 +189,39 @@ def _noise() -> Callable[[AirFrame], bytes]:
 def _chain(frame: AirFrame) -> bytes:
     """A chained block with the number the reader expects: that of its own block."""
     return bytes([I_BLOCK | CHAINING | frame.data[0] & 1]) + bytes(200)
+
+
+def _other_ack(frame: AirFrame) -> bytes:
+    return bytes([R_ACK | frame.data[0] & 1 ^ 1])
+
+
+def _wait_then_silent(after: int) -> Spoil:
+    received = count()
+
+    def spoil(frame: AirFrame, card: IsoDepCard) -> Answer | None:
+        if not card.in_protocol:
+            return card.receive(frame)
+        number = next(received)
+        if number < after:
+            return card.receive(frame)
+        return Answer(data=with_crc(bytes([S_WTX, 1]))) if number == after else None
+
+    return spoil
+
+
+def _wait_in_chain() -> Spoil:
+    held: AirFrame | None = None
+
+    def spoil(frame: AirFrame, card: IsoDepCard) -> Answer | None:
+        nonlocal held
+        if card.in_protocol and frame.data[0] & ~1 == R_ACK:
+            held = frame
+            return Answer(data=with_crc(bytes([S_WTX, 1])))
+        if held is not None and frame.data[0] == S_WTX:
+            frame, held = held, None
+        return card.receive(frame)
+
+    return spoil
 
 
 def _wrong_block_number(frame: AirFrame, card: IsoDepCard) -> Answer | None:

@@ -20,24 +20,38 @@ from types import TracebackType
 from typing import Self
 
 from simulator import hsu
-from simulator.pn532_chip import WAKE_BY_HSU, Chip
+from simulator.pn532_chip import FIRMWARE, WAKE_BY_HSU, Chip
 from simulator.pseudo_terminal import PseudoTerminal, garbled
 from simulator.rf_field import RfField
 from simulator.rf_link import AnsweredApdu, Card
 from simulator.timing import NS_PER_MS, Timing
 
 _RISING_EDGES_TO_WAKE = 5
+FAST_BAUD = 921_600
+_NOISE = bytes.fromhex("55aa0000ff05fb") * 4
+"""What looks like the beginning of frames is the worst noise."""
+_NOISE_EVERY_S = 0.001
 
 
 @unique
 class ReaderFault(StrEnum):
-    """What can be wrong with a reader; ``NONE`` ends the lasting ones."""
+    """What can be wrong with a reader; ``NONE`` ends the lasting ones.
+
+    ``LATE``: the answer to a command, its acknowledgement included, comes when the next has been asked. ``CHATTER``: noise
+    without an end, and no answer. ``EXTENDED``: every answer in an extended frame. ``LEFT_FAST``: as a host leaves the
+    chip that is killed while it listens at 921600 baud. ``OVERHEATED``: the field is off and stays off.
+    """
 
     NONE = "none"
     DEAF = "deaf"
     DROP_ACK = "drop_ack"
     DROP_RESPONSE = "drop_response"
     CORRUPT_RESPONSE = "corrupt_response"
+    LATE = "late"
+    CHATTER = "chatter"
+    EXTENDED = "extended"
+    LEFT_FAST = "left_fast"
+    OVERHEATED = "overheated"
     BROWN_OUT = "brown_out"
     UNPLUG = "unplug"
     PLUG = "plug"
@@ -66,6 +80,7 @@ class VirtualPn532:
         *,
         timing: Timing | None = None,
         link: Path | None = None,
+        firmware: bytes = FIRMWARE,
         on_apdu: Callable[[ApduSent], None] | None = None,
     ) -> None:
         self._timing = timing or Timing.none()
@@ -73,7 +88,7 @@ class VirtualPn532:
         self._on_apdu = on_apdu
         self._handed_ns = 0
         self._field = RfField(self._timing)
-        self.chip = Chip(self._field, self._timing)
+        self.chip = Chip(self._field, self._timing, firmware)
         self._decoder = hsu.Decoder()
         self._terminal: PseudoTerminal | None = None
         self._wake = -1
@@ -84,7 +99,7 @@ class VirtualPn532:
         self._fault, self._fault_left = ReaderFault.NONE, 0
         self._received_ns = 0
         self._edges = 0
-        self._last_response = b""
+        self._last_response = self._overdue = b""
 
     # -------------------------------------------------------------- for whoever plays the world
 
@@ -116,6 +131,8 @@ class VirtualPn532:
                 self._do(self._unplug, done=True)
             case ReaderFault.PLUG:
                 self._do(self._plug, done=True)
+            case ReaderFault.LEFT_FAST:
+                self._do(self._leave_fast, done=True)
             case _:
                 self._do(lambda: self._set_fault(fault, times))
 
@@ -157,6 +174,14 @@ class VirtualPn532:
 
     def _set_fault(self, fault: ReaderFault, times: int) -> None:
         self._fault, self._fault_left = fault, times
+        self._field.overheated = fault is ReaderFault.OVERHEATED
+        if self._field.overheated:
+            self._field.switch(on=False, at_ns=time.monotonic_ns())
+
+    def _leave_fast(self) -> None:
+        state = self.chip.state
+        state.baud, state.pending_baud, state.asleep, state.sam_configured = FAST_BAUD, None, False, True
+        self._forget_line()
 
     def _stop(self) -> None:
         self._stopping = self._interrupted = True
@@ -182,7 +207,7 @@ class VirtualPn532:
         self._decoder.clear()
         self._frames.clear()
         self._edges = 0
-        self._last_response = b""
+        self._last_response = self._overdue = b""
 
     # -------------------------------------------------------------- the loop
 
@@ -197,6 +222,9 @@ class VirtualPn532:
     def _look(self, until_ns: int | None) -> bool:
         """Wait for the host or an action, at most until then; returns whether an action was done."""
         timeout = None if until_ns is None else max(0, until_ns - time.monotonic_ns()) / 1e9
+        if self._fault is ReaderFault.CHATTER and self._terminal is not None:
+            self._terminal.write(_NOISE)
+            timeout = _NOISE_EVERY_S if timeout is None else min(timeout, _NOISE_EVERY_S)
         watched = [self._wake] if self._terminal is None else [self._wake, self._terminal.master]
         ready = select.select(watched, [], [], timeout)[0]
         acted = self._wake in ready
@@ -244,7 +272,7 @@ class VirtualPn532:
 
     def _serve(self, frame: hsu.Frame, at_ns: int) -> None:
         state = self.chip.state
-        if self._fault is ReaderFault.DEAF and self._strikes(ReaderFault.DEAF):
+        if self._strikes(ReaderFault.DEAF) or self._strikes(ReaderFault.CHATTER):
             return
         match frame:
             case hsu.Acknowledge():
@@ -257,15 +285,23 @@ class VirtualPn532:
 
     def _execute(self, command: bytes, at_ns: int) -> None:
         """ACK, do it, answer; whatever the host says meanwhile ends it."""
-        if not self._strikes(ReaderFault.DROP_ACK):
+        if self._overdue:
+            at_ns = self._send(self._overdue, at_ns)
+            self._overdue = b""
+        is_late = self._strikes(ReaderFault.LATE)
+        if not is_late and not self._strikes(ReaderFault.DROP_ACK):
             at_ns = self._send(hsu.ACK, at_ns)
         running = self.chip.execute(command, at_ns)
         try:
             response, at_ns = self._drive(running)
         finally:
             running.close()
-        encoded = hsu.ERROR if response is None else hsu.encode(response)
+        extended = self._strikes(ReaderFault.EXTENDED)
+        encoded = hsu.ERROR if response is None else hsu.encode(response, extended=extended)
         self._last_response = encoded
+        if is_late:
+            self._overdue = hsu.ACK + encoded
+            return
         if self._strikes(ReaderFault.DROP_RESPONSE):
             return
         if self._strikes(ReaderFault.CORRUPT_RESPONSE):

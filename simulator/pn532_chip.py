@@ -17,6 +17,7 @@ from simulator.timing import Timing
 BAUD_RATES = (9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600, 1288000)
 POWER_UP_BAUD = 115200
 FIRMWARE = bytes.fromhex("32010607")
+"""What GetFirmwareVersion tells: IC, version, revision, what it supports (§7.2.2)."""
 RF_COMMANDS = frozenset((0x42, 0x44, 0x4A, 0x52, 0x54))
 """Refused until SAMConfiguration has ended the power-up state (§7.2.10)."""
 WAKE_BY_HSU = 0x10
@@ -36,7 +37,8 @@ class HostState:
 class Chip:
     """The chip: its state, its commands, and the antenna's side in ``rf``."""
 
-    def __init__(self, rf_field: RfField, timing: Timing) -> None:
+    def __init__(self, rf_field: RfField, timing: Timing, firmware: bytes = FIRMWARE) -> None:
+        self.firmware = firmware
         self.state = HostState()
         self.rf = Initiator(rf_field, timing)
         self._timing = timing
@@ -93,7 +95,7 @@ class Chip:
         return data if data[0] == 0x00 else b"\x00"
 
     def _firmware_version(self, _data: bytes, _at_ns: int) -> bytes:
-        return FIRMWARE
+        return self.firmware
 
     def _general_status(self, _data: bytes, _at_ns: int) -> bytes:
         state = self.rf.state

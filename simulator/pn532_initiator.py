@@ -20,7 +20,8 @@ T = TypeVar("T")
 Waiting = Generator[int | None, int, T]
 """Yields instants to wait for; returns ``T``."""
 
-TX_MODE, RX_MODE, TX_CONTROL, FIFO_DATA, BIT_FRAMING = 0x6302, 0x6303, 0x6304, 0x6339, 0x633D
+TX_MODE, RX_MODE, TX_CONTROL, ERROR, FIFO_DATA, BIT_FRAMING = 0x6302, 0x6303, 0x6304, 0x6336, 0x6339, 0x633D
+TEMPERATURE_ERROR = 0x40
 CRC_ENABLED = 0x80
 AUTOMATIC_RATS = 0x10
 RATS_FSD_64 = b"\xe0\x50"
@@ -75,8 +76,10 @@ class Initiator:
         """The frame which the running command brought from the card."""
 
     def register(self, address: int) -> int:
-        """A register's value; TxControl shows the field."""
+        """A register's value; TxControl shows the field, Error whether it is too hot for one."""
         value = self.state.registers.get(address, 0)
+        if address == ERROR and self.field.overheated:
+            value |= TEMPERATURE_ERROR
         return value & 0xFC | (3 if self.field.on else 0) if address == TX_CONTROL else value
 
     def _transceive(

@@ -25,6 +25,8 @@ class RfField:
         self._guard_ns = timing.of(airtime.FIELD_GUARD_MS)
         self._on_since_ns: int | None = None
         self._presence: _Presence | None = None
+        self.overheated = False
+        """The drivers have switched themselves off and cannot be switched on."""
 
     @property
     def on(self) -> bool:
@@ -45,7 +47,7 @@ class RfField:
         if not on:
             self._on_since_ns = None
             self._power_off_card()
-        elif self._on_since_ns is None:
+        elif self._on_since_ns is None and not self.overheated:
             self._on_since_ns = at_ns
             return at_ns + self._guard_ns
         return at_ns

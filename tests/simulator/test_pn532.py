@@ -501,6 +501,66 @@ def test_dropped_acknowledge(host: BareHost, reader: VirtualPn532) -> None:
     assert host.command(b"\x02").hex() == "32010607"
 
 
+def test_late(host: BareHost, reader: VirtualPn532) -> None:
+    """An answer comes, with its acknowledgement, when the next thing has been asked."""
+    reader.fault(ReaderFault.LATE, times=1)
+    host.send(hsu.encode(b"\x02", identifier=hsu.FROM_HOST))
+    assert host.frame(0.05) is None
+    host.start(b"\x04")
+    assert host.finish().hex() == "32010607"
+    assert host.frame() == hsu.Acknowledge()
+    assert host.finish()
+
+
+def test_chatter(host: BareHost, reader: VirtualPn532) -> None:
+    """Noise comes unasked and no command is answered, until it ends."""
+    reader.fault(ReaderFault.CHATTER)
+    host.send(hsu.encode(b"\x02", identifier=hsu.FROM_HOST))
+    assert host.frame(0.05) is None
+    host.port.timeout = 5
+    assert host.port.read(100)
+    host.port.timeout = 0
+    reader.fault(ReaderFault.NONE)
+    assert host.frame(0.05) is None
+    host.port.reset_input_buffer()
+    assert host.command(b"\x02").hex() == "32010607"
+
+
+def test_extended_frames(host: BareHost, reader: VirtualPn532) -> None:
+    """Every answer comes in an extended frame."""
+    reader.fault(ReaderFault.EXTENDED)
+    assert host.command(b"\x02").hex() == "32010607"
+    host.send(hsu.encode(b"\x02", identifier=hsu.FROM_HOST))
+    host.port.timeout = 5
+    assert host.port.read(11).hex() == "0000ff00ff00" + "0000ffffff"
+
+
+def test_overheated(host: BareHost, reader: VirtualPn532) -> None:
+    """The field is off, the chip says why, and no command brings it back before it has cooled down."""
+    reader.insert(IsoDepCard(Mirror()))
+    assert host.command(NO_RETRY) == b""
+    reader.fault(ReaderFault.OVERHEATED)
+    assert host.command(LIST) == NOTHING
+    assert host.command(bytes.fromhex("0663046336")).hex() == "0040"
+    reader.fault(ReaderFault.NONE)
+    assert host.command(LIST) != NOTHING
+    assert host.command(bytes.fromhex("0663046336")).hex() == "0300"
+
+
+def test_left_fast(reader: VirtualPn532) -> None:
+    """The chip is awake, at its highest speed, and heard at no other."""
+    reader.fault(ReaderFault.LEFT_FAST)
+    with closing(BareHost(reader.path, 921_600)) as host:
+        assert host.command(b"\x02").hex() == "32010607"
+
+
+def test_another_firmware() -> None:
+    """A chip tells the firmware it was made with."""
+    with VirtualPn532(firmware=b"\x32\x01\x05\x07") as reader, closing(BareHost(reader.path)) as host:
+        host.wake()
+        assert host.command(b"\x02").hex() == "32010507"
+
+
 def test_dropped_response(host: BareHost, reader: VirtualPn532) -> None:
     """The ACK is there, the answer is missing; NACK brings it."""
     reader.fault(ReaderFault.DROP_RESPONSE, times=1)

@@ -260,6 +260,38 @@ def test_endless_chaining_never_ends() -> None:
         assert block(card, bytes([0xA2 | number]))[1][0] == 0x12 | number
 
 
+def test_wait_then_silent() -> None:
+    """After its number of blocks it asks for time, and is not heard again."""
+    card = faulty(LinkFault.WAIT_THEN_SILENT, after=1)
+    activated(card)
+    assert block(card, b"\x02a")[1] == b"\x02a\x90\x00"
+    assert block(card, b"\x03b")[1] == b"\xf2\x01"
+    assert card.receive(AirFrame(data=with_crc(b"\xf2\x01"))) is None
+    assert card.receive(AirFrame(data=with_crc(b"\xb3"))) is None
+
+
+def test_wait_in_chain() -> None:
+    """Between two links of an answer it asks for time, and goes on when that is granted."""
+    card = faulty(LinkFault.WAIT_IN_CHAIN)
+    activated(card)
+    long = bytes(150)
+    assert block(card, b"\x12" + long)[1] == b"\xa2"
+    first = block(card, b"\x03" + long)[1]
+    assert first[0] == 0x13
+    assert block(card, b"\xa2")[1] == b"\xf2\x01"
+    last = block(card, b"\xf2\x01")[1]
+    assert first[1:] + last[1:] == bytes(300) + b"\x90\x00"
+
+
+def test_endless_ack() -> None:
+    """Whatever is sent, the other block number is acknowledged."""
+    card = faulty(LinkFault.ENDLESS_ACK)
+    activated(card)
+    for _ in range(20):
+        assert block(card, b"\x02a")[1] == b"\xa3"
+        assert block(card, b"\xb2")[1] == b"\xa3"
+
+
 def test_wrong_block_number() -> None:
     """Answers are genuine but for the number, for ever."""
     card = faulty(LinkFault.WRONG_BLOCK_NUMBER)
@@ -318,6 +350,9 @@ def test_every_fault_is_tested_here() -> None:
         "pulled",
         "garbage",
         "endless_wait",
+        "wait_then_silent",
+        "wait_in_chain",
+        "endless_ack",
         "endless_chaining",
         "ats_one_byte",
         "ats_without_ta1",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,6 +18,7 @@ from edge.inputs import (
     ReaderRestored,
     ReadFailed,
 )
+from edge.nfc.health import ReaderState
 from edge.nfc.reader import Reader, ReaderSettings
 from pacs.credential import Technology, TrustAnchors
 from pacs.errors import CardGone, CardMisbehaves, ReaderBroken
@@ -250,35 +252,85 @@ def test_a_card_that_flickers_at_the_edge_of_the_field_is_presented_once(
     assert turns(reader, world, 4_000) == ["CardDetected", "CardPresented"]
 
 
-@pytest.mark.parametrize("identity", [b"\x04card", b"\x08rnd"])
-def test_a_card_without_a_sign_of_life_is_presented_once(
-    reader: Reader, world: World, identity: bytes
-) -> None:
-    """A card that does not answer a presence check, even with a random UID, is not read again while it stays."""
-    card = genuine(identity=identity)
+def test_a_card_without_a_sign_of_life_is_presented_once(reader: Reader, world: World) -> None:
+    """A card that does not answer a presence check is not read again while it stays."""
+    card = genuine()
     card.answers_presence = False
     world.lay(card)
-    if identity[0] == 0x08:
-        for n in range(30):
-            world.plan(100 * n, lambda n=n: setattr(card, "identity", b"\x08" + n.to_bytes(3)))  # type: ignore[misc]
     world.plan(3_000, lambda: world.lay(None))
     assert turns(reader, world, 4_000) == ["CardDetected", "CardPresented"]
+    assert world.log.count("activate") == 1
+
+
+# ---- cards that show another UID after each reset
+
+
+def other_card(number: int, **options: object) -> FakeCard:
+    """A genuine card of somebody else."""
+    fields = {name: getattr(RECIPE, name) for name in RECIPE.__slots__}
+    fields["credential_id"] = CredentialId(uuid.UUID(int=number).bytes)
+    return FakeCard(deal("genuine", Recipe(**fields)), **options)  # type: ignore[arg-type]
+
+
+def presented(world: World) -> list[CredentialId]:
+    return [v.credential.credential_id for v in world.inputs if isinstance(v, CardPresented)]
+
+
+def test_a_card_of_random_uid_without_a_sign_of_life_is_presented_once(reader: Reader, world: World) -> None:
+    """It is read a few times more, in silence, and then left alone while it stays."""
+    card = genuine(identity=b"\x08rnd")
+    card.answers_presence = False
+    world.lay(card)
+    for n in range(30):
+        world.plan(100 * n, lambda n=n: setattr(card, "identity", b"\x08" + n.to_bytes(3)))  # type: ignore[misc]
+    world.plan(3_000, lambda: world.lay(None))
+    assert turns(reader, world, 4_000) == ["CardDetected", "CardPresented"]
+    assert world.log.count("activate") == 1 + ReaderSettings().attempts
+
+
+def test_two_cards_of_random_uid_swapped_at_once_are_both_presented(reader: Reader, world: World) -> None:
+    """The UIDs do not tell them apart; what they prove does."""
+    second = other_card(8, identity=b"\x08\x04\x05\x06")
+    world.lay(genuine(identity=b"\x08\x01\x02\x03"))
+    world.plan(300, lambda: world.lay(second))
+    world.plan(600, lambda: world.lay(genuine(identity=b"\x08\x07\x08\x09")))
+    world.plan(900, lambda: world.lay(None))
+    assert turns(reader, world, 2_000) == ["CardDetected", "CardPresented"] * 3
+    assert presented(world) == [CREDENTIAL, CredentialId(uuid.UUID(int=8).bytes), CREDENTIAL]
+
+
+def test_a_card_of_random_uid_that_flickers_is_presented_once(reader: Reader, world: World) -> None:
+    """The same card under another UID is held again without a word, however often it slips."""
+    world.lay(genuine(identity=b"\x08\x00\x00\x00"))
+    for n in range(1, 20):
+        world.plan(500 * n, lambda: world.lay(None))
+        world.plan(500 * n + 50, lambda n=n: world.lay(genuine(identity=b"\x08\x00\x00" + bytes((n,)))))  # type: ignore[misc]
+    world.plan(11_000, lambda: world.lay(None))
+    assert turns(reader, world, 12_000) == ["CardDetected", "CardPresented"]
+
+
+def test_a_refused_card_of_random_uid_makes_room_for_another(reader: Reader, world: World) -> None:
+    """A card that was refused and one that is genuine are two, though their UIDs are both random."""
+    world.lay(FakeCard(deal("forged", RECIPE), identity=b"\x08\x01\x02\x03"))
+    world.plan(300, lambda: world.lay(genuine(identity=b"\x08\x04\x05\x06")))
+    assert turns(reader, world, 1_000) == ["CardDetected", "CardRefused", "CardDetected", "CardPresented"]
+
+
+def test_a_card_of_random_uid_that_cannot_be_read_again_is_passed_over(reader: Reader, world: World) -> None:
+    """A failure in the silent look is counted and not reported: it says nothing about another card."""
+    world.lay(genuine(identity=b"\x08\x01\x02\x03"))
+    second = genuine(identity=b"\x08\x04\x05\x06", faults=[CardMisbehaves(ReadFault.PROTOCOL_ERROR)] * 9)
+    world.plan(300, lambda: world.lay(second))
+    assert turns(reader, world, 1_000) == ["CardDetected", "CardPresented"]
+    assert reader.health().faults == {ReadFault.PROTOCOL_ERROR: 1}
 
 
 def test_another_card_is_read_at_once(reader: Reader, world: World) -> None:
     """A second card right after the first is a presentation of its own."""
-    other = CredentialId(uuid.UUID(int=8).bytes)
-    second = FakeCard(
-        deal(
-            "genuine", Recipe(**{f: getattr(RECIPE, f) for f in RECIPE.__slots__} | {"credential_id": other})
-        ),
-        identity=b"\x04other",
-    )
     world.lay(genuine())
-    world.plan(300, lambda: world.lay(second))
+    world.plan(300, lambda: world.lay(other_card(8, identity=b"\x04other")))
     turns(reader, world, 1_000)
-    seen = [v.credential.credential_id for v in world.inputs if isinstance(v, CardPresented)]
-    assert seen == [CREDENTIAL, other]
+    assert presented(world) == [CREDENTIAL, CredentialId(uuid.UUID(int=8).bytes)]
 
 
 @pytest.mark.parametrize(
@@ -528,6 +580,112 @@ def test_a_queue_that_refuses_does_not_end_the_loop(world: World) -> None:
     for _ in range(6):
         reader.turn()
     assert [type(value).__name__ for value in world.inputs] == ["ReaderLost", "ReaderRestored"]
+
+
+# ---- its health
+
+
+def test_health_tells_what_happened(world: World) -> None:
+    """State and since when, hardware, last card, reads, failures by fault, losses and resets, each as it was."""
+    reader = make_reader(world, reset=lambda: None)
+    starting = reader.health()
+    assert (starting.state, starting.since_s, starting.firmware) == (ReaderState.STARTING, 0.0, None)
+    assert (starting.device, starting.last_card_age_s, starting.faults) == ("/dev/reader", None, {})
+    world.broken = [ReaderBroken("gone")] * 3
+    for _ in range(3):
+        reader.turn()
+    lost = reader.health()
+    assert (lost.state, lost.cause, lost.since_s, lost.losses, lost.resets) == (
+        ReaderState.LOST,
+        "gone",
+        0.0,
+        1,
+        1,
+    )
+    turns(reader, world, 2_000)
+    world.lay(genuine(faults=[CardMisbehaves(ReadFault.PROTOCOL_ERROR)]))
+    world.plan(4_000, lambda: world.lay(None))
+    turns(reader, world, 6_000)
+    well = reader.health()
+    assert (well.state, well.cause, well.firmware, well.reads) == (ReaderState.OK, None, "well", 1)
+    assert 0.7 < well.since_s < 2.0
+    assert well.faults == {ReadFault.PROTOCOL_ERROR: 1}
+    assert well.last_card_age_s is not None
+    assert 1.8 < well.last_card_age_s < 2.3
+    assert lost.state is ReaderState.LOST, "a value taken does not change"
+
+
+def test_the_hardware_is_checked_while_no_card_is_there(reader: Reader, world: World) -> None:
+    """Right after it was opened, then every five seconds, and never while a card is being read or watched."""
+    checks: list[int] = []
+
+    def check() -> str:
+        checks.append(world.now_ns // MS)
+        return "well"
+
+    world.check = check  # type: ignore[method-assign]
+    world.plan(12_000, lambda: world.lay(genuine()))
+    world.plan(30_000, lambda: world.lay(None))
+    turns(reader, world, 36_000)
+    assert checks[0] == 0
+    assert [after - before >= 5_000 for before, after in pairwise(checks)] == [True] * (len(checks) - 1)
+    assert not [at for at in checks if 12_010 < at < 30_000]
+    assert len(checks) >= 4
+
+
+def test_a_failed_check_is_a_lost_reader(reader: Reader, world: World) -> None:
+    """A reader that answers but has no field is reported like a silent one."""
+    outcomes = iter([ReaderBroken("the field is off"), None])
+
+    def check() -> str:
+        if error := next(outcomes):
+            raise error
+        return "well"
+
+    world.check = check  # type: ignore[method-assign]
+    reader.turn()
+    reader.turn()
+    assert [type(value).__name__ for value in world.inputs] == ["ReaderLost", "ReaderRestored"]
+
+
+def test_a_call_that_hangs_is_reported_once_and_ends(reader: Reader, world: World) -> None:
+    """The lookout reports a turn without an end, once; when it ended after all the reader is back."""
+    reader.turn()
+    since_ns = world.now_ns
+    poll, reported = world.poll, []
+
+    def hangs(until_ns: int) -> FakeContact | None:
+        for _ in range(30):
+            world.advance(1_000 * MS)
+            reader.look()
+            reported.append((world.now_ns - since_ns, len(world.inputs)))
+        return poll(until_ns)
+
+    world.poll = hangs  # type: ignore[method-assign]
+    reader.turn()
+    world.poll = poll  # type: ignore[method-assign]
+    reader.turn()
+    assert [type(value).__name__ for value in world.inputs] == ["ReaderLost", "ReaderRestored"]
+    assert next(after_ns for after_ns, inputs in reported if inputs) <= 10_000 * MS
+    reader.look()
+    assert reader.health().state is ReaderState.OK
+
+
+def test_a_reader_that_works_or_waits_is_not_taken_for_one_that_hangs(reader: Reader, world: World) -> None:
+    """Neither reading, nor a card that stays, nor the longest rest between attempts is a hang."""
+
+    def rest(seconds: float) -> None:
+        world.advance(round(seconds * 1000 * MS))
+        reader.look()
+
+    reader._rest = rest
+    world.lay(genuine())
+    world.plan(20_000, lambda: world.lay(None))
+    turns(reader, world, 21_000)
+    world.broken = [ReaderBroken("gone")] * 12
+    turns(reader, world, 80_000)
+    causes = [value.cause for value in world.inputs if isinstance(value, ReaderLost)]
+    assert causes == ["gone"]
 
 
 # ---- the thread

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import threading
+import time
 import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,3 +158,62 @@ def test_refuses_a_speed_there_is_none_of(wire: Wire) -> None:
     """A speed that is no speed is an OSError."""
     with pytest.raises(OSError, match="the serial line"):
         wire.line.set_baud(-1)
+
+
+def test_a_line_that_never_falls_silent_does_not_hold_the_reader() -> None:
+    """Noise without an end and without a frame ends a read at its time; a frame within it is found before."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    line = SerialLine(os.ttyname(slave))
+    stop = threading.Event()
+
+    def chatter() -> None:
+        os.set_blocking(master, False)
+        while not stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.write(master, b"\x55\xaa" * 100)
+
+    noise = threading.Thread(target=chatter)
+    noise.start()
+    with pytest.raises(OSError, match="no frame"):
+        line.read(100)
+    stop.set()
+    noise.join()
+    line.write(b"")
+    os.write(master, b"\x55\xaa" * 100 + hsu.ACK)
+    assert bytes(line.read(2000)) == hsu.ACK
+    line.close()
+    os.close(slave)
+    os.close(master)
+
+
+def test_a_line_that_takes_no_bytes_is_broken(wire: Wire) -> None:
+    """Nobody reads what is written: the write ends with an error, and does not wait for ever."""
+
+    def fill() -> None:
+        for _ in range(1_000):
+            wire.line.write(bytes(256))
+
+    with pytest.raises(OSError, match="takes no bytes"):
+        fill()
+
+
+def test_a_line_that_sends_no_bytes_is_broken(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that keeps what was written is not waited for longer than a frame can take."""
+    monkeypatch.setattr("edge.nfc.serial_line.fcntl.ioctl", lambda *_: b"\x07\x00\x00\x00")
+    with pytest.raises(OSError, match="sends no bytes"):
+        wire.line.set_baud(230_400)
+
+
+def test_nothing_waits_beyond_the_instant_set(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has passed, every use that would wait ends at once, whatever it was told to wait."""
+    wire.line.until_s = time.monotonic()
+    with pytest.raises(OSError, match="no frame"):
+        wire.line.read(3_600_000)
+    wire.line.until_s += 0.05
+    with pytest.raises(OSError, match="no frame"):
+        wire.line.read(3_600_000)
+    monkeypatch.setattr("edge.nfc.serial_line.WRITE_S", 3_600.0)
+    monkeypatch.setattr("edge.nfc.serial_line.fcntl.ioctl", lambda *_: b"\x07\x00\x00\x00")
+    with pytest.raises(OSError, match="sends no bytes"):
+        wire.line.set_baud(230_400)
