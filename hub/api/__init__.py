@@ -9,6 +9,7 @@ def routers() -> tuple[APIRouter, ...]:
     """Every resource of the API."""
     from hub.api import (
         access_levels,
+        areas,
         cardholders,
         cards,
         controllers,
@@ -23,6 +24,7 @@ def routers() -> tuple[APIRouter, ...]:
     modules = (
         controllers,
         doors,
+        areas,
         access_levels,
         cardholders,
         cards,

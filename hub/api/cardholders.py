@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, StrictBool
@@ -13,13 +13,15 @@ from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, looked
+from hub.api.changes import create, looked, note
 from hub.api.fields import Answer, Body
+from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import cardholders as store
 from hub.store.cardholders import Category
+from hub.store.errors import NotFound
 from pacs.identifiers import CardholderId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cardholders", tags=["cardholders"])
@@ -27,7 +29,8 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cardholders", tags
 
 class NewCardholder(Body):
     """``id`` is drawn when absent. ``attended``: a person on duty decides at every door.
-    ``extended_opening``: doors stay unlocked longer.
+    ``extended_opening``: doors stay unlocked longer. ``escort_required``: opens together with somebody who
+    ``may_escort`` only.
     """
 
     id: fields.Cardholder | None = None
@@ -37,6 +40,21 @@ class NewCardholder(Body):
     access_level_ids: Annotated[list[fields.Level], Field(max_length=100, default_factory=list)]
     attended: StrictBool = False
     extended_opening: StrictBool = False
+    escort_required: StrictBool = False
+    may_escort: StrictBool = False
+
+
+class CardholderChange(Body):
+    """What may change; what is absent stays."""
+
+    category: Category | None = None
+    given_name: fields.Name | None = None
+    family_name: fields.Name | None = None
+    access_level_ids: Annotated[list[fields.Level], Field(max_length=100)] | None = None
+    attended: StrictBool | None = None
+    extended_opening: StrictBool | None = None
+    escort_required: StrictBool | None = None
+    may_escort: StrictBool | None = None
 
 
 class Cardholder(Answer):
@@ -49,6 +67,8 @@ class Cardholder(Answer):
     access_level_ids: list[fields.Level]
     attended: bool
     extended_opening: bool
+    escort_required: bool
+    may_escort: bool
     created_at: datetime
 
 
@@ -77,6 +97,8 @@ def enrol(
         created_at=hub.clock(),
         attended=body.attended,
         extended_opening=body.extended_opening,
+        escort_required=body.escort_required,
+        may_escort=body.may_escort,
     )
 
     def add(connection: Connection) -> store.Cardholder:
@@ -123,6 +145,37 @@ def one(
         found = store.get(connection, cardholder_id)
     looked(services(request), principal, f"cardholder:{cardholder_id}", shown=1)
     return Cardholder.model_validate(found)
+
+
+@router.patch("/{cardholder_id}")
+def change(
+    cardholder_id: fields.Cardholder,
+    body: CardholderChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+) -> Cardholder:
+    """Change what is said of a person; doors follow with their next policy version."""
+    hub = services(request)
+    present: dict[str, Any] = body.model_dump(exclude_none=True)
+    if "access_level_ids" in present:
+        present["access_level_ids"] = tuple(sorted(set(present["access_level_ids"])))
+    with hub.database.write() as connection:
+        found = store.get(connection, cardholder_id)
+        changed = replace(found, **present)
+        if _comparable(changed) != _comparable(found):
+            try:
+                store.change(connection, changed)
+            except NotFound as error:
+                raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
+            note(
+                connection,
+                hub,
+                principal,
+                action="cardholder.change",
+                subject=f"cardholder:{cardholder_id}",
+            )
+    hub.site_changed()
+    return Cardholder.model_validate(changed)
 
 
 def _comparable(person: store.Cardholder) -> store.Cardholder:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, PlainSerializer, StrictBool, StrictInt
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
 from hub.api.door_status import DoorStatus, statuses
 from hub.api.fields import Answer, Body
+from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import doors as store
-from pacs.rules import MAX_UNLOCK_MS, DoorMode, WhenClockUntrusted, WhenTooOld
+from hub.store.errors import NotFound
+from pacs import rules
+from pacs.rules import (
+    MAX_UNLOCK_MS,
+    Antipassback,
+    DoorMode,
+    WhenClockUntrusted,
+    WhenTooOld,
+    WhenUnlisted,
+)
 from pacs.rules import Door as DoorRules
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/doors", tags=["doors"])
@@ -26,10 +36,24 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/doors", tags=["doo
 UnlockMs = Annotated[StrictInt, Field(ge=1, le=MAX_UNLOCK_MS)]
 HeldOpenAfterS = Annotated[StrictInt, Field(ge=1, le=3600)]
 MaxPolicyAgeS = Annotated[StrictInt, Field(ge=60, le=31 * 86_400)]
+WindowS = Annotated[StrictInt, Field(ge=1, le=600)]
+Levels = Annotated[
+    frozenset[fields.Level], Field(max_length=20), PlainSerializer(sorted, return_type=list[str])
+]
+OtherDoors = Annotated[
+    frozenset[fields.Door], Field(max_length=3), PlainSerializer(sorted, return_type=list[str])
+]
+
+
+class ModeRule(Body):
+    """This mode, while this schedule holds; of several rules the first that holds decides."""
+
+    schedule_id: fields.Schedule
+    mode: DoorMode
 
 
 class DoorChange(Body):
-    """What may change; what is absent stays."""
+    """What may change; what is absent stays. ``area`` and ``outside`` may be set to null: no area."""
 
     name: fields.Name | None = None
     mode: DoorMode | None = None
@@ -40,10 +64,33 @@ class DoorChange(Body):
     when_too_old: WhenTooOld | None = None
     when_clock_untrusted: WhenClockUntrusted | None = None
     allow_v1: StrictBool | None = None
+    mode_rules: Annotated[list[ModeRule], Field(max_length=20)] | None = None
+    relock_on_open: StrictBool | None = None
+    held_warning_s: Annotated[StrictInt, Field(ge=0, le=3600)] | None = None
+    extended_held_open_after_s: HeldOpenAfterS | None = None
+    when_unlisted: WhenUnlisted | None = None
+    area: fields.Area | None = None
+    outside: fields.Area | None = None
+    antipassback: Antipassback | None = None
+    antipassback_s: Annotated[StrictInt, Field(ge=0, le=86_400)] | None = None
+    first_person_levels: Levels | None = None
+    escort_window_s: WindowS | None = None
+    interlock_with: OtherDoors | None = None
+    attended_timeout_s: WindowS | None = None
+    private: StrictBool | None = None
 
     def applied_to(self, door: DoorRules) -> DoorRules:
-        """``door`` with the rules that are present here."""
-        return replace(door, **self.model_dump(exclude_none=True, exclude={"name", "id", "controller_id"}))
+        """``door`` with the rules that are present here; raises ``MalformedData`` when they do not go together."""
+        present: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in self.model_fields_set - {"name", "id", "controller_id"}
+            if name in {"area", "outside"} or getattr(self, name) is not None
+        }
+        if "mode_rules" in present:
+            present["mode_rules"] = tuple(
+                rules.ModeRule(schedule_id=rule.schedule_id, mode=rule.mode) for rule in present["mode_rules"]
+            )
+        return replace(door, **present)
 
 
 class NewDoor(DoorChange):
@@ -68,6 +115,20 @@ class DoorAnswer(Answer):
     when_too_old: WhenTooOld
     when_clock_untrusted: WhenClockUntrusted
     allow_v1: bool
+    mode_rules: list[ModeRule]
+    relock_on_open: bool
+    held_warning_s: int
+    extended_held_open_after_s: int
+    when_unlisted: WhenUnlisted
+    area: fields.Area | None
+    outside: fields.Area | None
+    antipassback: Antipassback
+    antipassback_s: int
+    first_person_levels: Levels
+    escort_window_s: int
+    interlock_with: OtherDoors
+    attended_timeout_s: int
+    private: bool
     created_at: datetime
 
 
@@ -95,11 +156,11 @@ def listed(
     hub = services(request)
     with hub.database.read() as connection:
         every = statuses(connection, hub.clock())
-        rules = {named.door.id: named for named in store.list_all(connection)}
+        named = {each.door.id: each for each in store.list_all(connection)}
     found, next_after = portion(every, after, limit)
     doors = [
         DoorWithStatus(
-            rules=_answer(rules[each.id]), **{name: getattr(each, name) for name in DoorStatus.model_fields}
+            rules=_answer(named[each.id]), **{name: getattr(each, name) for name in DoorStatus.model_fields}
         )
         for each in found
     ]
@@ -144,7 +205,10 @@ def change_door(
         found = store.get(connection, door_id)
         changed = replace(found, door=body.applied_to(found.door), name=body.name or found.name)
         if changed != found:
-            store.change(connection, changed.door, name=changed.name)
+            try:
+                store.change(connection, changed.door, name=changed.name)
+            except NotFound as error:
+                raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
             note(connection, hub, principal, action="door.change", subject=f"door:{door_id}")
     hub.site_changed()
     return _answer(changed)

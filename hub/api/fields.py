@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pacs.errors import MalformedData
 from pacs.identifiers import (
     AccessLevelId,
+    AreaId,
     CardholderId,
     ControllerId,
     CredentialId,
@@ -75,6 +76,7 @@ Door = Annotated[DoorId, *_identifier(DoorId)]
 Controller = Annotated[ControllerId, *_identifier(ControllerId)]
 Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
 Level = Annotated[AccessLevelId, *_identifier(AccessLevelId)]
+Area = Annotated[AreaId, *_identifier(AreaId)]
 Cardholder = Annotated[CardholderId, *_identifier(CardholderId)]
 Credential = Annotated[
     CredentialId,

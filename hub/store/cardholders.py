@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 
-from sqlalchemy import Connection, Select, delete, insert, select
+from sqlalchemy import Connection, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import insert_new
 from hub.store.errors import NotFound
 from hub.store.schema import cardholder_levels, cardholders
+from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId, CardholderId
 
 
@@ -30,6 +31,7 @@ class Cardholder:
     """One person; names never leave the hub.
 
     ``attended``: a person on duty decides at every door. ``extended_opening``: doors stay unlocked longer.
+    ``escort_required``: admitted together with somebody who ``may_escort`` only.
     """
 
     id: CardholderId
@@ -40,21 +42,35 @@ class Cardholder:
     created_at: datetime
     attended: bool = False
     extended_opening: bool = False
+    escort_required: bool = False
+    may_escort: bool = False
+
+    def __post_init__(self) -> None:
+        if self.escort_required and self.may_escort:
+            raise MalformedData("cardholder: who needs an escort cannot be one")
+
+
+_FLAGS = ("attended", "extended_opening", "escort_required", "may_escort")
 
 
 def add(connection: Connection, person: Cardholder) -> None:
     """Add a cardholder; raises ``AlreadyExists``, or ``NotFound`` when a level is not there."""
-    row = {
-        "id": person.id,
-        "category": person.category,
-        "given_name": person.given_name,
-        "family_name": person.family_name,
-        "attended": person.attended,
-        "extended_opening": person.extended_opening,
-        "created_at": person.created_at,
-    }
-    insert_new(connection, cardholders, row)
+    insert_new(connection, cardholders, _row(person))
     set_levels(connection, person.id, person.access_level_ids)
+
+
+def change(connection: Connection, person: Cardholder) -> None:
+    """Store what is said of somebody; raises ``NotFound`` when the person or a level is not there."""
+    changed = connection.execute(
+        update(cardholders).where(cardholders.c.id == person.id).values(**_row(person))
+    )
+    if changed.rowcount != 1:
+        raise NotFound(f"cardholder {person.id} is not there")
+    set_levels(connection, person.id, person.access_level_ids)
+
+
+def _row(person: Cardholder) -> dict[str, object]:
+    return {column.name: getattr(person, column.name) for column in cardholders.c}
 
 
 def set_levels(connection: Connection, person: CardholderId, levels: Iterable[AccessLevelId]) -> None:
@@ -102,8 +118,7 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Car
             family_name=row.family_name,
             access_level_ids=tuple(levels.get(row.id, ())),
             created_at=row.created_at,
-            attended=row.attended,
-            extended_opening=row.extended_opening,
+            **{flag: getattr(row, flag) for flag in _FLAGS},
         )
         for row in rows
     ]

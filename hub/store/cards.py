@@ -158,9 +158,8 @@ def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
     for row in connection.execute(select(cardholder_levels).order_by(*cardholder_levels.primary_key)):
         levels.setdefault(row.cardholder_id, []).append(AccessLevelId(row.access_level_id))
     people = cardholders.c
-    query = select(cards, people.attended, people.extended_opening).join(
-        cardholders, people.id == cards.c.cardholder_id
-    )
+    flags = (people.attended, people.extended_opening, people.escort_required, people.may_escort)
+    query = select(cards, *flags).join(cardholders, people.id == cards.c.cardholder_id)
     found: dict[CredentialId, Entitlement] = {}
     for row in connection.execute(query.order_by(cards.c.credential_id)):
         credential_id = CredentialId.parse(row.credential_id)
@@ -172,5 +171,7 @@ def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
             valid_until=row.valid_until,
             attended=row.attended,
             extended_opening=row.extended_opening,
+            escort_required=row.escort_required,
+            may_escort=row.may_escort,
         )
     return found

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Column, Connection, Row, select, update
+from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import doors
-from pacs.identifiers import ControllerId, DoorId
-from pacs.rules import Door, DoorMode, WhenClockUntrusted, WhenTooOld
+from hub.store.schema import access_levels, doors, schedules
+from pacs.identifiers import AccessLevelId, AreaId, ControllerId, DoorId, ScheduleId
+from pacs.rules import (
+    Antipassback,
+    Door,
+    DoorMode,
+    ModeRule,
+    WhenClockUntrusted,
+    WhenTooOld,
+    WhenUnlisted,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +36,21 @@ class NamedDoor:
 
 
 def add(connection: Connection, door: Door, *, name: str, now: datetime) -> NamedDoor:
-    """Add a door; raises ``AlreadyExists``, or ``NotFound`` when its controller is not registered."""
-    insert_new(connection, doors, {**asdict(door), "name": name, "created_at": now})
+    """Add a door; raises ``AlreadyExists``, or ``NotFound`` when something it names is not there."""
+    _check(connection, door)
+    insert_new(connection, doors, {**_columns(door), "name": name, "created_at": now})
     return NamedDoor(door=door, name=name, created_at=now)
 
 
 def change(connection: Connection, door: Door, *, name: str) -> None:
-    """Store a door's new rules and name; raises ``NotFound``."""
-    changed = connection.execute(update(doors).where(doors.c.id == door.id).values(**asdict(door), name=name))
+    """Store a door's new rules and name; raises ``NotFound``, also when something they name is not there."""
+    _check(connection, door)
+    try:
+        changed = connection.execute(
+            update(doors).where(doors.c.id == door.id).values(**_columns(door), name=name)
+        )
+    except IntegrityError as error:
+        raise NotFound(f"door {door.id}: its controller or an area is not there") from error
     if changed.rowcount != 1:
         raise NotFound(f"door {door.id} is not there")
 
@@ -54,12 +71,48 @@ def list_all(connection: Connection, controller_id: ControllerId | None = None) 
     return [_named(row) for row in connection.execute(query)]
 
 
+def _columns(door: Door) -> dict[str, Any]:
+    return asdict(door) | {
+        "mode_rules": [[rule.schedule_id, rule.mode.value] for rule in door.mode_rules],
+        "first_person_levels": sorted(door.first_person_levels),
+        "interlock_with": sorted(door.interlock_with),
+    }
+
+
+def _check(connection: Connection, door: Door) -> None:
+    """What stands in lists has no foreign key: a policy that names what is not there could not be issued."""
+    _there(connection, schedules.c.id, {rule.schedule_id for rule in door.mode_rules}, "schedule")
+    _there(connection, access_levels.c.id, door.first_person_levels, "access level")
+    beside = select(doors.c.id).where(doors.c.controller_id == door.controller_id)
+    if missing := door.interlock_with - {DoorId(found) for found in connection.scalars(beside)}:
+        raise NotFound(f"door {min(missing)} is not one of controller {door.controller_id}")
+
+
+def _there(connection: Connection, column: Column[Any], named: AbstractSet[str], what: str) -> None:
+    found = set(connection.scalars(select(column).where(column.in_(named)))) if named else set()
+    if missing := named - found:
+        raise NotFound(f"{what} {min(missing)} is not there")
+
+
+def _area(value: str | None) -> AreaId | None:
+    return None if value is None else AreaId(value)
+
+
 _PARSE: dict[str, Any] = {
     "id": DoorId,
     "controller_id": ControllerId,
     "mode": DoorMode,
     "when_too_old": WhenTooOld,
     "when_clock_untrusted": WhenClockUntrusted,
+    "mode_rules": lambda rules: tuple(
+        ModeRule(schedule_id=ScheduleId(schedule_id), mode=DoorMode(mode)) for schedule_id, mode in rules
+    ),
+    "when_unlisted": WhenUnlisted,
+    "area": _area,
+    "outside": _area,
+    "antipassback": Antipassback,
+    "first_person_levels": lambda levels: frozenset(map(AccessLevelId, levels)),
+    "interlock_with": lambda others: frozenset(map(DoorId, others)),
 }
 
 

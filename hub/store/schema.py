@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from hub.store.database import Instant
@@ -69,6 +70,14 @@ controllers = Table(
     Column("retired_at", Instant),
 )
 
+areas = Table(
+    "areas",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
 doors = Table(
     "doors",
     metadata,
@@ -83,6 +92,20 @@ doors = Table(
     Column("when_too_old", String(16), nullable=False),
     Column("when_clock_untrusted", String(16), nullable=False),
     Column("allow_v1", Boolean, nullable=False),
+    Column("mode_rules", JSON, nullable=False, server_default="[]"),  # [schedule id, mode], …
+    Column("relock_on_open", Boolean, nullable=False, server_default=false()),
+    Column("held_warning_s", Integer, nullable=False, server_default="10"),
+    Column("extended_held_open_after_s", Integer, nullable=False, server_default="90"),
+    Column("when_unlisted", String(16), nullable=False, server_default="deny"),
+    Column("area", NAME, ForeignKey("areas.id")),
+    Column("outside", NAME, ForeignKey("areas.id")),
+    Column("antipassback", String(16), nullable=False, server_default="off"),
+    Column("antipassback_s", Integer, nullable=False, server_default="0"),
+    Column("first_person_levels", JSON, nullable=False, server_default="[]"),
+    Column("escort_window_s", Integer, nullable=False, server_default="30"),
+    Column("interlock_with", JSON, nullable=False, server_default="[]"),
+    Column("attended_timeout_s", Integer, nullable=False, server_default="60"),
+    Column("private", Boolean, nullable=False, server_default=false()),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -128,6 +151,8 @@ cardholders = Table(
     Column("family_name", Text, nullable=False),
     Column("attended", Boolean, nullable=False),  # a person decides at every door
     Column("extended_opening", Boolean, nullable=False),
+    Column("escort_required", Boolean, nullable=False, server_default=false()),
+    Column("may_escort", Boolean, nullable=False, server_default=false()),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -199,6 +224,29 @@ controller_state = Table(
     Column("broken_readers", JSON),
     Column("software", Text),
     Column("hello_at", Instant),
+    Column("health", JSON),  # pacs.health.ControllerHealth as the interface shows it
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", String(32), primary_key=True),  # hex
+    Column("controller_id", NAME, ForeignKey("controllers.id"), nullable=False),
+    Column("door_id", NAME, ForeignKey("doors.id"), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("mode", String(16)),
+    Column("until", Instant),
+    Column("request_id", String(32), index=True),  # hex; of an attended request that this answers
+    Column("credential_id", CREDENTIAL),
+    Column("given_by", Text, nullable=False),  # as in the audit log
+    Column("reason", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # sealed, as it travels
+    Column("issued_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("outcome", String(16)),  # executed, refused; none: not known
+    Column("refusal", String(48)),
+    Column("outcome_at", Instant),  # by the controller's clock
+    Index(None, "door_id", "issued_at"),
 )
 
 

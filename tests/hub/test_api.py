@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,12 @@ from hub.api.access import DeclaredRoute, declared_access
 from hub.api.problems import Code
 from hub.inbox import Message
 from hub.roles import PERMISSIONS, Permission, Role
-from pacs.identifiers import ControllerId, CredentialId
-from pacs.messages import ControllerStatus
+from hub.store import documents
+from pacs import bundle
+from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId
+from pacs.messages import ControllerStatus, DocumentKind
 from pacs.reason import Reason
+from pacs.rules import Antipassback, Door, DoorMode, ModeRule, Policy
 from pacs.topics import Up, UpTopic
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, running_hub, tap
@@ -34,6 +39,7 @@ EXAMPLE = {
     "door_id": "nowhere",
     "cardholder_id": "nobody",
     "credential_id": "00000000-0000-4000-8000-000000000000",
+    "day": "1999-12-31",
     "digest": "0" * 16,
     "name": "nothing.css",
     "operator_id": "0" * 16,
@@ -204,10 +210,11 @@ def bodies(admin: httpx.Client) -> dict[str, tuple[dict[str, Any], str, Any]]:
         "access-levels": (level | {"id": f"l-{fresh}"}, "rules", []),
         "cardholders": (person | {"id": f"p-{fresh}"}, "given_name", "Kofi"),
         "cards": (card, "public_key", "04" + "ab" * 64),
+        "areas": ({"id": f"a-{mark}", "name": "Yard"}, "name", "Hall"),
     }
 
 
-RESOURCES = ("controllers", "doors", "schedules", "access-levels", "cardholders", "cards")
+RESOURCES = ("areas", "controllers", "doors", "schedules", "access-levels", "cardholders", "cards")
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
@@ -312,6 +319,129 @@ def test_a_doors_values_are_checked(admin: httpx.Client, field: str, value: Any)
     answer = problem(admin.post("/api/v1/doors", json=body), Code.INVALID)
     assert answer["errors"][0]["field"] == f"body.{field}"
     problem(admin.patch("/api/v1/doors/front", json={field: value}), Code.INVALID)
+
+
+ALL_RULES: dict[str, Any] = {
+    "mode": "attended",
+    "mode_rules": [{"schedule_id": "always", "mode": "secured"}],
+    "relock_on_open": True,
+    "held_warning_s": 5,
+    "extended_held_open_after_s": 120,
+    "when_unlisted": "refer",
+    "area": "yard",
+    "outside": "street",
+    "antipassback": "timed",
+    "antipassback_s": 600,
+    "first_person_levels": ["everybody"],
+    "escort_window_s": 20,
+    "interlock_with": ["front"],
+    "attended_timeout_s": 45,
+    "private": True,
+    "when_clock_untrusted": "levels_only",
+}
+
+
+def newest_policy(hub: RunningHub) -> Policy:
+    """The policy in force, as it travels."""
+    with hub.database.read() as connection:
+        document = documents.newest(connection, DocumentKind.POLICY)
+    assert document
+    return bundle.open_bundle(document.data, hub.controllers["front"].trusted)
+
+
+def policy_says(hub: RunningHub, what: Callable[[Policy], bool]) -> Policy:
+    """The policy in force, once it says ``what``."""
+    eventually(lambda: what(newest_policy(hub)))
+    return newest_policy(hub)
+
+
+def prepared_for_all_rules(admin: httpx.Client) -> None:
+    """What ``ALL_RULES`` names is there."""
+    for area in ("yard", "street"):
+        assert admin.post("/api/v1/areas", json={"id": area, "name": area}).status_code < 300
+    window = {"weekdays": [0], "start_minute": 0, "end_minute": 1440}
+    schedule = {"id": "always", "name": "Always", "windows": [window]}
+    assert admin.post("/api/v1/schedules", json=schedule).status_code < 300
+    level = {"id": "everybody", "name": "Everybody", "rules": []}
+    assert admin.post("/api/v1/access-levels", json=level).status_code < 300
+
+
+def test_every_rule_of_a_door_is_kept_and_travels(hub: RunningHub, admin: httpx.Client) -> None:
+    """Each rule that ``pacs.rules.Door`` has can be given, is answered, and stands in the signed policy."""
+    prepared_for_all_rules(admin)
+    body = {"id": "d-rules", "controller_id": "front", "name": "All rules"} | ALL_RULES
+    made = admin.post("/api/v1/doors", json=body)
+    assert made.status_code == 201, made.text
+    assert made.json() == made.json() | ALL_RULES
+    plain = {"id", "controller_id", "name", "created_at"}
+    assert {field.name for field in dataclasses.fields(Door)} - plain == set(made.json()) - plain
+    door = policy_says(hub, lambda policy: DoorId("d-rules") in policy.doors).doors[DoorId("d-rules")]
+    assert (door.antipassback, door.antipassback_s, door.area) == (Antipassback.TIMED, 600, "yard")
+    assert door.mode_rules == (ModeRule(schedule_id=ScheduleId("always"), mode=DoorMode.SECURED),)
+    assert (door.first_person_levels, door.interlock_with) == (
+        frozenset({AccessLevelId("everybody")}),
+        frozenset({DoorId("front")}),
+    )
+    changed = admin.patch(
+        "/api/v1/doors/d-rules", json={"antipassback": "off", "antipassback_s": 0, "area": None}
+    )
+    assert (changed.json()["area"], changed.json()["outside"]) == (None, "street")
+    policy_says(hub, lambda policy: policy.doors[DoorId("d-rules")].area is None)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"antipassback": "hard"}, Code.INVALID),
+        ({"antipassback": "hard", "antipassback_s": 5, "area": "yard"}, Code.INVALID),
+        ({"interlock_with": ["front"]}, Code.INVALID),
+        ({"area": "nowhere"}, Code.REFERENCE_UNKNOWN),
+        ({"outside": "nowhere"}, Code.REFERENCE_UNKNOWN),
+        ({"first_person_levels": ["nobody"]}, Code.REFERENCE_UNKNOWN),
+        ({"mode_rules": [{"schedule_id": "never", "mode": "secured"}]}, Code.REFERENCE_UNKNOWN),
+        ({"interlock_with": ["elsewhere"]}, Code.REFERENCE_UNKNOWN),
+    ],
+)
+def test_rules_that_do_not_go_together_are_refused(
+    hub: RunningHub, admin: httpx.Client, change: dict[str, Any], code: Code
+) -> None:
+    """A policy that no door could use is never issued; the door keeps what it had."""
+    prepared_for_all_rules(admin)
+    before = newest_policy(hub).doors[DoorId("front")]
+    problem(admin.patch("/api/v1/doors/front", json=change), code)
+    assert newest_policy(hub).doors[DoorId("front")] == before
+
+
+def test_a_cardholder_can_be_changed(hub: RunningHub, admin: httpx.Client) -> None:
+    """Levels and flags change, travel with the card, and leave a line in the audit log; nonsense is refused."""
+    card, _, _ = bodies(admin)["cards"]
+    assert admin.post("/api/v1/cards", json=card).status_code == 201
+    path = f"/api/v1/cardholders/{card['cardholder_id']}"
+    changed = admin.patch(path, json={"access_level_ids": [], "may_escort": True, "extended_opening": True})
+    assert changed.status_code == 200, changed.text
+    held = CredentialId.parse(card["credential_id"])
+
+    def may_escort(policy: Policy) -> bool:
+        return held in policy.entitlements and policy.entitlements[held].may_escort
+
+    entitlement = policy_says(hub, may_escort).entitlements[held]
+    assert (entitlement.access_level_ids, entitlement.extended_opening) == ((), True)
+    problem(admin.patch(path, json={"escort_required": True}), Code.INVALID)
+    problem(admin.patch(path, json={"access_level_ids": ["nowhere"]}), Code.REFERENCE_UNKNOWN)
+    assert admin.get(path).json() == changed.json()
+    audited = admin.get("/api/v1/audit").json()["entries"]
+    assert any(entry["action"] == "cardholder.change" for entry in audited)
+
+
+def test_holidays_are_set_and_taken_back(hub: RunningHub, admin: httpx.Client) -> None:
+    """A holiday stands in the list and in the signed policy until it is removed."""
+    day = "2031-04-27"
+    assert admin.put(f"/api/v1/holidays/{day}", json={"name": "King's Day"}).status_code == 200
+    assert {"day": day, "name": "King's Day"} in admin.get("/api/v1/holidays").json()["holidays"]
+    policy_says(hub, lambda policy: date.fromisoformat(day) in policy.holidays)
+    assert admin.delete(f"/api/v1/holidays/{day}").status_code == 204
+    policy_says(hub, lambda policy: date.fromisoformat(day) not in policy.holidays)
+    problem(admin.put("/api/v1/holidays/2031-02-30", json={"name": "Never"}), Code.INVALID)
 
 
 @pytest.mark.parametrize(

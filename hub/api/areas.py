@@ -1,0 +1,137 @@
+"""Areas that doors lead into, and the site's holidays."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from hub.api import fields
+from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import create, note, portion
+from hub.api.fields import Answer, Body
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+from hub.store import areas as store
+from hub.store import sites
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["areas and holidays"])
+
+
+class NewArea(Body):
+    """Rooms that one enters and leaves through doors."""
+
+    id: fields.Area
+    name: fields.Name
+
+
+class Area(Answer):
+    """One area."""
+
+    id: fields.Area
+    name: str
+    created_at: datetime
+
+
+class Areas(Answer):
+    """A portion of the list; go on with ``after=next_after`` until it is null."""
+
+    areas: list[Area]
+    next_after: str | None
+
+
+class NamedHoliday(Body):
+    """What the day is called."""
+
+    name: fields.Name
+
+
+class Holiday(Answer):
+    """A day on which schedules have their holiday windows."""
+
+    day: date
+    name: str
+
+
+class Holidays(Answer):
+    """Every holiday, in order."""
+
+    holidays: list[Holiday]
+
+
+@router.post("/areas", status_code=201)
+def add_area(
+    body: NewArea,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> Area:
+    """Add an area; doors name it as ``area`` or ``outside``."""
+    hub = services(request)
+    new = store.Area(id=body.id, name=body.name, created_at=hub.clock())
+    made = create(
+        hub,
+        principal,
+        response,
+        subject=f"area:{body.id}",
+        find=lambda connection: store.get(connection, body.id),
+        add=lambda connection: store.add(connection, new),
+        same=lambda found: found.name == body.name,
+    )
+    return Area.model_validate(made)
+
+
+@router.get("/areas")
+def list_areas(
+    request: Request,
+    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    after: fields.Area | None = None,
+    limit: fields.Limit = 100,
+) -> Areas:
+    """Areas by id."""
+    with services(request).database.read() as connection:
+        every = store.list_all(connection)
+    found, next_after = portion(every, after, limit)
+    return Areas(areas=[Area.model_validate(each) for each in found], next_after=next_after)
+
+
+@router.get("/holidays")
+def list_holidays(request: Request, _: Annotated[Principal, requires(Permission.ACCESS_READ)]) -> Holidays:
+    """The site's holidays, in order."""
+    with services(request).database.read() as connection:
+        named = sites.list_holidays(connection)
+    return Holidays(holidays=[Holiday(day=day, name=name) for day, name in named.items()])
+
+
+@router.put("/holidays/{day}")
+def set_holiday(
+    day: date,
+    body: NamedHoliday,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> Holiday:
+    """Make a day a holiday, or rename one."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        if sites.list_holidays(connection).get(day) != body.name:
+            sites.set_holiday(connection, day, body.name)
+            note(connection, hub, principal, action="holiday.set", subject=f"holiday:{day}")
+    hub.site_changed()
+    return Holiday(day=day, name=body.name)
+
+
+@router.delete("/holidays/{day}", status_code=204)
+def remove_holiday(
+    day: date,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> None:
+    """Make a day an ordinary one."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        if day in sites.list_holidays(connection):
+            sites.remove_holiday(connection, day)
+            note(connection, hub, principal, action="holiday.remove", subject=f"holiday:{day}")
+    hub.site_changed()
