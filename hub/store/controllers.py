@@ -37,6 +37,7 @@ class ControllerState:
     ``online``: it said so, and gave a sign of life within ``SILENT_AFTER``.
     ``first_sequence`` and ``last_sequence`` are what its journal held; the versions are what it enforced.
     ``complete_until``: everything it recorded before is stored. ``broken_readers``: ``door/side`` of each.
+    ``health``: its last heartbeat's ``pacs.health.ControllerHealth``, as the interface shows it.
     """
 
     controller_id: ControllerId
@@ -54,6 +55,7 @@ class ControllerState:
     broken_readers: list[str] | None
     software: str | None
     hello_at: datetime | None
+    health: dict[str, Any] | None
 
 
 def register(connection: Connection, controller: Controller) -> None:
@@ -94,7 +96,7 @@ def list_all(connection: Connection) -> list[Controller]:
 
 
 def states(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
-    """What is known of every controllerr."""
+    """What is known of every controller."""
     found = [_state(row, now) for row in connection.execute(select(controller_state))]
     return {state.controller_id: state for state in found}
 
