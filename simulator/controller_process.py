@@ -1,13 +1,29 @@
 """The real controller process on mock pins, with virtual doors, driven by JSON lines; and the client that starts one.
 
-It is told, one object a line: ``{"door": ID, "do": "pull" | "force" | "close" | "press_rex"}``. Of itself it says:
+It is told, one object a line, ``{"door": ID, "do": DEED}`` or, of the whole controller, ``{"do": DEED}``:
+
+================  =============================================================================
+``pull``          open the door if its strike lets go; it stands open until ``close``
+``close``         let it fall shut
+``force``         open it whatever its strike does
+``hold``          whoever is let in next leaves it standing open until ``close``
+``turn_away``     whoever is let in next does not enter
+``press_rex``     press the request-to-exit button
+``tamper``        take the cover off a reader
+``mend``          put it on again
+``fire``          the fire alarm's contact opens; of the controller
+``fire_over``     it closes again; of the controller
+================  =============================================================================
+
+``hold`` and ``turn_away`` need a person (``--person``). Of itself it says:
 
 * ``{"ready": true, "pid": …, "at_ns": …}``: the readers are on their way, the doors are locked
-* ``{"pin": "strike" | "contact" | "rex" | "green" | "red" | "buzzer" | "reset", "door": …, "side": …, "level": …,
-  "at_ns": …}``, a strike also with ``"released"``
+* ``{"pin": "strike" | "contact" | "rex" | "tamper" | "sounder" | "fire" | "green" | "red" | "buzzer" | "reset",
+  "door": …, "side": …, "level": …, "at_ns": …}``, a strike also with ``"released"``; ``fire`` has no door
 * ``{"trace": OUTCOME, "reason": …, "door": …, "side": …, "credential": …, "sequence": …, "marks": {PHASE: ns}}``: one
   presentation, after its strike
-* ``{"did": …, "door": …, "open": …}``: an order was carried out; ``{"error": …}``: it was not
+* ``{"did": …, "door": …, "open": …}``, of the controller ``{"did": …}``: an order was carried out;
+  ``{"error": …}``: it was not
 
 Instants are CLOCK_MONOTONIC in ns. SIGTERM, SIGINT and the end of its input stop the controller as it stops in earnest.
 """
@@ -70,7 +86,7 @@ class _World:
 
     def __init__(self, config: Config, say: Callable[[dict[str, Any]], None], *, person: Any) -> None:
         from edge.timetable import Timetable
-        from simulator.virtual_door import VirtualDoor, VirtualPins
+        from simulator.virtual_door import VirtualDoor, VirtualFireAlarm, VirtualPins
 
         self._say = say
         self.timetable = Timetable()
@@ -78,7 +94,10 @@ class _World:
         self._doors = {
             door.id: VirtualDoor(door, self.pins, self.timetable, person=person) for door in config.doors
         }
+        self._fire_alarm = VirtualFireAlarm(config.fire, self.pins)
         self._places = {pin: place for door in config.doors for pin, place in _places(door)}
+        if config.fire:
+            self._places[config.fire.pin] = ("fire", None, None)
         self.pins.on_level = self._report_level
 
     def report_trace(self, trace: Trace) -> None:
@@ -103,22 +122,34 @@ class _World:
         """Do what each line says until they end."""
         for line in orders:
             try:
-                order = json.loads(line)
-                door, deed = self._doors[order["door"]], order["do"]
-                deeds = {
-                    "pull": door.pull,
-                    "force": door.force,
-                    "close": door.close,
-                    "press_rex": door.press_rex,
-                }
-                deeds[deed]()
-                self._say({"did": deed, "door": door.id, "open": door.is_open})
+                self._say(self._do(json.loads(line)))
             except (ValueError, KeyError, TypeError) as error:
                 self._say({"error": f"not an order: {error}"})
 
+    def _do(self, order: dict[str, Any]) -> dict[str, Any]:
+        from simulator.virtual_door import Manner
+
+        deed = order["do"]
+        if "door" not in order:
+            {"fire": self._fire_alarm.begin, "fire_over": self._fire_alarm.end}[deed]()
+            return {"did": deed}
+        door = self._doors[order["door"]]
+        deeds: dict[str, Callable[[], object]] = {
+            "pull": door.pull,
+            "close": door.close,
+            "force": door.force,
+            "hold": lambda: door.next_person(Manner.HOLD_OPEN),
+            "turn_away": lambda: door.next_person(Manner.TURN_AWAY),
+            "press_rex": door.press_rex,
+            "tamper": door.open_housing,
+            "mend": door.close_housing,
+        }
+        deeds[deed]()
+        return {"did": deed, "door": door.id, "open": door.is_open}
+
     def _report_level(self, pin: int, level: bool, at_ns: int) -> None:  # noqa: FBT001 - OnLevel
         role, door_id, side = self._places.get(pin, ("", None, None))
-        if door_id is None:
+        if not role:
             return
         report: dict[str, Any] = {
             "pin": role,
@@ -127,11 +158,11 @@ class _World:
             "level": int(level),
             "at_ns": at_ns,
         }
-        door = self._doors[door_id]
         if role == "strike":
-            report["released"] = door.is_released
+            report["released"] = self._doors[door_id].is_released
         self._say(report)
-        door.level_changed(pin)
+        if door_id is not None:
+            self._doors[door_id].level_changed(pin)
 
 
 def _places(door: Any) -> list[tuple[int, tuple[str, Any, str | None]]]:
@@ -140,6 +171,8 @@ def _places(door: Any) -> list[tuple[int, tuple[str, Any, str | None]]]:
         (door.strike_pin, "strike", None),
         (door.contact_pin, "contact", None),
         (door.rex_pin, "rex", None),
+        (door.tamper_pin, "tamper", None),
+        (door.sounder_pin, "sounder", None),
     ]
     for reader in door.readers:
         found += [
@@ -256,12 +289,14 @@ class ControllerProcess:
             raise
         return self
 
-    def order(self, door_id: str, deed: str) -> None:
-        """Have ``pull``, ``force``, ``close`` or ``press_rex`` done at a door."""
+    def order(self, door_id: str | None, deed: str) -> None:
+        """Have something done at a door, or with None at the controller; the deeds are the module's table."""
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the controller does not run")
         try:
-            self._process.stdin.write(json.dumps({"door": door_id, "do": deed}) + "\n")
+            self._process.stdin.write(
+                json.dumps({"do": deed} | ({"door": door_id} if door_id else {})) + "\n"
+            )
             self._process.stdin.flush()
         except OSError as error:
             raise RuntimeError("the controller has ended") from error

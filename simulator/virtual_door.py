@@ -1,4 +1,4 @@
-"""A door on gpiozero's mock pins: its strike, its contact, its request-to-exit button, and a person.
+"""A door on gpiozero's mock pins: its strike, contact, request-to-exit button and tamper switch; who comes; a fire.
 
 The controller drives and reads the pins as it would real ones; the world here only bends the circuits.
 """
@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, TypeAlias
 
 from gpiozero.pins.mock import MockFactory, MockPin
 
-from edge.config import DoorConfig, EnergiseTo, Wiring
+from edge.config import DoorConfig, EnergiseTo, FireConfig, Wiring
 from edge.timetable import Timetable
 from pacs.identifiers import DoorId
 
@@ -73,6 +74,14 @@ class Person:
     open_s: float = 1.5
 
 
+class Manner(Enum):
+    """What somebody does whom the strike lets in."""
+
+    WALK_THROUGH = auto()
+    HOLD_OPEN = auto()
+    TURN_AWAY = auto()
+
+
 class VirtualDoor:
     """One door, closed and at rest to begin with. Make it before the controller claims the pins.
 
@@ -95,6 +104,8 @@ class VirtualDoor:
         self._strike: WiredPin = pins.pin(config.strike_pin)
         self._contact = _Circuit(config.contact_pin, config.contact_wiring, pins)
         self._rex = _Circuit(config.rex_pin, config.rex_wiring, pins)
+        self._tamper = _Circuit(config.tamper_pin, config.tamper_wiring, pins)
+        self._manner = Manner.WALK_THROUGH
 
     @property
     def is_released(self) -> bool:
@@ -109,8 +120,17 @@ class VirtualDoor:
 
     def level_changed(self, pin: int) -> None:
         """Tell the door that a pin changed: its person takes notice of the strike."""
-        if self._person and pin == self._config.strike_pin and self.is_released:
-            self._timetable.set(("pull", self.id), self._timetable.now_s() + self._person.delay_s, self._walk)
+        if not (self._person and pin == self._config.strike_pin and self.is_released):
+            return
+        manner, self._manner = self._manner, Manner.WALK_THROUGH
+        if manner is not Manner.TURN_AWAY:
+            self._timetable.set(
+                ("pull", self.id), self._timetable.now_s() + self._person.delay_s, lambda: self._walk(manner)
+            )
+
+    def next_person(self, manner: Manner) -> None:
+        """Say what the person does whom the strike lets in next; the one after walks through again."""
+        self._manner = manner
 
     def pull(self) -> bool:
         """Open the door if its strike lets go; returns whether it stands open."""
@@ -132,10 +152,34 @@ class VirtualDoor:
         self._rex.disturb()
         self._timetable.set(("rex", self.id), self._timetable.now_s() + PRESS_S, self._rex.rest)
 
-    def _walk(self) -> None:
-        if self._person and self.pull():
+    def open_housing(self) -> None:
+        """Take the cover off a reader."""
+        self._tamper.disturb()
+
+    def close_housing(self) -> None:
+        """Put it on again."""
+        self._tamper.rest()
+
+    def _walk(self, manner: Manner) -> None:
+        if self._person and self.pull() and manner is Manner.WALK_THROUGH:
             closes_s = self._timetable.now_s() + self._person.open_s
             self._timetable.set(("close", self.id), closes_s, self.close)
+
+
+class VirtualFireAlarm:
+    """The fire alarm's contact at one controller, quiet to begin with. Make it before the controller claims the pins."""
+
+    def __init__(self, config: FireConfig | None, pins: VirtualPins) -> None:
+        pin, wiring = (config.pin, config.wiring) if config else (None, Wiring.NORMALLY_CLOSED)
+        self._circuit = _Circuit(pin, wiring, pins)
+
+    def begin(self) -> None:
+        """There is a fire."""
+        self._circuit.disturb()
+
+    def end(self) -> None:
+        """There is none any more."""
+        self._circuit.rest()
 
 
 class _Circuit:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from edge.config import EnergiseTo, Wiring
+from edge.config import EnergiseTo, FireConfig, Wiring
 from edge.door_io import DoorIo
-from edge.inputs import ContactChanged, RexPressed
+from edge.inputs import ContactChanged, FireChanged, PinInput, RexPressed, TamperChanged
 from edge.timetable import Timetable
 from pacs.identifiers import DoorId
-from simulator.virtual_door import PRESS_S, Person, VirtualDoor, VirtualPins
-from tests.edge.test_door_io import CONTACT, REX, STRIKE, door
+from simulator.virtual_door import PRESS_S, Manner, Person, VirtualDoor, VirtualFireAlarm, VirtualPins
+from tests.edge.test_door_io import CONTACT, FIRE, REX, STRIKE, TAMPER, door
 
 FRONT = DoorId("front")
 
@@ -24,14 +24,18 @@ class Scene:
 
     def __init__(self, *, person: Person | None = None, **config: Any) -> None:
         self.s = 100.0
-        self.put: list[ContactChanged | RexPressed] = []
+        self.put: list[PinInput] = []
         self.levels: list[tuple[int, bool, int]] = []
         self.timetable = Timetable(lambda: self.s)
         self.pins = VirtualPins()
         wiring = door(**config)
+        fire = FireConfig(pin=FIRE, wiring=wiring.tamper_wiring)
         self.door = VirtualDoor(wiring, self.pins, self.timetable, person=person)
+        self.fire_alarm = VirtualFireAlarm(fire, self.pins)
         self.pins.on_level = self._on_level
-        self.io = DoorIo([wiring], factory=self.pins, put=self.put.append, timetable=self.timetable)
+        self.io = DoorIo(
+            [wiring], factory=self.pins, put=self.put.append, fire=fire, timetable=self.timetable
+        )
 
     def _on_level(self, pin: int, level: bool, at_ns: int) -> None:
         self.levels.append((pin, level, at_ns))
@@ -118,6 +122,53 @@ def test_a_person_who_comes_too_late_finds_the_door_locked(make: Callable[..., S
     assert scene.contacts() == []
 
 
+def test_a_person_may_leave_the_door_standing_open(make: Callable[..., Scene]) -> None:
+    """Once: the door stays open until it is closed, and the next person walks through."""
+    scene = make(person=Person(delay_s=0.1, open_s=0.5))
+    scene.door.next_person(Manner.HOLD_OPEN)
+    scene.io.release(FRONT, 1_000)
+    scene.wait(600)
+    assert scene.is_open()
+    scene.door.close()
+    scene.io.release(FRONT, 1_000)
+    scene.wait(5)
+    assert scene.contacts() == [True, False, True, False]
+
+
+def test_a_person_may_turn_away(make: Callable[..., Scene]) -> None:
+    """Once: the strike releases and nobody opens; the next person walks through."""
+    scene = make(person=Person(delay_s=0.1, open_s=0.5))
+    scene.door.next_person(Manner.TURN_AWAY)
+    scene.io.release(FRONT, 1_000)
+    scene.wait(5)
+    assert scene.contacts() == []
+    scene.io.release(FRONT, 1_000)
+    scene.wait(5)
+    assert scene.contacts() == [True, False]
+
+
+@pytest.mark.parametrize("wiring", Wiring)
+def test_tampering_and_fire_begin_and_end(make: Callable[..., Scene], wiring: Wiring) -> None:
+    """In either wiring, as the controller reads them; a quiet world reports nothing."""
+    scene = make(wiring=wiring)
+    scene.wait(1)
+    assert scene.put == []
+    for deed in (
+        scene.door.open_housing,
+        scene.fire_alarm.begin,
+        scene.door.close_housing,
+        scene.fire_alarm.end,
+    ):
+        deed()
+        scene.wait(1)
+    assert scene.put == [
+        TamperChanged(door_id=FRONT, open=True),
+        FireChanged(active=True),
+        TamperChanged(door_id=FRONT, open=False),
+        FireChanged(active=False),
+    ]
+
+
 @pytest.mark.parametrize("wiring", Wiring)
 def test_the_button_asks_to_leave_once(make: Callable[..., Scene], wiring: Wiring) -> None:
     """One press is one request, in either wiring."""
@@ -152,10 +203,11 @@ def test_a_door_without_contact_or_button_still_opens(make: Callable[..., Scene]
 
 
 def test_a_cut_wire_reads_as_open_and_as_one_press(make: Callable[..., Scene]) -> None:
-    """Normally closed circuits that break are pulled up: the door counts as open, the button as pressed."""
+    """Normally closed circuits that break are pulled up: open, pressed, tampered with, burning."""
     scene = make()
-    for pin in (CONTACT, REX):
+    for pin in (CONTACT, REX, TAMPER, FIRE):
         scene.pins.pin(pin).pull_to(True)
     scene.wait(10)
+    assert {FireChanged(active=True), TamperChanged(door_id=FRONT, open=True)} < set(scene.put)
     assert scene.contacts() == [True]
     assert scene.put.count(RexPressed(door_id=FRONT)) == 1
