@@ -1,7 +1,6 @@
 """One hash chain on disk: the segments of one journal id, in a directory named ``<ordinal>.<journal id>``.
 
-``begin_chain`` and ``begin_segment`` make them. ``inspect`` reads a directory and says what can be relied on and
-what cannot; it changes nothing.
+``begin_chain`` and ``begin_segment`` make them; ``edge.chain_inspection`` reads what was there before.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import contextlib
 import errno
 import os
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge import segments
 from edge.segments import SegmentHeader
 from edge.state_files import StateFiles
 from pacs.errors import MalformedData
-from pacs.events import Event, EventDraft, event_hash, genesis
+from pacs.events import Event, EventDraft, genesis
 from pacs.identifiers import ControllerId, JournalId
 
 SUFFIX = ".segment"
@@ -26,7 +25,10 @@ PART = ".part"
 
 
 class Segment:
-    """One file. ``offsets``: where each record begins, and last where the next one will."""
+    """Consecutive records in one file; a file with damage in its midst holds several.
+
+    ``offsets``: where each record begins, and last where the next one will.
+    """
 
     __slots__ = ("first_sequence", "offsets", "path")
 
@@ -73,12 +75,21 @@ class Segment:
         except MalformedData:
             return False
 
+    def without(self, first: int, last: int) -> list[Segment]:
+        """The records before and behind these; the one behind is there also when it is empty."""
+        place, behind = first - self.first_sequence, last + 1 - self.first_sequence
+        parts = [Segment(self.path, last + 1, self.offsets[behind:])]
+        if place:
+            parts.insert(0, Segment(self.path, self.first_sequence, self.offsets[: place + 1]))
+        return parts
+
 
 class Chain:
-    """The segments of one journal id, oldest first; never without one.
+    """The segments of one journal id, oldest first; never without one. Between two, events may be lost.
 
-    ``acknowledged``: the hub has stored everything up to there. ``readable_through``: what is durable.
-    ``read_through``: what the hub may have: found on the disk, or read since.
+    ``acknowledged``: the hub has stored everything up to there that was not given up. ``given_up``: to make room, up to
+    there. ``readable_through``: what is durable. ``read_through``: what the hub may have: found on the disk, or read
+    since. ``damaged``: files with records that cannot be read.
     """
 
     def __init__(
@@ -89,6 +100,8 @@ class Chain:
         self.segments = parts
         self.last_hash = last_hash
         self.acknowledged = acknowledged
+        self.given_up = 0
+        self.damaged: set[Path] = set()
         self.readable_through = self.read_through = self.last_sequence
 
     @property
@@ -98,8 +111,24 @@ class Chain:
 
     @property
     def size(self) -> int:
-        """Bytes of all segments."""
-        return sum(segment.size for segment in self.segments)
+        """Bytes of all files."""
+        return size_of(self.segments)
+
+    @property
+    def released(self) -> int:
+        """Up to there nothing is needed any more."""
+        return max(self.acknowledged, self.given_up)
+
+    def may_have_been_read(self, sequence: int) -> bool:
+        """Whether the hub can have this event: False when one up to there is held that nobody has read."""
+        return sequence <= self._unread(self.read_through) - 1
+
+    def _unread(self, read_through: int) -> int:
+        """The first event behind ``read_through`` that is not lost, or the one that will come next."""
+        for segment in self.segments:
+            if segment.last_sequence > read_through:
+                return max(segment.first_sequence, read_through + 1)
+        return self.last_sequence + 1
 
     def read(self, from_sequence: int, max_events: int, max_bytes: int) -> list[bytes]:
         """Consecutive events from ``from_sequence`` on, at least one if there is one; safe in any thread.
@@ -115,17 +144,30 @@ class Chain:
                 while last > from_sequence and segment.offsets[last - segment.first_sequence + 1] > limit:
                     last -= 1
                 events = segment.read(from_sequence, last)
-                if from_sequence <= self.read_through + 1:
+                if from_sequence <= self._unread(self.read_through):
                     self.read_through = max(self.read_through, last)
                 return events
         return []
 
-    def damaged_from(self, sequence: int) -> int | None:
-        """The first event from there on, in the same segment, that does not pass its check. Raises ``OSError``."""
-        for segment in self.segments:
+    def skip_damage(self, sequence: int) -> tuple[int, int] | None:
+        """Let go of the first records from there on, in the same segment, that do not pass their check.
+
+        Returns the first and the last of them; None when there is none. Raises ``OSError``.
+        """
+        for place, segment in enumerate(self.segments):
             if segment.first_sequence <= sequence <= segment.last_sequence:
                 candidates = range(sequence, segment.last_sequence + 1)
-                return next((at for at in candidates if not segment.is_sound(at)), None)
+                first = next((at for at in candidates if not segment.is_sound(at)), None)
+                if first is None:
+                    return None
+                last = first
+                while last < segment.last_sequence and not segment.is_sound(last + 1):
+                    last += 1
+                # another thread may be reading: parts are replaced, not changed
+                parts = segment.without(first, last)
+                self.segments = (*self.segments[:place], *parts, *self.segments[place + 1 :])
+                self.damaged.add(segment.path)
+                return first, last
         return None
 
     def drafts(self, first: int) -> list[EventDraft]:
@@ -137,39 +179,10 @@ class Chain:
                     drafts += [Event.from_bytes(data).draft for data in segment.read(sequence, sequence)]
         return drafts
 
-    def cut(self, sequence: int) -> list[Path]:
-        """Forget this event and all behind it; returns the segments nothing is left of."""
-        kept = [part for part in self.segments if part.first_sequence <= sequence]
-        gone = [part.path for part in self.segments[len(kept) :]]
-        last = kept[-1]
-        # another thread may be reading: parts are replaced, not changed
-        kept[-1] = Segment(last.path, last.first_sequence, last.offsets[: sequence - last.first_sequence + 1])
-        self.segments = tuple(kept)
-        self.readable_through = self.read_through = sequence - 1
-        return gone
 
-
-@dataclass(slots=True)
-class Inspection:
-    """What ``inspect`` found in a chain's directory.
-
-    ``parts`` can be relied on up to ``last_sequence``; ``cut`` is the one that has to be cut there, and
-    ``unusable`` are files of which nothing can be used. ``faults`` are sentences for a technician, and with
-    one the chain cannot go on. ``torn``: they are no more than a last write that was not completed.
-    """
-
-    last_hash: bytes
-    parts: list[Segment] = field(default_factory=list)
-    cut: Segment | None = None
-    unusable: list[Path] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    torn: bool = False
-    lost_at_least: int = 0
-
-    @property
-    def last_sequence(self) -> int:
-        """0 when nothing can be relied on."""
-        return self.parts[-1].last_sequence if self.parts else 0
+def size_of(parts: Iterable[Segment]) -> int:
+    """Bytes of the files these are in."""
+    return sum({segment.path: segment.size for segment in parts}.values())
 
 
 def directory_name(ordinal: int, journal_id: JournalId) -> str:
@@ -209,7 +222,7 @@ def begin_segment(files: StateFiles, directory: Path, header: SegmentHeader) -> 
         with contextlib.suppress(OSError):
             files.remove(path)
         raise
-    return Segment(path, header.first_sequence, array("Q", [segments.HEADER_BYTES])), fd
+    return Segment(path, header.first_sequence, array("I", [segments.HEADER_BYTES])), fd
 
 
 def begin_chain(files: StateFiles, parent: Path, ordinal: int, controller_id: ControllerId) -> Chain:
@@ -243,66 +256,3 @@ def first_sequence_of(path: Path) -> int:
 def segment_paths(directory: Path) -> list[Path]:
     """The segments, oldest first."""
     return sorted(path for path in directory.iterdir() if path.name.endswith(SUFFIX))
-
-
-def inspect(directory: Path, controller_id: ControllerId, acknowledged: int) -> Inspection:
-    """Read every segment. Raises ``OSError``.
-
-    A damaged record up to ``acknowledged`` is no fault when those after it are readable: the hub has it.
-    """
-    journal_id = journal_id_of(directory)
-    found = Inspection(last_hash=genesis(controller_id, journal_id))
-    paths = segment_paths(directory)
-    while len(paths) > 1 and first_sequence_of(paths[1]) <= acknowledged + 1:
-        found.unusable.append(paths.pop(0))  # removed before, but the removal did not last
-    for path in paths:
-        data = path.read_bytes()
-        last = path == paths[-1]
-        if found.parts and last and not data:
-            found.unusable.append(path)  # begun, never used
-            continue
-        try:
-            header = SegmentHeader.from_bytes(data)
-            if header.journal_id != journal_id or path.name != segment_name(header.first_sequence):
-                raise MalformedData("journal segment: belongs elsewhere")
-        except MalformedData as error:
-            found.torn = last and not found.faults and len(data) < segments.HEADER_BYTES
-            found.faults.append(f"{path.name}: {error}")
-            found.unusable.append(path)
-            continue
-        if found.faults or not _continues(found, header, acknowledged):
-            found.faults.append(f"{path.name}: does not continue event {found.last_sequence}")
-            found.unusable.append(path)
-            found.lost_at_least += len(segments.scan(data, header.first_sequence).offsets) - 1
-            continue
-        _take_records(found, path, data, header, acknowledged, last=last)
-    if not found.faults and (not found.parts or found.last_sequence < acknowledged):
-        found.faults.append(f"{directory.name}: ends before event {acknowledged}, which the hub has")
-    return found
-
-
-def _continues(found: Inspection, header: SegmentHeader, acknowledged: int) -> bool:
-    if not found.parts:
-        return header.first_sequence <= acknowledged + 1
-    return header.first_sequence == found.last_sequence + 1 and header.previous_hash == found.last_hash
-
-
-def _take_records(
-    found: Inspection, path: Path, data: bytes, header: SegmentHeader, acknowledged: int, *, last: bool
-) -> None:
-    scan = segments.scan(data, header.first_sequence)
-    segment = Segment(path, header.first_sequence, scan.offsets)
-    lost = [sequence for sequence in scan.damaged if sequence > acknowledged]
-    if lost:
-        found.faults.append(f"{path.name}: record {lost[0]} is damaged")
-        found.lost_at_least += segment.last_sequence - lost[0] + 1
-        del segment.offsets[lost[0] - header.first_sequence + 1 :]
-    if scan.unreadable_bytes:
-        found.torn = last and not found.faults
-        found.faults.append(f"{path.name}: {scan.unreadable_bytes} unreadable bytes at its end")
-    found.cut = segment if found.faults else None
-    found.parts.append(segment)
-    found.last_hash = header.previous_hash
-    if segment.last_sequence >= header.first_sequence and segment.last_sequence not in scan.damaged:
-        begin, end = segment.offsets[-2:]
-        found.last_hash = event_hash(data[begin + segments.RECORD_OVERHEAD : end])

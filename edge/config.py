@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from pathlib import Path
 
+from edge.journal_policy import JournalPolicy
 from pacs.errors import PacsError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
@@ -111,3 +112,4 @@ class Config:
     keys: KeyPaths
     doors: tuple[DoorConfig, ...]
     fire: FireConfig | None
+    journal: JournalPolicy

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from edge.config import Config, ConfigError, DoorConfig, FireConfig, KeyPaths, ReaderConfig
 from edge.config_keys import KEYS, NESTED, changeable
+from edge.journal_policy import JournalPolicy
 
 MAX_DOORS: Final = 4
 PASSPHRASE_VARIABLE: Final = "DREMPEL_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
@@ -61,6 +62,7 @@ class _Parser:
             self.problems.append(
                 f"[keys] passphrase_file: missing; name the file, or set {PASSPHRASE_VARIABLE} in the environment"
             )
+        journal = self._table(document.get("journal", {}), "journal", "[journal]")
         fire = self._table(document["fire"], "fire", "[fire]") if "fire" in document else None
         doors = [self._door(table, number) for number, table in self._tables(document, "door", "door")]
         if not 1 <= len(doors) <= MAX_DOORS:
@@ -82,6 +84,7 @@ class _Parser:
                 for door in doors
             ),
             fire=FireConfig(**fire) if fire else None,
+            journal=JournalPolicy(**journal),
         )
 
     def _door(self, table: dict[str, Any], number: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.config import EnergiseTo, Pins, Wiring
+from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
@@ -121,6 +122,11 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "policy_public_key": Key(_trust_file, required=True),
         "passphrase_file": Key(_secret_file),
     },
+    "journal": {
+        "max_mib": Key(_number(16, 4096), JournalPolicy().max_mib),
+        "when_full": Key(_choice(WhenFull), JournalPolicy().when_full),
+        "when_unwritable": Key(_choice(WhenUnwritable), JournalPolicy().when_unwritable),
+    },
     "fire": {
         "pin": Key(_pin, required=True),
         "wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
@@ -149,5 +155,5 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
 }
 """Every table and key that is understood; nothing else is."""
 
-NESTED: Final = {"": {"controller", "hub", "keys", "fire", "door"}, "door": {"reader"}}
+NESTED: Final = {"": {"controller", "hub", "keys", "journal", "fire", "door"}, "door": {"reader"}}
 """The tables inside a table."""

@@ -5,34 +5,33 @@
     journal/lock                            one process at a time
             acknowledged                    up to where the hub has stored (journal id, sequence)
             closed                          there only between a proper end and the next start
-            gaps                            what was lost and is not yet an event of its own
+            gaps                            what was lost: until it is an event, or its place is gone
             <ordinal>.<journal id>/         one hash chain, its segments
             quarantine/                     damaged files, kept for a technician
 
-A chain that cannot be continued is ended: what is whole in it still goes to the hub, what is damaged goes to
-``quarantine``, and new events begin another chain under a journal id of its own. A sequence is thus never used
-twice in one journal.
+Damage costs the events it is in; the chain goes on behind them, and a gap says which they were. A chain whose end
+cannot be known is ended: what is whole in it still goes to the hub, and new events begin another chain under a journal
+id of its own. A sequence is thus never used twice in one journal.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from edge import journal_notes as notes
 from edge import journal_recovery as recovery
 from edge import segments
-from edge.chain import Chain, Inspection, Segment, begin_chain, begin_segment
-from edge.journal_recovery import GapCause, JournalGap
-from edge.segments import SegmentHeader
-from edge.state_files import StateFiles
+from edge.chain import Chain, Segment, begin_chain, size_of
+from edge.journal_notes import GapCause, JournalGap
+from edge.segment_writer import SegmentWriter
+from edge.state_files import StateFiles, hold_lock
 from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
@@ -44,12 +43,33 @@ LOOKED_BACK = 100
 """Events that are looked at to find the time; those of a board that starts in the past again and again say none."""
 
 
+class JournalFull(StoreError):
+    """The journal is at its bound; the disk is not at fault."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLimits:
-    """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once."""
+    """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once.
 
-    max_bytes: int = 32 * 1024 * 1024
+    The default holds 250,000 events of 256 bytes; one with the longest names and a reason has 230.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
     segment_bytes: int = 1024 * 1024
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What is left for the way out, alarms and refusals when entries are refused."""
+        return self.max_bytes // 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRange:
+    """Events of one journal, both ends included; ``last_sequence`` is one before the first when there are none."""
+
+    journal_id: JournalId
+    first_sequence: int
+    last_sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +115,40 @@ class _Prepared:
         return self.event.draft is draft and self.event.previous_hash == chain.last_hash
 
 
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One that may still be to come."""
+
+    chain: Chain
+    sequence: int
+
+    @property
+    def is_durable(self) -> bool:
+        return self.chain.readable_through >= self.sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spent:
+    """Files nobody needs: the whole chain or some of its segments. ``because``: what has to be durable first."""
+
+    chain: Chain
+    paths: tuple[Path, ...]
+    size: int
+    is_whole: bool
+    because: _Event | None
+
+    @classmethod
+    def of(
+        cls, chain: Chain, parts: Sequence[Segment], because: _Event | None, *, is_whole: bool = True
+    ) -> Self:
+        paths = tuple(dict.fromkeys(segment.path for segment in parts))
+        return cls(chain=chain, paths=paths, size=size_of(parts), is_whole=is_whole, because=because)
+
+    @property
+    def may_go(self) -> bool:
+        return self.because is None or self.because.is_durable
+
+
 class Journal:
     """``prepare``, ``append``, ``acknowledge`` and ``close`` belong to one thread, and of these only ``close`` waits for the disk;
     ``sync`` and ``read`` may be called from others.
@@ -121,29 +175,28 @@ class Journal:
         self._guard = threading.Lock()
         self._syncing = threading.Lock()
         self._prepared: _Prepared | None = None
-        self._unsynced: list[int] = []
-        self._spent: list[Path] = []
+        self._spent: list[_Spent] = []
         self._abandoned: Path | None = None
-        self._untidy = False
+        self._leave_unclean = False
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
-            self._lock = _lock(directory / "lock")
+            self._lock = hold_lock(directory / "lock")
             undo.callback(os.close, self._lock)
             found = recovery.recover(directory, controller_id, self._files)
             self._next_ordinal = found.next_ordinal
             self._chains = found.chains
             if found.ended:
                 self._chains += (self._begin_chain(),)
-            self._fd = self._files.open(self._segment.path)
-            undo.callback(os.close, self._fd)
-            self._files.sync(self._fd)
-            path = directory / recovery.ACKNOWLEDGED
+            self._writer = SegmentWriter(self._chains[-1].segments[-1], self._files)
+            undo.callback(self._writer.close)
+            path = directory / notes.ACKNOWLEDGED
             self._acknowledged_fd = self._files.open(path, create=not path.exists())
             undo.callback(os.close, self._acknowledged_fd)
             self._size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-            self._drop_acknowledged()
+            self._release()
+            self._note_released()
             self._remove_spent()
-            recovery.remove_mark(directory, self._files)
+            notes.remove_mark(directory, self._files)
             undo.pop_all()
         self.opening = Opening(
             created=found.created, unclean=found.unclean and not found.created, gaps=found.gaps
@@ -160,6 +213,11 @@ class Journal:
     def last_sequence(self) -> int:
         """Of the chain that takes new events; 0 before the first."""
         return self._chains[-1].last_sequence
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more than the reserve is left."""
+        return self._size + self._limits.reserve_bytes > self._limits.max_bytes
 
     def newest_trusted_time(self) -> datetime | None:
         """When the newest event happened whose clock was trusted; None when ``LOOKED_BACK`` held events say nothing.
@@ -183,8 +241,8 @@ class Journal:
     def append(self, draft: EventDraft) -> Event:
         """Give the draft its place and write it with one call, where a killed process cannot lose it.
 
-        Raises ``StoreError`` when the journal is full or cannot be written, ``MalformedData`` when the draft is
-        longer than an event may be; nothing was appended then.
+        Raises ``JournalFull`` at the bound, ``StoreError`` when the disk fails, ``MalformedData`` when the draft is longer
+        than an event may be; nothing was appended then.
         """
         with self._guard:
             chain = self._chains[-1]
@@ -193,21 +251,20 @@ class Journal:
                 prepared = _Prepared.next(draft, chain)
             event, record = prepared.event, prepared.record
             if self._size + len(record) > self._limits.max_bytes:
-                raise StoreError(
+                raise JournalFull(
                     f"{self._directory}: full with {self._size} bytes of events the hub has not acknowledged; "
                     "restore the connection to the hub"
                 )
             try:
-                if self._untidy:
-                    self._tidy()
-                if self._segment.size >= self._limits.segment_bytes:
-                    self._next_segment(chain)
-                self._write(self._segment, record)
+                if chain.segments[-1].size >= self._limits.segment_bytes:
+                    following = self._writer.go_on(chain)
+                    chain.segments = (*chain.segments, following)
+                    self._size += following.size
+                self._writer.write(chain.segments[-1], record)
             except OSError as error:
                 raise self._store_error(error) from error
             chain.last_hash = prepared.hash
             self._prepared = None
-            self._segment.offsets.append(self._segment.size + len(record))
             self._size += len(record)
             return event
 
@@ -223,37 +280,77 @@ class Journal:
             return None
         gap = None
         with self._naming():
-            if sequence > chain.read_through and len(self._chains) == 1:
+            if not chain.may_have_been_read(sequence) and len(self._chains) == 1:
                 gap = self._end(
                     chain, chain.read_through, GapCause.HUB_AHEAD, f"the hub has events up to {sequence}"
                 )
                 self._abandoned = chain.directory
             chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
-            self._drop_acknowledged()
+            self._release()
+            self._note_released()
         return gap
 
-    def end_at_damage(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
-        """``read`` failed from ``sequence`` on: if a record is damaged there, its chain ends before it.
+    @property
+    def held(self) -> EventRange:
+        """The oldest event that is kept, and the newest of its chain."""
+        chain = self._chains[0]
+        return EventRange(
+            journal_id=chain.journal_id,
+            first_sequence=chain.segments[0].first_sequence,
+            last_sequence=chain.last_sequence,
+        )
 
-        Returns the gap, to be recorded; events behind it that can be read are in another chain, under numbers of
-        their own. None when every record passes its check. Waits for the disk.
+    def drop_oldest(self) -> EventRange | None:
+        """Let go of the oldest file of events the hub does not have; the next event appended has to say so.
+
+        The file goes only when that event is durable. None when there is but the one being written.
+        """
+        chain = self._chains[0]
+        path = chain.segments[0].path
+        parts = [segment for segment in chain.segments if segment.path == path]
+        if len(self._chains) == 1 and len(parts) == len(chain.segments):
+            return None
+        first = max(parts[0].first_sequence, chain.released + 1)
+        last = parts[-1].last_sequence
+        chain.given_up = max(chain.given_up, last)
+        self._release(_Event(self._chains[-1], self.last_sequence + 1))
+        return EventRange(journal_id=chain.journal_id, first_sequence=first, last_sequence=last)
+
+    def skip_damage(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
+        """``read`` failed from ``sequence`` on: if records are damaged there, go on behind them.
+
+        Returns the gap, to be recorded. None when every record passes its check. Waits for the disk.
         """
         chain = next((chain for chain in self._chains if chain.journal_id == journal_id), None)
         with self._naming():
-            damaged = chain.damaged_from(sequence) if chain else None
-            if chain is None or damaged is None:
+            with self._guard:
+                damage = chain.skip_damage(sequence) if chain else None
+            if chain is None or damage is None:
                 return None
-            gap = self._end(chain, damaged - 1, GapCause.DAMAGED, f"record {damaged} can no longer be read")
-            self.sync()  # what was taken over, before it is cut off there
-            self._cut(chain, damaged)
-            self._drop_acknowledged()
+            first, last = damage
+            gap = JournalGap(
+                journal_id=chain.journal_id,
+                last_sequence=first - 1,
+                cause=GapCause.DAMAGED,
+                lost_at_least=last - first + 1,
+                explanation=f"events {first} to {last} can no longer be read",
+                is_end=False,
+            )
+            notes.add_gap(self._directory, gap, self._files)
+            self._release()
+            self._note_released()
         return gap
 
     def gaps_recorded(self) -> None:
-        """Every gap of ``opening``, ``acknowledge`` and ``end_at_damage`` is an event: make it durable and forget them."""
+        """Every gap of ``opening``, ``acknowledge`` and ``skip_damage`` is an event: make it durable and forget them."""
         self.sync()
+        held = {chain.journal_id: chain.released for chain in self._chains}
         with self._naming():
-            recovery.forget_gaps(self._directory, self._files)
+            notes.keep_gaps(self._directory, held, self._files, recorded=True)
+
+    def leave_unclean(self) -> None:
+        """Events were lost that never got here: the next start must not take this end for a proper one."""
+        self._leave_unclean = True
 
     def close(self) -> None:
         """Make everything durable and mark the end as proper."""
@@ -261,10 +358,11 @@ class Journal:
             self.sync()
             with self._naming():
                 self._files.sync(self._acknowledged_fd)
-                chain = self._chains[-1]
-                recovery.write_mark(self._directory, chain, self._files)
+                if not self._leave_unclean:
+                    notes.write_mark(self._directory, self._chains[-1], self._files)
         finally:
-            for fd in (*self._unsynced, self._fd, self._acknowledged_fd, self._lock):
+            self._writer.close()
+            for fd in (self._acknowledged_fd, self._lock):
                 os.close(fd)
 
     # ---- any thread
@@ -276,21 +374,18 @@ class Journal:
         """
         with self._syncing, self._naming():
             with self._guard:
-                chain, last, fds = self._chains[-1], self.last_sequence, [*self._unsynced, self._fd]
-                rolled = len(self._unsynced)
-            if last != chain.readable_through or rolled:
+                chain, last, fds = self._chains[-1], self.last_sequence, self._writer.unsynced()
+            if last != chain.readable_through or len(fds) > 1:
                 try:
                     for fd in fds:
                         self._files.sync(fd)
-                    if rolled:
+                    if len(fds) > 1:
                         self._files.sync_directory(chain.directory)
                 finally:
                     # when the disk fails the hub is the last hope of these events: they become readable all the same
                     chain.readable_through = last
                 with self._guard:
-                    del self._unsynced[:rolled]
-                for fd in fds[:rolled]:
-                    os.close(fd)
+                    self._writer.synced(fds)
             self._remove_spent()
 
     @property
@@ -323,10 +418,6 @@ class Journal:
 
     # ---- inside
 
-    @property
-    def _segment(self) -> Segment:
-        return self._chains[-1].segments[-1]
-
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
         try:
@@ -338,33 +429,6 @@ class Journal:
 
     def _store_error(self, error: OSError) -> StoreError:
         return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
-
-    def _write(self, segment: Segment, record: bytes) -> None:
-        try:
-            if self._files.write_at(self._fd, record, segment.size) != len(record):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(segment.path))
-        except OSError:
-            self._untidy = True
-            with contextlib.suppress(OSError):
-                self._tidy()
-            raise
-
-    def _tidy(self) -> None:
-        """Cut off what a failed write left."""
-        self._files.truncate(self._fd, self._segment.size)
-        self._untidy = False
-
-    def _next_segment(self, chain: Chain) -> None:
-        header = SegmentHeader(
-            journal_id=chain.journal_id,
-            first_sequence=chain.last_sequence + 1,
-            previous_hash=chain.last_hash,
-        )
-        segment, fd = begin_segment(self._files, chain.directory, header)
-        self._unsynced.append(self._fd)
-        self._fd = fd
-        chain.segments = (*chain.segments, segment)
-        self._size += segment.size
 
     def _begin_chain(self) -> Chain:
         chain = begin_chain(self._files, self._directory, self._next_ordinal, self._controller_id)
@@ -381,78 +445,65 @@ class Journal:
             cause=cause,
             lost_at_least=chain.last_sequence - held - len(taken_over),
             explanation=explanation,
+            is_end=True,
         )
-        recovery.write_gaps(self._directory, (*recovery.read_gaps(self._directory), gap), self._files)
+        notes.add_gap(self._directory, gap, self._files)
         if chain is self._chains[-1]:
             following = self._begin_chain()
-            fd = self._files.open(following.segments[-1].path)
             with self._guard:
-                self._unsynced.append(self._fd)
-                self._fd = fd
+                self._writer.follow(following.segments[-1])
                 self._chains += (following,)
         for draft in taken_over:
             self.append(draft)
         return gap
 
-    def _cut(self, chain: Chain, damaged: int) -> None:
-        """Set aside this record and all behind it."""
-        before = chain.size
-        with self._guard:
-            unusable = chain.cut(damaged)
-            self._size -= before - chain.size
-        found = Inspection(
-            last_hash=chain.last_hash,
-            parts=list(chain.segments),
-            cut=chain.segments[-1],
-            unusable=unusable,
-            faults=["damaged"],
-        )
-        recovery.set_aside(self._directory, chain.directory, found, self._files)
+    def _release(self, given_up: _Event | None = None) -> None:
+        """Let go of ended chains and whole segments nobody needs. Never waits.
 
-    def _drop_acknowledged(self) -> None:
-        """Write down what the hub has; let go of ended chains and whole segments it does not need. Never waits."""
-        chains = self._chains
-        while len(chains) > 1 and chains[0].acknowledged >= chains[0].last_sequence:
-            chains = chains[1:]
-        chain = chains[0]
-        parts = chain.segments
-        while len(parts) > 1 and parts[0].last_sequence <= chain.acknowledged:
-            parts = parts[1:]
-        self._files.write_at(
-            self._acknowledged_fd, recovery.acknowledged_bytes(chain.journal_id, chain.acknowledged), 0
-        )
-        drained, spent = self._chains[: -len(chains)], chain.segments[: -len(parts)]
+        ``given_up``: the event that has to be durable before their files go.
+        """
         with self._guard:
+            chains = self._chains
+            while len(chains) > 1 and chains[0].released >= chains[0].last_sequence:
+                chains = chains[1:]
+            chain = chains[0]
+            parts = chain.segments
+            while len(parts) > 1 and parts[0].last_sequence <= chain.released:
+                parts = parts[1:]
+            spent = [_Spent.of(ended, ended.segments, given_up) for ended in self._chains[: -len(chains)]]
+            in_use = {segment.path for segment in parts}
+            freed = [segment for segment in chain.segments if segment.path not in in_use]
+            if freed:
+                spent.append(_Spent.of(chain, freed, given_up, is_whole=False))
             self._chains, chain.segments = chains, parts
-            for ended in drained:
-                self._spent += [*(segment.path for segment in ended.segments), ended.directory]
-            self._spent += [segment.path for segment in spent]
-            self._size -= sum(ended.size for ended in drained) + sum(segment.size for segment in spent)
+            self._spent += spent
+            self._size -= sum(each.size for each in spent)
+
+    def _note_released(self) -> None:
+        """Write down what nobody needs, as far as it is durable why. Never waits."""
+        with self._guard:
+            chain = self._chains[0]
+            pending = [each for each in self._spent if not each.may_go]
+            if any(each.chain is not chain for each in pending):
+                return
+            released = chain.acknowledged if pending else chain.released
+            data = notes.acknowledged_bytes(chain.journal_id, released)
+            self._files.write_at(self._acknowledged_fd, data, 0)
 
     def _remove_spent(self) -> None:
-        """Remove what was let go of, once it is durable that the hub has it; an abandoned chain is kept aside."""
+        """Remove what was let go of, once it is durable why; what is damaged or abandoned is kept aside."""
         with self._guard:
-            spent, self._spent = self._spent, []
-        if spent:
-            self._files.sync(self._acknowledged_fd)
-        for path in spent:
-            if path.is_dir():
-                self._files.remove_directory(path)
-            elif path.parent == self._abandoned:
-                recovery.quarantine(self._directory, path, self._files)
-            else:
-                self._files.remove(path)
-
-
-def _lock(path: Path) -> int:
-    """Hold the journal for this process until the descriptor is closed."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise StoreError(f"{path}: another process has this journal; stop it first") from error
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+            ready = [each for each in self._spent if each.may_go]
+            self._spent = [each for each in self._spent if not each.may_go]
+        if not ready:
+            return
+        self._note_released()
+        self._files.sync(self._acknowledged_fd)
+        for each in ready:
+            for path in each.paths:
+                if path.parent == self._abandoned or path in each.chain.damaged:
+                    recovery.quarantine(self._directory, path, self._files)
+                else:
+                    self._files.remove(path)
+            if each.is_whole:
+                self._files.remove_directory(each.chain.directory)

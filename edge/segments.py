@@ -29,6 +29,9 @@ from pacs.identifiers import JournalId
 MAGIC = b"DREMPEL\x01"
 HEADER_BYTES = 68
 RECORD_OVERHEAD = 8
+SHORTEST_RECORD = RECORD_OVERHEAD + 1
+MAX_TRIES = 50_000
+"""Checks made in search of the next whole record behind a damaged one; then the rest of the segment is given up."""
 
 _HEADER = struct.Struct(">8s16sQ32s")
 _CHECK = struct.Struct(">I")
@@ -63,17 +66,26 @@ class SegmentHeader:
         return data + _CHECK.pack(zlib.crc32(data))
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records that pass their check.
+
+    ``offsets``: where each begins, and last where the record behind them would.
+    """
+
+    first_sequence: int
+    offsets: array[int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """What a segment's records look like.
 
-    ``offsets``: where each record begins, and last where the next one would.
-    ``damaged``: sequences whose record is there but does not pass its check.
-    ``unreadable_bytes``: after the last offset, where no record can be made out.
+    ``runs``: never none, only the first may be empty; between two, records are damaged. ``unreadable_bytes``: after
+    the last run.
     """
 
-    offsets: array[int]
-    damaged: tuple[int, ...]
+    runs: tuple[Run, ...]
     unreadable_bytes: int
 
 
@@ -91,26 +103,44 @@ def event_of(sequence: int, data: bytes) -> bytes:
 
 
 def scan(data: bytes, first_sequence: int) -> Scan:
-    """Find the records after the header; work is bounded by the segment's size."""
-    offsets = array("Q", [HEADER_BYTES])
-    damaged: list[int] = []
-    doubtful: list[int] = []
-    sequence, offset, good = first_sequence, HEADER_BYTES, HEADER_BYTES
-    while (end := _end_of_record(data, offset)) is not None:
-        try:
-            event_of(sequence, data[offset:end])
-        except MalformedData:
-            doubtful.append(sequence)
-        else:
-            # a readable record proves that the doubtful ones before it have the right length
-            damaged += doubtful
-            doubtful.clear()
-            good = end
-        offsets.append(end)
-        sequence, offset = sequence + 1, end
-    while offsets[-1] > good:
-        offsets.pop()
-    return Scan(offsets=offsets, damaged=tuple(damaged), unreadable_bytes=len(data) - good)
+    """Find the records after the header; work is bounded by the segment's size and ``MAX_TRIES``."""
+    runs = [Run(first_sequence, array("I", [HEADER_BYTES]))]
+    sequence, offset = first_sequence, HEADER_BYTES
+    while True:
+        end = _end_of_record(data, offset)
+        if end is not None and _fits(sequence, data, offset, end):
+            runs[-1].offsets.append(end)
+            sequence, offset = sequence + 1, end
+            continue
+        following = _next_record(data, offset, sequence)
+        if following is None:
+            return Scan(runs=tuple(runs), unreadable_bytes=max(0, len(data) - offset))
+        sequence, offset = following
+        runs.append(Run(sequence, array("I", [offset])))
+
+
+def _next_record(data: bytes, damaged_at: int, damaged: int) -> tuple[int, int] | None:
+    """Sequence and offset of the first whole record behind a damaged one, whose length may be wrong as well.
+
+    A record's check covers its sequence, so that one is found together with its number.
+    """
+    tries = 0
+    offset = damaged_at + SHORTEST_RECORD
+    while tries < MAX_TRIES and (offset := data.find(b"\0\0", offset)) >= 0:
+        end = _end_of_record(data, offset)
+        if end is not None:
+            most_between = min((offset - damaged_at) // SHORTEST_RECORD, MAX_TRIES - tries)
+            for sequence in range(damaged + 1, damaged + most_between + 1):
+                if _fits(sequence, data, offset, end):
+                    return sequence, offset
+            tries += most_between
+        offset += 1
+    return None
+
+
+def _fits(sequence: int, data: bytes, begin: int, end: int) -> bool:
+    check: int = _CHECK.unpack_from(data, begin + _CHECK.size)[0]
+    return check == _check(sequence, data[begin + RECORD_OVERHEAD : end])
 
 
 def _end_of_record(data: bytes, offset: int) -> int | None:

@@ -6,8 +6,14 @@ Every operation raises ``OSError``; the callers turn it into a ``StoreError`` th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
+
+from pacs.errors import StoreError
+
+_WRITE_BYTES = 256 * 1024
+"""How much is copied at once: a thread that decides waits for no more."""
 
 
 class StateFiles:
@@ -69,9 +75,26 @@ def replace_file(files: StateFiles, path: Path, data: bytes) -> None:
     try:
         written = 0
         while written < len(data):
-            written += files.write_at(fd, data[written:], written)
+            written += files.write_at(fd, data[written : written + _WRITE_BYTES], written)
         files.sync(fd)
     finally:
         os.close(fd)
     files.rename(temporary, path)
     files.sync_directory(path.parent)
+
+
+def hold_lock(path: Path) -> int:
+    """Hold ``path`` for this process until the descriptor is closed.
+
+    Raises ``StoreError`` when another process holds it, ``OSError`` when it cannot be made.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StoreError(f"{path}: another process has this journal; stop it first") from error
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

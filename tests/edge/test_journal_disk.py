@@ -1,0 +1,147 @@
+"""A disk that fails: what is refused is refused as a whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.journal import Journal, JournalLimits
+from edge.state_files import StateFiles
+from pacs.errors import MalformedData, StoreError
+from pacs.events import EventDraft, EventKind
+from tests.edge.journal_on_disk import (
+    START,
+    append_until_it_fails,
+    draft,
+    open_journal,
+    read_outgoing,
+)
+
+
+class FailingFiles(StateFiles):
+    """``failure``: the error of every writing operation while it is set; ``room``: bytes until the disk is full."""
+
+    def __init__(self) -> None:
+        self.failure: int | None = None
+        self.sync_failure: int | None = None
+        self.room: int | None = None
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        if create or self.failure == errno.EROFS:
+            self._fail(path)
+        return super().open(path, create=create)
+
+    def write_at(self, fd: int, data: bytes, offset: int) -> int:
+        self._fail()
+        if self.room is not None:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            data = data[: self.room]
+            self.room -= len(data)
+        return super().write_at(fd, data, offset)
+
+    def sync(self, fd: int) -> None:
+        if self.sync_failure:
+            raise OSError(self.sync_failure, os.strerror(self.sync_failure))
+        super().sync(fd)
+
+    def make_directory(self, path: Path) -> None:
+        if not path.is_dir():
+            self._fail(path)
+        super().make_directory(path)
+
+    def _fail(self, path: Path | None = None) -> None:
+        if self.failure:
+            raise OSError(self.failure, os.strerror(self.failure), path and str(path))
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[tuple[Journal, FailingFiles]]:
+    files = FailingFiles()
+    journal = open_journal(tmp_path / "journal", files=files)
+    yield journal, files
+    journal.close()
+
+
+def test_full_disk(failing: tuple[Journal, FailingFiles]) -> None:
+    """At every number of bytes left, what does not fit is refused as a whole; with room again the journal goes on."""
+    journal, files = failing
+    appended = 0
+    for room in range(160):
+        files.room, before = room, appended
+        with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)):
+            append_until_it_fails(journal)
+        appended = journal.last_sequence
+        assert appended <= before + 1
+        files.room = None
+        assert journal.append(draft(appended + 1)).sequence == appended + 1
+        appended += 1
+    journal.sync()
+    events = read_outgoing(journal)
+    assert [event.draft for event in events] == [draft(number) for number in range(1, appended + 1)]
+    files.room = 20
+    with pytest.raises(StoreError):
+        journal.append(draft(0))
+    files.room = None
+    path = journal._directory
+    journal.close()
+    reopened = open_journal(path)
+    assert not reopened.opening.gaps
+    assert reopened.last_sequence == appended
+    # the fixture closes what it has opened
+    journal.__dict__.update(reopened.__dict__)
+
+
+def test_read_only_disk(tmp_path: Path, failing: tuple[Journal, FailingFiles]) -> None:
+    """A disk that became read-only: appending is refused and what is there can be read; opening is refused."""
+    journal, files = failing
+    event = journal.append(draft(1))
+    journal.sync()
+    files.failure = errno.EROFS
+    with pytest.raises(StoreError, match="check the disk"):
+        journal.append(draft(2))
+    assert read_outgoing(journal) == [event]
+    with pytest.raises(StoreError, match="check the disk"):
+        open_journal(tmp_path / "other", files=files)
+    files.failure = None
+
+
+def test_disk_that_cannot_make_durable(failing: tuple[Journal, FailingFiles]) -> None:
+    """When making durable fails it is said, and the events can be read: the hub is their last hope."""
+    journal, files = failing
+    event = journal.append(draft(1))
+    files.sync_failure = errno.EIO
+    with pytest.raises(StoreError, match="check the disk"):
+        journal.sync()
+    files.sync_failure = None
+    assert read_outgoing(journal) == [event]
+
+
+def test_full_journal(tmp_path: Path) -> None:
+    """At its bound the journal refuses, says what to do, and takes events again after an acknowledgement."""
+    journal = open_journal(tmp_path / "journal", limits=JournalLimits(max_bytes=3_000, segment_bytes=400))
+    with pytest.raises(StoreError, match="hub"):
+        append_until_it_fails(journal)
+    held = journal.last_sequence
+    assert sum(path.stat().st_size for path in (tmp_path / "journal").rglob("*") if path.is_file()) <= 3_000
+    journal.sync()
+    assert len(read_outgoing(journal)) == held
+    journal.acknowledge(journal.journal_id, held)
+    assert journal.append(draft(held + 1)).sequence == held + 1
+    journal.close()
+
+
+def test_event_that_is_too_long(tmp_path: Path) -> None:
+    """An event over the format's bound is refused and takes no number."""
+    journal = open_journal(tmp_path / "journal")
+    long = EventDraft(
+        kind=EventKind.INTERNAL_FAULT, occurred_at=START, clock_trusted=True, details={"error": "x" * 2_000}
+    )
+    with pytest.raises(MalformedData):
+        journal.append(long)
+    assert journal.append(draft(1)).sequence == 1
+    journal.close()
