@@ -10,8 +10,11 @@ import click
 # name on the command line: (module, attribute, one line for the overview)
 COMMANDS: Final = {
     "check-config": ("edge.check_config", "check_config_command", "Check the configuration and its keys."),
+    "doctor": ("edge.doctor", "doctor_command", "Say what is wrong with this controller and what to do."),
     "read": ("edge.read_stdio", "read_command", "Read one card that answers on standard input."),
     "run": ("edge.run_command", "run_command", "Run the controller until SIGTERM or SIGINT."),
+    "safe-pins": ("edge.safe_pins", "safe_pins_command", "Take the current from every strike."),
+    "status": ("edge.status", "status_command", "Say how the running controller stands."),
 }
 
 

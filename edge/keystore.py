@@ -6,15 +6,13 @@ Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only i
 from __future__ import annotations
 
 import re
-import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -25,6 +23,11 @@ from edge.config import KeyPaths
 from pacs.envelope import trusted_keys
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
+
+if TYPE_CHECKING:  # what no first tap needs is imported where it is used
+    import ssl
+
+    from cryptography import x509
 
 _PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 _MAX_FILE_BYTES = 64 * 1024
@@ -46,6 +49,8 @@ class Keystore:
         Raises ``StoreError`` naming the file and what to do: it is missing, others can read it, the passphrase
         is not its own, it holds another kind of key, or the certificate is another controller's or another key's.
         """
+        from cryptography.x509 import OID_COMMON_NAME
+
         passphrase = read_passphrase(paths.passphrase_file)
         device_key = _private_key(paths.device_key, passphrase)
         event_key = _private_key(paths.event_key, passphrase)
@@ -53,12 +58,12 @@ class Keystore:
             raise StoreError(f"{paths.device_key}: not a P-256 key; copy the right one")
         if not isinstance(event_key, Ed25519PrivateKey):
             raise StoreError(f"{paths.event_key}: not an Ed25519 key; copy the right one")
-        certificate = _certificate(paths.device_certificate)
+        certificate = read_certificate(paths.device_certificate)
         if certificate.public_key() != device_key.public_key():
             raise StoreError(
                 f"{paths.device_certificate}: belongs to another key than {paths.device_key.name}; copy both again"
             )
-        names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.OID_COMMON_NAME)]
+        names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(OID_COMMON_NAME)]
         if names != [controller_id]:
             raise StoreError(
                 f"{paths.device_certificate}: not of controller {controller_id}; copy the right one"
@@ -75,6 +80,8 @@ class Keystore:
 
         Made again when one of its files has changed. Raises ``StoreError``.
         """
+        import ssl
+
         files = (self.paths.device_certificate, self.paths.device_key, self.paths.root_certificate)
         try:
             return _tls_context(self.paths, tuple(path.stat().st_mtime_ns for path in files))
@@ -86,6 +93,8 @@ class Keystore:
 
 @lru_cache(maxsize=1)
 def _tls_context(paths: KeyPaths, _changed_ns: tuple[int, ...]) -> ssl.SSLContext:
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(paths.root_certificate)
@@ -131,7 +140,10 @@ def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
         raise StoreError(f"{path}: damaged, or encrypted with another passphrase") from error
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """The PEM certificate in the file; raises ``StoreError``."""
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from edge.inputs import LinkChanged, PartFailed
+from edge.inputs import PartFailed
 from edge.snapshot import LinkSnapshot
 from pacs.errors import PacsError
 
@@ -23,12 +24,12 @@ UPLINK_AGAIN_MAX_S: Final = 60.0
 class LateUplink:
     """The uplink, which no tap needs: imported, built and started by a thread of its own, until that succeeds."""
 
-    def __init__(self, build: Callable[[Callable[[Any], None]], Uplink], put: Callable[[Any], None]) -> None:
-        """``build`` makes the uplink, which puts what comes from the hub. ``put`` also hears of the first failure."""
+    def __init__(self, build: Callable[[], Uplink], put: Callable[[PartFailed], None]) -> None:
+        """``put``: hears of the first failure."""
         self._build = build
         self._put = put
-        self._online = False
-        self._cause: str | None = None
+        self._failures = 0
+        self._words = ""
         self._stopping = threading.Event()
         self._uplink: Uplink | None = None
         self._thread = threading.Thread(target=self._run, name="uplink start", daemon=True)
@@ -44,11 +45,25 @@ class LateUplink:
 
     def link(self) -> LinkSnapshot:
         """How the connection stands; never waits."""
-        if self._online:
-            return LinkSnapshot(state="online")
-        if self._uplink is None and self._cause is None:
-            return LinkSnapshot(state="starting")
-        return LinkSnapshot(state="offline", cause=self._cause)
+        uplink = self._uplink
+        if uplink is None:
+            failed = self._failures > 0
+            return LinkSnapshot(
+                state="waiting" if failed else "starting",
+                failures=self._failures,
+                cause="not_built" if failed else None,
+                words=self._words,
+            )
+        state = uplink.state
+        retry_s = state.next_attempt_s
+        return LinkSnapshot(
+            state=state.phase.value,
+            answered=state.answered,
+            failures=state.failures,
+            retry_in_s=None if retry_s is None else round(max(0.0, retry_s - time.monotonic()), 1),
+            cause=state.cause.value if state.cause else None,
+            words=state.words,
+        )
 
     def stop(self) -> None:
         """Give up trying, or stop what was started."""
@@ -57,28 +72,24 @@ class LateUplink:
         if self._uplink:
             self._uplink.stop()
 
-    def _received(self, received: Any) -> None:
-        if isinstance(received, LinkChanged):
-            self._online = received.online
-        self._put(received)
-
     def _run(self) -> None:
         wait_s = UPLINK_AGAIN_S
         while not self._uplink:
             try:
-                uplink = self._build(self._received)
+                uplink = self._build()
                 uplink.start()
             except Exception as error:
                 if isinstance(error, PacsError):
                     log.error("the uplink cannot be started: %s", error)  # noqa: TRY400 - the message says it all
                 else:
                     log.exception("the uplink cannot be started")
-                self._cause = str(error) if isinstance(error, PacsError) else type(error).__name__
-                if wait_s == UPLINK_AGAIN_S:
+                self._failures += 1
+                self._words = str(error) if isinstance(error, PacsError) else type(error).__name__
+                if self._failures == 1:
                     self._put(PartFailed(part="uplink", error=type(error).__name__))
                 if self._stopping.wait(wait_s):
                     return
                 wait_s = min(2 * wait_s, UPLINK_AGAIN_MAX_S)
             else:
-                self._uplink, self._cause = uplink, None
+                self._uplink = uplink
                 uplink.notify()

@@ -19,6 +19,8 @@ FORMAT: Final = 1
 class DoorSnapshot:
     """One door. ``mode`` is the effective one and ``cause`` what gave it; ``by`` names the schedule or the command.
 
+    ``until``: when a command's mode ends by itself. ``waiting``: people who wait there for a person to decide.
+
     ``contact``: ``open``, ``closed``, ``unknown``, or ``not_fitted``. ``strike``: ``released`` or ``locked``.
     ``alarms``: what is wrong at the door, by the kind of the event that said so.
     """
@@ -30,6 +32,8 @@ class DoorSnapshot:
     contact: str
     strike: str
     alarms: tuple[str, ...] = ()
+    until: str | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +79,18 @@ class JournalSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSnapshot:
-    """``state``: ``starting``, ``online`` or ``offline``; ``cause``: why it is offline, as far as that is known.
+    """``state``: ``starting``, ``connecting``, ``online``, ``waiting`` (to try again, in ``retry_in_s``), ``stopped``.
 
-    ``attempts`` in a row that failed; ``retry_in_s``: None while it is not waiting to try again.
+    ``answered``: the hub itself has spoken on this connection. ``failures``: attempts since it last did. ``cause``: why
+    the last one failed or ended, one word; ``words``: that and what to do.
     """
 
     state: str
-    cause: str | None = None
-    attempts: int = 0
+    answered: bool = False
+    failures: int = 0
     retry_in_s: float | None = None
+    cause: str | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

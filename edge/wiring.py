@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,7 @@ from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
 from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
-from edge.journal import Journal
+from edge.journal import Journal, JournalLimits
 from edge.keystore import Keystore, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
@@ -37,6 +38,7 @@ from edge.status_socket import StatusServer
 from edge.timetable import Timetable
 from pacs.card.p256 import parse_point
 from pacs.card.pkoc import reader_identifier
+from pacs.commands import ID_BYTES
 from pacs.credential import TrustAnchors
 from pacs.errors import StoreError
 from pacs.identifiers import DoorId
@@ -83,7 +85,10 @@ def run_controller(
         parts.callback(ending.over)
         ending.handle(signal.SIGTERM, signal.SIGINT)
         doors = DoorIo(
-            config.doors, factory=factory or open_pins(config.pins, config.state_dir), put=inputs.put
+            config.doors,
+            factory=factory or open_pins(config.pins, config.state_dir),
+            put=inputs.put,
+            fire=config.fire,
         )
         parts.callback(_close_doors, doors, ending)
         ending.lock = partial(_lock_strikes, doors, config)
@@ -92,17 +97,22 @@ def run_controller(
             site_id=config.site_id,
             trusted=read_policy_keys(config.keys.policy_public_key),
         )
-        journal = Journal(config.state_dir / "journal", controller_id=config.controller_id)
+        journal = Journal(
+            config.state_dir / "journal",
+            controller_id=config.controller_id,
+            limits=JournalLimits(max_bytes=config.journal.max_mib * 1024 * 1024),
+        )
         parts.callback(journal.close)
         clock = _clock(journal, store, wall)
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
+            draw=partial(secrets.token_bytes, ID_BYTES),
             policy=store.held.policy,
             revocations=store.held.revocations,
         )
         readers = _readers(config, put, doors.reset, wall)
         status = partial(_status, clock, journal, store, controller)
-        uplink = LateUplink(partial(_uplink, config, journal, status), put)
+        uplink = LateUplink(partial(_uplink, config, journal, status, put), put)
         adopt = Trust(readers.values())
         adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
         answers = StatusServer(config.state_dir)
@@ -131,6 +141,7 @@ def run_controller(
             on_tick=reporter.turn,
             on_trace=on_trace,
             queue=inputs,
+            journal_policy=config.journal,
         )
         _tell_found(store, put)
         doors.start()
@@ -177,7 +188,13 @@ def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
     for kind, version in store.versions.items():
         if version:
             put(
-                DocumentAccepted(kind=kind, version=version, policy=held.policy, revocations=held.revocations)
+                DocumentAccepted(
+                    kind=kind,
+                    version=version,
+                    digest=held.digest(kind),
+                    policy=held.policy,
+                    revocations=held.revocations,
+                )
             )
 
 

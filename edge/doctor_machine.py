@@ -1,0 +1,206 @@
+"""What ``drempel-edge doctor`` looks at in the machine: clock, disk, temperature, supply, watchdog."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from edge.config import Config
+from edge.doctor_hub import held_documents
+from edge.finding import Finding
+from pacs.errors import PacsError
+
+BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+LITTLE_FREE_BYTES: Final = 500 * 1024 * 1024
+NO_FREE_BYTES: Final = 64 * 1024 * 1024
+MANY_WAITING: Final = 10_000
+HOT_C: Final = 70.0
+TOO_HOT_C: Final = 80.0
+_SKEW: Final = timedelta(minutes=5)
+_STA_UNSYNC: Final = 0x0040
+_TIME_ERROR: Final = 5
+_TIMEX_BYTES: Final = 208 + 64
+_STATUS_OFFSET: Final = 5 * ctypes.sizeof(ctypes.c_long)  # behind modes, offset, freq, maxerror, esterror
+_VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
+_NO_MODES: Final = frozenset({"vfat", "exfat", "ntfs", "ntfs3"})
+
+
+def ntp_synchronised() -> bool | None:
+    """What the kernel says of its clock (adjtimex, which only reads here); None when it does not say."""
+    try:
+        timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: read
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
+    except (OSError, AttributeError):
+        return None
+    if state < 0:
+        return None
+    status = int.from_bytes(timex.raw[_STATUS_OFFSET : _STATUS_OFFSET + 4], "little")
+    return state != _TIME_ERROR and not status & _STA_UNSYNC
+
+
+def examine_clock(
+    config: Config, status: dict[str, Any] | None, now: datetime, *, synchronised: bool | str | None = "ask"
+) -> Iterator[Finding]:
+    """Whether the time of day can be right: by NTP, by what was signed, by what was journalled."""
+    if synchronised == "ask":
+        synchronised = ntp_synchronised()
+    if synchronised:
+        yield Finding.ok("clock ntp", "synchronised")
+    elif synchronised is None:
+        yield Finding.warn("clock ntp", "the kernel does not say", "run: timedatectl")
+    else:
+        yield Finding.warn(
+            "clock ntp",
+            "not synchronised",
+            "let systemd-timesyncd reach a time server: timedatectl timesync-status",
+        )
+    name, advice = "clock", "set the clock: timedatectl set-ntp true; fit a clock with a battery"
+    if now < BUILT:
+        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC is before this program was built", advice)
+        return
+    passed = _proven_past(config)
+    late = [what for what, at in passed.items() if now < at - _SKEW]
+    if late:
+        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC is before {late[0]}", advice)
+    elif status and "clock" in status and not status["clock"]["trusted"]:
+        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC, which the controller does not trust", advice)
+    else:
+        after = f", after {', '.join(passed)}" if passed else ""
+        yield Finding.ok(name, f"{now:%Y-%m-%d %H:%M} UTC{after}")
+
+
+def _proven_past(config: Config) -> dict[str, datetime]:
+    """Moments that have certainly passed, by what shows it."""
+    passed = {}
+    with contextlib.suppress(PacsError):
+        for kind, (document, _) in held_documents(config).items():
+            if document is not None:
+                passed[f"the issue of the {kind.value}"] = document.issued_at
+    with contextlib.suppress(OSError):
+        written = [
+            path.stat().st_mtime
+            for path in (config.state_dir / "journal").rglob("*")
+            if path.is_file() and path.stat().st_size
+        ]
+        if written:
+            passed["the newest file of the journal"] = datetime.fromtimestamp(max(written), UTC)
+    return passed
+
+
+def examine_disk(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Whether the journal can go on for months: free, writable, and a file system that keeps what it took."""
+    directory = config.state_dir
+    if not directory.is_dir():
+        yield Finding.warn("disk", f"{directory} is not there", "it is made at the first start")
+        return
+    space = os.statvfs(directory)
+    free = space.f_bavail * space.f_frsize
+    what = f"{free / 1024**2:,.0f} MiB free at {directory}"
+    if free < NO_FREE_BYTES:
+        yield Finding.fail("disk space", what, "make room: journalctl --vacuum-size=50M; use a larger card")
+    elif free < LITTLE_FREE_BYTES:
+        yield Finding.warn("disk space", what, "make room, or use a larger card")
+    else:
+        yield Finding.ok("disk space", what)
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Finding.ok("disk writable", f"{directory} takes and keeps a file")
+    except OSError as error:
+        advice = "mount it read-write; replace the card; run this as the controller's user"
+        yield Finding.fail("disk writable", f"{directory}: {error.strerror}", advice)
+    kind = filesystem_of(directory)
+    if kind in _VOLATILE:
+        yield Finding.warn("disk filesystem", f"{kind}: what is on it is gone after a power cut", "use ext4")
+    elif kind in _NO_MODES:
+        yield Finding.fail(
+            "disk filesystem", f"{kind} keeps no file modes: keys can be read by anybody", "use ext4"
+        )
+    else:
+        yield Finding.ok("disk filesystem", kind or "unknown")
+    yield _journal(config, status)
+
+
+def _journal(config: Config, status: dict[str, Any] | None) -> Finding:
+    if status and "journal" in status:
+        waiting = status["journal"]["waiting"]
+        what = f"{waiting} events wait for the hub"
+        if waiting >= MANY_WAITING:
+            return Finding.warn("journal", what, "restore the connection to the hub")
+        return Finding.ok("journal", what)
+    files = [path for path in (config.state_dir / "journal").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    return Finding.ok("journal", f"{size / 1024:,.0f} KiB in {len(files)} files; the controller does not run")
+
+
+def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that holds ``path``; empty when the system does not say."""
+    best, kind = -1, ""
+    target = path.resolve()
+    with contextlib.suppress(OSError):
+        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+            fields, _, filesystem = line.partition(" - ")
+            point = Path(fields.split(" ")[4].replace("\\040", " "))
+            if filesystem and target.is_relative_to(point) and len(point.parts) >= best:
+                best, kind = len(point.parts), filesystem.split(" ")[0]
+    return kind
+
+
+def examine_hardware(sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
+    """Temperature and supply, where the machine measures them; nothing where it does not."""
+    temperatures = []
+    for zone in sorted((sys_dir / "class/thermal").glob("thermal_zone*/temp")):
+        with contextlib.suppress(OSError, ValueError):
+            temperatures.append(int(zone.read_text()) / 1000)
+    if temperatures:
+        hottest = max(temperatures)
+        what = f"{hottest:.0f} °C"
+        if hottest >= TOO_HOT_C:
+            yield Finding.fail(
+                "temperature", what, "the processor slows down: move it out of the sun, open the case"
+            )
+        elif hottest >= HOT_C:
+            yield Finding.warn("temperature", what, "give the case air")
+        else:
+            yield Finding.ok("temperature", what)
+    for name in sorted((sys_dir / "class/hwmon").glob("hwmon*/name")):
+        with contextlib.suppress(OSError):
+            if name.read_text().strip() == "rpi_volt":
+                alarm = (name.parent / "in0_lcrit_alarm").read_text().strip() == "1"
+                yield (
+                    Finding.fail("supply", "undervoltage", "use the board's own supply and a short cable")
+                    if alarm
+                    else Finding.ok("supply", "no undervoltage")
+                )
+
+
+def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
+    """Who restarts the controller when it hangs, and the machine when that hangs."""
+    if status and "watchdog" in status:
+        found = status["watchdog"]
+        if found["stalled"]:
+            stalled = ", ".join(found["stalled"])
+            yield Finding.fail(
+                "watchdog service", f"{stalled} hangs", "it is restarted soon; look at its log"
+            )
+        elif found["interval_s"]:
+            yield Finding.ok("watchdog service", f"fed within {found['interval_s']:g} s")
+        else:
+            advice = "start it by drempel-edge.service, which has WatchdogSec"
+            yield Finding.warn("watchdog service", "nobody restarts the controller when it hangs", advice)
+    for state in sorted((sys_dir / "class/watchdog").glob("watchdog*/state")):
+        with contextlib.suppress(OSError):
+            if state.read_text().strip() == "active":
+                yield Finding.ok("watchdog machine", f"{state.parent.name} is active")
+                return
+            advice = "RuntimeWatchdogSec=14 in /etc/systemd/system.conf, then restart"
+            yield Finding.warn("watchdog machine", f"{state.parent.name} is not used", advice)
+            return
