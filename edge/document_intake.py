@@ -39,6 +39,10 @@ class HeldDocuments(Protocol):
         """0 when there is none."""
         ...
 
+    def digest(self, kind: DocumentKind) -> bytes:
+        """What tells this document from another of the same version."""
+        ...
+
 
 class Documents(Protocol):
     """Verifies and keeps policy documents; used by one thread."""
@@ -105,7 +109,11 @@ class DocumentIntake:
         )
         gc.freeze()  # a policy lives long: no collection has to walk through it
         return DocumentAccepted(
-            kind=kind, version=held.version(kind), policy=held.policy, revocations=held.revocations
+            kind=kind,
+            version=held.version(kind),
+            digest=held.digest(kind),
+            policy=held.policy,
+            revocations=held.revocations,
         )
 
     def _refusal(self, received: DocumentReceived, reason: Reason) -> DocumentRefused | None:

@@ -14,10 +14,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import time
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -26,10 +28,12 @@ from pacs import bundle
 from pacs.decision import ClockReading
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.identifiers import SiteId
-from pacs.messages import DocumentKind
+from pacs.messages import CONFIRMED_DIGEST_BYTES, DocumentKind
 from pacs.reason import Reason
 from pacs.revocation import StatusList
 from pacs.rules import Policy
+
+PAUSE_S: Final = 0.001
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Held:
 
     policy: Policy | None = None
     revocations: StatusList | None = None
+    digests: Mapping[DocumentKind, bytes] = field(default_factory=dict)
+    """SHA-256 of each document that is held."""
 
     @property
     def documents(self) -> tuple[Policy | StatusList, ...]:
@@ -52,6 +58,10 @@ class Held:
         """0 when there is none."""
         document = self.policy if kind is DocumentKind.POLICY else self.revocations
         return document.version if document else 0
+
+    def digest(self, kind: DocumentKind) -> bytes:
+        """What tells this document from another of the same version; empty when there is none."""
+        return self.digests.get(kind, b"")[:CONFIRMED_DIGEST_BYTES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +87,17 @@ class PolicyStore:
         site_id: SiteId,
         trusted: Mapping[bytes, Ed25519PublicKey],
         files: StateFiles | None = None,
+        pause: Callable[[], None] = lambda: time.sleep(PAUSE_S),
     ) -> None:
         """Read what is there. An expired document is held all the same: deciding takes its age into account.
 
-        Raises ``StoreError`` when the directory cannot be read or written.
+        ``pause`` lets other threads go on while a received document is verified. Raises ``StoreError`` when the directory cannot be read or written.
         """
         self._directory = directory
         self._site_id = site_id
         self._trusted = trusted
         self._files = files or StateFiles()
-        self._digests: dict[DocumentKind, bytes] = {}
+        self._pause = pause
         self.held = Held()
         self.versions_lost = False
         try:
@@ -107,9 +118,10 @@ class PolicyStore:
         Raises ``VerificationError`` with the reason to record, ``StoreError`` when it cannot be kept; the one
         held before stays. Expiry is judged by a trusted clock only.
         """
-        if hashlib.sha256(data).digest() == self._digests.get(kind):
+        digest = hashlib.sha256(data).digest()
+        if digest == self.held.digests.get(kind):
             return None
-        document = self._verified(kind, data)
+        document = self._verified(kind, data, self._pause)
         version = document.version
         if version <= self.held.version(kind) or version < self._highest[kind]:
             raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
@@ -120,13 +132,17 @@ class PolicyStore:
             self._remember(kind, version)
         except OSError as error:
             raise self._store_error(error) from error
-        self._hold(kind, document, data)
+        self._hold(kind, document, digest)
         return self.held
 
-    def _verified(self, kind: DocumentKind, data: bytes) -> Policy | StatusList:
+    def _verified(
+        self, kind: DocumentKind, data: bytes, pause: Callable[[], None] = lambda: None
+    ) -> Policy | StatusList:
+        document: Policy | StatusList
         try:
             if kind is DocumentKind.POLICY:
-                document: Policy | StatusList = bundle.open_bundle(data, self._trusted)
+                document = bundle.open_bundle(data, self._trusted, pause=pause)
+                document.make_ready()
             else:
                 document = StatusList.open(data, self._trusted)
         except MalformedData as error:
@@ -135,12 +151,12 @@ class PolicyStore:
             raise VerificationError(Reason.DOCUMENT_OTHER_SITE)
         return document
 
-    def _hold(self, kind: DocumentKind, document: Policy | StatusList, data: bytes) -> None:
-        self._digests[kind] = hashlib.sha256(data).digest()
+    def _hold(self, kind: DocumentKind, document: Policy | StatusList, digest: bytes) -> None:
+        digests = {**self.held.digests, kind: digest}
         if isinstance(document, Policy):
-            self.held = replace(self.held, policy=document)
+            self.held = replace(self.held, policy=document, digests=digests)
         else:
-            self.held = replace(self.held, revocations=document)
+            self.held = replace(self.held, revocations=document, digests=digests)
 
     def _load(self, kind: DocumentKind) -> UnusableDocument | None:
         path = self._path(kind)
@@ -156,7 +172,7 @@ class PolicyStore:
             self._files.rename(path, aside)
             self._files.sync_directory(self._directory)
             return UnusableDocument(kind=kind, reason=error.reason, kept_as=aside)
-        self._hold(kind, document, data)
+        self._hold(kind, document, hashlib.sha256(data).digest())
         if document.version > self._highest[kind]:
             self._remember(kind, document.version)
         return None

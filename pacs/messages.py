@@ -21,6 +21,8 @@ from pacs.identifiers import JournalId
 MAX_MESSAGE_BYTES = 64_000
 CHUNK_BYTES = 48_000
 MAX_CHUNKS = 350
+CONFIRMED_DIGEST_BYTES = 8
+"""How much of a document's SHA-256 the event has that confirms it."""
 FORMAT = 1
 
 

@@ -246,6 +246,10 @@ class Policy:
                     "Policy: a door is interlocked with one that its controller does not have"
                 )
 
+    def make_ready(self) -> None:
+        """Work out what deciding looks up, so that no tap has to wait for it."""
+        _ = self.interlocks, self.schedules_by_door_and_level
+
     @cached_property
     def interlocks(self) -> Mapping[DoorId, frozenset[DoorId]]:
         """For each interlocked door those that may not be open while it is, whichever of the two says so."""

@@ -77,17 +77,20 @@ def confirm(
     version: int,
     now: datetime,
     *,
+    digest: bytes | None = None,
     happened_at: datetime | None = None,
 ) -> bool:
     """The controller enforces this version and none above; a repetition keeps the first time.
 
-    False, and nothing is stored, for a version that is not here, or was made after it ``happened_at``: a hub
-    restored from a copy gives a version's number to another document.
+    False, and nothing is stored, for a version that is not here, has another ``digest`` (its first bytes), or was made
+    after it ``happened_at``: a hub restored from a copy gives a version's number to another document.
     """
     withdraw(connection, controller_id, kind, above=version)
     made = (documents.c.kind == kind) & (documents.c.version == version)
-    created_at = connection.scalar(select(documents.c.created_at).where(made))
-    if created_at is None or (happened_at is not None and happened_at < created_at - CLOCKS_DIFFER):
+    known = connection.execute(select(documents.c.created_at, documents.c.digest).where(made)).first()
+    if known is None or (happened_at is not None and happened_at < known.created_at - CLOCKS_DIFFER):
+        return False
+    if digest is not None and known.digest[: len(digest)] != digest:
         return False
     columns = confirmations.c
     mine = (columns.controller_id == controller_id) & (columns.kind == kind)

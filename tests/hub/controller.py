@@ -6,6 +6,7 @@ document it receives, by the formats of ``pacs`` and over a real MQTT connection
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import ssl
 import threading
@@ -275,7 +276,9 @@ class FakeController:
         self.received.append((kind, opened.version))
         if self.confirms and opened.version > self.versions[kind]:
             self.versions[kind] = opened.version
-            self.record(EventKind.POLICY_APPLIED, details={"kind": kind.value, "version": opened.version})
+            digest = hashlib.sha256(data).digest()[:8]
+            details = {"kind": kind.value, "version": opened.version, "digest": digest}
+            self.record(EventKind.POLICY_APPLIED, details=details)
 
 
 class SmallHub:
