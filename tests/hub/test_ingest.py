@@ -131,7 +131,7 @@ class Desk:
                     kind=REVOCATIONS,
                     version=version,
                     data=b"",
-                    digest=b"",
+                    digest=digest(version) + bytes(24),
                     content_digest=b"%d" % version,
                     cause="",
                     created_at=self.now,
@@ -456,7 +456,7 @@ def test_a_controller_that_lost_its_documents_is_no_longer_confirmed(desk: Desk,
     """A hello with older versions takes confirmations back, unless it is an old hello delivered again."""
     desk.issued(4)
     journal = MemoryJournal(GATE)
-    journal.append(EventKind.POLICY_APPLIED, details={"kind": "revocations", "version": 4}, occurred_at=NOW)
+    applied(journal, 4)
     desk.deliver(desk.batch(journal, 1, 1))
     assert ("applied", GATE, REVOCATIONS, 4) in desk.told.calls
     with desk.database.read() as connection:
@@ -467,8 +467,13 @@ def test_a_controller_that_lost_its_documents_is_no_longer_confirmed(desk: Desk,
     assert still is repeated
 
 
-def applied(journal: MemoryJournal, version: int, at: datetime = NOW) -> None:
-    details = {"kind": "revocations", "version": version}
+def digest(version: int) -> bytes:
+    """The first bytes of a document's digest."""
+    return b"digest%02d" % version
+
+
+def applied(journal: MemoryJournal, version: int, at: datetime = NOW, *, other: bytes | None = None) -> None:
+    details = {"kind": "revocations", "version": version, "digest": other or digest(version)}
     journal.append(EventKind.POLICY_APPLIED, details=details, occurred_at=at)
 
 
@@ -499,6 +504,18 @@ def test_what_a_restored_hub_never_made_is_not_confirmed(desk: Desk) -> None:
         desk.deliver(desk.batch(journal, journal.last_sequence, journal.last_sequence))
         assert desk.confirmed() == (0 if version == 9 else 4)
     assert [call[3] for call in desk.told.calls if call[0] == "applied"] == [4]
+
+
+def test_another_document_of_the_same_number_is_not_confirmed(desk: Desk) -> None:
+    """A door that says again what it holds, after a restored hub gave the number to another one, confirms nothing."""
+    desk.issued(4)
+    journal = MemoryJournal(GATE)
+    applied(journal, 4, other=b"another0")
+    desk.hello(journal, revocations=4)
+    desk.deliver(desk.batch(journal, 1, 1))
+    assert desk.confirmed() == 0
+    desk.hello(journal, revocations=4)
+    assert desk.told.unproven == {REVOCATIONS}
 
 
 def test_the_last_event_about_a_document_counts(desk: Desk) -> None:
@@ -550,9 +567,12 @@ def test_a_full_queue_holds_up_nobody_for_ever(desk: Desk, monkeypatch: pytest.M
     "details",
     [
         {},
-        {"kind": "else", "version": 1},
-        {"kind": "policy"},
-        {"kind": "policy", "version": True},
+        {"kind": "else", "version": 1, "digest": b"digest01"},
+        {"kind": "policy", "digest": b"digest01"},
+        {"kind": "policy", "version": True, "digest": b"digest01"},
+        {"kind": "policy", "version": 1},
+        {"kind": "policy", "version": 1, "digest": "digest01"},
+        {"kind": "policy", "version": 1, "digest": b""},
         {"kind": 7},
     ],
 )
