@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from pacs.decision import ClockReading, Outcome, decide
 from pacs.events import EventKind
 from pacs.identifiers import (
     AccessLevelId,
+    AreaId,
     CardholderId,
     ControllerId,
     CredentialId,
@@ -48,12 +49,27 @@ class Resident:
     family_name: str
     levels: tuple[AccessLevelId, ...]
     category: str = "resident"
+    attended: bool = False
     extended_opening: bool = False
+    escort_required: bool = False
+    may_escort: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fittings:
+    """What a door has besides strike, contact, request-to-exit button, tamper switch and entry reader."""
+
+    exit_reader: bool = False
+    sounder: bool = False
+    fail_safe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What is laid down for one site. ``names``: how each door is called on the hub's pages."""
+    """What is laid down for one site. ``names``: how each door is called on the hub's pages; ``areas``: each area.
+
+    ``fittings``: of the doors that have more than the usual.
+    """
 
     site_id: SiteId
     doors: tuple[Door, ...]
@@ -62,6 +78,8 @@ class Description:
     access_levels: tuple[AccessLevel, ...]
     residents: tuple[Resident, ...]
     time_zone: str = "Europe/Amsterdam"
+    areas: dict[AreaId, str] = field(default_factory=dict)
+    fittings: dict[DoorId, Fittings] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,12 +154,12 @@ def small_site(now: datetime, *, site_id: str = "wilgenoord", unlock_ms: int = 5
                 ),
                 extended_opening=number == 5,
             )
-            for number, (given, family) in enumerate(_PEOPLE, 1)
+            for number, (given, family) in enumerate(PEOPLE, 1)
         ),
     )
 
 
-_PEOPLE: Final = (
+PEOPLE: Final = (
     ("Amina", "Warsame"),
     ("Davit", "Petrosyan"),
     ("Selam", "Tesfay"),
@@ -176,7 +194,10 @@ class Oracle:
             credential_id=credential_id,
             status_index=len(self._entitlements),
             access_level_ids=resident.levels,
+            attended=resident.attended,
             extended_opening=resident.extended_opening,
+            escort_required=resident.escort_required,
+            may_escort=resident.may_escort,
         )
 
     def status_changed(self, credential_id: CredentialId, status: Status) -> None:
@@ -227,6 +248,33 @@ class Oracle:
             size=len(self._entitlements),
             statuses=self._statuses,
         )
+
+
+def door_body(door: Door, name: str) -> dict[str, Any]:
+    """A door's rules as the hub's interface takes them: those that are not what a door has anyway."""
+    usual = Door(id=door.id, controller_id=door.controller_id)
+    rules = {each.name: getattr(door, each.name) for each in fields(door)}
+    body = {field: value for field, value in rules.items() if value != getattr(usual, field)}
+    if "mode_rules" in body:
+        body["mode_rules"] = [
+            {"schedule_id": rule.schedule_id, "mode": rule.mode} for rule in door.mode_rules
+        ]
+    return {
+        field: sorted(value) if isinstance(value, frozenset) else value for field, value in body.items()
+    } | {"name": name}
+
+
+def resident_body(resident: Resident) -> dict[str, Any]:
+    """A person as the hub's interface takes them."""
+    rights = ("attended", "extended_opening", "escort_required", "may_escort")
+    return {
+        "id": resident.id,
+        "category": resident.category,
+        "given_name": resident.given_name,
+        "family_name": resident.family_name,
+        "access_level_ids": list(resident.levels),
+        **{right: True for right in rights if getattr(resident, right)},
+    }
 
 
 def schedule_body(schedule: Schedule) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A whole site in real processes: broker and hub, and for each door a PN532, a controller and a virtual door.
+"""A whole site in real processes: broker, hub and controllers, and for each door virtual PN532s and a virtual door.
 
 Nothing here decides or verifies; it provisions as a technician would, holds cards to readers, and
 collects what each part says of itself.
@@ -7,9 +7,10 @@ collects what each part says of itself.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,15 +19,24 @@ from typing import IO, Any, Final, Literal, Self
 
 from pacs.credential import Technology, VerifiedCredential
 from pacs.identifiers import ControllerId, CredentialId, DoorId
-from pacs.rules import Door, DoorMode
+from pacs.rules import Door, DoorMode, Side
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
 from provisioning.hub_client import HubClient
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller
 from provisioning.site import create_site
 from simulator.controller_process import ControllerProcess
 from simulator.hub_process import HubApi, HubProcess
+from simulator.installation import wire
 from simulator.pn532_process import ApduReport, Pn532Process
-from simulator.scenario import Description, Holder, Resident, schedule_body
+from simulator.scenario import (
+    Description,
+    Fittings,
+    Holder,
+    Resident,
+    door_body,
+    resident_body,
+    schedule_body,
+)
 from simulator.virtual_card import Profile, VirtualCard
 
 TAP_WITHIN_S: Final = 10.0
@@ -62,10 +72,13 @@ class Tap:
 
 @dataclass(slots=True, kw_only=True)
 class DoorStation:
-    """One door with its reader and its controller. ``reports``: what its controllers said, restarts included."""
+    """One door with its readers and its controller, which doors of one controller share.
+
+    ``reports``: what its controllers said about it, or of themselves, restarts included.
+    """
 
     door: Door
-    reader: Pn532Process
+    readers: dict[Side, Pn532Process]
     config: Path
     controller: ControllerProcess
     traces: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
@@ -73,6 +86,11 @@ class DoorStation:
     exchanges: list[ApduReport] = field(default_factory=list)
     empty_since_s: float = 0.0
     released_ns: int | None = None
+
+    @property
+    def reader(self) -> Pn532Process:
+        """The one outside."""
+        return self.readers[Side.ENTRY]
 
     def hear(self, report: dict[str, Any]) -> None:
         """Keep what a controller says; a presentation is handed to whoever waits for it."""
@@ -129,15 +147,20 @@ class VirtualSite:
             self.api = self._parts.enter_context(HubApi(self.hub.url, token))
             self._on_step("registering doors, rules and people")
             self.bureau = self._parts.enter_context(HubClient(self.hub.url, token))
-            for door in self.description.doors:
-                self._provision(door)
+            by_controller = sorted(self.description.doors, key=lambda door: door.controller_id)
+            for controller_id, doors in itertools.groupby(by_controller, key=lambda door: door.controller_id):
+                self._provision(controller_id, tuple(doors))
             self._describe()
             self._on_step("starting readers and controllers")
+            for reader in (each for station in self.stations.values() for each in station.readers.values()):
+                self._parts.callback(reader.stop)
+                reader.start()
             for station in self.stations.values():
-                self._parts.callback(station.reader.stop)
-                station.reader.start()
                 self._parts.callback(self._stop_controller, station)
-                station.controller.start()
+            for controller in {
+                id(each.controller): each.controller for each in self.stations.values()
+            }.values():
+                controller.start()
             self.wait_until_confirmed()
         except BaseException:
             self._parts.close()
@@ -149,37 +172,47 @@ class VirtualSite:
     ) -> None:
         self._parts.close()
 
-    def _provision(self, door: Door) -> None:
-        reader_path = self._directory / f"reader-{door.id}"
-        made = self.register_controller(door.controller_id, DoorWiring(id=door.id, device=str(reader_path)))
-        rules = {
-            "name": self.description.names[door.id],
-            "mode": door.mode,
-            "unlock_ms": door.unlock_ms,
-            "allow_v1": door.allow_v1,
+    def _provision(self, controller_id: ControllerId, doors: Sequence[Door]) -> None:
+        fitted = [(door.id, self.description.fittings.get(door.id, Fittings())) for door in doors]
+        devices = {
+            (door_id, side): self._directory / f"reader-{door_id}-{side}"
+            for door_id, fittings in fitted
+            for side in (Side.ENTRY, *((Side.EXIT,) if fittings.exit_reader else ()))
         }
-        self.api.patch(f"/doors/{door.id}", rules)
-        config = made.directory / "controller.toml"
-        exchanges: list[ApduReport] = []
-        self.stations[door.id] = DoorStation(
-            door=door,
-            reader=Pn532Process(timing=self._timing, link=reader_path, on_apdu=exchanges.append),
-            config=config,
-            controller=ControllerProcess(
-                config,
-                stderr=self._log,
-                on_report=lambda report: self.stations[door.id].hear(report),  # noqa: PLW0108 - not there yet
-            ),
-            exchanges=exchanges,
+        made = self.register_controller(
+            controller_id,
+            *(DoorWiring(id=door.id, device=str(devices[door.id, Side.ENTRY])) for door in doors),
         )
+        config = made.directory / "controller.toml"
+        wire(config, fitted, devices)
 
-    def register_controller(self, controller_id: ControllerId, wiring: DoorWiring) -> ProvisionedController:
-        """Make a controller's directory and register it, with one door, at the hub."""
+        def hear(report: dict[str, Any]) -> None:
+            for door in doors:
+                if report.get("door") in (None, door.id):
+                    self.stations[door.id].hear(report)
+
+        controller = ControllerProcess(config, stderr=self._log, on_report=hear)
+        for door in doors:
+            exchanges: list[ApduReport] = []
+            self.stations[door.id] = DoorStation(
+                door=door,
+                readers={
+                    side: Pn532Process(timing=self._timing, link=device, on_apdu=exchanges.append)
+                    for (door_id, side), device in devices.items()
+                    if door_id == door.id
+                },
+                config=config,
+                controller=controller,
+                exchanges=exchanges,
+            )
+
+    def register_controller(self, controller_id: ControllerId, *doors: DoorWiring) -> ProvisionedController:
+        """Make a controller's directory and register it, with its doors, at the hub."""
         made = add_controller(
             self._site,
             self._site.authority(self._passphrase),
             controller_id,
-            [wiring],
+            doors,
             now=self._now,
             pins="mock",
             broker_host="127.0.0.1",
@@ -189,26 +222,21 @@ class VirtualSite:
         return made
 
     def _describe(self) -> None:
-        for schedule in self.description.schedules:
+        described = self.description
+        for area_id, name in described.areas.items():
+            self.api.post("/areas", {"id": area_id, "name": name})
+        for schedule in described.schedules:
             self.api.post("/schedules", schedule_body(schedule))
-        for level in self.description.access_levels:
+        for level in described.access_levels:
             rules = [{"door_id": rule.door_id, "schedule_id": rule.schedule_id} for rule in level.rules]
             self.api.post(
                 "/access-levels",
                 {"id": level.id, "name": level.id.replace("-", " ").capitalize(), "rules": rules},
             )
-        for resident in self.description.residents:
-            self.api.post(
-                "/cardholders",
-                {
-                    "id": resident.id,
-                    "category": resident.category,
-                    "given_name": resident.given_name,
-                    "family_name": resident.family_name,
-                    "access_level_ids": list(resident.levels),
-                    "extended_opening": resident.extended_opening,
-                },
-            )
+        for door in described.doors:
+            self.api.patch(f"/doors/{door.id}", door_body(door, described.names[door.id]))
+        for resident in described.residents:
+            self.api.post("/cardholders", resident_body(resident))
 
     @staticmethod
     def _stop_controller(station: DoorStation) -> None:
@@ -272,17 +300,18 @@ class VirtualSite:
 
     # ---- taps
 
-    def tap(self, holder: Holder, door_id: DoorId) -> Tap:
-        """Hold a card to a door's reader until the door has decided, then take it away.
+    def tap(self, holder: Holder, door_id: DoorId, side: Side = Side.ENTRY) -> Tap:
+        """Hold a card to one of a door's readers until the door has decided, then take it away.
 
         Raises RuntimeError when the door says nothing within 10 s.
         """
         station = self.stations[door_id]
+        reader = station.readers[side]
         time.sleep(max(0.0, station.empty_since_s + CHANGEOVER_S - time.monotonic()))
         station.exchanges.clear()
         while not station.traces.empty():
             station.traces.get()
-        inserted_ns = station.reader.insert(holder.card, replace(holder.link, uid=holder.uid))
+        inserted_ns = reader.insert(holder.card, replace(holder.link, uid=holder.uid))
         try:
             trace = station.traces.get(timeout=TAP_WITHIN_S)
         except queue.Empty:
@@ -290,7 +319,7 @@ class VirtualSite:
                 f"{door_id} did not decide about {holder.label} within {TAP_WITHIN_S} s"
             ) from None
         finally:
-            _, left = station.reader.remove()
+            _, left = reader.remove()
             holder.card = left or holder.card
             station.empty_since_s = time.monotonic()
         marks = trace["marks"]
