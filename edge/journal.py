@@ -303,14 +303,15 @@ class Journal:
     def drop_oldest(self) -> EventRange | None:
         """Let go of the oldest file of events the hub does not have; the next event appended has to say so.
 
-        The file goes only when that event is durable. None when there is but the one being written.
+        Returns everything given up since the hub last acknowledged or this process began: what was said before may
+        itself be in it. The file goes only when that event is durable. None when there is but the one being written.
         """
         chain = self._chains[0]
         path = chain.segments[0].path
         parts = [segment for segment in chain.segments if segment.path == path]
         if len(self._chains) == 1 and len(parts) == len(chain.segments):
             return None
-        first = max(parts[0].first_sequence, chain.released + 1)
+        first = min(parts[0].first_sequence, chain.acknowledged + 1)
         last = parts[-1].last_sequence
         chain.given_up = max(chain.given_up, last)
         self._release(_Event(self._chains[-1], self.last_sequence + 1))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge.journal import Journal, JournalLimits
-from edge.state_files import StateFiles
 from pacs.errors import MalformedData, StoreError
 from pacs.events import EventDraft, EventKind
+from tests.edge.failing_disk import FailingFiles
 from tests.edge.journal_on_disk import (
     START,
     append_until_it_fails,
@@ -20,43 +20,6 @@ from tests.edge.journal_on_disk import (
     open_journal,
     read_outgoing,
 )
-
-
-class FailingFiles(StateFiles):
-    """``failure``: the error of every writing operation while it is set; ``room``: bytes until the disk is full."""
-
-    def __init__(self) -> None:
-        self.failure: int | None = None
-        self.sync_failure: int | None = None
-        self.room: int | None = None
-
-    def open(self, path: Path, *, create: bool = False) -> int:
-        if create or self.failure == errno.EROFS:
-            self._fail(path)
-        return super().open(path, create=create)
-
-    def write_at(self, fd: int, data: bytes, offset: int) -> int:
-        self._fail()
-        if self.room is not None:
-            if not self.room:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            data = data[: self.room]
-            self.room -= len(data)
-        return super().write_at(fd, data, offset)
-
-    def sync(self, fd: int) -> None:
-        if self.sync_failure:
-            raise OSError(self.sync_failure, os.strerror(self.sync_failure))
-        super().sync(fd)
-
-    def make_directory(self, path: Path) -> None:
-        if not path.is_dir():
-            self._fail(path)
-        super().make_directory(path)
-
-    def _fail(self, path: Path | None = None) -> None:
-        if self.failure:
-            raise OSError(self.failure, os.strerror(self.failure), path and str(path))
 
 
 @pytest.fixture
