@@ -1,17 +1,20 @@
 """What a controller decides: inputs in, effects out, no adapter in reach.
 
-Every presentation is decided on one line here. An event always stands before the strike it explains, and
-nothing at an exit side is refused.
+Every presentation is decided on one line here, at first and whenever it is looked at again. An event always stands
+before the strike it explains, and nothing at an exit side is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
-from edge.door_state import DoorState
+from edge.clock_steps import ClockSteps, distrust_of
+from edge.command_execution import CommandExecution
+from edge.door_state import Admitted, DoorState
 from edge.effects import (
     AdoptIssuers,
     Effect,
@@ -19,7 +22,6 @@ from edge.effects import (
     LockStrike,
     Prepare,
     Record,
-    ReleaseStrike,
     Signal,
     Sync,
 )
@@ -28,9 +30,12 @@ from edge.inputs import (
     CardDetected,
     CardPresented,
     CardRefused,
+    CommandAccepted,
+    CommandRefused,
     ContactChanged,
     DocumentAccepted,
     DocumentRefused,
+    FireChanged,
     Input,
     Now,
     PartFailed,
@@ -41,27 +46,27 @@ from edge.inputs import (
     RexPressed,
     Started,
     Stopping,
+    TamperChanged,
     Tick,
 )
+from edge.premises import Premises
+from edge.presence import Unseen
+from edge.private_doors import TapCounts
+from edge.referrals import Ending, Referral, Referrals
 from edge.snapshot import DoorSnapshot
-from pacs.decision import EXIT_UNLOCK_MS, Decision, Outcome, decide, door_refusal
-from pacs.events import EventKind
+from pacs.credential import VerifiedCredential
+from pacs.decision import Decision, Outcome, decide
+from pacs.events import Detail, EventKind
 from pacs.identifiers import CredentialId, DoorId
-from pacs.modes import effective_mode
 from pacs.reason import Reason
 from pacs.revocation import StatusList
-from pacs.rules import Door, DoorMode, Policy, Side
-from pacs.situation import NOTHING_KNOWN
+from pacs.rules import Entitlement, Policy, Side
+from pacs.situation import ModeOrder, Situation
 
-HELD_OPEN_AFTER_S: Final = 30
-"""For a door the policy does not name."""
-CLOCK_STEP_S: Final = 2.0
-"""A wall clock that moves this much against the monotonic one was set."""
 FORESEEN_S: Final = 0.25
 """How long a decision may have been made before its card proved itself."""
 
 _HARMLESS: Final = frozenset({CardDetected, CardClaimed})
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS: Final = {
     Outcome.GRANT: (EventKind.ACCESS_GRANTED, Signal.GRANTED),
     Outcome.DENY: (EventKind.ACCESS_DENIED, Signal.REFUSED),
@@ -76,6 +81,7 @@ class _Foreseen:
     card: CardClaimed | CardPresented
     policy: Policy | None
     revocations: StatusList | None
+    situation: Situation
     now: Now
     decision: Decision
     record: Record
@@ -88,17 +94,23 @@ class DoorController:
         self,
         doors: Iterable[DoorState],
         *,
+        draw: Callable[[], bytes],
         policy: Policy | None = None,
         revocations: StatusList | None = None,
+        orders: Mapping[DoorId, ModeOrder] | None = None,
     ) -> None:
-        """The documents are those held at the start."""
-        self._doors = {door.id: door for door in doors}
-        self._policy = policy
-        self._revocations = revocations
+        """The documents and orders are those held at the start. ``draw``: 16 bytes nobody can foretell."""
+        self._premises = Premises(doors, policy=policy, revocations=revocations, orders=orders or {})
+        self._referrals = Referrals()
+        self._draw = draw
+        self._counts = TapCounts()
+        self._clock_steps = ClockSteps()
+        self._execution = CommandExecution(
+            self._premises, self._referrals, decided=self._decided_again, admit=self._admit_referred
+        )
         self._foreseen: _Foreseen | None = None
-        self._clock_offset: timedelta | None = None
-        self._clock_trusted = True
-        self._broken: frozenset[tuple[DoorId, Side]] = frozenset()  # another thread reads it
+        self._grants: list[Callable[[], None]] = []
+        """What follows from the last grants, unless they cannot be recorded."""
         self.unread_count = 0
         """Cards that could not be read since the start."""
         self._handlers: dict[type, Callable[[Any, Now], list[Effect]]] = {
@@ -111,8 +123,12 @@ class DoorController:
             ReaderRestored: self._reader_restored,
             ContactChanged: self._contact,
             RexPressed: self._rex,
+            TamperChanged: self._tamper,
+            FireChanged: self._fire,
             DocumentAccepted: self._accepted,
             DocumentRefused: self._document_refused,
+            CommandAccepted: self._command,
+            CommandRefused: self._command_refused,
             RecordFailed: self._record_failed,
             PartFailed: self._part_failed,
             Started: self._started,
@@ -123,24 +139,31 @@ class DoorController:
     @property
     def broken_readers(self) -> tuple[str, ...]:
         """``door/side`` of each reader that does not work."""
-        return tuple(sorted(f"{door_id}/{side.value}" for door_id, side in self._broken))
+        return tuple(sorted(f"{door_id}/{side.value}" for door_id, side in self._premises.broken))
 
     @property
     def deadline_s(self) -> float | None:
         """The monotonic time by which the next ``Tick`` is needed; None: no timer runs."""
-        deadlines = (door.deadline_s for door in self._doors.values())
+        deadlines = [door.deadline_s for door in self._premises.doors.values()]
+        deadlines += [self._referrals.deadline_s, self._counts.deadline_s]
         return min((at for at in deadlines if at is not None), default=None)
 
     def snapshot(self, now: Now) -> tuple[DoorSnapshot, ...]:
         """How every door stands, with its effective mode; for the thread that owns the state."""
-        return tuple(self._door_snapshot(door, now) for door in self._doors.values())
+        waiting = Counter(referral.door_id for referral in self._referrals)
+        return self._premises.snapshot(now, waiting)
 
     def on(self, happened: Input, now: Now) -> list[Effect]:
         """Return what to do, in order; raises only on a fault of our own."""
+        grants, self._grants = self._grants, []
+        if type(happened) is not RecordFailed:
+            for follow in grants:
+                follow()
         effects = self._handlers[type(happened)](happened, now)
         if effects and type(happened) not in _HARMLESS:
             self._foreseen = None  # events keep the order of their times
-        return effects
+        private = self._premises.private
+        return self._counts.without_persons(effects, private, now) if private else effects
 
     # ---- cards
 
@@ -149,7 +172,7 @@ class DoorController:
 
     def _claimed(self, card: CardClaimed, now: Now) -> list[Effect]:
         self._foreseen = foreseen = self._decided(card, now)
-        return [Prepare(draft=foreseen.record.draft)]
+        return [] if card.door_id in self._premises.private else [Prepare(draft=foreseen.record.draft)]
 
     def _presented(self, card: CardPresented, now: Now) -> list[Effect]:
         foreseen = self._foreseen
@@ -157,72 +180,237 @@ class DoorController:
             foreseen = self._decided(card, now)
         door_id, side, decision, record = card.door_id, card.side, foreseen.decision, foreseen.record
         _, signal = _KINDS[decision.outcome]
-        effects: list[Effect] = [record]
+        effects: list[Effect] = [*self._displace(card, now), record]
         if decision.outcome is Outcome.GRANT:
-            way_out = side is Side.EXIT
-            door = self._doors[door_id]
-            effects.append(door.release(decision.unlock_ms, now, grant=record.draft, even_unrecorded=way_out))
-        effects += (Indicate(door_id=door_id, side=side, signal=signal), Sync())
-        return effects
+            effects += self._granted(card, decision, now)
+        elif decision.outcome is Outcome.REFER and not self._wait(card, record, decision, now):
+            signal = Signal.REFUSED
+        return [*effects, Indicate(door_id=door_id, side=side, signal=signal), Sync()]
 
     def _decided(self, card: CardClaimed | CardPresented, now: Now) -> _Foreseen:
-        credential, door_id, side = card.credential, card.door_id, card.side
-        held, listed = self._policy, self._revocations
-        decision = decide(credential, door_id, side, policy=held, revocations=listed, clock=now.clock)
+        credential_id = card.credential.credential_id
+        situation = self._premises.situation(card.door_id, card.side, now, credential_id)
+        decision = self._ask(card.credential, card.door_id, card.side, situation, now)
+        details: dict[str, Detail] = {}
+        if decision.outcome is Outcome.REFER:
+            details = {"request": self._draw(), "timeout_s": self._timeout_s(card.door_id, decision)}
         kind, _ = _KINDS[decision.outcome]
         record = Record.of(
-            kind, now, door_id, side=side, credential_id=credential.credential_id, reason=decision.reason
+            kind,
+            now,
+            card.door_id,
+            side=card.side,
+            credential_id=credential_id,
+            reason=decision.reason,
+            details=details,
         )
         return _Foreseen(
-            card=card, policy=held, revocations=listed, now=now, decision=decision, record=record
+            card=card,
+            policy=self._premises.policy,
+            revocations=self._premises.revocations,
+            situation=situation,
+            now=now,
+            decision=decision,
+            record=record,
+        )
+
+    def _ask(
+        self, credential: VerifiedCredential, door_id: DoorId, side: Side, situation: Situation, now: Now
+    ) -> Decision:
+        held, listed = self._premises.policy, self._premises.revocations
+        return decide(
+            credential, door_id, side, policy=held, revocations=listed, clock=now.clock, situation=situation
         )
 
     def _still_holds(self, foreseen: _Foreseen, card: CardPresented, now: Now) -> bool:
-        """Whether it is about this card, from what is held, and of this moment by both clocks."""
+        """Whether it is about this card, from what is held and known, and of this moment by both clocks."""
         claimed, then = foreseen.card, foreseen.now
         return (
             claimed.door_id == card.door_id
             and claimed.side is card.side
             and claimed.credential == card.credential
-            and foreseen.policy is self._policy
-            and foreseen.revocations is self._revocations
+            and foreseen.policy is self._premises.policy
+            and foreseen.revocations is self._premises.revocations
             and then.clock.trusted is now.clock.trusted
             and 0.0 <= now.monotonic_s - then.monotonic_s <= FORESEEN_S
             and 0.0 <= (now.clock.at - then.clock.at).total_seconds() <= FORESEEN_S
+            and _is_same(
+                foreseen.situation,
+                self._premises.situation(card.door_id, card.side, now, card.credential.credential_id),
+            )
         )
 
     def _refused(self, card: CardRefused, now: Now) -> list[Effect]:
         if card.side is Side.EXIT:
             return self._free_exit(card.door_id, card.side, now, presented=card.reason.value)
         # without a policy no issuer is known, so what verification found says nothing
-        reason = card.reason if self._policy else Reason.POLICY_MISSING
+        reason = card.reason if self._premises.policy else Reason.POLICY_MISSING
+        return self._denied(card.door_id, card.side, card.credential_id, reason, now)
+
+    def _denied(
+        self, door_id: DoorId, side: Side, credential_id: CredentialId | None, reason: Reason, now: Now
+    ) -> list[Effect]:
         record = Record.of(
-            EventKind.ACCESS_DENIED,
-            now,
-            card.door_id,
-            side=card.side,
-            credential_id=card.credential_id,
-            reason=reason,
+            EventKind.ACCESS_DENIED, now, door_id, side=side, credential_id=credential_id, reason=reason
         )
-        return [record, Indicate(door_id=card.door_id, side=card.side, signal=Signal.REFUSED), Sync()]
+        return [record, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED), Sync()]
 
     def _not_read(self, card: ReadFailed, now: Now) -> list[Effect]:
         self.unread_count += 1
+        if card.door_id in self._premises.private:
+            self._counts.unread(card.door_id, now)
         if card.side is Side.EXIT:
             return self._free_exit(card.door_id, card.side, now, presented=card.fault.value)
         return [Indicate(door_id=card.door_id, side=card.side, signal=Signal.NOT_READ)]
 
+    # ---- who is granted, and who with them
+
+    def _granted(self, card: CardPresented, decision: Decision, now: Now) -> list[Effect]:
+        """Release the door for whoever was granted, and for those who waited for this very escort."""
+        door, side = self._premises.doors[card.door_id], card.side
+        entitlement = self._entitlement(card.credential) if side is Side.ENTRY else None
+        together = [entitlement]
+        companions: list[tuple[Referral, Decision]] = []
+        unlock_ms = decision.unlock_ms
+        if entitlement and entitlement.may_escort:
+            self._grants.append(partial(self._premises.presence.escort_granted, door.id, side, now))
+            for referral in self._referrals.at(door.id, side):
+                if not referral.awaits_escort or referral.is_over(now):
+                    continue
+                escorted = self._decided_again(referral, now, escorted=True)
+                if escorted.outcome is Outcome.GRANT:
+                    companions.append((referral, escorted))
+                    together.append(self._entitlement(referral.credential))
+                    unlock_ms = max(unlock_ms, escorted.unlock_ms)
+        people = [card.credential.credential_id, *(r.credential.credential_id for r, _ in companions)]
+        effects = self._release(door, side, people, unlock_ms, together, now)
+        if side is Side.EXIT:
+            effects += self._premises.settle(now)  # a door that it is interlocked with is held no longer
+        for referral, escorted in companions:
+            self._grants.append(partial(self._referrals.end, referral))
+            effects += (
+                Record.of(
+                    EventKind.ACCESS_GRANTED,
+                    now,
+                    door.id,
+                    side=side,
+                    credential_id=referral.credential.credential_id,
+                    reason=escorted.reason,
+                    details={"request": referral.request},
+                ),
+                referral.ended(Ending.GRANTED, now),
+            )
+        return effects
+
+    def _release(
+        self,
+        door: DoorState,
+        side: Side,
+        people: list[CredentialId],
+        unlock_ms: int,
+        entitlements: list[Entitlement | None],
+        now: Now,
+    ) -> list[Effect]:
+        admitted = tuple(Admitted(credential_id=person, side=side) for person in people)
+        extended = any(entitlement and entitlement.extended_opening for entitlement in entitlements)
+        if not door.has_contact or door.is_open:  # nobody will see them pass
+            passed = self._premises.presence.passed
+            self._grants.append(partial(passed, door.rules, admitted, self._premises.policy, now))
+        return [
+            *door.release(
+                unlock_ms, now, admitted=admitted, extended=extended, even_unrecorded=side is Side.EXIT
+            )
+        ]
+
+    def _entitlement(self, credential: VerifiedCredential) -> Entitlement | None:
+        policy = self._premises.policy
+        return policy.entitlements.get(credential.credential_id) if policy else None
+
     def _record_failed(self, failed: RecordFailed, now: Now) -> list[Effect]:
-        self._doors[failed.door_id].withheld()
-        record = Record.of(
-            EventKind.ACCESS_DENIED,
-            now,
-            failed.door_id,
-            side=failed.side,
-            credential_id=failed.credential_id,
-            reason=Reason.JOURNAL_FAILED,
+        """Nobody is let in without an event: whoever was granted is denied, the command refused."""
+        draft = failed.draft
+        if draft.door_id is None:
+            return []
+        self._premises.doors[draft.door_id].withheld()
+        effects: list[Effect] = []
+        if draft.kind is EventKind.ACCESS_GRANTED and draft.side:
+            effects = self._denied(draft.door_id, draft.side, draft.credential_id, Reason.JOURNAL_FAILED, now)
+        if command := draft.details.get("command"):
+            refused = Record.of(
+                EventKind.COMMAND_REFUSED,
+                now,
+                draft.door_id,
+                reason=Reason.JOURNAL_FAILED,
+                details={"command": command},
+            )
+            effects = [refused, *effects]
+        return effects
+
+    # ---- who waits for a person
+
+    def _wait(self, card: CardPresented, record: Record, decision: Decision, now: Now) -> bool:
+        """Have a person asked; at a private door nobody is told who stands there, so nobody can be asked."""
+        request = record.draft.details["request"]
+        is_private = card.door_id in self._premises.private
+        if (is_private and decision.reason is not Reason.ESCORT_AWAITED) or not isinstance(request, bytes):
+            return False
+        self._referrals.add(
+            Referral(
+                request=request,
+                credential=card.credential,
+                door_id=card.door_id,
+                side=card.side,
+                reason=decision.reason,
+                expires_s=now.monotonic_s + self._timeout_s(card.door_id, decision),
+            )
         )
-        return [record, Indicate(door_id=failed.door_id, side=failed.side, signal=Signal.REFUSED), Sync()]
+        return True
+
+    def _timeout_s(self, door_id: DoorId, decision: Decision) -> int:
+        rules = self._premises.doors[door_id].rules
+        escort = decision.reason is Reason.ESCORT_AWAITED
+        return rules.escort_window_s if escort else rules.attended_timeout_s
+
+    def _displace(self, card: CardPresented, now: Now) -> list[Record]:
+        displaced = self._referrals.displaced(card.door_id, card.side, card.credential.credential_id)
+        for referral in displaced:
+            self._referrals.end(referral)
+        return [referral.ended(Ending.REPLACED, now) for referral in displaced]
+
+    def _decided_again(self, referral: Referral, now: Now, *, escorted: bool = False) -> Decision:
+        credential, door_id, side = referral.credential, referral.door_id, referral.side
+        situation = self._premises.situation(door_id, side, now, credential.credential_id, escorted=escorted)
+        return self._ask(credential, door_id, side, situation, now)
+
+    def _admit_referred(self, referral: Referral, granted: Record, unlock_ms: int, now: Now) -> list[Effect]:
+        door, entitlement = self._premises.doors[referral.door_id], self._entitlement(referral.credential)
+        if not unlock_ms:  # decided by a person
+            extended = entitlement is not None and entitlement.extended_opening
+            unlock_ms = door.rules.extended_unlock_ms if extended else door.rules.unlock_ms
+        people = [referral.credential.credential_id]
+        self._grants.append(partial(self._referrals.end, referral))
+        return [granted, *self._release(door, referral.side, people, unlock_ms, [entitlement], now)]
+
+    def _reviewed(self, now: Now) -> list[Effect]:
+        """Nobody waits for what is not asked any more, or must not be answered any more."""
+        effects: list[Effect] = []
+        for referral in self._referrals:
+            ending, reason, signal = Ending.TIMEOUT, None, Signal.REFUSED
+            if not referral.is_over(now):
+                decision = self._decided_again(referral, now)
+                if decision.outcome is Outcome.REFER or decision.reason is Reason.INTERLOCKED:
+                    continue
+                ending = Ending.WITHDRAWN
+                if decision.outcome is Outcome.DENY:
+                    reason = decision.reason
+                else:  # would be let in from here on: is asked to present the card again
+                    signal = Signal.NOT_READ
+            self._referrals.end(referral)
+            effects += (
+                referral.ended(ending, now, reason=reason),
+                Indicate(door_id=referral.door_id, side=referral.side, signal=signal),
+            )
+        return effects
 
     # ---- the way out
 
@@ -237,97 +425,69 @@ class DoorController:
         record = Record.of(
             EventKind.EXIT_REQUESTED, now, door_id, side=side, reason=Reason.EXIT_FREE, details=details
         )
-        in_policy = self._in_policy(door_id)
-        unlock_ms = in_policy.unlock_ms if in_policy else EXIT_UNLOCK_MS
-        effects: list[Effect] = [record, self._doors[door_id].release(unlock_ms, now, even_unrecorded=True)]
+        door = self._premises.doors[door_id]
+        effects: list[Effect] = [record, *door.release(door.rules.unlock_ms, now, even_unrecorded=True)]
         if side:
             effects.append(Indicate(door_id=door_id, side=side, signal=Signal.GRANTED))
-        return [*effects, Sync()]
+        forgiven = self._premises.presence.forgive(door.rules, Unseen.EXIT_REQUESTED, now)
+        return [*effects, *forgiven, *self._settled(now), Sync()]
 
     # ---- the hardware
 
     def _reader_lost(self, reader: ReaderLost, now: Now) -> list[Effect]:
-        self._broken |= {(reader.door_id, reader.side)}
+        self._premises.broken |= {(reader.door_id, reader.side)}
         cause = {"cause": reader.cause[:200]}
-        return [
-            Record.of(EventKind.READER_LOST, now, reader.door_id, side=reader.side, details=cause),
-            Sync(),
-        ]
+        record = Record.of(EventKind.READER_LOST, now, reader.door_id, side=reader.side, details=cause)
+        return [record, *self._settled(now), Sync()]
 
     def _reader_restored(self, reader: ReaderRestored, now: Now) -> list[Effect]:
-        self._broken -= {(reader.door_id, reader.side)}
-        return [Record.of(EventKind.READER_RESTORED, now, reader.door_id, side=reader.side), Sync()]
+        self._premises.broken -= {(reader.door_id, reader.side)}
+        record = Record.of(EventKind.READER_RESTORED, now, reader.door_id, side=reader.side)
+        return [record, *self._settled(now), Sync()]
 
     def _contact(self, contact: ContactChanged, now: Now) -> list[Effect]:
-        in_policy = self._in_policy(contact.door_id)
-        record = self._doors[contact.door_id].contact(
-            now,
-            is_open=contact.open,
-            held_open_after_s=in_policy.held_open_after_s if in_policy else HELD_OPEN_AFTER_S,
-        )
-        return [record, Sync()] if record else []
+        door = self._premises.doors[contact.door_id]
+        report = door.contact(now, is_open=contact.open)
+        if report.entered:
+            self._premises.presence.passed(door.rules, report.entered, self._premises.policy, now)
+        return self._synced([*report.effects, *self._settled(now)])
+
+    def _tamper(self, tamper: TamperChanged, now: Now) -> list[Effect]:
+        return self._synced([*self._premises.doors[tamper.door_id].tamper(now, is_open=tamper.open)])
+
+    def _fire(self, fire: FireChanged, now: Now) -> list[Effect]:
+        if fire.active is self._premises.fire:
+            return []
+        self._premises.fire = fire.active
+        kind = EventKind.FIRE_REPORTED if fire.active else EventKind.FIRE_CLEARED
+        effects: list[Effect] = [Record.of(kind, now)]
+        for door in self._premises.doors.values():
+            effects += door.fire_changed(now, active=fire.active)
+        return self._synced([*effects, *self._settled(now)])
 
     def _tick(self, _tick: Tick, now: Now) -> list[Effect]:
-        records = [*self._clock_records(now), *(r for door in self._doors.values() for r in door.tick(now))]
-        strikes = self._hold_unlocked(now)
-        return [*records, *strikes, Sync()] if records else strikes
+        effects: list[Effect] = [*self._clock_steps.seen(now)]
+        for door in self._premises.doors.values():
+            effects += door.tick(now)
+        counted_by_s = self._counts.deadline_s
+        if counted_by_s is not None and now.monotonic_s >= counted_by_s:
+            effects += self._counts.tell(now)
+        return self._synced([*effects, *self._settled(now)])
 
-    def _clock_records(self, now: Now) -> list[Record]:
-        """Say that the wall clock was set, or is believed from here on, or is no longer."""
-        offset = now.clock.at - _EPOCH - timedelta(seconds=now.monotonic_s)
-        known, was_trusted = self._clock_offset, self._clock_trusted
-        self._clock_offset, self._clock_trusted = offset, now.clock.trusted
-        step_s = (offset - known).total_seconds() if known else 0.0
-        if known is None or (abs(step_s) < CLOCK_STEP_S and was_trusted is now.clock.trusted):
-            return []
-        return [Record.of(EventKind.CLOCK_CHANGED, now, details={"step_ms": round(step_s * 1000)})]
+    def _settled(self, now: Now) -> list[Effect]:
+        """Modes, strikes, areas and those who wait, by what is held and known at this moment."""
+        return [*self._premises.settle(now), *self._reviewed(now)]
 
-    def _hold_unlocked(self, now: Now) -> list[Effect]:
-        """Hold the doors whose mode is unlocked, for as long as the documents may be acted on."""
-        effects: list[Effect] = []
-        for door in self._doors.values():
-            in_policy = self._in_policy(door.id)
-            strike = door.hold(
-                now,
-                unlocked=self._is_unlocked(in_policy, now),
-                held_open_after_s=in_policy.held_open_after_s if in_policy else HELD_OPEN_AFTER_S,
-            )
-            if strike:
-                effects.append(strike)
-        return effects
+    def _synced(self, effects: list[Effect]) -> list[Effect]:
+        return [*effects, Sync()] if any(isinstance(effect, Record) for effect in effects) else effects
 
-    def _is_unlocked(self, door: Door | None, now: Now) -> bool:
-        if door is None or door.mode is not DoorMode.UNLOCKED or not (self._policy and self._revocations):
-            return False
-        return door_refusal(door, door.mode, self._policy, self._revocations, now.clock) is None
-
-    def _door_snapshot(self, door: DoorState, now: Now) -> DoorSnapshot:
-        in_policy = self._in_policy(door.id)
-        mode, cause, by = DoorMode.SECURED.value, "door_unknown" if self._policy else "policy_missing", ""
-        if in_policy and self._policy:
-            found = effective_mode(
-                in_policy, self._policy, NOTHING_KNOWN, at=now.clock.at, clock_trusted=now.clock.trusted
-            )
-            mode, cause, by = found.mode.value, found.cause.value, found.by
-        return DoorSnapshot(
-            door=door.id,
-            mode=mode,
-            cause=cause,
-            by=by,
-            contact=door.contact_state,
-            strike="released" if door.is_released(now) else "locked",
-        )
-
-    def _in_policy(self, door_id: DoorId) -> Door | None:
-        return self._policy.doors.get(door_id) if self._policy else None
-
-    # ---- documents and the process
+    # ---- documents, commands and the process
 
     def _accepted(self, document: DocumentAccepted, now: Now) -> list[Effect]:
-        self._policy, self._revocations = document.policy, document.revocations
-        applied = {"kind": document.kind.value, "version": document.version}
+        self._premises.adopt(document.policy, document.revocations)
+        applied = {"kind": document.kind.value, "version": document.version, "digest": document.digest}
         record = Record.of(EventKind.POLICY_APPLIED, now, details=applied)
-        return [*self._trust(), record, *self._hold_unlocked(now), Sync()]
+        return [*self._trust(), record, *self._settled(now), Sync()]
 
     def _document_refused(self, document: DocumentRefused, now: Now) -> list[Effect]:
         kind = {"kind": document.kind.value}
@@ -336,52 +496,51 @@ class DoorController:
             Sync(),
         ]
 
+    def _command(self, accepted: CommandAccepted, now: Now) -> list[Effect]:
+        before = self._settled(now)  # nobody is granted by an answer to what is not asked any more
+        return [*before, *self._execution.execute(accepted.command, now), *self._settled(now), Sync()]
+
+    def _command_refused(self, refused: CommandRefused, now: Now) -> list[Effect]:
+        details: dict[str, Detail] = {"command": refused.command_id} if refused.command_id else {}
+        record = Record.of(
+            EventKind.COMMAND_REFUSED, now, refused.door_id, reason=refused.reason, details=details
+        )
+        return [record, Sync()]
+
     def _part_failed(self, failed: PartFailed, now: Now) -> list[Effect]:
         details = {"about": failed.part, "error": failed.error}
         return [Record.of(EventKind.INTERNAL_FAULT, now, details=details), Sync()]
 
     def _started(self, started: Started, now: Now) -> list[Effect]:
-        self._clock_records(now)
-        record = Record.of(EventKind.CONTROLLER_STARTED, now, details=started.details)
-        return [*self._trust(), record, *self._hold_unlocked(now), Sync()]
+        self._clock_steps.seen(now)
+        distrust = distrust_of(now)
+        details = {**started.details, **({"distrust": distrust} if distrust else {})}
+        record = Record.of(EventKind.CONTROLLER_STARTED, now, details=details)
+        return [*self._trust(), record, *self._settled(now), Sync()]
 
     def _stopping(self, _stopping: Stopping, now: Now) -> list[Effect]:
-        locks = [LockStrike(door_id=door_id) for door_id in self._doors]
-        return [*locks, Record.of(EventKind.CONTROLLER_STOPPED, now), Sync()]
+        effects: list[Effect] = [LockStrike(door_id=door_id) for door_id in self._premises.doors]
+        for referral in self._referrals:
+            self._referrals.end(referral)
+            effects.append(referral.ended(Ending.WITHDRAWN, now))
+        return [
+            *effects,
+            *self._counts.tell(now),
+            Record.of(EventKind.CONTROLLER_STOPPED, now),
+            Sync(),
+        ]
 
     def _trust(self) -> list[Effect]:
-        return [AdoptIssuers(issuers=self._policy.issuers)] if self._policy else []
+        policy = self._premises.policy
+        return [AdoptIssuers(issuers=policy.issuers)] if policy else []
 
 
-def after_fault(happened: Input, now: Now) -> list[Effect]:
-    """What a person at a door gets when ``DoorController.on`` raised: the way in stays shut, the way out opens.
-
-    Uses no state: the state is what failed.
-    """
-    match happened:
-        case (
-            CardPresented(door_id=door_id, side=Side.EXIT)
-            | CardRefused(door_id=door_id, side=Side.EXIT)
-            | ReadFailed(door_id=door_id, side=Side.EXIT)
-            | RexPressed(door_id=door_id)
-        ):
-            exit_requested = Record.of(EventKind.EXIT_REQUESTED, now, door_id, reason=Reason.EXIT_FREE)
-            return [
-                exit_requested,
-                ReleaseStrike(door_id=door_id, unlock_ms=EXIT_UNLOCK_MS, even_unrecorded=True),
-            ]
-        case CardPresented(door_id=door_id, side=side):
-            credential_id: CredentialId | None = happened.credential.credential_id
-        case CardRefused(door_id=door_id, side=side, credential_id=credential_id):
-            pass
-        case _:
-            return []
-    denied = Record.of(
-        EventKind.ACCESS_DENIED,
-        now,
-        door_id,
-        side=side,
-        credential_id=credential_id,
-        reason=Reason.INTERNAL_FAULT,
+def _is_same(then: Situation, since: Situation) -> bool:
+    """Whether nothing but time has passed."""
+    return (
+        then.order == since.order
+        and then.interlocked is since.interlocked
+        and then.escorted is since.escorted
+        and (then.inside_s is None) is (since.inside_s is None)
+        and (then.first_person_at is None) is (since.first_person_at is None)
     )
-    return [denied, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED)]

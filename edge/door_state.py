@@ -206,9 +206,7 @@ class DoorState:
         effects: list[Effect] = [*self._missed(now)]
         entered = self._release.awaited
         released = now.monotonic_s <= self._release.until_s + OPENING_GRACE_S
-        self._release = self._release._replace(
-            awaited=(), extended=self._release.extended and released
-        )
+        self._release = self._release._replace(awaited=(), extended=self._release.extended and released)
         details: dict[str, Detail] = ({"at_start": True} if at_start else {}) | self._in_fire
         if at_start or self.unlocked or released or self.fire:
             effects.append(Record.of(EventKind.DOOR_OPENED, now, self.id, details=details))
@@ -259,16 +257,18 @@ class DoorState:
 
     def _cleared(self, now: Now) -> list[Record]:
         """No longer forced, no longer held."""
-        return [
-            Record.of(
-                EventKind.DOOR_ALARM_CLEARED,
-                now,
-                self.id,
-                details={"alarm": alarm.value, "after_s": round(now.monotonic_s - since_s)} | self._in_fire,
-            )
-            for alarm in (Alarm.FORCED, Alarm.HELD)
-            if (since_s := self.alarms.pop(alarm, None)) is not None
-        ]
+        records = []
+        for alarm in (Alarm.FORCED, Alarm.HELD):
+            since_s = self.alarms.pop(alarm, None)
+            if since_s is not None:
+                details: dict[str, Detail] = {
+                    "alarm": alarm.value,
+                    "after_s": round(now.monotonic_s - since_s),
+                }
+                records.append(
+                    Record.of(EventKind.DOOR_ALARM_CLEARED, now, self.id, details=details | self._in_fire)
+                )
+        return records
 
     @property
     def _in_fire(self) -> dict[str, Detail]:

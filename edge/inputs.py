@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from enum import StrEnum, unique
+from typing import TypeAlias
 
+from pacs.commands import Command
 from pacs.credential import Technology, VerifiedCredential
 from pacs.decision import ClockReading
-from pacs.events import Detail
+from pacs.events import Detail, EventDraft
 from pacs.identifiers import CredentialId, DoorId, JournalId
 from pacs.messages import DocumentKind
 from pacs.reason import ReadFault, Reason
 from pacs.revocation import StatusList
 from pacs.rules import Policy, Side
-
-if TYPE_CHECKING:
-    from pacs.commands import Command
 
 Marks: TypeAlias = tuple[tuple[str, int], ...]
 """Phases of one presentation in order: (name, ``time.monotonic_ns()`` at its end)."""
@@ -180,10 +179,14 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentAccepted:
-    """A document was verified and is durable; ``policy`` and ``revocations`` are what is held with it."""
+    """A document was verified and is durable; ``policy`` and ``revocations`` are what is held with it.
+
+    ``digest``: 8 bytes that tell it from another document of the same version.
+    """
 
     kind: DocumentKind
     version: int
+    digest: bytes
     policy: Policy | None
     revocations: StatusList | None
 
@@ -217,11 +220,9 @@ class CommandRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFailed:
-    """The event of a way in could not be journalled, so the strike was not released."""
+    """This event could not be journalled, so the strike it stood before was not released."""
 
-    door_id: DoorId
-    side: Side
-    credential_id: CredentialId | None
+    draft: EventDraft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +253,32 @@ class Tick:
     """Time has passed: look at the timers."""
 
 
+@unique
+class Distrust(StrEnum):
+    """Why the wall clock is not believed; wire strings.
+
+    It shows less than a moment that is proven to have passed: the making of this software, an event in the journal,
+    the issue of a document. It shows so much more than the issue of the documents that it cannot be right. Or it is
+    to be synchronised over the network, and was not yet.
+    """
+
+    BEFORE_BUILD = "before_build"
+    BEFORE_JOURNAL = "before_journal"
+    BEFORE_DOCUMENT = "before_document"
+    FAR_AHEAD = "far_ahead"
+    NOT_SYNCHRONISED = "not_synchronised"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """When an input is handled: wall time for rules and events, monotonic seconds for durations."""
+    """When an input is handled: wall time for rules and events, monotonic seconds for durations.
+
+    ``distrust``: why the wall clock is not trusted; None while it is.
+    """
 
     clock: ClockReading
     monotonic_s: float
+    distrust: Distrust | None = None
 
 
 Read: TypeAlias = CardDetected | CardClaimed | CardPresented | CardRefused | ReadFailed

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeAlias
 
+from edge.after_fault import after_fault
 from edge.clock import Clock
-from edge.controller import DoorController, after_fault
+from edge.controller import DoorController
 from edge.document_intake import DocumentIntake, Documents
 from edge.effects import (
     AdoptIssuers,
@@ -35,6 +36,7 @@ from edge.inputs import (
     CardClaimed,
     CardPresented,
     CardRefused,
+    CommandReceived,
     DocumentReceived,
     EventsUnreadable,
     Input,
@@ -47,9 +49,10 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
+from edge.journal_policy import JournalPolicy
 from edge.priority import come_first
 from edge.recorder import EventJournal, Gap, Recorder
-from pacs.events import EventKind
+from pacs.events import EventDraft, EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
@@ -96,11 +99,20 @@ class Doors(Protocol):
         ...
 
 
+class Commands(Protocol):
+    """Judges what may be a command, in a thread of its own, and puts the outcome."""
+
+    def take(self, received: CommandReceived) -> None:
+        """Have this command judged; never waits."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One presentation, for measuring: its outcome, and when each of its phases ended.
 
-    ``outcome``: the event's kind, or ``not_read``; ``sequence``: None when no event was journalled.
+    ``outcome``: the event's kind, ``not_read``, or ``not_recorded`` at a private door; ``sequence``: None when no event was
+    journalled.
     """
 
     door_id: DoorId
@@ -128,6 +140,8 @@ class Service:
         on_tick: Callable[[], object] = lambda: None,
         on_trace: Callable[[Trace], None] | None = None,
         queue: SimpleQueue[Input] | None = None,
+        journal_policy: JournalPolicy | None = None,
+        commands: Commands | None = None,
     ) -> None:
         """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done.
 
@@ -139,10 +153,17 @@ class Service:
         self._intake = DocumentIntake(documents, clock=clock, put=self.put)
         self._on_tick = on_tick
         self._on_trace = on_trace
-        self._recorder = Recorder(journal, notify)
+        self._recorder = Recorder(journal, notify, journal_policy)
         self._queue = queue or SimpleQueue()
         self._next_tick_s = 0.0
         self._alarmed_s: dict[tuple[str, str], float] = {}
+        self._takers: dict[type[Input], Callable[[Any, Now], None]] = {
+            DocumentReceived: lambda received, _: self._intake.take(received),
+            CommandReceived: lambda received, _: commands.take(received) if commands else None,
+            Acknowledged: self._recorder.acknowledged,
+            EventsUnreadable: self._recorder.unreadable,
+            LinkChanged: lambda _changed, _now: None,
+        }
         self._performers: dict[type[Effect], Callable[[Any], None]] = {
             HoldStrike: lambda effect: doors.hold(effect.door_id),
             EndHold: lambda effect: doors.end_hold(effect.door_id),
@@ -203,22 +224,16 @@ class Service:
                 self._decide_traced(happened, now, self._on_trace)
             case CardClaimed():
                 self._foresee(happened, now)
-            case DocumentReceived():
-                self._intake.take(happened)
-            case Acknowledged():
-                self._recorder.acknowledged(happened, now)
-            case EventsUnreadable():
-                self._recorder.unreadable(happened, now)
-            case LinkChanged():
-                pass
+            case DocumentReceived() | CommandReceived() | Acknowledged() | EventsUnreadable() | LinkChanged():
+                self._takers[type(happened)](happened, now)
             case Tick():
                 self._next_tick_s = now.monotonic_s + TICK_S
-                self._perform(self._react(happened, now), happened, now)
+                self._perform(self._react(happened, now), now)
                 if self._recorder.is_behind and self._recorder.catch_up(now):
                     self._recorder.want_durable()
                 self._on_tick()
             case _:
-                self._perform(self._react(happened, now), happened, now)
+                self._perform(self._react(happened, now), now)
         deadline_s = self._controller.deadline_s
         if deadline_s is not None:
             soonest_s = now.monotonic_s + SHORTEST_TICK_S
@@ -240,26 +255,29 @@ class Service:
             log.exception("deciding about %s failed", type(happened).__name__)
             return [*self._alarm(happened, error, now), *after_fault(happened, now), Sync()]
 
-    def _perform(self, effects: list[Effect], happened: Input, now: Now) -> tuple[int | None, Marks]:
+    def _perform(self, effects: list[Effect], now: Now) -> tuple[int | None, Marks]:
         """Perform in order; a release stands or falls with the event before it, except on the way out.
 
+        Where there is no event before it, as at a private door, it stands.
         Returns the sequence of the last event, and when it was journalled and its strike released.
         """
         marks: list[tuple[str, int]] = []
         sequence: int | None = 0
         waits = False
+        before: EventDraft | None = None
         for effect in effects:
             try:
                 if isinstance(effect, Record):
-                    sequence, waits = None, False
+                    sequence, waits, before = None, False, effect.draft
                     sequence = self._recorder.record(effect.draft, now)
                     waits = sequence is None
                     marks.append(("journal", time.monotonic_ns()))
                 elif isinstance(effect, ReleaseStrike):
-                    if sequence is None and not effect.even_unrecorded:
+                    if before and sequence is None and not effect.even_unrecorded:
                         if waits:
                             self._recorder.withdraw()
-                        self._withhold(happened, now)
+                        failed = RecordFailed(draft=before)  # refused instead
+                        self._perform(self._react(failed, now), now)
                         return None, ()
                     self._doors.release(effect.door_id, effect.unlock_ms)
                     marks.append(("strike", time.monotonic_ns()))
@@ -269,14 +287,6 @@ class Service:
                 log.exception("%s failed", type(effect).__name__)
                 self._record_alarm(effect, error, now)
         return sequence, tuple(marks)
-
-    def _withhold(self, happened: Input, now: Now) -> None:
-        """No strike without an event: what could not be recorded is refused instead."""
-        if isinstance(happened, CardPresented):
-            failed = RecordFailed(
-                door_id=happened.door_id, side=happened.side, credential_id=happened.credential.credential_id
-            )
-            self._perform(self._react(failed, now), failed, now)
 
     def _record_alarm(self, about: Input | Effect, error: Exception, now: Now) -> None:
         try:
@@ -297,10 +307,12 @@ class Service:
     def _decide_traced(self, happened: _Presented, now: Now, on_trace: Callable[[Trace], None]) -> None:
         effects = self._react(happened, now)
         decided_ns = time.monotonic_ns()
-        sequence, marks = self._perform(effects, happened, now)
+        sequence, marks = self._perform(effects, now)
         draft = next((effect.draft for effect in effects if isinstance(effect, Record)), None)
-        if draft is None:
-            outcome, reason = "not_read", happened.fault.value if isinstance(happened, ReadFailed) else ""
+        if isinstance(happened, ReadFailed) and draft is None:
+            outcome, reason = "not_read", happened.fault.value
+        elif draft is None:
+            outcome, reason = "not_recorded", ""
         elif sequence is None:
             outcome, reason = EventKind.ACCESS_DENIED.value, Reason.JOURNAL_FAILED.value
         else:

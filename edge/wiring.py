@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from edge import watchdog
 from edge.clock import Clock, utc_now
-from edge.config import Config
+from edge.config import Config, ReaderConfig
 from edge.controller import DoorController
 from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
@@ -30,7 +30,7 @@ from edge.journal import Journal, JournalLimits
 from edge.keystore import Keystore, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
-from edge.nfc.reader import Reader, ReaderSettings
+from edge.nfc.reader import Antenna, Reader, ReaderSettings
 from edge.policy_store import PolicyStore
 from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
@@ -55,6 +55,13 @@ SWITCH_INTERVAL_S: Final = 0.0005
 
 BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock is right that is before this."""
+
+
+class _Part(Protocol):
+    """What is started, and stopped with the others."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 def run_controller(
@@ -145,7 +152,7 @@ def run_controller(
         )
         _tell_found(store, put)
         doors.start()
-        begun = [*readers.values(), uplink, answers]
+        begun: list[_Part] = [*readers.values(), uplink, answers]
         parts.callback(stop_together, [part.stop for part in begun])
         parts.callback(doors.close)  # first of all
         parts.callback(ending.begin)
@@ -227,12 +234,17 @@ class Trust:
         self._issuers = issuers
 
 
+def antenna_of(reader: ReaderConfig) -> Antenna:
+    """The hardware behind a reader, closed."""
+    return Pn532(str(reader.device), max_baud=reader.baud)
+
+
 def _readers(
     config: Config, put: Callable[[Any], None], reset: Callable[..., None], wall: Callable[[], datetime]
 ) -> Readers:
     return {
         (door.id, reader.side): Reader(
-            Pn532(str(reader.device), max_baud=reader.baud),
+            antenna_of(reader),
             door_id=door.id,
             side=reader.side,
             reader_identifier=reader_identifier(config.site_id, f"{door.id}/{reader.side}"),

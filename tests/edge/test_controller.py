@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import controller as controller_module
-from edge.controller import FORESEEN_S, DoorController, after_fault
+from edge.after_fault import after_fault
+from edge.controller import FORESEEN_S, DoorController
 from edge.door_state import OPENING_GRACE_S, DoorState
 from edge.effects import (
     AdoptIssuers,
@@ -26,6 +27,7 @@ from edge.effects import (
     Record,
     ReleaseStrike,
     Signal,
+    Sound,
     Sync,
 )
 from edge.inputs import (
@@ -67,11 +69,14 @@ from tests.edge.small_site import (
     revocations,
 )
 
+DIGEST = bytes(8)
+
 
 def make(*, has_contact: bool = True, has_policy: bool = True, **rules: Any) -> DoorController:
     """A controller of two doors, holding the documents of the small site."""
     return DoorController(
         [DoorState(FRONT, has_contact=has_contact), DoorState(BACK, has_contact=has_contact)],
+        draw=lambda: bytes(16),
         policy=policy(**rules) if has_policy else None,
         revocations=revocations() if has_policy else None,
     )
@@ -221,9 +226,8 @@ def test_an_entry_is_not_released_without_its_event() -> None:
 def test_a_release_that_could_not_be_recorded_is_refused_by_name() -> None:
     """The person is denied with journal_failed, and nobody is awaited at the door."""
     controller = make()
-    controller.on(presented(), now())
-    failed = RecordFailed(door_id=FRONT, side=Side.ENTRY, credential_id=RESIDENT)
-    effects = controller.on(failed, now())
+    (granted,) = drafts(controller.on(presented(), now()))
+    effects = controller.on(RecordFailed(draft=granted), now())
     assert [draft.reason for draft in drafts(effects)] == [Reason.JOURNAL_FAILED]
     assert Indicate(door_id=FRONT, side=Side.ENTRY, signal=Signal.REFUSED) in effects
     assert controller.deadline_s is None
@@ -235,7 +239,7 @@ def test_a_release_that_could_not_be_recorded_is_refused_by_name() -> None:
 def closed_door(**rules: Any) -> DoorController:
     """A controller whose contacts have reported closed doors."""
     controller = make(**rules)
-    assert controller.on(opened(is_open=False), now()) == []
+    assert kinds(controller.on(opened(is_open=False), now())) == []
     return controller
 
 
@@ -252,7 +256,10 @@ def test_a_door_that_opens_by_itself_was_forced() -> None:
     """Without a release, after one, and after one that was for the other door."""
     controller = closed_door()
     controller.on(presented(), now())
-    assert kinds(controller.on(opened(), now(5.0 + OPENING_GRACE_S + 0.1))) == [EventKind.DOOR_FORCED]
+    assert kinds(controller.on(opened(), now(5.0 + OPENING_GRACE_S + 0.1))) == [
+        EventKind.DOOR_NOT_ENTERED,
+        EventKind.DOOR_FORCED,
+    ]
     other = closed_door()
     other.on(RexPressed(door_id=BACK), now())
     assert kinds(other.on(opened(), now(1))) == [EventKind.DOOR_FORCED]
@@ -302,25 +309,34 @@ def test_without_a_contact_nobody_is_awaited() -> None:
     assert controller.deadline_s is None
 
 
-def test_a_door_held_open_is_recorded_once_and_after_closing_again() -> None:
-    """By the door's own rule, in seconds."""
-    controller = closed_door(held_open_after_s=10)
+def test_a_door_held_open_warns_then_alarms_once_and_after_closing_again() -> None:
+    """By the door's own rule, in seconds; the sounds end when it closes, and the event says how long it was held."""
+    controller = closed_door(held_open_after_s=10, held_warning_s=4)
     for start_s in (0, 100):
         controller.on(presented(), now(start_s))
         controller.on(opened(), now(start_s + 1))
+        assert controller.deadline_s == now(start_s + 7).monotonic_s
+        assert kinds(controller.on(Tick(), now(start_s + 6.9))) == []
+        warned = controller.on(Tick(), now(start_s + 7))
+        assert kinds(warned) == [EventKind.DOOR_HELD_WARNING]
+        assert Sound(door_id=FRONT, signal=Signal.HELD_WARNING) in warned
         assert controller.deadline_s == now(start_s + 11).monotonic_s
-        assert kinds(controller.on(Tick(), now(start_s + 10.9))) == []
-        assert kinds(controller.on(Tick(), now(start_s + 11))) == [EventKind.DOOR_HELD]
+        held = controller.on(Tick(), now(start_s + 11))
+        assert kinds(held) == [EventKind.DOOR_HELD]
+        assert Sound(door_id=FRONT, signal=Signal.ALARM) in held
         assert controller.on(Tick(), now(start_s + 50)) == []
-        controller.on(opened(is_open=False), now(start_s + 51))
+        closed = controller.on(opened(is_open=False), now(start_s + 51))
+        assert kinds(closed) == [EventKind.DOOR_CLOSED, EventKind.DOOR_ALARM_CLEARED]
+        assert drafts(closed)[1].details == {"alarm": "held", "after_s": 40}
+        assert Sound(door_id=FRONT, signal=Signal.SILENT) in closed
 
 
 def test_a_release_that_was_withheld_takes_nothing_from_the_one_before() -> None:
     """Who was let in before it has still time, and is still awaited."""
     controller = closed_door()
     controller.on(presented(), now())
-    controller.on(presented(), now(1))
-    controller.on(RecordFailed(door_id=FRONT, side=Side.ENTRY, credential_id=RESIDENT), now(1))
+    (granted,) = drafts(controller.on(presented(), now(1)))
+    controller.on(RecordFailed(draft=granted), now(1))
     assert controller.deadline_s == now(5 + OPENING_GRACE_S).monotonic_s
     assert kinds(controller.on(opened(), now(4))) == [EventKind.DOOR_OPENED]
 
@@ -340,7 +356,11 @@ def test_doors_do_not_mix() -> None:
 def accept(controller: DoorController, at: Now, **rules: Any) -> list[Effect]:
     return controller.on(
         DocumentAccepted(
-            kind=DocumentKind.POLICY, version=2, policy=policy(version=2, **rules), revocations=revocations()
+            kind=DocumentKind.POLICY,
+            version=2,
+            digest=b"document",
+            policy=policy(version=2, **rules),
+            revocations=revocations(),
         ),
         at,
     )
@@ -369,7 +389,7 @@ def test_a_door_that_is_open_when_it_is_secured_is_held_open_from_then_on() -> N
     controller = closed_door(mode=DoorMode.UNLOCKED)
     controller.on(Started(), now())
     controller.on(opened(), now(100))
-    accept(controller, now(200), mode=DoorMode.SECURED, held_open_after_s=10)
+    accept(controller, now(200), mode=DoorMode.SECURED, held_open_after_s=10, held_warning_s=0)
     assert controller.deadline_s == now(210).monotonic_s
     assert kinds(controller.on(Tick(), now(210))) == [EventKind.DOOR_HELD]
     controller.on(opened(is_open=False), now(300))
@@ -420,7 +440,8 @@ def test_an_accepted_document_is_decided_by_at_once_trusted_and_confirmed() -> N
     effects = accept(controller, now())
     assert effects[0] == AdoptIssuers(issuers=policy().issuers)
     (draft,) = drafts(effects)
-    assert (draft.kind, draft.details) == (EventKind.POLICY_APPLIED, {"kind": "policy", "version": 2})
+    details = {"kind": "policy", "version": 2, "digest": b"document"}
+    assert (draft.kind, draft.details) == (EventKind.POLICY_APPLIED, details)
     assert kinds(controller.on(presented(), now())) == [EventKind.ACCESS_GRANTED]
 
 
@@ -515,7 +536,11 @@ def claimed(who: CredentialId = RESIDENT, *, at: DoorId = FRONT, side: Side = Si
 
 def accepted(**rules: Any) -> DocumentAccepted:
     return DocumentAccepted(
-        kind=DocumentKind.POLICY, version=2, policy=policy(**rules), revocations=revocations()
+        kind=DocumentKind.POLICY,
+        version=2,
+        digest=b"document",
+        policy=policy(**rules),
+        revocations=revocations(),
     )
 
 

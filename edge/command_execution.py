@@ -1,0 +1,144 @@
+"""What an accepted command does. Each ends in exactly one ``command_executed`` or ``command_refused``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from edge.effects import Effect, Indicate, Record, Signal
+from edge.inputs import Now
+from edge.premises import Premises
+from edge.presence import Unseen
+from edge.referrals import Ending, Referral, Referrals
+from pacs.commands import Action, Command
+from pacs.decision import Decision, Outcome
+from pacs.events import Detail, EventKind
+from pacs.reason import Reason
+from pacs.rules import DoorMode
+from pacs.situation import ModeOrder
+
+_SHUT: Final = frozenset({DoorMode.LOCKDOWN, DoorMode.OUT_OF_SERVICE})
+
+
+class CommandExecution:
+    """Carries out commands at the doors of one controller."""
+
+    def __init__(
+        self,
+        premises: Premises,
+        referrals: Referrals,
+        *,
+        decided: Callable[[Referral, Now], Decision],
+        admit: Callable[[Referral, Record, int, Now], list[Effect]],
+    ) -> None:
+        """``decided``: the decision about a referral at this moment.
+
+        ``admit``: record this, release for so long (0: for the door's time), and end the referral once that is done.
+        """
+        self._premises = premises
+        self._referrals = referrals
+        self._decided = decided
+        self._admit = admit
+
+    def execute(self, command: Command, now: Now) -> list[Effect]:
+        """Carry it out, or refuse it by name."""
+        premises = self._premises
+        if command.door_id not in premises.doors:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        match command.action:
+            case Action.UNLOCK_ONCE:
+                return self._unlock_once(command, now)
+            case Action.SET_MODE if command.mode is not None:
+                premises.orders[command.door_id] = ModeOrder(
+                    mode=command.mode, command_id=command.command_id, until=command.until
+                )
+            case Action.CLEAR_MODE:
+                premises.orders.pop(command.door_id, None)
+            case Action.GRANT | Action.REFUSE:
+                return self._answer(command, now)
+            case _:
+                return [_refused(command, now, Reason.COMMAND_MALFORMED)]
+        return [_executed(command, now)]
+
+    def _unlock_once(self, command: Command, now: Now) -> list[Effect]:
+        premises, door_id = self._premises, command.door_id
+        mode = premises.modes.get(door_id)
+        if mode is None or mode.mode in _SHUT:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        if premises.is_interlocked(door_id, now):
+            return [_refused(command, now, Reason.INTERLOCKED)]
+        door = premises.doors[door_id]
+        return [
+            _executed(command, now),
+            *door.release(door.rules.unlock_ms, now),
+            *premises.presence.forgive(door.rules, Unseen.COMMANDED, now),
+        ]
+
+    def _answer(self, command: Command, now: Now) -> list[Effect]:
+        referral = self._referrals.find(command.request_id)
+        if (
+            referral is None
+            or referral.is_over(now)
+            or referral.door_id != command.door_id
+            or referral.credential.credential_id != command.credential_id
+        ):
+            return [_refused(command, now, Reason.REQUEST_UNKNOWN)]
+        if referral.awaits_escort and command.action is Action.GRANT:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        if command.action is Action.REFUSE:
+            self._referrals.end(referral)
+            ended = referral.ended(Ending.REFUSED, now, reason=Reason.ATTENDED_REFUSED)
+            return [ended, _shown(referral, Signal.REFUSED), _executed(command, now)]
+        return self._grant(command, referral, now)
+
+    def _grant(self, command: Command, referral: Referral, now: Now) -> list[Effect]:
+        """Who may not pass any more is not admitted by an answer either."""
+        decision = self._decided(referral, now)
+        if decision.outcome is Outcome.DENY:
+            refused = _refused(command, now, decision.reason)
+            if (
+                decision.reason is Reason.INTERLOCKED
+            ):  # the other door closes in a moment: may be granted again
+                return [refused]
+            self._referrals.end(referral)
+            ended = referral.ended(Ending.WITHDRAWN, now, reason=decision.reason)
+            return [ended, _shown(referral, Signal.REFUSED), refused]
+        granted = Record.of(
+            EventKind.ACCESS_GRANTED,
+            now,
+            referral.door_id,
+            side=referral.side,
+            credential_id=referral.credential.credential_id,
+            reason=Reason.ATTENDED_GRANT,
+            details={"request": referral.request, "command": command.command_id},
+        )
+        return [
+            *self._admit(referral, granted, decision.unlock_ms, now),
+            referral.ended(Ending.GRANTED, now),
+            _shown(referral, Signal.GRANTED),
+            _executed(command, now),
+        ]
+
+
+def _shown(referral: Referral, signal: Signal) -> Indicate:
+    return Indicate(door_id=referral.door_id, side=referral.side, signal=signal)
+
+
+def _details(command: Command) -> dict[str, Detail]:
+    return {"command": command.command_id, "action": command.action.value}
+
+
+def _executed(command: Command, now: Now) -> Record:
+    return Record.of(
+        EventKind.COMMAND_EXECUTED,
+        now,
+        command.door_id,
+        reason=Reason.COMMANDED,
+        details=_details(command),
+    )
+
+
+def _refused(command: Command, now: Now, reason: Reason) -> Record:
+    return Record.of(
+        EventKind.COMMAND_REFUSED, now, command.door_id, reason=reason, details=_details(command)
+    )

@@ -1,0 +1,163 @@
+"""The doors of a controller with what is held about them: documents, orders, presence; and what follows from these.
+
+Nothing here looks at a card: this is what a decision about one is made from, and what becomes of the strikes between
+two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from edge.door_state import Alarm, DoorState, unlisted
+from edge.effects import Effect, Record
+from edge.inputs import Now
+from edge.presence import Presence, Unseen
+from edge.snapshot import DoorSnapshot
+from pacs.decision import door_refusal
+from pacs.events import Detail, EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.modes import EffectiveMode, ModeCause, effective_mode
+from pacs.revocation import StatusList
+from pacs.rules import DoorMode, Policy, Side
+from pacs.situation import ModeOrder, Situation
+
+_UNSEEN: Final = {Alarm.FORCED: Unseen.FORCED, Alarm.HELD: Unseen.HELD}
+_ALARM_KINDS: Final = {
+    Alarm.FORCED: EventKind.DOOR_FORCED,
+    Alarm.HELD: EventKind.DOOR_HELD,
+    Alarm.TAMPER: EventKind.TAMPER_OPENED,
+}
+
+
+class Premises:
+    """One to four doors; belongs to the thread that owns the state."""
+
+    def __init__(
+        self,
+        doors: Iterable[DoorState],
+        *,
+        policy: Policy | None,
+        revocations: StatusList | None,
+        orders: Mapping[DoorId, ModeOrder],
+    ) -> None:
+        self.doors = {door.id: door for door in doors}
+        self.presence = Presence()
+        self.orders = dict(orders)
+        self.modes: dict[DoorId, EffectiveMode] = {}
+        self.broken: frozenset[tuple[DoorId, Side]] = frozenset()  # another thread reads it
+        self.fire = False
+        self.private: frozenset[DoorId] = frozenset()
+        """Doors of which nothing about a person is recorded."""
+        self.adopt(policy, revocations)
+
+    def adopt(self, policy: Policy | None, revocations: StatusList | None) -> None:
+        """Hold these documents from here on."""
+        self.policy, self.revocations = policy, revocations
+        listed = policy.doors if policy else {}
+        for door in self.doors.values():
+            door.rules = listed.get(door.id) or unlisted(door.id)
+        self.private = frozenset(door.id for door in self.doors.values() if door.rules.private)
+
+    # ---- what a decision is made from
+
+    def situation(
+        self, door_id: DoorId, side: Side, now: Now, credential_id: CredentialId, *, escorted: bool = False
+    ) -> Situation:
+        """What is known about this door, and this credential at it. ``escorted``: by a card that is there at this moment."""
+        rules, presence = self.doors[door_id].rules, self.presence
+        return Situation(
+            order=self.orders.get(door_id),
+            interlocked=self.is_interlocked(door_id, now),
+            first_person_at=presence.first_person_at(door_id, now),
+            inside_s=presence.inside_s(credential_id, rules.area, now),
+            escorted=escorted or presence.escorted(rules, side, now),
+        )
+
+    def is_interlocked(self, door_id: DoorId, now: Now) -> bool:
+        """Whether a door that may not be open together with this one is, or could be pushed open. Never in a fire."""
+        if self.fire or not self.policy:
+            return False
+        others = self.policy.interlocks.get(door_id, ())
+        return any(self.doors[other].is_passable(now) for other in others if other in self.doors)
+
+    # ---- what follows
+
+    def settle(self, now: Now) -> list[Effect]:
+        """Bring modes, strikes and areas in line with everything held and everything seen."""
+        effects: list[Effect] = [*self._modes_changed(now)]
+        for door in self.doors.values():
+            effects += door.hold(now, unlocked=self._is_unlocked(door, now))
+        rules = {door.id: door.rules for door in self.doors.values()}
+        return [*effects, *self.presence.leaks(self._leaks(), rules, now)]
+
+    def _modes_changed(self, now: Now) -> list[Record]:
+        """An event for each door whose mode, or what gave it, changed; at first for one that is not in its own mode."""
+        records = []
+        for door in self.doors.values():
+            known, found = self.modes.get(door.id), self._mode(door, now)
+            if found is None:
+                self.modes.pop(door.id, None)
+                continue
+            self.modes[door.id] = found
+            if found != known and (known or found.cause is not ModeCause.POLICY):
+                details: dict[str, Detail] = {"mode": found.mode.value, "cause": found.cause.value}
+                if found.by:
+                    details["by"] = found.by
+                records.append(Record.of(EventKind.DOOR_MODE_CHANGED, now, door.id, details=details))
+        return records
+
+    def _mode(self, door: DoorState, now: Now) -> EffectiveMode | None:
+        if self.policy is None or door.id not in self.policy.doors:
+            return None
+        known = Situation(
+            order=self.orders.get(door.id), first_person_at=self.presence.first_person_at(door.id, now)
+        )
+        return effective_mode(
+            door.rules, self.policy, known, at=now.clock.at, clock_trusted=now.clock.trusted
+        )
+
+    def _is_unlocked(self, door: DoorState, now: Now) -> bool:
+        mode = self.modes.get(door.id)
+        if mode is None or mode.mode is not DoorMode.UNLOCKED or not (self.policy and self.revocations):
+            return False
+        if door_refusal(door.rules, mode.mode, self.policy, self.revocations, now.clock):
+            return False
+        return not self.is_interlocked(door.id, now)
+
+    def _leaks(self) -> frozenset[tuple[DoorId, Unseen]]:
+        found = {(door_id, Unseen.READER_LOST) for door_id, _ in self.broken}
+        for door in self.doors.values():
+            found |= {(door.id, _UNSEEN[alarm]) for alarm in door.alarms if alarm in _UNSEEN}
+            if door.unlocked:
+                found.add((door.id, Unseen.UNLOCKED))
+            if self.fire:
+                found.add((door.id, Unseen.FIRE))
+        return frozenset(found)
+
+    # ---- what is told
+
+    def snapshot(self, now: Now, waiting: Mapping[DoorId, int]) -> tuple[DoorSnapshot, ...]:
+        """How every door stands; ``waiting``: how many wait for a person there."""
+        return tuple(self._door_snapshot(door, now, waiting) for door in self.doors.values())
+
+    def _door_snapshot(self, door: DoorState, now: Now, waiting: Mapping[DoorId, int]) -> DoorSnapshot:
+        found, order = self.modes.get(door.id), self.orders.get(door.id)
+        cause = "door_unknown" if self.policy else "policy_missing"
+        until = order.until if order and found and found.cause is ModeCause.COMMAND else None
+        alarms = [_ALARM_KINDS[alarm].value for alarm in door.alarms]
+        if door.warned:
+            alarms.append(EventKind.DOOR_HELD_WARNING.value)
+        if self.fire:
+            alarms.append(EventKind.FIRE_REPORTED.value)
+        return DoorSnapshot(
+            door=door.id,
+            mode=found.mode.value if found else DoorMode.SECURED.value,
+            cause=found.cause.value if found else cause,
+            by=found.by if found else "",
+            until=until.isoformat(timespec="seconds") if until else None,
+            contact=door.contact_state,
+            strike="released" if door.is_released(now) else "locked",
+            alarms=tuple(sorted(alarms)),
+            waiting=waiting.get(door.id, 0),
+        )
