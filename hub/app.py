@@ -102,6 +102,7 @@ async def _lifespan(
             operators=Operators(database, hasher),
             attempts=Attempts(),
             revocation=link.revocation,
+            commands=link.commands,
             feed=Feed(database, live, clock),
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,

@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 
 from hub.broker import Broker, BrokerSettings
+from hub.commands import Commands
 from hub.distribution import Distribution
 from hub.documents import SiteDocuments
 from hub.ingest import Ingest
@@ -48,6 +49,13 @@ class ControllerLink:
         self.ingest = Ingest(
             database, publish=self.client.publish, documents=self.distribution, live=live, clock=clock
         )
+        self.commands = Commands(
+            database,
+            site_id=keys.site_id,
+            key=keys.policy_key,
+            publish=self.client.publish,
+            clock=clock,
+        )
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
 
     def start(self) -> None:
@@ -72,9 +80,11 @@ class ControllerLink:
         )
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
+        self.commands.start()
 
     def stop(self) -> None:
         """Stop in the order in which nothing that was received is lost."""
+        self.commands.stop()
         self.distribution.stop()
         self.client.stop()
         self.ingest.stop()
@@ -96,4 +106,5 @@ class ControllerLink:
             "connection": self.client.is_connected,
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
+            "commands": self.commands.is_running,
         }

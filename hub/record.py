@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from hub import commands
 from hub.completeness import hole_before
 from hub.store import controllers, documents, events, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
@@ -217,6 +218,8 @@ class Recording:
                     refused = DocumentKind(str(kind))
                     self.told.append(lambda documents: documents.refused(controller_id, refused))
                 self.changed[controller_id] = None
+            case EventKind.COMMAND_EXECUTED | EventKind.COMMAND_REFUSED:
+                commands.ended(self.connection, controller_id, event)
             case EventKind.READER_LOST:
                 self._reader_lost(controller_id, journal_id, event)
             case EventKind.READER_RESTORED:

@@ -15,6 +15,7 @@ class Permission(StrEnum):
     EVENTS_READ = "events.read"
     NAMES_READ = "names.read"
     DOORS_READ = "doors.read"
+    DOORS_COMMAND = "doors.command"
     DOORS_MANAGE = "doors.manage"
     CONTROLLERS_READ = "controllers.read"
     CONTROLLERS_MANAGE = "controllers.manage"
@@ -43,6 +44,7 @@ class Role(StrEnum):
 
 _WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
 _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
+_GUARD = {*_PEOPLE, Permission.DOORS_COMMAND}
 _DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
 _DOORS = {
     Permission.DOORS_MANAGE,
@@ -52,9 +54,9 @@ _DOORS = {
 }
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.GUARD: frozenset(_WATCH | _PEOPLE),
-    Role.RECEPTION: frozenset(_WATCH | _PEOPLE | _DESK),
-    Role.SITE_MANAGER: frozenset(_WATCH | _PEOPLE | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
+    Role.GUARD: frozenset(_WATCH | _GUARD),
+    Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK),
+    Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
     Role.TECHNICIAN: frozenset(_WATCH | _DOORS),
     Role.AUDITOR: frozenset(
         _WATCH

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 
+from hub.commands import Commands
 from hub.operators import Operators
 from hub.revocation import Revocation
 from hub.settings import Settings
@@ -32,6 +33,7 @@ class Services:
     operators: Operators
     attempts: Attempts
     revocation: Revocation
+    commands: Commands
     feed: Feed
     site_changed: Callable[[], None]
     is_settled: Callable[[], bool]

@@ -130,6 +130,7 @@ class FakeController:
         self.acknowledgements: list[Acknowledgement] = []
         self.versions = dict.fromkeys(DocumentKind, 0)
         self.received: list[tuple[DocumentKind, int]] = []
+        self.commands: list[bytes] = []
         self.confirms = True
         self.context = ssl.create_default_context(cafile=str(self.directory / "root.cert.pem"))
         self.context.load_cert_chain(
@@ -266,6 +267,8 @@ class FakeController:
             document = self._assembler.add(chunk)
             if document is not None:
                 self._document(chunk.kind, document)
+        elif topic.kind is Down.COMMAND:
+            self.commands.append(bytes(message.payload))
 
     def _document(self, kind: DocumentKind, data: bytes) -> None:
         opened = (

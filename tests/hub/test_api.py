@@ -38,6 +38,7 @@ EXAMPLE = {
     "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",
+    "command_id": "0" * 32,
     "credential_id": "00000000-0000-4000-8000-000000000000",
     "day": "1999-12-31",
     "digest": "0" * 16,

@@ -1,0 +1,274 @@
+"""Commands to doors: signed, stored, audited, and sent until the door's own event says what became of them.
+
+A command is published QoS 0 and repeated while it may still be carried out. That it was sent means nothing; the
+controller's ``command_executed`` or ``command_refused``, which ``hub.ingest`` stores, is the only outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection
+
+from hub import audit
+from hub.distribution import Publish
+from hub.store import commands, controllers, doors
+from hub.store.commands import Outcome, StoredCommand
+from hub.store.database import Database
+from hub.store.errors import AlreadyExists, NotFound
+from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
+from pacs.errors import MalformedData
+from pacs.events import Event, EventKind
+from pacs.identifiers import ControllerId, CredentialId, DoorId, OperatorId, SiteId
+from pacs.rules import DoorMode
+from pacs.topics import Down, DownTopic
+
+UNLOCK_LIFETIME: Final = timedelta(minutes=1)
+"""Of what opens a door: whoever asked for it may have gone after that."""
+LONGEST_ORDER: Final = timedelta(days=366)
+FIRST_REPEAT_S: Final = 1.0
+LONGEST_REPEAT_S: Final = 10.0
+
+_MILLISECOND = timedelta(milliseconds=1)
+_OUTCOMES = {EventKind.COMMAND_EXECUTED: Outcome.EXECUTED, EventKind.COMMAND_REFUSED: Outcome.REFUSED}
+
+log = structlog.get_logger(__name__)
+
+
+class CommandRefused(MalformedData):
+    """A command that makes no sense; the message says which part of it."""
+
+
+class RequestAnswered(AlreadyExists):
+    """Another answer was given to this attended request before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What an operator wants of a door; ``mode`` and ``until`` belong to ``set_mode``."""
+
+    door_id: DoorId
+    action: Action
+    mode: DoorMode | None = None
+    until: datetime | None = None
+    request_id: bytes | None = None
+    credential_id: CredentialId | None = None
+
+
+@dataclass(slots=True)
+class _Repetition:
+    """``next_s``: monotonic."""
+
+    next_s: float
+    wait_s: float = FIRST_REPEAT_S
+
+
+class Commands:
+    """Gives commands, and repeats them in a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        site_id: SiteId,
+        key: Ed25519PrivateKey,
+        publish: Publish,
+        clock: Callable[[], datetime],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``key``: the site's policy key."""
+        self._database = database
+        self._site_id = site_id
+        self._key = key
+        self._publish = publish
+        self._clock = clock
+        self._monotonic_s = monotonic_s
+        self._given = threading.Event()
+        self._stopping = threading.Event()
+        self._repetitions: dict[str, _Repetition] = {}
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what was given before the start and may still be carried out is sent again."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._given.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether commands are being repeated."""
+        return self._thread.is_alive()
+
+    def give(self, order: Order, *, reason: str, actor: str) -> StoredCommand:
+        """Sign, store and send a command; returns before anything is known of its outcome.
+
+        Raises ``NotFound`` when the door is not there or its controller is withdrawn, ``CommandRefused`` when the
+        order makes no sense.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            stored = self._stored(connection, order, reason=reason, actor=actor, now=now)
+        self._sent(stored)
+        return stored
+
+    def answer(
+        self,
+        *,
+        request_id: bytes,
+        door_id: DoorId,
+        credential_id: CredentialId,
+        granted: bool,
+        reason: str,
+        actor: str,
+    ) -> StoredCommand:
+        """Grant or refuse an attended request; the same answer again returns the first one.
+
+        Raises ``NotFound`` as ``give`` does, and ``RequestAnswered`` when the other answer was given.
+        """
+        action = Action.GRANT if granted else Action.REFUSE
+        order = Order(door_id=door_id, action=action, request_id=request_id, credential_id=credential_id)
+        now = self._clock()
+        with self._database.write() as connection:
+            before = commands.answer_to(connection, request_id.hex())
+            if before is not None:
+                if before.action is not action:
+                    raise RequestAnswered("this request was answered before, and otherwise")
+                return before
+            stored = self._stored(connection, order, reason=reason, actor=actor, now=now)
+        self._sent(stored)
+        return stored
+
+    def _stored(
+        self, connection: Connection, order: Order, *, reason: str, actor: str, now: datetime
+    ) -> StoredCommand:
+        door = doors.get(connection, order.door_id).door
+        if controllers.get(connection, door.controller_id).retired_at is not None:
+            raise NotFound(f"the controller of door {door.id} is withdrawn")
+        command = self._command(order, door.controller_id, actor=actor, now=now)
+        stored = StoredCommand(
+            id=command.command_id.hex(),
+            controller_id=command.controller_id,
+            door_id=command.door_id,
+            action=command.action,
+            given_by=actor,
+            reason=reason,
+            data=seal(command, self._key),
+            issued_at=command.issued_at,
+            expires_at=command.expires_at,
+            mode=command.mode,
+            until=command.until,
+            request_id=None if command.request_id is None else command.request_id.hex(),
+            credential_id=command.credential_id,
+        )
+        commands.add(connection, stored)
+        detail = {"command": stored.id, "action": command.action.value}
+        if command.mode:
+            detail["mode"] = command.mode.value
+        if command.until:
+            detail["until"] = command.until.isoformat()
+        audit.record(
+            connection,
+            now=now,
+            actor=actor,
+            action="command.give",
+            subject=f"door:{door.id}",
+            reason=reason,
+            detail=detail,
+        )
+        return stored
+
+    def _command(self, order: Order, controller_id: ControllerId, *, actor: str, now: datetime) -> Command:
+        issued_at = now - timedelta(microseconds=now.microsecond % 1000)
+        opens = order.action in (Action.UNLOCK_ONCE, Action.GRANT)
+        until = order.until
+        if until is not None and not issued_at + _MILLISECOND <= until <= issued_at + LONGEST_ORDER:
+            raise CommandRefused(f"until lies in the future, and at most {LONGEST_ORDER.days} days on")
+        try:
+            return Command(
+                command_id=secrets.token_bytes(ID_BYTES),
+                site_id=self._site_id,
+                controller_id=controller_id,
+                door_id=order.door_id,
+                action=order.action,
+                issued_at=issued_at,
+                expires_at=issued_at + (UNLOCK_LIFETIME if opens else MAX_LIFETIME),
+                operator_id=operator_id(actor),
+                mode=order.mode,
+                until=until,
+                request_id=order.request_id,
+                credential_id=order.credential_id,
+            )
+        except MalformedData as error:
+            raise CommandRefused(str(error)) from error
+
+    # ---- sending
+
+    def _sent(self, command: StoredCommand) -> None:
+        self._send(command)
+        self._given.set()
+
+    def _send(self, command: StoredCommand) -> None:
+        self._publish(DownTopic(command.controller_id, Down.COMMAND), command.data)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait_s = self._repeat()
+            except Exception:  # a full disk today must not end it for good
+                log.exception("commands_not_repeated")
+                wait_s = FIRST_REPEAT_S
+            self._given.wait(wait_s)
+            self._given.clear()
+
+    def _repeat(self) -> float | None:
+        """Send what is due again; the time until something is, None: nothing is pending."""
+        with self._database.read() as connection:
+            pending = commands.pending(connection, self._clock())
+        now_s = self._monotonic_s()
+        known = self._repetitions
+        self._repetitions = {
+            each.id: known.get(each.id) or _Repetition(now_s + FIRST_REPEAT_S) for each in pending
+        }
+        for each in pending:
+            repetition = self._repetitions[each.id]
+            if repetition.next_s <= now_s:
+                self._send(each)
+                repetition.wait_s = min(2 * repetition.wait_s, LONGEST_REPEAT_S)
+                repetition.next_s = now_s + repetition.wait_s
+        due_s = [repetition.next_s for repetition in self._repetitions.values()]
+        return max(0.05, min(due_s) - now_s) if due_s else None
+
+
+def ended(connection: Connection, controller_id: ControllerId, event: Event) -> None:
+    """Take note of what a controller recorded of a command; what is not about one of its commands says nothing."""
+    command_id = event.draft.details.get("command")
+    if not isinstance(command_id, bytes) or len(command_id) != ID_BYTES:
+        return
+    outcome = _OUTCOMES[event.draft.kind]
+    commands.ended(
+        connection,
+        command_id.hex(),
+        controller_id,
+        outcome=outcome,
+        refusal=event.draft.reason if outcome is Outcome.REFUSED else None,
+        at=event.draft.occurred_at,
+    )
+
+
+def operator_id(actor: str) -> OperatorId:
+    """What a door is told of who gave a command: always the same, and nothing to anybody but this hub."""
+    return OperatorId(hashlib.sha256(b"drempel operator\0" + actor.encode()).hexdigest()[:32])
