@@ -17,6 +17,7 @@ from edge.nfc.pn532 import Pn532
 from edge.status import duration
 from edge.strike import Strike
 from edge.timetable import Timetable
+from edge.wiring import antenna_of
 from pacs.errors import ReaderBroken
 
 PULSE_S: Final = 1.0
@@ -55,10 +56,10 @@ def _seen(name: str, found: dict[str, Any]) -> Finding:
 
 
 def _asked(name: str, reader: ReaderConfig) -> Finding:
-    antenna = Pn532(str(reader.device), max_baud=reader.baud)
+    antenna = antenna_of(reader)
     try:
         antenna.open()
-        firmware = antenna.health()
+        firmware = antenna.check()
         contact = antenna.poll(time.monotonic_ns() + _POLL_NS)  # the field is on for this
         card = "a card is in the field" if contact else "the field is on, no card in it"
         if contact:
@@ -67,7 +68,7 @@ def _asked(name: str, reader: ReaderConfig) -> Finding:
         return Finding.fail(name, str(error), _reader_advice(str(error)))
     finally:
         antenna.close()
-    if reader.baud > antenna.baud:
+    if isinstance(antenna, Pn532) and antenna.baud < reader.baud:
         advice = "shorten the cable, or lower baud: every tap takes longer than it could"
         return Finding.warn(name, f"{firmware}, {reader.baud} wanted; {card}", advice)
     return Finding.ok(name, f"{firmware}; {card}")

@@ -148,7 +148,8 @@ def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | Statu
             else:
                 document = StatusList.open(data, trusted)
             if document.site_id != config.site_id:
-                document, problem = None, f"of site {document.site_id}"
+                problem = f"of site {document.site_id}"
+                document = None
         except FileNotFoundError:
             problem = "never received"
         except OSError as error:
