@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from edge import watchdog
 from edge.clock import Clock, utc_now
+from edge.command_intake import CommandIntake
 from edge.config import Config, ReaderConfig
 from edge.controller import DoorController
 from edge.door_io import DoorIo, open_pins
@@ -31,6 +32,7 @@ from edge.keystore import Keystore, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Antenna, Reader, ReaderSettings
+from edge.order_store import Receiver
 from edge.policy_store import PolicyStore
 from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
@@ -99,23 +101,28 @@ def run_controller(
         )
         parts.callback(_close_doors, doors, ending)
         ending.lock = partial(_lock_strikes, doors, config)
-        store = PolicyStore(
-            config.state_dir / "policy",
-            site_id=config.site_id,
-            trusted=read_policy_keys(config.keys.policy_public_key),
-        )
+        trusted = read_policy_keys(config.keys.policy_public_key)
+        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=trusted)
         journal = Journal(
             config.state_dir / "journal",
             controller_id=config.controller_id,
             limits=JournalLimits(max_bytes=config.journal.max_mib * 1024 * 1024),
         )
         parts.callback(journal.close)
-        clock = _clock(journal, store, wall)
+        clock = _clock(config, journal, store, wall)
+        receiver = Receiver(
+            site_id=config.site_id,
+            controller_id=config.controller_id,
+            door_ids=frozenset(door.id for door in config.doors),
+            trusted=trusted,
+        )
+        commands = CommandIntake(config.state_dir / "commands", receiver, clock=clock, put=put)
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
             draw=partial(secrets.token_bytes, ID_BYTES),
             policy=store.held.policy,
             revocations=store.held.revocations,
+            orders=commands.orders,
         )
         readers = _readers(config, put, doors.reset, wall)
         status = partial(_status, clock, journal, store, controller)
@@ -143,6 +150,7 @@ def run_controller(
             journal=journal,
             doors=doors,
             documents=store,
+            commands=commands,
             notify=uplink.notify,
             adopt=adopt,
             on_tick=reporter.turn,
@@ -152,7 +160,7 @@ def run_controller(
         )
         _tell_found(store, put)
         doors.start()
-        begun: list[_Part] = [*readers.values(), uplink, answers]
+        begun: list[_Part] = [*readers.values(), commands, uplink, answers]
         parts.callback(stop_together, [part.stop for part in begun])
         parts.callback(doors.close)  # first of all
         parts.callback(ending.begin)
@@ -168,8 +176,11 @@ def run_controller(
         service.run(started, opening.gaps)
 
 
-def _clock(journal: Journal, store: PolicyStore, wall: Callable[[], datetime]) -> Clock:
-    clock = Clock(journal.newest_trusted_time() or BUILT, wall=wall)
+def _clock(config: Config, journal: Journal, store: PolicyStore, wall: Callable[[], datetime]) -> Clock:
+    synchronised = None
+    if config.require_sync:
+        from edge.time_sync import is_synchronised as synchronised
+    clock = Clock(BUILT, journalled=journal.newest_trusted_time(), synchronised=synchronised, wall=wall)
     if issued := [document.issued_at for document in store.held.documents]:
         clock.issued(max(issued))
     return clock
