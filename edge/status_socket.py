@@ -115,7 +115,7 @@ def ask(state_dir: Path, *, patience_s: float = 3.0) -> dict[str, Any]:
     try:
         with _short_address(state_dir) as address, socket.socket(socket.AF_UNIX) as server:
             server.settimeout(patience_s)
-            server.connect(address)
+            _connect(server, address, until_s)
             while not received.endswith(b"\n") and len(received) <= MAX_ANSWER_BYTES:
                 server.settimeout(max(0.01, until_s - time.monotonic()))
                 part = server.recv(MAX_ANSWER_BYTES)
@@ -131,6 +131,18 @@ def ask(state_dir: Path, *, patience_s: float = 3.0) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{state_dir}: {error.strerror}; look at the controller's log") from error
     return _read(received, state_dir)
+
+
+def _connect(server: socket.socket, address: str, until_s: float) -> None:
+    while True:
+        try:
+            server.connect(address)
+        except BlockingIOError:  # as many wait already as may
+            if time.monotonic() >= until_s:
+                raise TimeoutError from None
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _read(received: bytes, state_dir: Path) -> dict[str, Any]:
