@@ -1,7 +1,9 @@
 """A disk whose power goes: it keeps only what was made durable, as POSIX promises it and no more.
 
 Content is durable after ``sync`` of its file, a name after ``sync_directory`` of its directory. ``cut_at`` is the
-number of the operation at which the power goes; ``image`` writes what is on the disk afterwards.
+number of the operation at which the power goes; ``image`` writes what is on the disk afterwards. Of what was not made
+durable a disk keeps what it likes: nothing, all of it, the half of a write, or, page by page and name by name and in no
+order, some of it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
+from random import Random
 
 from edge.state_files import StateFiles
 
@@ -26,6 +29,11 @@ class Survives(Enum):
     EVERYTHING = "everything"
     HALF_OF_LAST_WRITE = "half"
     ZEROES = "zeroes"
+    SOME = "some"
+
+
+PAGE_BYTES = 64
+"""Small, so that a small test has many."""
 
 
 @dataclass(eq=False)
@@ -59,8 +67,9 @@ class PowerCutFiles(StateFiles):
         self._top = Node.of(root)
         self._open: dict[int, Node] = {}
 
-    def image(self, target: Path, survives: Survives) -> None:
+    def image(self, target: Path, survives: Survives, dice: Random | None = None) -> None:
         """Write what the disk holds after the cut."""
+        self._dice = dice or Random(self.operations)
         self._write(self._top, target, survives)
 
     def open(self, path: Path, *, create: bool = False) -> int:
@@ -133,11 +142,33 @@ class PowerCutFiles(StateFiles):
     def _write(self, node: Node, target: Path, survives: Survives) -> None:
         if node.is_directory:
             target.mkdir(mode=0o700, exist_ok=True)
-            names = node.durable_names if survives is Survives.NOTHING else node.names
-            for name, child in names.items():
+            for name, child in self._names(node, survives).items():
                 self._write(child, target / name, survives)
             return
-        target.write_bytes(_surviving(node, survives))
+        target.write_bytes(self._some(node) if survives is Survives.SOME else _surviving(node, survives))
+
+    def _names(self, node: Node, survives: Survives) -> dict[str, Node]:
+        """A name that was made, changed or removed and not made durable is there or not, each for itself."""
+        match survives:
+            case Survives.NOTHING:
+                return node.durable_names
+            case Survives.SOME:
+                candidates = {*node.names, *node.durable_names}
+                sides = {
+                    name: self._dice.choice((node.names, node.durable_names)) for name in sorted(candidates)
+                }
+                return {name: side[name] for name, side in sides.items() if name in side}
+            case _:
+                return node.names
+
+    def _some(self, node: Node) -> bytes:
+        """Each page as it is or as it was; where the file has grown, also as zeroes."""
+        size = self._dice.choice((len(node.content), len(node.durable)))
+        pages = []
+        for begin in range(0, size, PAGE_BYTES):
+            page = self._dice.choice((node.content, node.durable))[begin : begin + PAGE_BYTES]
+            pages.append(page.ljust(PAGE_BYTES, b"\0"))
+        return b"".join(pages)[:size]
 
 
 def _surviving(node: Node, survives: Survives) -> bytes:

@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from edge.journal import Journal
-from pacs.events import Event
+from edge.clock import ClockReading
+from edge.inputs import Now
+from edge.journal import Journal, JournalLimits
+from edge.journal_policy import JournalPolicy, WhenFull
+from edge.recorder import Recorder
+from pacs.events import Event, EventKind
+from pacs.identifiers import JournalId
 from tests.edge.journal_on_disk import (
+    START,
     abandon,
     draft,
     drain,
@@ -26,6 +32,8 @@ from tests.edge.journal_on_disk import (
     segment_files,
 )
 from tests.edge.power_cut import PowerCut, PowerCutFiles, Survives
+
+NOW = Now(clock=ClockReading(at=START, trusted=True), monotonic_s=0.0)
 
 _WRITER = """
 import sys
@@ -71,10 +79,12 @@ def test_killed_writer(tmp_path: Path) -> None:
         journal.close()
 
 
-def run_until_cut(directory: Path, files: PowerCutFiles, work: Callable[[Journal], None]) -> None:
+def run_until_cut(
+    directory: Path, files: PowerCutFiles, work: Callable[[Journal], None], **options: JournalLimits
+) -> None:
     """Open, work and close until the power goes."""
     with suppress(PowerCut):
-        journal = open_journal(directory / "journal", files=files)
+        journal = open_journal(directory / "journal", files=files, **options)
         try:
             work(journal)
         except PowerCut:
@@ -83,50 +93,99 @@ def run_until_cut(directory: Path, files: PowerCutFiles, work: Callable[[Journal
         journal.close()
 
 
-@pytest.mark.parametrize("survives", list(Survives), ids=lambda survives: survives.value)
-def test_power_cut_at_every_operation(tmp_path: Path, survives: Survives) -> None:
-    """Whenever the power goes: what was durable is there, and new events get numbers of their own."""
+CUTS = [*((survives, 0) for survives in Survives), *((Survives.SOME, seed) for seed in range(1, 6))]
+each_cut = pytest.mark.parametrize(
+    ("survives", "seed"), CUTS, ids=[f"{survives.value}-{seed}" for survives, seed in CUTS]
+)
 
-    def work(journal: Journal) -> None:
-        for number in range(3, 13):
-            journal.append(draft(number))
-            if number % 3 == 0:
-                journal.sync()
-                outgoing = journal.outgoing
-                durable.update({event.sequence: event for event in read_outgoing(journal)})
-                acknowledged.append(outgoing.last_sequence - 2)
-                journal.acknowledge(outgoing.journal_id, acknowledged[-1])
 
+def after_every_cut(
+    tmp_path: Path, work: Callable[[Journal], None], survives: Survives, seed: int, **options: JournalLimits
+) -> Iterator[Journal]:
+    """The journal as it is found after the power went at the first operation, at the second, and so on."""
     original = tmp_path / "original"
     original.mkdir()
     fill(original / "journal", 2)
     journal = open_journal(original / "journal")
     journal.acknowledge(journal.journal_id, 1)
     journal.close()
-    for cut_at in range(200):
-        durable: dict[int, Event] = {}
-        acknowledged = [1]
-        live, after = tmp_path / f"live{cut_at}", tmp_path / f"after{cut_at}"
+    for cut_at in range(1_000):
+        live, after = tmp_path / "live", tmp_path / "after"
         shutil.copytree(original, live)
         files = PowerCutFiles(live, cut_at)
-        run_until_cut(live, files, work)
+        run_until_cut(live, files, work, **options)
         if files.operations < cut_at:
-            break
-        files.image(after, survives)
-        journal = open_journal(after / "journal")
+            return
+        files.image(after, survives, random.Random(f"{seed}/{cut_at}"))
+        journal = open_journal(after / "journal", **options)
+        yield journal
+        journal.close()
+        shutil.rmtree(live)
+        shutil.rmtree(after)
+    pytest.fail("the work never came to its end")
+
+
+@each_cut
+def test_power_cut_at_every_operation(tmp_path: Path, survives: Survives, seed: int) -> None:
+    """Whenever the power goes: what was durable is there, and new events get numbers of their own."""
+    durable: dict[tuple[JournalId, int], Event] = {}
+    acknowledged = 1
+
+    def work(journal: Journal) -> None:
+        nonlocal acknowledged
+        durable.clear()
+        acknowledged = 1
+        for number in range(3, 13):
+            journal.append(draft(number))
+            if number % 3 == 0:
+                journal.sync()
+                outgoing = journal.outgoing
+                durable.update(
+                    {(outgoing.journal_id, event.sequence): event for event in read_outgoing(journal)}
+                )
+                acknowledged = outgoing.last_sequence - 2
+                journal.acknowledge(outgoing.journal_id, acknowledged)
+
+    for journal in after_every_cut(tmp_path, work, survives, seed):
         if survives in (Survives.NOTHING, Survives.EVERYTHING):
             assert not journal.opening.gaps
-        first_id = journal.outgoing.journal_id
         added = journal.append(draft(99))
+        assert (journal.journal_id, added.sequence) not in durable
         journal.sync()
+        received = {(journal_id, event.sequence): event for journal_id, event in drain(journal)}
+        for place, event in durable.items():
+            assert place[1] <= acknowledged or received[place] == event
+        assert received[journal.journal_id, added.sequence] == added
+
+
+@each_cut
+def test_power_cut_while_dropping_the_oldest(tmp_path: Path, survives: Survives, seed: int) -> None:
+    """Whenever the power goes in a full journal: what was durable is there, or its loss has been said."""
+    limits = JournalLimits(max_bytes=2_600, segment_bytes=400)
+    durable: set[int] = set()
+
+    def work(journal: Journal) -> None:
+        durable.clear()
+        recorder = Recorder(journal, lambda: None, JournalPolicy(when_full=WhenFull.DROP_OLDEST))
+        for number in range(3, 40):
+            recorder.record(draft(number), NOW)
+            if number % 3 == 0:
+                journal.sync()
+                durable.update(range(1, journal.last_sequence + 1))
+
+    for journal in after_every_cut(tmp_path, work, survives, seed, limits=limits):
+        first_id = journal.outgoing.journal_id
+        known = {
+            gap.last_sequence + at for gap in journal.opening.gaps for at in range(1, gap.lost_at_least + 1)
+        }
         received = drain(journal)
-        old = {event.sequence: event for journal_id, event in received if journal_id == first_id}
-        for sequence, event in durable.items():
-            assert sequence <= acknowledged[-1] or old[sequence] == event
-        assert received[-1] == (journal.journal_id, added)
-        journal.close()
-    else:
-        pytest.fail("the work never came to its end")
+        for journal_id, event in received:
+            if journal_id == first_id:
+                known.add(event.sequence)
+            details = event.draft.details
+            if event.draft.kind is EventKind.JOURNAL_FULL:
+                known |= set(range(int(details["first_sequence"]), int(details["last_sequence"]) + 1))
+        assert durable <= known | {1}  # the hub had the first one
 
 
 @pytest.mark.parametrize("survives", list(Survives), ids=lambda survives: survives.value)
