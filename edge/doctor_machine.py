@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, Final
 from edge.config import Config
 from edge.doctor_hub import held_documents
 from edge.finding import Finding
+from edge.time_sync import is_synchronised
 from pacs.errors import PacsError
 
 BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,25 +23,8 @@ MANY_WAITING: Final = 10_000
 HOT_C: Final = 70.0
 TOO_HOT_C: Final = 80.0
 _SKEW: Final = timedelta(minutes=5)
-_STA_UNSYNC: Final = 0x0040
-_TIME_ERROR: Final = 5
-_TIMEX_BYTES: Final = 208 + 64
-_STATUS_OFFSET: Final = 5 * ctypes.sizeof(ctypes.c_long)  # behind modes, offset, freq, maxerror, esterror
 _VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 _NO_MODES: Final = frozenset({"vfat", "exfat", "ntfs", "ntfs3"})
-
-
-def ntp_synchronised() -> bool | None:
-    """What the kernel says of its clock (adjtimex, which only reads here); None when it does not say."""
-    try:
-        timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: read
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
-    except (OSError, AttributeError):
-        return None
-    if state < 0:
-        return None
-    status = int.from_bytes(timex.raw[_STATUS_OFFSET : _STATUS_OFFSET + 4], "little")
-    return state != _TIME_ERROR and not status & _STA_UNSYNC
 
 
 def examine_clock(
@@ -49,7 +32,7 @@ def examine_clock(
 ) -> Iterator[Finding]:
     """Whether the time of day can be right: by NTP, by what was signed, by what was journalled."""
     if synchronised == "ask":
-        synchronised = ntp_synchronised()
+        synchronised = is_synchronised()
     if synchronised:
         yield Finding.ok("clock ntp", "synchronised")
     elif synchronised is None:
@@ -69,7 +52,11 @@ def examine_clock(
     if late:
         yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC is before {late[0]}", advice)
     elif status and "clock" in status and not status["clock"]["trusted"]:
-        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC, which the controller does not trust", advice)
+        yield Finding.fail(
+            name,
+            f"{now:%Y-%m-%d %H:%M} UTC; the controller does not trust it: {status['clock']['distrust']}",
+            advice,
+        )
     else:
         after = f", after {', '.join(passed)}" if passed else ""
         yield Finding.ok(name, f"{now:%Y-%m-%d %H:%M} UTC{after}")

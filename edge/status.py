@@ -56,7 +56,7 @@ def as_text(document: dict[str, Any]) -> str:
         *(("reader", _reader(reader)) for reader in document["readers"]),
         ("policy", _held(document["policy"])),
         ("revocations", _held(document["revocations"])),
-        ("clock", f"{clock['at']}, {'trusted' if clock['trusted'] else 'NOT trusted'}"),
+        ("clock", _clock(clock)),
         ("journal", f"{journal['waiting']} events wait for the hub; the last is {journal['last_sequence']}"),
         ("hub", _link(link)),
         ("watchdog", _watchdog(document["watchdog"])),
@@ -72,6 +72,11 @@ def duration(seconds: float) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
+
+
+def _clock(clock: dict[str, Any]) -> str:
+    trust = "trusted" if clock["trusted"] else f"NOT trusted: {clock['distrust']}"
+    return f"{clock['at']}, {trust}"
 
 
 def _door(door: dict[str, Any]) -> str:

@@ -100,7 +100,7 @@ def test_the_json_form_keeps_its_shape(server: StatusServer, config: Path) -> No
         "software": "drempel 1",
         "age_s": 0.5,
         "uptime_s": 90.5,
-        "clock": {"at": "2026-11-22T03:00:00+00:00", "trusted": True},
+        "clock": {"at": "2026-11-22T03:00:00+00:00", "trusted": True, "distrust": None},
         "policy": {
             "version": 7,
             "issued_at": "2026-11-22T01:00:00+00:00",
@@ -183,6 +183,7 @@ def test_what_is_wrong_stands_in_the_line_for_the_manager() -> None:
         SNAPSHOT,
         policy=None,
         clock_trusted=False,
+        clock_distrust="before_build",
         readers=(replace(READER, state="lost"),),
         watchdog=replace(SNAPSHOT.watchdog, stalled=("reader front/entry",)),
     )
@@ -190,7 +191,7 @@ def test_what_is_wrong_stands_in_the_line_for_the_manager() -> None:
     for words in (
         "no policy",
         "reader lost: front/entry",
-        "clock not trusted",
+        "clock not trusted: before_build",
         "not coming round: reader front/entry",
     ):
         assert words in line
