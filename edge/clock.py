@@ -7,10 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from edge.inputs import Now
+from edge.inputs import Distrust, Now
 from pacs.decision import ClockReading
 
 TOLERANCE: Final = timedelta(minutes=5)
+"""What is left for the clock of whoever signed a document."""
+FAR_AHEAD: Final = timedelta(days=366)
+"""No controller that is in use goes for so long without a document."""
+SOFTWARE_LIFETIME: Final = timedelta(days=3_653)
+"""No controller goes for so long without other software."""
+SYNCHRONISED_AGAIN_S: Final = 1.0
 
 
 def utc_now() -> datetime:
@@ -21,38 +27,68 @@ def utc_now() -> datetime:
 class Clock:
     """Reads both clocks at once.
 
-    Wall time is trusted while it is not before a moment that is proven to have passed: ``not_before``, such as
-    the time of an event journalled before the start, and the issue of the newest signed document held. A board
-    without a battery clock that starts in the past is found by this. ``TOLERANCE`` is left for the signer's own
-    clock.
+    Wall time is trusted unless there is a ``Distrust``. It is before a moment that is proven to have passed: when this
+    software was ``built``, when a trusted event was ``journalled``, when the newest signed document held was issued; a
+    board without a battery clock that starts in the past is found by this. It is ``FAR_AHEAD`` of that issue, or
+    further ahead of the software than that is used. Or it has to be synchronised and was not since the start; once it was,
+    a network that is away takes nothing from it.
     """
 
     def __init__(
         self,
-        not_before: datetime,
+        built: datetime,
         *,
+        journalled: datetime | None = None,
+        synchronised: Callable[[], bool | None] | None = None,
         wall: Callable[[], datetime] = utc_now,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._not_before = self._issued_at = not_before
+        """``synchronised``: whether the machine's clock is; None: need not be."""
+        self._built = built
+        self._journalled = journalled
+        self._issued_at: datetime | None = None
+        self._synchronised = synchronised
+        self._asked_s = -SYNCHRONISED_AGAIN_S
         self._wall = wall
         self._monotonic_s = monotonic_s
 
     def now(self) -> Now:
         """Both clocks, read next to each other."""
-        at = self._wall()
+        at, monotonic_s = self._wall(), self._monotonic_s()
+        distrust = self._distrust(at, monotonic_s)
         return Now(
-            clock=ClockReading(at=at, trusted=at >= max(self._not_before, self._issued_at) - TOLERANCE),
-            monotonic_s=self._monotonic_s(),
+            clock=ClockReading(at=at, trusted=distrust is None), monotonic_s=monotonic_s, distrust=distrust
         )
 
     def issued(self, at: datetime, *, just_arrived: bool = False) -> None:
         """The newest document held was issued at this aware moment, whatever was held before.
 
         A signer whose clock was ahead is thus forgotten with the document it signed. When one has just arrived
-        and its signer's clock and this one agree within ``TOLERANCE``, they outweigh what was proven at the
-        start: this clock had been ahead then, and is right again.
+        and its signer's clock and this one agree within ``TOLERANCE``, they outweigh what the journal proved:
+        this clock had been ahead then, and is right again.
         """
         if just_arrived and abs(self._wall() - at) <= TOLERANCE:
-            self._not_before = at
+            self._journalled = None
         self._issued_at = at
+
+    def _distrust(self, at: datetime, monotonic_s: float) -> Distrust | None:
+        issued_at, journalled = self._issued_at, self._journalled
+        if at < self._built - TOLERANCE:
+            return Distrust.BEFORE_BUILD
+        if journalled is not None and at < journalled - TOLERANCE:
+            return Distrust.BEFORE_JOURNAL
+        if issued_at is not None and at < issued_at - TOLERANCE:
+            return Distrust.BEFORE_DOCUMENT
+        if at > self._built + SOFTWARE_LIFETIME or (issued_at is not None and at > issued_at + FAR_AHEAD):
+            return Distrust.FAR_AHEAD
+        return None if self._is_synchronised(monotonic_s) else Distrust.NOT_SYNCHRONISED
+
+    def _is_synchronised(self, monotonic_s: float) -> bool:
+        if self._synchronised is None:
+            return True
+        if monotonic_s - self._asked_s >= SYNCHRONISED_AGAIN_S:
+            self._asked_s = monotonic_s
+            if self._synchronised():
+                self._synchronised = None
+                return True
+        return False

@@ -100,7 +100,10 @@ class KeyPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a controller is told about itself."""
+    """Everything a controller is told about itself.
+
+    ``require_sync``: the time of day is not believed before the machine's clock was synchronised over the network.
+    """
 
     path: Path
     controller_id: ControllerId
@@ -113,3 +116,4 @@ class Config:
     doors: tuple[DoorConfig, ...]
     fire: FireConfig | None
     journal: JournalPolicy
+    require_sync: bool

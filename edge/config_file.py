@@ -63,6 +63,7 @@ class _Parser:
                 f"[keys] passphrase_file: missing; name the file, or set {PASSPHRASE_VARIABLE} in the environment"
             )
         journal = self._table(document.get("journal", {}), "journal", "[journal]")
+        clock = self._table(document.get("clock", {}), "clock", "[clock]")
         fire = self._table(document["fire"], "fire", "[fire]") if "fire" in document else None
         doors = [self._door(table, number) for number, table in self._tables(document, "door", "door")]
         if not 1 <= len(doors) <= MAX_DOORS:
@@ -85,6 +86,7 @@ class _Parser:
             ),
             fire=FireConfig(**fire) if fire else None,
             journal=JournalPolicy(**journal),
+            require_sync=clock["require_sync"],
         )
 
     def _door(self, table: dict[str, Any], number: int) -> dict[str, Any]:

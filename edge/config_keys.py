@@ -66,6 +66,12 @@ def _number(lowest: int, highest: int) -> Callable[[Any, Path], int]:
     return read
 
 
+def _flag(value: Any, _base: Path) -> bool:
+    if type(value) is not bool:
+        raise ValueError("write true or false")
+    return value
+
+
 def _baud(value: Any, _base: Path) -> int:
     if type(value) is not int or value not in BAUD_RATES:
         raise ValueError("write one of " + ", ".join(map(str, BAUD_RATES)))
@@ -127,6 +133,9 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "when_full": Key(_choice(WhenFull), JournalPolicy().when_full),
         "when_unwritable": Key(_choice(WhenUnwritable), JournalPolicy().when_unwritable),
     },
+    "clock": {
+        "require_sync": Key(_flag, default=False),
+    },
     "fire": {
         "pin": Key(_pin, required=True),
         "wiring": Key(_choice(Wiring), Wiring.NORMALLY_CLOSED),
@@ -155,5 +164,5 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
 }
 """Every table and key that is understood; nothing else is."""
 
-NESTED: Final = {"": {"controller", "hub", "keys", "journal", "fire", "door"}, "door": {"reader"}}
+NESTED: Final = {"": {"controller", "hub", "keys", "journal", "clock", "fire", "door"}, "door": {"reader"}}
 """The tables inside a table."""

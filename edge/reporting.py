@@ -97,6 +97,7 @@ class Reporter:
             taken_s=now_s,
             uptime_s=now_s - self._started_s,
             clock_trusted=now.clock.trusted,
+            clock_distrust=now.distrust.value if now.distrust else None,
             policy=_document(held.policy),
             revocations=_document(held.revocations),
             journal=JournalSnapshot(

@@ -104,7 +104,10 @@ class WatchdogSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSnapshot:
-    """Everything at once; ``at`` is aware, ``taken_s`` is monotonic and compared in one process only."""
+    """Everything at once; ``at`` is aware, ``taken_s`` is monotonic and compared in one process only.
+
+    ``clock_distrust``: why the clock is not trusted; None while it is.
+    """
 
     controller: str
     site: str
@@ -113,6 +116,7 @@ class ControllerSnapshot:
     taken_s: float
     uptime_s: float
     clock_trusted: bool
+    clock_distrust: str | None = None
     policy: DocumentSnapshot | None
     revocations: DocumentSnapshot | None
     journal: JournalSnapshot
@@ -131,7 +135,11 @@ class ControllerSnapshot:
             "software": self.software,
             "age_s": round(age_s, 3),
             "uptime_s": round(self.uptime_s + age_s, 3),
-            "clock": {"at": _time(self.at), "trusted": self.clock_trusted},
+            "clock": {
+                "at": _time(self.at),
+                "trusted": self.clock_trusted,
+                "distrust": self.clock_distrust,
+            },
             "policy": self._held(self.policy),
             "revocations": self._held(self.revocations),
             "journal": asdict(self.journal),
@@ -153,7 +161,7 @@ class ControllerSnapshot:
         if lost:
             parts.append(f"reader lost: {', '.join(lost)}")
         if not self.clock_trusted:
-            parts.append("clock not trusted")
+            parts.append(f"clock not trusted: {self.clock_distrust or 'unknown'}")
         if self.watchdog.stalled:
             parts.append(f"not coming round: {', '.join(self.watchdog.stalled)}")
         return "; ".join(parts)

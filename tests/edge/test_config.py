@@ -163,6 +163,8 @@ def test_document_and_code_name_the_same_keys_and_defaults() -> None:
 
 
 def _as_toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

@@ -455,7 +455,11 @@ def test_what_waits_is_tried_once_more_at_the_end(
     with caplog.at_level(logging.CRITICAL):
         house.service.put(presented(side=Side.EXIT))
         house.stop()
-    assert house.kinds()[1:] == [EventKind.ACCESS_GRANTED, EventKind.CONTROLLER_STOPPED]
+    assert house.kinds()[1:] == [
+        EventKind.ACCESS_GRANTED,
+        EventKind.CONTROLLER_STOPPED,
+        EventKind.JOURNAL_RESTORED,
+    ]
 
 
 # ---- documents and acknowledgements
