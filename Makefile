@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench docs lock clean
+.PHONY: help venv environment demo test check tests browser bench fuzz docs lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ browser:
 
 bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/bench.json
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: venv  ## a million inputs for everything that reads foreign bytes
+	@$(PYTHON) tools/bootstrap.py --only fuzz
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 docs: venv  ## write docs/decision.md from the docstring of decide()
 	@$(BIN)/python tools/decision_table.py

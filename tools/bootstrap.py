@@ -135,9 +135,9 @@ def main() -> None:
     """Bring the environment up to date."""
     use_suitable_python()
     parser = argparse.ArgumentParser(description="Make .venv from hashed locks.")
-    parser.add_argument("--only", choices=("run", "dev"), default="dev", help="dev holds all of run")
+    parser.add_argument("--only", choices=("run", "dev", "fuzz"), default="dev", help="dev holds all of run; fuzz adds to dev")
     only = parser.parse_args().only
-    if not (is_ready(only) or is_ready("dev")):
+    if not (is_ready(only) or (only == "run" and is_ready("dev"))):
         install(only)
 
 

@@ -8,5 +8,8 @@ echo "uv" | "${uv[@]}" - -o requirements/uv.txt
 "${uv[@]}" pyproject.toml --extra dev --group build -o requirements/dev.txt
 "${uv[@]}" pyproject.toml --extra edge --extra hub --extra provisioning --extra simulator --group build \
     -c requirements/dev.txt -o requirements/run.txt
+# a coverage-guided fuzzer, which has no build for every machine; 3.1 has none for Python 3.11
+echo "atheris==3.0.0; platform_machine == 'x86_64' and sys_platform == 'linux' and python_version < '3.14'" |
+    "${uv[@]}" - -o requirements/fuzz.txt
 grep -nE "://|file:" requirements/*.txt && { echo "an address stands in a lock" >&2; exit 1; }
 wc -l requirements/*.txt
