@@ -135,7 +135,9 @@ def main() -> None:
     """Bring the environment up to date."""
     use_suitable_python()
     parser = argparse.ArgumentParser(description="Make .venv from hashed locks.")
-    parser.add_argument("--only", choices=("run", "dev", "fuzz"), default="dev", help="dev holds all of run; fuzz adds to dev")
+    parser.add_argument(
+        "--only", choices=("run", "dev", "fuzz"), default="dev", help="dev holds all of run; fuzz adds to dev"
+    )
     only = parser.parse_args().only
     if not (is_ready(only) or (only == "run" and is_ready("dev"))):
         install(only)
