@@ -1,20 +1,26 @@
-"""Events a second from the wire to the hub's database, each checked, against raw inserts into the same schema."""
+"""Events a second from the wire to the hub's database, each checked, against raw inserts into the same schema.
+
+A hub of its own, without doors; controllers that send a journal made beforehand, each as far ahead of what is
+acknowledged as a controller goes. What counts is the hub's acknowledgement, which follows its commit.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import ssl
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from typing import IO, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from bench.sender import Sender
+from hub.mqtt_packets import publish_confirmed
 from hub.store import controllers, events, sites
 from hub.store.controllers import Controller
 from hub.store.database import Database
@@ -27,6 +33,7 @@ from pacs.rules import Side
 from pacs.topics import Down, DownTopic, Up, UpTopic
 from provisioning.keystore import Passphrase, read_key
 from provisioning.readers import DoorWiring, ProvisionedController
+from simulator.scenario import Description
 from simulator.site import VirtualSite
 
 _WITHIN_S = 300.0
@@ -34,68 +41,37 @@ _RAW_BATCH = 500
 _BATCH = 200
 _CONTROLLERS = 4
 _WINDOW = 1_000
+_FLOOR_ROWS = 20_000
+_PROBE_EVERY_S = 0.05
+_PROBE_EVENTS = 10_000
+_MILLION = 1_000_000
 
 
 class Load:
-    """One controller without doors of wood: a journal made beforehand, sent as fast as the broker takes it."""
+    """One controller without doors of wood: a journal made beforehand, and what of it is acknowledged."""
 
-    def __init__(self, made: ProvisionedController, port: int, count: int) -> None:
+    def __init__(self, made: ProvisionedController, count: int) -> None:
         passphrase = Passphrase.from_file(made.directory / "passphrase")
         key = read_key(made.directory / "event.key.pem", passphrase)
         if not isinstance(key, Ed25519PrivateKey):
             raise TypeError("an Ed25519 event key expected")
         self.id = made.id
+        self.acknowledged = -1
         self._key = key
         self._journal_id = JournalId(secrets.token_hex(16))
         self._encoded = journal(made.id, self._journal_id, count)
-        self._acknowledged = threading.Condition()
-        self.acknowledged = -1
-        context = ssl.create_default_context(cafile=str(made.directory / "root.cert.pem"))
-        context.load_cert_chain(
+        self._topic = str(UpTopic(made.id, Up.EVENTS))
+        self._changed = asyncio.Event()
+        self._sender: Sender
+        self._context = ssl.create_default_context(cafile=str(made.directory / "root.cert.pem"))
+        self._context.load_cert_chain(
             made.directory / "device.cert.pem", made.directory / "device.key.pem", passphrase.secret
         )
-        self._client = Client(
-            CallbackAPIVersion.VERSION2, client_id=made.id, protocol=MQTTProtocolVersion.MQTTv311
-        )
-        self._client.tls_set_context(context)
-        self._client.max_inflight_messages_set(200)
-        self._client.on_message = self._heard
-        self._client.on_connect = lambda client, *_: client.subscribe(
-            str(DownTopic(self.id, Down.ACKNOWLEDGED)), qos=0
-        )
-        self._client.on_subscribe = lambda *_: self._hello()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        self.wait_for(0)
 
-    def batches(self, size: int, first: int, last: int) -> list[bytes]:
-        """Signed batches of ``size`` events, of those from ``first`` to ``last``."""
-        made = []
-        for start in range(first, last + 1, size):
-            end = min(start + size - 1, last)
-            made.append(seal_batch(self.id, self._journal_id, end, self._encoded[start - 1 : end], self._key))
-        return made
-
-    def send(self, batches: list[bytes], size: int, first: int) -> None:
-        """Publish them in order, at most ``_WINDOW`` events ahead of the acknowledgement, as a controller does."""
-        topic = str(UpTopic(self.id, Up.EVENTS))
-        for number, batch in enumerate(batches):
-            self.wait_for(first + number * size - 1 - _WINDOW)
-            self._client.publish(topic, batch, qos=1)
-        self.wait_for(first + len(batches) * size - 1)
-
-    def wait_for(self, sequence: int) -> None:
-        """Until the hub acknowledged this sequence."""
-        with self._acknowledged:
-            if not self._acknowledged.wait_for(lambda: self.acknowledged >= sequence, _WITHIN_S):
-                raise RuntimeError(f"{self.id}: {self.acknowledged} of {sequence} events acknowledged")
-
-    def close(self) -> None:
-        """Leave."""
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _hello(self) -> None:
+    async def connect(self, port: int) -> None:
+        """Connect, say hello, and hear that nothing is stored."""
+        topic = str(DownTopic(self.id, Down.ACKNOWLEDGED))
+        self._sender = await Sender.connect(port, self._context, self.id, topic, self._heard)
         hello = Hello(
             journal_id=self._journal_id,
             first_sequence=1,
@@ -103,14 +79,61 @@ class Load:
             versions={},
             software="bench",
         )
-        self._client.publish(str(UpTopic(self.id, Up.HELLO)), bytes(hello), qos=1)
+        self._sender.send([publish_confirmed(str(UpTopic(self.id, Up.HELLO)), bytes(hello), number=0)])
+        await self.wait_for(0)
 
-    def _heard(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        heard = Acknowledgement.from_bytes(bytes(message.payload))
+    def batches(self, size: int, first: int, last: int) -> list[tuple[int, bytes]]:
+        """Signed batches of ``size`` of the events from ``first`` to ``last``, each after its last sequence."""
+        return [
+            (end, self._batch(start, end))
+            for start in range(first, last + 1, size)
+            for end in (min(start + size - 1, last),)
+        ]
+
+    async def send(self, batches: list[tuple[int, bytes]]) -> None:
+        """Publish them in order, at most ``_WINDOW`` events ahead of the acknowledgement, as a controller does."""
+        packets = [
+            (last, publish_confirmed(self._topic, batch, number=number))
+            for number, (last, batch) in enumerate(batches)
+        ]
+        begin = 0
+        while begin < len(packets):
+            allowed = self.acknowledged + _WINDOW
+            end = begin
+            while end < len(packets) and packets[end][0] <= allowed:
+                end += 1
+            if end > begin:
+                self._sender.send(packet for _, packet in packets[begin:end])
+                begin = end
+            else:
+                await self._next_acknowledgement()
+        await self.wait_for(packets[-1][0])
+
+    async def wait_for(self, sequence: int) -> None:
+        """Until the hub acknowledged this sequence."""
+        while self.acknowledged < sequence:
+            await self._next_acknowledgement()
+
+    def close(self) -> None:
+        """Leave."""
+        self._sender.close()
+
+    def _batch(self, first: int, last: int) -> bytes:
+        return seal_batch(self.id, self._journal_id, last, self._encoded[first - 1 : last], self._key)
+
+    async def _next_acknowledgement(self) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                await self._changed.wait()
+        except TimeoutError:
+            raise RuntimeError(f"{self.id}: acknowledged up to {self.acknowledged}, then nothing") from None
+
+    def _heard(self, payload: bytes) -> None:
+        heard = Acknowledgement.from_bytes(payload)
         if heard.journal_id == self._journal_id:
-            with self._acknowledged:
-                self.acknowledged = max(self.acknowledged, heard.sequence)
-                self._acknowledged.notify_all()
+            self.acknowledged = max(self.acknowledged, heard.sequence)
+            self._changed.set()
 
 
 def journal(controller_id: ControllerId, journal_id: JournalId, count: int) -> list[bytes]:
@@ -131,49 +154,96 @@ def journal(controller_id: ControllerId, journal_id: JournalId, count: int) -> l
     return encoded
 
 
-def measure(site: VirtualSite, directory: Path, *, count: int) -> dict[str, float]:
-    """Send ``count`` events one by one, then as many in batches; returns the figures, ``ingest.…``."""
-    loads = [
-        Load(
-            site.register_controller(
-                ControllerId(f"load-{number}"),
-                DoorWiring(id=DoorId(f"load-{number}"), device=f"/dev/load-{number}"),
-            ),
-            site.hub.mqtt_port,
-            2 * count // _CONTROLLERS,
+def measure(directory: Path, *, live: int, backlog: int, log: IO[Any] | None = None) -> dict[str, float]:
+    """Send ``live`` events one by one, then ``backlog`` in batches; returns the figures, ``ingest.…``."""
+    with _hub(directory / "ingest", log) as site:
+        live_each, backlog_each = live // _CONTROLLERS, backlog // _CONTROLLERS
+        loads = [
+            Load(_registered(site, f"load-{number}"), live_each + backlog_each)
+            for number in range(_CONTROLLERS)
+        ]
+        probe = Load(_registered(site, "probe"), _PROBE_EVENTS)
+        floor_before = raw_inserts_per_s(directory / "floor-before.sqlite", _FLOOR_ROWS)
+        live_per_s, batched_per_s, delays_s = asyncio.run(
+            _run(site.hub.mqtt_port, loads, probe, live_each, backlog_each)
         )
-        for number in range(_CONTROLLERS)
-    ]
-    each = count // _CONTROLLERS // _BATCH * _BATCH
-    try:
-        raw_before = raw_inserts_per_s(directory / "raw-before.sqlite", count)
-        live = _rate(loads, size=1, first=1, last=each)
-        backlog = _rate(loads, size=_BATCH, first=each + 1, last=2 * each)
-        raw_after = raw_inserts_per_s(directory / "raw-after.sqlite", count)
-    finally:
-        for load in loads:
-            load.close()
-    raw = median((raw_before, raw_after))
+        floor_after = raw_inserts_per_s(directory / "floor-after.sqlite", _FLOOR_ROWS)
+    floor = median((floor_before, floor_after))
+    one, many = loads[0].batches(1, 1, 1), loads[0].batches(_BATCH, 1, _BATCH)
     return {
-        "ingest.events": each * _CONTROLLERS,
-        "ingest.events_per_s": live,
-        "ingest.raw_insert_per_s": raw,
-        "ingest.over_raw_insert": live / raw,
-        "ingest.backlog_events_per_s": backlog,
-        "ingest.backlog_over_raw_insert": backlog / raw,
-        "ingest.bytes_per_live_event": len(loads[0].batches(1, 1, 1)[0]),
-        "ingest.bytes_per_backlog_event": len(loads[0].batches(_BATCH, 1, _BATCH)[0]) / _BATCH,
+        "ingest.floor_rows_per_s": floor,
+        "ingest.live_events": live_each * _CONTROLLERS,
+        "ingest.live_events_per_s": live_per_s,
+        "ingest.live_over_floor": live_per_s / floor,
+        "ingest.batched_events": backlog_each * _CONTROLLERS,
+        "ingest.batched_events_per_s": batched_per_s,
+        "ingest.batched_over_floor": batched_per_s / floor,
+        "ingest.drain_1m_s": _MILLION / batched_per_s,
+        "ingest.live_during_drain_p50_ms": median(delays_s) * 1e3,
+        "ingest.live_during_drain_p95_ms": quantiles(delays_s, n=20)[-1] * 1e3,
+        "ingest.live_during_drain_max_ms": max(delays_s) * 1e3,
+        "ingest.bytes_per_live_event": len(one[0][1]),
+        "ingest.bytes_per_batched_event": len(many[0][1]) / _BATCH,
     }
 
 
-def _rate(loads: list[Load], *, size: int, first: int, last: int) -> float:
+@contextmanager
+def _hub(directory: Path, log: IO[Any] | None) -> Iterator[VirtualSite]:
+    nothing = Description(
+        site_id=SiteId("bench"), doors=(), names={}, schedules=(), access_levels=(), residents=()
+    )
+    with VirtualSite(nothing, directory, log=log) as site:
+        yield site
+
+
+def _registered(site: VirtualSite, name: str) -> ProvisionedController:
+    return site.register_controller(ControllerId(name), DoorWiring(id=DoorId(name), device=f"/dev/{name}"))
+
+
+async def _run(
+    port: int, loads: list[Load], probe: Load, live: int, backlog: int
+) -> tuple[float, float, list[float]]:
+    """Live events a second, batched events a second, and how long single events took beside the latter."""
+    for load in (*loads, probe):
+        await load.connect(port)
+    try:
+        live_per_s = await _rate([(load, load.batches(1, 1, live)) for load in loads])
+        batched = [(load, load.batches(_BATCH, live + 1, live + backlog)) for load in loads]
+        probing = asyncio.create_task(_delays_s(probe))
+        try:
+            batched_per_s = await _rate(batched)
+        finally:
+            probing.cancel()
+        return live_per_s, batched_per_s, await probing
+    finally:
+        for load in (*loads, probe):
+            load.close()
+
+
+async def _rate(prepared: list[tuple[Load, list[tuple[int, bytes]]]]) -> float:
     """Events a second from the first publish to the last acknowledgement, all controllers at once."""
-    prepared = [(load, load.batches(size, first, last)) for load in loads]
+    before = sum(load.acknowledged for load, _ in prepared)
     begun_s = time.perf_counter()
-    with ThreadPoolExecutor(len(loads)) as pool:
-        for sent in [pool.submit(load.send, batches, size, first) for load, batches in prepared]:
-            sent.result()
-    return len(loads) * (last - first + 1) / (time.perf_counter() - begun_s)
+    async with asyncio.TaskGroup() as group:
+        for load, batches in prepared:
+            group.create_task(load.send(batches))
+    taken_s = time.perf_counter() - begun_s
+    return (sum(load.acknowledged for load, _ in prepared) - before) / taken_s
+
+
+async def _delays_s(probe: Load) -> list[float]:
+    """Send one event, wait for its acknowledgement, rest, and again until cancelled."""
+    delays_s: list[float] = []
+    try:
+        for sequence in range(1, _PROBE_EVENTS + 1):
+            batch = probe.batches(1, sequence, sequence)
+            begun_s = time.perf_counter()
+            await probe.send(batch)
+            delays_s.append(time.perf_counter() - begun_s)
+            await asyncio.sleep(_PROBE_EVERY_S)
+    except asyncio.CancelledError:
+        pass
+    return delays_s
 
 
 def raw_inserts_per_s(path: Path, count: int) -> float:

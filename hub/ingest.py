@@ -1,6 +1,6 @@
 """From messages to stored events: each once, in order, proven, and acknowledged only once committed.
 
-The MQTT thread puts messages on a bounded queue; one thread takes them off in groups, verifies each, and
+The MQTT thread puts messages into bounded lanes; one thread takes them off in groups, verifies each, and
 stores a group in one transaction. A controller goes on from what was acknowledged, so a message may be
 dropped at any point before the commit. What does not fit is set aside and recorded, never merged, and holds
 up nobody else.
@@ -8,10 +8,9 @@ up nobody else.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,7 +21,8 @@ from sqlalchemy.exc import OperationalError
 from hub import presence
 from hub.distribution import Publish
 from hub.inbox import Message, Opened, proven, read
-from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent
+from hub.lanes import Lanes, Mark
+from hub.live import BACKLOG, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
 from hub.record import Counts, Documents, Recording
 from hub.store import controllers, events, journals
 from hub.store.database import Database
@@ -35,21 +35,15 @@ from pacs.identifiers import ControllerId
 from pacs.messages import Acknowledgement, ControllerStatus, Hello
 from pacs.topics import Down, DownTopic, Up, UpTopic
 
-QUEUE_MESSAGES = 20_000
-GROUP_MESSAGES = 500
+QUEUE_BYTES = 64 * 1024 * 1024
+GROUP_BYTES = 128 * 1024  # a thousand events: a fraction of a second, for which whoever comes next waits
 FULL_WAIT_S = 2.0
 STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0
+SHOWN_AT_ONCE = BACKLOG
+MISSED_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-class _LinkLost:
-    """On the queue: the hub's own connection to the broker is gone."""
-
-
-class _Stop:
-    """On the queue: end after what is before this."""
 
 
 class Ingest:
@@ -69,10 +63,10 @@ class Ingest:
         self._documents = documents
         self._live = live
         self._clock = clock
-        self._queue: queue.Queue[Message | _LinkLost | _Stop] = queue.Queue(QUEUE_MESSAGES)
+        self._lanes = Lanes(QUEUE_BYTES)
         self._keys: dict[ControllerId, Mapping[bytes, Ed25519PublicKey]] = {}
         self._heads: dict[tuple[ControllerId, str], Head] = {}
-        self._last_shown = 0
+        self._owes_missed, self._missed_at_s = False, 0.0
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
         self.counts = Counts()
         """Since the start."""
@@ -82,14 +76,12 @@ class Ingest:
         with self._database.write() as connection:
             controllers.all_offline(connection, self._clock())
             self._heads = {(head.controller_id, head.journal_id): head for head in journals.heads(connection)}
-            self._last_shown = events.last_id(connection)
         self._thread.start()
 
     def stop(self) -> None:
         """Store what is on the queue and end."""
         if self._thread.is_alive():
-            with contextlib.suppress(queue.Full):
-                self._queue.put(_Stop(), timeout=STOP_WAIT_S)
+            self._lanes.mark(Mark.STOP)
             self._thread.join(STOP_WAIT_S)
 
     @property
@@ -97,19 +89,13 @@ class Ingest:
         """Whether messages are being stored."""
         return self._thread.is_alive()
 
-    def put(self, message: Message) -> None:
-        """Take a message from the MQTT thread; dropped when the queue stays full, and sent again later."""
-        try:
-            self._queue.put(message, timeout=FULL_WAIT_S)
-        except queue.Full:
-            self.counts.dropped += 1
+    def put(self, messages: Sequence[Message]) -> None:
+        """Take messages from the MQTT thread; dropped when there stays no room, and sent again later."""
+        self.counts.dropped += self._lanes.put(messages, FULL_WAIT_S)
 
     def link_lost(self) -> None:
-        """The hub no longer hears anybody; told in vain when the queue stays full: silence tells it too."""
-        try:
-            self._queue.put(_LinkLost(), timeout=FULL_WAIT_S)
-        except queue.Full:
-            self.counts.dropped += 1
+        """The hub no longer hears anybody."""
+        self._lanes.mark(Mark.LINK_LOST)
 
     def controllers_changed(self) -> None:
         """A controller was added, replaced or retired: read keys again."""
@@ -119,33 +105,20 @@ class Ingest:
 
     def _run(self) -> None:
         while True:
-            group, ending = self._next_group()
+            group, mark = self._lanes.take(GROUP_BYTES, MISSED_EVERY_S if self._owes_missed else None)
             try:
                 if group:
                     self._take(group)
-                if isinstance(ending, _LinkLost):
+                if mark is Mark.LINK_LOST:
                     self._everybody_is_gone()
+                self._say_missed()
             except Exception:  # whatever was not acknowledged is sent again
                 log.exception("ingest_turn_failed", messages=len(group))
                 threading.Event().wait(AFTER_FAILURE_S)
-            if isinstance(ending, _Stop):
+            if mark is Mark.STOP:
                 return
 
-    def _next_group(self) -> tuple[list[Message], Message | _LinkLost | _Stop]:
-        """Wait for a message; all that wait behind it, and what they end with."""
-        group: list[Message] = []
-        ending: Message | _LinkLost | _Stop = self._queue.get()
-        while isinstance(ending, Message):
-            group.append(ending)
-            if len(group) >= GROUP_MESSAGES:
-                break
-            try:
-                ending = self._queue.get_nowait()
-            except queue.Empty:
-                break
-        return group, ending
-
-    def _take(self, group: list[Message]) -> None:
+    def _take(self, group: Sequence[Message]) -> None:
         """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
         opened = proven([each for each in map(self._open, group) if each is not None])
         try:
@@ -211,24 +184,30 @@ class Ingest:
             tell(self._documents)
         if self._live.subscribers:
             self._show(recording)
-        else:
-            self._last_shown = 0
 
     def _show(self, recording: Recording) -> None:
+        """Hand on what was stored; of a backlog only that there was one, once in a while."""
         shown: list[LiveEvent] = []
-        if recording.counts.stored:
+        if recording.counts.stored > SHOWN_AT_ONCE:
+            self._owes_missed = True
+        elif recording.counts.stored:
             with self._database.read() as connection:
-                newest = events.last_id(connection)
-                after = max(self._last_shown, newest - recording.counts.stored)
-                stored = events.listing(connection, after=after, limit=recording.counts.stored)
-            self._last_shown = newest
-            shown += (EventStored(event=event) for event in stored)
+                shown += (
+                    EventStored(id=event_id, kind=kind, controller_id=controller_id)
+                    for event_id, kind, controller_id in events.newest(connection, recording.counts.stored)
+                )
         shown += (
             Confirmed(controller_id=controller_id, kind=kind, version=version, confirmed_at=recording.now)
             for controller_id, kind, version in recording.applied
         )
         shown += (ControllerChanged(controller_id=controller_id) for controller_id in recording.changed)
         self._live.publish(*shown)
+
+    def _say_missed(self) -> None:
+        now_s = time.monotonic()
+        if self._owes_missed and now_s >= self._missed_at_s + MISSED_EVERY_S:
+            self._owes_missed, self._missed_at_s = False, now_s
+            self._live.publish(Missed())
 
     def _everybody_is_gone(self) -> None:
         try:

@@ -76,7 +76,7 @@ class ControllerLink:
         self.ingest.start()
         self.distribution.start()
         self.client.start(
-            self.broker.host, self.broker.port, on_message=self.ingest.put, on_lost=self.ingest.link_lost
+            self.broker.host, self.broker.port, on_messages=self.ingest.put, on_lost=self.ingest.link_lost
         )
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from hub.store.events import StoredEvent
+from pacs.events import EventKind
 from pacs.identifiers import ControllerId
 from pacs.messages import DocumentKind
 
@@ -24,9 +24,11 @@ BACKLOG = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventStored:
-    """An event was stored: a tap when ``event.kind`` is about a person, else something a door did."""
+    """An event was stored: a tap when ``kind`` is about a person, else something a door did."""
 
-    event: StoredEvent
+    id: int
+    kind: EventKind
+    controller_id: ControllerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,10 @@ class CredentialId:
         return cls(raw)
 
     def __str__(self) -> str:
-        return str(uuid.UUID(bytes=self.value)) if len(self.value) == 16 else self.value.hex()
+        digits = self.value.hex()
+        if len(digits) == 64:
+            return digits
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def __bytes__(self) -> bytes:
         return self.value

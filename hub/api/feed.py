@@ -166,7 +166,7 @@ class Feed:
     def _render(self, batch: Sequence[LiveEvent], variants: set[Variant]) -> dict[Variant, list[bytes]]:
         if any(isinstance(event, Missed) for event in batch):
             return {variant: [_frame("missed", "{}")] for variant in variants}
-        stored = [event.event for event in batch if isinstance(event, EventStored)]
+        stored = [event for event in batch if isinstance(event, EventStored)]
         changed = {event.controller_id for event in batch if not isinstance(event, Missed | EventStored)}
         changed |= {event.controller_id for event in stored}
         ids = [event.id for event in stored if event.kind in ABOUT_PEOPLE]

@@ -135,6 +135,14 @@ def newest_per_controller(connection: Connection, kind: EventKind) -> Mapping[Co
     return _by(connection, newest, "controller_id")
 
 
+def newest(connection: Connection, limit: int) -> list[tuple[int, EventKind, ControllerId]]:
+    """``id``, kind and controller of the events that arrived last, in order of arrival."""
+    columns = events.c
+    query = select(columns.id, columns.kind, columns.controller_id).order_by(columns.id.desc()).limit(limit)
+    found = connection.execute(query).all()
+    return [(row.id, EventKind(row.kind), ControllerId(row.controller_id)) for row in reversed(found)]
+
+
 def last_id(connection: Connection) -> int:
     """The ``id`` of the event that arrived last, 0 before the first."""
     return connection.scalar(select(func.max(events.c.id))) or 0

@@ -543,24 +543,27 @@ def test_one_fault_does_not_end_the_thread(desk: Desk, monkeypatch: pytest.Monke
         raise OperationalError("SELECT", {}, Exception("disk I/O error"))
 
     monkeypatch.setattr(desk.database, "read", fails)
-    ingest.put(desk.batch(journal, 1, 1))
+    ingest.put([desk.batch(journal, 1, 1)])
     assert failed.wait(30)
-    ingest.put(desk.batch(journal, 1, 1))
+    ingest.put([desk.batch(journal, 1, 1)])
     ingest.stop()
     assert desk.stored(journal) == journal.encoded
 
 
 def test_a_full_queue_holds_up_nobody_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nothing is taken off the queue, messages and the loss of the connection are dropped and counted."""
+    """When nothing is taken off the queue, messages are dropped and counted, and the loss of the connection is told."""
     monkeypatch.setattr("hub.ingest.FULL_WAIT_S", 0.01)
-    monkeypatch.setattr("hub.ingest.QUEUE_MESSAGES", 1)
+    monkeypatch.setattr("hub.ingest.QUEUE_BYTES", 1)
     ingest = Ingest(
         desk.database, publish=desk.told.publish, documents=desk.told, live=LiveBus(), clock=lambda: desk.now
     )
-    ingest.put(Message("", b""))
-    ingest.put(Message("", b""))
+    ingest.put([Message("", b""), Message("", b""), Message("", b"")])
+    ingest.put([Message("", b"")])
+    assert ingest.counts.dropped == 3
     ingest.link_lost()
-    assert ingest.counts.dropped == 2
+    ingest.start()
+    ingest.stop()
+    assert desk.told.calls == [("gone", None)]
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ def test_an_event_is_rendered_once_however_many_look(hub: RunningHub) -> None:
         viewers = [feed.open(variant, "somebody") for _ in range(feed_module.VIEWERS_EACH)]
         with hub.database.read() as connection:
             (newest,) = events.listing(connection, kinds=events.ABOUT_PEOPLE, limit=1, newest_first=True)
-        bus.publish(EventStored(event=newest))
+        bus.publish(EventStored(id=newest.id, kind=newest.kind, controller_id=newest.controller_id))
         seen = [await taken(viewer) for viewer in viewers]
         with pytest.raises(Problem):
             feed.check_room("somebody")
