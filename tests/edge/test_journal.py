@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,11 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.journal import CountingFiles
 from edge.journal import JournalLimits
 from pacs.errors import StoreError
-from pacs.events import Event
-from pacs.identifiers import JournalId
+from pacs.events import Event, EventDraft, EventKind
+from pacs.identifiers import CredentialId, DoorId, JournalId
+from pacs.reason import Reason
+from pacs.rules import Side
 from tests.edge.journal_on_disk import (
+    START,
     abandon,
     draft,
     fill,
@@ -180,4 +185,76 @@ def test_reading_while_writing_and_dropping(tmp_path: Path) -> None:
     threads[1].join(60)
     assert not faults
     assert [Event.from_bytes(data).sequence for data in received] == list(range(1, total + 1))
+    journal.close()
+
+
+# ---- for months
+
+
+def test_a_quarter_of_a_million_events_are_held(tmp_path: Path) -> None:
+    """They fit the default bound, each with the longest names; opening reads one segment at a time and keeps an index."""
+    held, directory = 250_000, tmp_path / "journal"
+    journal = open_journal(directory, limits=JournalLimits())
+    longest = EventDraft(
+        kind=EventKind.ACCESS_REFERRED,
+        occurred_at=START,
+        clock_trusted=True,
+        door_id=DoorId("d" * 48),
+        side=Side.ENTRY,
+        credential_id=CredentialId(bytes(32)),
+        reason=max(Reason, key=len),
+    )
+    for _ in range(held):
+        journal.append(longest)
+    assert not journal.is_full
+    journal.close()
+    tracemalloc.start()
+    journal = open_journal(directory, limits=JournalLimits())
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (journal.held.first_sequence, journal.held.last_sequence) == (1, held)
+    assert kept < 8 * held
+    assert peak < 8 * held + 4 * JournalLimits().segment_bytes
+    (last,) = journal.read(journal.journal_id, held, max_events=9, max_bytes=60_000)
+    assert Event.from_bytes(last).sequence == held
+    journal.close()
+
+
+def test_writes_of_an_event(tmp_path: Path) -> None:
+    """One write and one sync for each event that is sent on its own; one sync for however many together."""
+    files = CountingFiles(waits=False)
+    journal = open_journal(tmp_path / "journal", limits=JournalLimits(), files=files)
+    files.writes = files.syncs = 0
+    for number in range(1, 101):
+        journal.append(draft(number))
+        journal.sync()
+    assert (files.writes, files.syncs) == (100, 100)
+    for number in range(101, 201):
+        journal.append(draft(number))
+    journal.sync()
+    journal.sync()
+    assert (files.writes, files.syncs) == (200, 101)
+    assert journal.acknowledge(journal.journal_id, 0) is None
+    read_outgoing(journal)
+    journal.acknowledge(journal.journal_id, 200)
+    journal.sync()
+    assert (files.writes, files.syncs) == (201, 101)
+    journal.close()
+
+
+def test_files_stay_until_the_event_that_explains_their_end_is_durable(tmp_path: Path) -> None:
+    """What was dropped to make room is on the disk until it is on record that it was dropped."""
+    directory = tmp_path / "journal"
+    fill(directory, 12)
+    journal = open_journal(directory)
+    before = segment_files(directory)
+    dropped = journal.drop_oldest()
+    assert dropped is not None
+    assert journal.outgoing.first_sequence == dropped.last_sequence + 1
+    journal.sync()
+    assert segment_files(directory) == before
+    journal.append(draft(13))
+    assert segment_files(directory) == before
+    journal.sync()
+    assert segment_files(directory) == before[1:]
     journal.close()
