@@ -1,9 +1,9 @@
 """A strike on its pin: released for a time, held released, locked.
 
-The line is active high with an external pull-down, so that a line nobody drives is de-energised: that is where a
-power cut, a process that was killed and one that ended all leave it. A fail-secure strike is then locked, a
-fail-safe one open. While the process lives it is locked unless it was told otherwise: from the start, again after
-each release by a monotonic timer of its own, and once more before the line is let go.
+The line is active high with an external pull-down, so that a line nobody drives is de-energised, as after a power
+cut: a fail-secure strike is then locked, a fail-safe one open. While the process lives the strike is locked unless
+it was told otherwise: from the start, again after each release by a monotonic timer of its own, and once more before
+the line is let go. A process that is killed leaves the line as it was; ``drempel-edge safe-pins`` follows it.
 """
 
 from __future__ import annotations
