@@ -12,12 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import block, ingest, process, tap
+from bench import block, ingest, journal, policy, process, replay, tap, wire
 from simulator.scenario import small_site
 from simulator.site import VirtualSite
 
 _UNLOCK_MS = 100  # locked again before the next tap, so that each one moves the pin
-PARTS = ("tap", "block", "edge", "ingest")
+PARTS = ("tap", "replay", "block", "edge", "wire", "journal", "policy", "ingest")
+AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
 
 
 @click.command()
@@ -48,7 +49,7 @@ def main(only: tuple[str, ...], taps: int, events: int, backlog: int, output: Pa
     with tempfile.TemporaryDirectory(prefix="drempel-bench-") as name:
         directory = Path(name)
         with (directory / "processes.log").open("ab") as log:
-            if set(chosen) - {"ingest"}:
+            if not AT_A_SITE.isdisjoint(chosen):
                 with VirtualSite(
                     small_site(datetime.now(UTC), unlock_ms=_UNLOCK_MS), directory, log=log
                 ) as site:
@@ -57,8 +58,12 @@ def main(only: tuple[str, ...], taps: int, events: int, backlog: int, output: Pa
                     site.wait_until_confirmed()
                     tap.wait_for_quiet()
                     measure("tap", lambda: tap.measure(site, holders, count=taps))
+                    measure("replay", lambda: replay.measure(site, holders))
                     measure("block", lambda: block.measure(site, holders[0], count=10))
                     measure("edge", lambda: process.measure(site, holders[0]))
+            measure("wire", wire.measure)
+            measure("journal", journal.measure)
+            measure("policy", policy.measure)
             measure("ingest", lambda: ingest.measure(directory, live=events, backlog=backlog, log=log))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2) + "\n")
