@@ -163,14 +163,16 @@ class Journal:
         controller_id: ControllerId,
         limits: JournalLimits | None = None,
         files: StateFiles | None = None,
+        is_lasting: bool = True,
     ) -> None:
-        """Open or create the journal in ``directory``.
+        """Open or create the journal in ``directory``. ``is_lasting``: what is durable there outlasts the power.
 
         Raises ``StoreError`` when it cannot be read or written, or another process has it.
         """
         self._directory = directory
         self._controller_id = controller_id
         self._limits = limits or JournalLimits()
+        self.is_lasting = is_lasting
         self._files = files or StateFiles()
         self._guard = threading.Lock()
         self._syncing = threading.Lock()
@@ -180,6 +182,8 @@ class Journal:
         self._leave_unclean = False
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
+            if directory.stat().st_uid != os.geteuid():
+                raise StoreError(f"{directory}: belongs to somebody else; give it to the controller's user")
             self._lock = hold_lock(directory / "lock")
             undo.callback(os.close, self._lock)
             found = recovery.recover(directory, controller_id, self._files)

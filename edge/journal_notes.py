@@ -30,6 +30,7 @@ class GapCause(StrEnum):
     TORN = "torn"  # the power went during the last write, which was not yet durable
     DAMAGED = "damaged"  # bytes have changed or vanished
     HUB_AHEAD = "hub_ahead"  # the hub has events that this disk no longer has
+    UNWRITABLE = "unwritable"  # the disk took nothing at the start, so what follows is in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,11 @@ class EventJournal(Protocol):
     """Where events are kept until the hub has them. Every method raises ``StoreError``."""
 
     @property
+    def is_lasting(self) -> bool:
+        """Whether what is durable outlasts the power."""
+        ...
+
+    @property
     def is_full(self) -> bool:
         """Whether no more than the reserve is left."""
         ...
@@ -236,7 +241,9 @@ class Recorder:
         return self._journal.append(draft)
 
     def _is_refused(self, draft: EventDraft) -> bool:
-        """Whether entries are refused because the journal is full; the first one says so, and the end is said."""
+        """Whether entries are refused because the journal is in memory only, or full; when it is, and when no longer, is said."""
+        if not self._journal.is_lasting and self._policy.when_unwritable is WhenUnwritable.DENY:
+            return True
         full = self._policy.when_full is WhenFull.REFUSE_ENTRY and self._journal.is_full
         if full is not self._refusing:
             if full:

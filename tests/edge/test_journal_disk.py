@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import pytest
 
 from edge.journal import Journal, JournalLimits
 from pacs.errors import MalformedData, StoreError
-from pacs.events import EventDraft, EventKind
+from pacs.events import Event, EventDraft, EventKind
 from tests.edge.failing_disk import FailingFiles
 from tests.edge.journal_on_disk import (
     START,
     append_until_it_fails,
     draft,
+    drain,
+    fill,
     open_journal,
     read_outgoing,
+    segment_files,
 )
 
 
@@ -108,3 +112,49 @@ def test_event_that_is_too_long(tmp_path: Path) -> None:
         journal.append(long)
     assert journal.append(draft(1)).sequence == 1
     journal.close()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_disk_that_fails_from_any_operation_on(tmp_path: Path, error: int) -> None:
+    """Wherever it begins, at the start or later: a named error, nothing appended is lost, and it goes on afterwards."""
+    limits = JournalLimits(max_bytes=4_000, segment_bytes=400)
+    for fails_from in range(1_000):
+        directory = tmp_path / str(fails_from)
+        fill(directory, 12)
+        data = segment_files(directory)[1].read_bytes()
+        segment_files(directory)[1].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        files = FailingFiles(failure=error, fails_from=fails_from)
+        appended: list[Event] = []
+        failures = released = 0
+        try:
+            journal = open_journal(directory, limits=limits, files=files)
+            for number in range(13, 30):
+                try:
+                    appended.append(journal.append(draft(number)))
+                    journal.sync()
+                    outgoing = journal.outgoing
+                    if number == 20:
+                        journal.drop_oldest()
+                        appended.append(journal.append(draft(100)))
+                    head = max(outgoing.acknowledged, outgoing.first_sequence - 1)
+                    while raw := journal.read(outgoing.journal_id, head + 1, max_events=99, max_bytes=9_999):
+                        head += len(raw)
+                    released = max(released, outgoing.first_sequence - 1, outgoing.acknowledged + 1)
+                    journal.acknowledge(outgoing.journal_id, outgoing.acknowledged + 1)
+                except StoreError:
+                    failures += 1
+            released = max(released, journal.outgoing.first_sequence - 1)
+            journal.close()
+        except StoreError:
+            failures += 1
+        if not failures:
+            assert fails_from > 20
+            return
+        journal = open_journal(directory, limits=limits)
+        assert sum(gap.lost_at_least for gap in journal.opening.gaps) <= 1
+        received = [event for _, event in drain(journal)]
+        assert [event for event in appended if event.sequence > released and event not in received] == []
+        journal.append(draft(99))
+        journal.close()
+        shutil.rmtree(directory)
+    pytest.fail("the work never came to its end")

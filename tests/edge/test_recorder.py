@@ -15,12 +15,15 @@ from edge import recorder as recorder_module
 from edge.clock import ClockReading
 from edge.inputs import Now
 from edge.journal import Journal, JournalLimits
+from edge.journal_notes import GapCause
+from edge.journal_opening import open_journal as open_anywhere
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
 from edge.recorder import IN_MEMORY, Recorder
+from pacs.errors import StoreError
 from pacs.events import EventDraft, EventKind
 from pacs.rules import Side
 from tests.edge.failing_disk import FailingFiles
-from tests.edge.journal_on_disk import START, draft, drain, open_journal
+from tests.edge.journal_on_disk import C1, START, draft, drain, open_journal
 
 NOW = Now(clock=ClockReading(at=START, trusted=True), monotonic_s=0.0)
 LIMITS = JournalLimits(max_bytes=8_000, segment_bytes=1_000)
@@ -194,3 +197,38 @@ def test_what_is_lost_at_the_end_makes_the_next_start_unclean(
     assert again.opening.unclean
     again.close()
     door.journal = open_journal(tmp_path / "other")
+
+
+# ---- at the start
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("policy", list(WhenUnwritable))
+def test_a_start_without_a_disk(tmp_path: Path, error: int, policy: WhenUnwritable) -> None:
+    """The way out opens and the hub hears of it; entries are as the site wants them, and nothing outlasts the process."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    chosen = JournalPolicy(when_unwritable=policy)
+    journal = open_anywhere(
+        tmp_path / "journal",
+        controller_id=C1,
+        policy=chosen,
+        files=FailingFiles(failure=error),
+        environment={"RUNTIME_DIRECTORY": str(memory)},
+    )
+    assert not journal.is_lasting
+    assert journal.opening.unclean
+    assert [gap.cause for gap in journal.opening.gaps] == [GapCause.UNWRITABLE]
+    door = Door(journal, FailingFiles(), Recorder(journal, lambda: None, chosen), memory)
+    assert door.pass_by(1) == (policy is WhenUnwritable.CONTINUE_IN_MEMORY)
+    assert door.pass_by(2, way_out)
+    assert way_out(2) in door.fetched()
+    journal.close()
+
+
+def test_a_start_beside_another_process_is_refused(tmp_path: Path) -> None:
+    """It is no fault of the disk, and two processes must not drive one door."""
+    journal = open_journal(tmp_path / "journal")
+    with pytest.raises(StoreError, match="another process"):
+        open_anywhere(tmp_path / "journal", controller_id=C1, policy=JournalPolicy())
+    journal.close()
