@@ -48,12 +48,24 @@ class Wiring(StrEnum):
     NORMALLY_OPEN = "normally_open"
 
 
+@unique
+class Backend(StrEnum):
+    """How a reader is spoken to: a PN532 on a serial line, or any contactless reader that PC/SC knows."""
+
+    PN532 = "pn532"
+    PCSC = "pcsc"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderConfig:
-    """One reader and its signals; pins are BCM numbers, ``None`` when not fitted."""
+    """One reader and its signals; pins are BCM numbers, ``None`` when not fitted.
+
+    ``device`` is a serial port; with ``backend`` PCSC it is the reader's name, and ``baud`` means nothing.
+    """
 
     side: Side
     device: Path
+    backend: Backend = Backend.PN532
     baud: int
     green_pin: int | None
     red_pin: int | None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edge.config import Config, ConfigError, DoorConfig, FireConfig, KeyPaths, ReaderConfig
+from edge.config import Backend, Config, ConfigError, DoorConfig, FireConfig, KeyPaths, ReaderConfig
 from edge.config_keys import KEYS, NESTED, changeable
 from edge.journal_policy import JournalPolicy
 
@@ -94,7 +94,7 @@ class _Parser:
         readers = self._tables(table, "reader", f"{name} reader")
         door = self._table(table, "door", name)
         door["readers"] = [
-            self._table(reader, "door.reader", f"{name} [[door.reader]] {index}") for index, reader in readers
+            self._reader(reader, f"{name} [[door.reader]] {index}") for index, reader in readers
         ]
         sides = [reader.get("side") for reader in door["readers"]]
         if len(set(sides)) != len(sides):
@@ -102,6 +102,12 @@ class _Parser:
                 f"{name} [[door.reader]] side: used twice; a door has one reader for each side"
             )
         return door
+
+    def _reader(self, table: dict[str, Any], name: str) -> dict[str, Any]:
+        reader = self._table(table, "door.reader", name)
+        if reader.get("backend") is Backend.PCSC and "device" in reader:
+            reader["device"] = Path(table["device"])  # a name, which belongs to no directory
+        return reader
 
     def _table(self, table: Any, section: str, name: str) -> dict[str, Any]:
         """Return every key of ``section``, read or defaulted; keys with a problem are left out."""

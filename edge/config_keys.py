@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from edge.config import EnergiseTo, Pins, Wiring
+from edge.config import Backend, EnergiseTo, Pins, Wiring
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, DoorId, SiteId
@@ -155,6 +155,7 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
     "door.reader": {
         "side": Key(_choice(Side), required=True),
         "device": Key(_path, required=True),
+        "backend": Key(_choice(Backend), Backend.PN532),
         "baud": Key(_baud, 921600),
         "green_pin": Key(_pin),
         "red_pin": Key(_pin),

@@ -108,6 +108,13 @@ def test_what_is_written_arrives(site: Path) -> None:
     assert (reader.side, reader.device, reader.baud) == (Side.ENTRY, Path("/dev/ttyAMA0"), 921600)
 
 
+def test_a_reader_behind_pcsc_is_named(site: Path) -> None:
+    """Its device is a name as PC/SC tells it, not a path beside the file."""
+    text = GOOD.replace('device = "/dev/ttyAMA0"', 'device = "ACS ACR1252 00 00"\nbackend = "pcsc"')
+    ((reader,),) = (door.readers for door in load(site, text).doors)
+    assert (reader.backend, str(reader.device)) == (config.Backend.PCSC, "ACS ACR1252 00 00")
+
+
 def test_every_placeholder_is_a_problem_of_its_own(site: Path) -> None:
     """All of a file are reported together, each with its key."""
     text = GOOD
