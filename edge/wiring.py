@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from edge import watchdog
 from edge.clock import Clock, utc_now
 from edge.command_intake import CommandIntake
-from edge.config import Config, ReaderConfig
+from edge.config import Backend, Config, ReaderConfig
 from edge.controller import DoorController
 from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
@@ -247,6 +247,10 @@ class Trust:
 
 def antenna_of(reader: ReaderConfig) -> Antenna:
     """The hardware behind a reader, closed."""
+    if reader.backend is Backend.PCSC:
+        from edge.nfc.pcsc import Pcsc
+
+        return Pcsc(str(reader.device))
     return Pn532(str(reader.device), max_baud=reader.baud)
 
 
