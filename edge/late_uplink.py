@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UPLINK_AFTER_S: Final = 0.5
+"""Readers open meanwhile, and a card that was there before the controller is read."""
 UPLINK_AGAIN_S: Final = 1.0
 UPLINK_AGAIN_MAX_S: Final = 60.0
 
@@ -24,8 +26,15 @@ UPLINK_AGAIN_MAX_S: Final = 60.0
 class LateUplink:
     """The uplink, which no tap needs: imported, built and started by a thread of its own, until that succeeds."""
 
-    def __init__(self, build: Callable[[], Uplink], put: Callable[[PartFailed], None]) -> None:
-        """``put``: hears of the first failure."""
+    def __init__(
+        self,
+        build: Callable[[], Uplink],
+        put: Callable[[PartFailed], None],
+        *,
+        after_s: float = UPLINK_AFTER_S,
+    ) -> None:
+        """``put``: hears of the first failure. ``after_s``: how long the doors have the machine for themselves."""
+        self._after_s = after_s
         self._build = build
         self._put = put
         self._failures = 0
@@ -73,6 +82,8 @@ class LateUplink:
             self._uplink.stop()
 
     def _run(self) -> None:
+        if self._stopping.wait(self._after_s):
+            return
         wait_s = UPLINK_AGAIN_S
         while not self._uplink:
             try:
