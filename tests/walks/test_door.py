@@ -120,6 +120,7 @@ class Watch:
 
     def check_silent(self) -> None:
         """No tone while somebody leaves by the button, which takes longer than the pause of any signal."""
+        self.site.wait_until(lambda: is_locked(self.station), f"{self.door_id} locked")
         self.site.wait_until(lambda: not (self.reports("sounder") or [0])[-1], "the end of a tone")
         before, releases = sum(self.reports("sounder")), len(self.releases())
         self.do("press_rex")
