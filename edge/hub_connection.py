@@ -178,7 +178,7 @@ class HubConnection:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        farewell = replace(self._parts.status(), online=False)
+        farewell = replace(self._parts.status(), online=False, health=None)
         client.will_set(self._topic(Up.STATUS), bytes(farewell), qos=UP_QOS, retain=False)
         return client
 
@@ -322,7 +322,7 @@ class HubConnection:
 
     def _say_goodbye(self) -> None:
         """A clean disconnection sends no last will, so the status is sent; waits for it one second at most."""
-        self._publish(Up.STATUS, bytes(replace(self._parts.status(), online=False)))
+        self._publish(Up.STATUS, bytes(replace(self._parts.status(), online=False, health=None)))
         until_s = time.monotonic() + 1.0
         while self._client.want_write() and time.monotonic() < until_s and (sock := self._client.socket()):
             select.select([], [sock], [], 0.1)

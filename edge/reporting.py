@@ -73,11 +73,13 @@ class Reporter:
         self._monotonic_s = monotonic_s
         self._started_s = monotonic_s()
         self._told = ""
+        self.latest: ControllerSnapshot | None = None
+        """Of the last turn; to be read from any thread."""
 
     def turn(self) -> None:
         """Feed first: what is told depends on more than the doors do."""
         self._guard.feed()
-        snapshot = self._taken()
+        self.latest = snapshot = self._taken()
         self._publish(snapshot)
         line = snapshot.line()
         if line != self._told:

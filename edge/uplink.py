@@ -38,8 +38,9 @@ class Uplink:
         tls_context: Callable[[], ssl.SSLContext],
         put: Callable[[Received], None],
         status: Callable[[], ControllerStatus],
+        counts: Counts | None = None,
     ) -> None:
-        """``put`` and ``status`` are called by the uplink's thread and must not wait.
+        """``put`` and ``status`` are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in.
 
         ``tls_context`` is called for every connection, so that a renewed certificate is used.
         """
@@ -56,7 +57,7 @@ class Uplink:
             status=status,
             wake=self._wake_reader,
             stopping=threading.Event(),
-            counts=Counts(),
+            counts=counts or Counts(),
             log=LinkLog(),
         )
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)

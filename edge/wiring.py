@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,8 @@ from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
 from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
-from edge.journal import Journal, JournalLimits
+from edge.journal import Journal
+from edge.journal_opening import open_journal
 from edge.keystore import Keystore, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
@@ -36,6 +38,7 @@ from edge.order_store import Receiver
 from edge.policy_store import PolicyStore
 from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
+from edge.snapshot import ControllerSnapshot
 from edge.status_socket import StatusServer
 from edge.timetable import Timetable
 from pacs.card.p256 import parse_point
@@ -44,7 +47,6 @@ from pacs.commands import ID_BYTES
 from pacs.credential import TrustAnchors
 from pacs.errors import StoreError
 from pacs.identifiers import DoorId
-from pacs.messages import ControllerStatus
 from pacs.rules import Side
 
 if TYPE_CHECKING:
@@ -103,10 +105,8 @@ def run_controller(
         ending.lock = partial(_lock_strikes, doors, config)
         trusted = read_policy_keys(config.keys.policy_public_key)
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=trusted)
-        journal = Journal(
-            config.state_dir / "journal",
-            controller_id=config.controller_id,
-            limits=JournalLimits(max_bytes=config.journal.max_mib * 1024 * 1024),
+        journal = open_journal(
+            config.state_dir / "journal", controller_id=config.controller_id, policy=config.journal
         )
         parts.callback(journal.close)
         clock = _clock(config, journal, store, wall)
@@ -125,8 +125,15 @@ def run_controller(
             orders=commands.orders,
         )
         readers = _readers(config, put, doors.reset, wall)
-        status = partial(_status, clock, journal, store, controller)
-        uplink = LateUplink(partial(_uplink, config, journal, status, put), put)
+        said = _Said(
+            clock=clock,
+            journal=journal,
+            store=store,
+            controller=controller,
+            commands=commands,
+            snapshot=lambda: reporter.latest,
+        )
+        uplink = LateUplink(partial(_uplink, config, said, put), put)
         adopt = Trust(readers.values())
         adopt(store.held.policy.issuers if store.held.policy else {})  # before the first card
         answers = StatusServer(config.state_dir)
@@ -274,9 +281,34 @@ def _readers(
     }
 
 
-def _uplink(config: Config, journal: Any, status: Any, put: Callable[[Any], None]) -> Uplink:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What heartbeats are made from."""
+
+    clock: Clock
+    journal: Journal
+    store: PolicyStore
+    controller: DoorController
+    commands: CommandIntake
+    snapshot: Callable[[], ControllerSnapshot | None]
+
+
+def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
     """Raises ``StoreError`` when a key of the controller cannot be used: its doors work all the same."""
-    from edge.uplink import Uplink, UplinkSettings
+    from edge.heartbeat import Heartbeat
+    from edge.uplink import Counts, Uplink, UplinkSettings
+
+    counts = Counts()
+    heartbeat = Heartbeat(
+        config.state_dir,
+        clock=said.clock,
+        journal=said.journal,
+        cards=said.controller,
+        versions=lambda: said.store.versions,
+        snapshot=said.snapshot,
+        counts=counts,
+        refused_commands=lambda: said.commands.counts,
+    )
 
     keystore = Keystore.open(config.keys, config.controller_id)
     settings = UplinkSettings(
@@ -287,26 +319,12 @@ def _uplink(config: Config, journal: Any, status: Any, put: Callable[[Any], None
     )
     return Uplink(
         settings,
-        journal=journal,
+        journal=said.journal,
         event_key=keystore.event_key,
         tls_context=keystore.tls_context,
         put=put,
-        status=status,
-    )
-
-
-def _status(clock: Any, journal: Any, store: Any, controller: Any) -> Any:
-    now, outgoing = clock.now(), journal.outgoing
-    return ControllerStatus(
-        online=True,
-        sent_at=now.clock.at,
-        clock_trusted=now.clock.trusted,
-        journal_id=outgoing.journal_id,
-        last_sequence=outgoing.last_sequence,
-        acknowledged_sequence=outgoing.acknowledged,
-        versions=store.versions,
-        unread_count=controller.unread_count,
-        broken_readers=controller.broken_readers,
+        status=heartbeat.status,
+        counts=counts,
     )
 
 

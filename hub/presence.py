@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from hub.record import UNKNOWN_HASH, Recording
 from hub.store import controllers, documents
 from hub.store.journals import Anomaly, AnomalyKind, Head
+from pacs.health import ControllerHealth
 from pacs.identifiers import ControllerId
 from pacs.messages import ControllerStatus, DocumentKind, Hello
 
@@ -62,6 +63,7 @@ def status(
         clock_trusted=status.clock_trusted,
         unread_count=status.unread_count,
         broken_readers=list(status.broken_readers),
+        **({"health": shown_health(status.health)} if status.health else {}),
     )
     if status.journal_id is None:
         return
@@ -79,6 +81,15 @@ def status(
             )
         if head.sequence < status.last_sequence or head.sequence > status.acknowledged_sequence:
             recording.to_acknowledge[controller_id, status.journal_id] = None
+
+
+def shown_health(health: ControllerHealth) -> dict[str, Any]:
+    """As it is stored, and as the interface shows it: JSON values only."""
+    return {
+        **asdict(health),
+        "doors": [{**asdict(door), "door_id": str(door.door_id)} for door in health.doors],
+        "readers": [asdict(reader) for reader in health.readers],
+    }
 
 
 def _note_state(

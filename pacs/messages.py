@@ -16,6 +16,7 @@ from typing import Self
 from pacs import cbor
 from pacs.cbor import Fields, milliseconds
 from pacs.errors import MalformedData
+from pacs.health import ControllerHealth
 from pacs.identifiers import JournalId
 
 MAX_MESSAGE_BYTES = 64_000
@@ -110,6 +111,7 @@ class ControllerStatus:
     """The heartbeat, and with ``online`` false the last will.
 
     ``unread_count``: cards that could not be read since the start. ``broken_readers``: ``door/side`` of each.
+    ``health``: None in a last will. Fields that are not known here are ignored: a newer controller may say more.
     """
 
     online: bool
@@ -121,6 +123,7 @@ class ControllerStatus:
     versions: Mapping[DocumentKind, int] = field(default_factory=dict)
     unread_count: int = 0
     broken_readers: tuple[str, ...] = ()
+    health: ControllerHealth | None = None
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -137,6 +140,7 @@ class ControllerStatus:
                     8: self.versions.get(DocumentKind.REVOCATIONS, 0),
                     9: self.unread_count,
                     10: list(self.broken_readers),
+                    11: None if self.health is None else self.health.fields,
                 }
             )
         )
@@ -145,7 +149,8 @@ class ControllerStatus:
     def from_bytes(cls, data: bytes) -> Self:
         """Raises ``MalformedData``."""
         fields = _open(data, "status")
-        status = cls(
+        health = fields.maybe(11, dict)
+        return cls(
             online=fields.take(1, bool),
             sent_at=fields.moment(2),
             clock_trusted=fields.take(3, bool),
@@ -160,9 +165,8 @@ class ControllerStatus:
             broken_readers=tuple(
                 _short(cbor.exactly(name, str, "status reader")) for name in fields.take(10, list)[:64]
             ),
+            health=None if health is None else ControllerHealth.from_fields(health),
         )
-        fields.finish()
-        return status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

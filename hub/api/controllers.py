@@ -40,6 +40,64 @@ class Controller(Answer):
     registered_at: datetime
 
 
+class DoorHealth(Answer):
+    """A door as its controller sees it: the mode it is in, what gave it that mode, and what is wrong."""
+
+    door_id: fields.Door
+    mode: str
+    cause: str
+    alarms: list[str]
+
+
+class ReaderHealth(Answer):
+    """A reader, named ``door/side``; the counts are since its controller's start."""
+
+    reader: str
+    state: str
+    reads: int
+    failed: int
+    losses: int
+    resets: int
+    last_card_s: int | None
+
+
+class Health(Answer):
+    """What a controller said of itself at its last heartbeat; null: not known there."""
+
+    uptime_s: int
+    policy_age_s: int | None
+    revocations_age_s: int | None
+    clock_distrust: str | None
+    waiting_events: int
+    oldest_waiting_s: int | None
+    temperature_millicelsius: int | None
+    free_bytes: int | None
+    connections: int
+    batches: int
+    refused_messages: dict[str, int]
+    refused_commands: dict[str, int]
+    doors: list[DoorHealth]
+    readers: list[ReaderHealth]
+
+
+class ControllerStatus(Answer):
+    """What is known of a controller: its connection, and what it last said of itself; null: never said."""
+
+    controller_id: fields.Controller
+    online: bool
+    since: datetime
+    last_seen: datetime | None
+    software: str | None
+    hello_at: datetime | None
+    complete_until: datetime | None
+    policy_version: int | None
+    revocations_version: int | None
+    clock_trusted: bool | None
+    unread_count: int | None
+    broken_readers: list[str] | None
+    health: Health | None
+
+
 class Controllers(Answer):
     """A portion of the list; go on with ``after=next_after`` until it is null."""
 
@@ -98,6 +156,18 @@ def listed(
     with services(request).database.read() as connection:
         found, next_after = portion(store.list_all(connection), after, limit)
     return Controllers(controllers=[_answer(each) for each in found], next_after=next_after)
+
+
+@router.get("/{controller_id}/status")
+def status(
+    controller_id: fields.Controller,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
+) -> ControllerStatus:
+    """How a controller is."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        return ControllerStatus.model_validate(store.state(connection, controller_id, hub.clock()))
 
 
 @router.delete("/{controller_id}", status_code=204)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,6 +13,7 @@ from hub.api import fields
 from hub.api.fields import Answer
 from hub.completeness import Cause
 from hub.store import controllers, documents, doors, events, journals
+from hub.store.controllers import ControllerState
 from hub.store.journals import AnomalyKind
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
@@ -60,13 +63,16 @@ class DoorStatus(Answer):
 
     ``complete``: every event up to ``complete_until`` is stored. Otherwise people may have passed who are
     in no list since ``unknown_since`` (null: since ever). Versions are those the controller confirmed;
-    ``*_newest`` those in force, 0 for none.
+    ``*_newest`` those in force, 0 for none. ``mode`` is the policy's; ``effective_mode`` and what gave it are the
+    controller's word while it is online.
     """
 
     id: fields.Door
     controller_id: fields.Controller
     name: str
     mode: DoorMode
+    effective_mode: str | None
+    effective_cause: str | None
     online: bool
     since: datetime | None
     last_seen: datetime | None
@@ -99,12 +105,15 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
         door = named.door
         state, record = states[door.controller_id], records[door.id]
         event = newest_events.get(door.id)
+        said = _said(state, door.id)
         found.append(
             DoorStatus(
                 id=door.id,
                 controller_id=door.controller_id,
                 name=named.name,
                 mode=door.mode,
+                effective_mode=said.get("mode"),
+                effective_cause=said.get("cause"),
                 online=state.online,
                 since=state.since,
                 last_seen=state.last_seen,
@@ -121,6 +130,12 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
             )
         )
     return found
+
+
+def _said(state: ControllerState, door_id: DoorId) -> Mapping[str, Any]:
+    """What the controller says of its door; nothing while nobody hears it."""
+    doors = state.health["doors"] if state.online and state.health else ()
+    return next((door for door in doors if door["door_id"] == door_id), {})
 
 
 def completeness_of(connection: Connection, now: datetime, door: DoorId | None) -> list[Completeness]:
