@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from edge.effects import Effect, Indicate, Record, ReleaseStrike, Signal
 from edge.inputs import CardPresented, CardRefused, CommandAccepted, Input, Now, ReadFailed, RexPressed
+from edge.private_doors import is_personal
 from pacs.decision import EXIT_UNLOCK_MS
 from pacs.events import EventKind
-from pacs.identifiers import CredentialId
+from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
 
 
-def after_fault(happened: Input, now: Now) -> list[Effect]:
+def after_fault(happened: Input, now: Now, private: frozenset[DoorId] = frozenset()) -> list[Effect]:
     """What a person at a door gets when ``DoorController.on`` raised: the way in stays shut, the way out opens.
 
-    Uses no state: the state is what failed. A command is refused.
+    Uses no state: the state is what failed. A command is refused. Of ``private`` doors nothing about a person is
+    recorded.
     """
+    return [
+        effect
+        for effect in _after_fault(happened, now)
+        if not (isinstance(effect, Record) and effect.draft.door_id in private and is_personal(effect.draft))
+    ]
+
+
+def _after_fault(happened: Input, now: Now) -> list[Effect]:
     match happened:
         case (
             CardPresented(door_id=door_id, side=Side.EXIT)

@@ -54,6 +54,7 @@ from edge.presence import Unseen
 from edge.private_doors import TapCounts
 from edge.referrals import Ending, Referral, Referrals
 from edge.snapshot import DoorSnapshot
+from pacs.commands import Action
 from pacs.credential import VerifiedCredential
 from pacs.decision import Decision, Outcome, decide
 from pacs.events import Detail, EventKind
@@ -140,6 +141,11 @@ class DoorController:
     def broken_readers(self) -> tuple[str, ...]:
         """``door/side`` of each reader that does not work."""
         return tuple(sorted(f"{door_id}/{side.value}" for door_id, side in self._premises.broken))
+
+    @property
+    def private_doors(self) -> frozenset[DoorId]:
+        """Those of which nothing about a person is recorded."""
+        return self._premises.private
 
     @property
     def deadline_s(self) -> float | None:
@@ -268,11 +274,11 @@ class DoorController:
     def _granted(self, card: CardPresented, decision: Decision, now: Now) -> list[Effect]:
         """Release the door for whoever was granted, and for those who waited for this very escort."""
         door, side = self._premises.doors[card.door_id], card.side
-        entitlement = self._entitlement(card.credential) if side is Side.ENTRY else None
+        entitlement = self._entitlement(card.credential)
         together = [entitlement]
         companions: list[tuple[Referral, Decision]] = []
         unlock_ms = decision.unlock_ms
-        if entitlement and entitlement.may_escort:
+        if entitlement and entitlement.may_escort and side is Side.ENTRY:
             self._grants.append(partial(self._premises.presence.escort_granted, door.id, side, now))
             for referral in self._referrals.at(door.id, side):
                 if not referral.awaits_escort or referral.is_over(now):
@@ -341,7 +347,7 @@ class DoorController:
                 now,
                 draft.door_id,
                 reason=Reason.JOURNAL_FAILED,
-                details={"command": command},
+                details={"command": command, "action": draft.details.get("action", Action.GRANT.value)},
             )
             effects = [refused, *effects]
         return effects

@@ -240,7 +240,7 @@ class DoorState:
 
     def _start_timers(self, now: Now) -> None:
         """From here on the door stands open; time given before is not taken away."""
-        if self.unlocked or self.fire:
+        if self.unlocked or self.fire or Alarm.HELD in self.alarms:
             return
         rules, release = self.rules, self._release
         allowed_s = rules.extended_held_open_after_s if release.extended else rules.held_open_after_s

@@ -58,6 +58,10 @@ class Premises:
         for door in self.doors.values():
             door.rules = listed.get(door.id) or unlisted(door.id)
         self.private = frozenset(door.id for door in self.doors.values() if door.rules.private)
+        elsewhere = [door for door in listed.values() if door.id not in self.doors]
+        self.presence.shared = frozenset(
+            area for door in elsewhere for area in (door.area, door.outside) if area
+        )
 
     # ---- what a decision is made from
 

@@ -3,7 +3,8 @@
 Anti-passback never holds against a person what the doors cannot know. An area is forgiven, and nobody counts as
 inside it, for as long as one could pass a door of it unseen: while that door is held unlocked, was forced, is held
 open, stands in a fire, or has a reader that does not work. It is forgiven once when somebody leaves by a press, or by a
-card that is not authentic, and when a command opens a door of it. A restart forgives everybody.
+card that is not authentic, and when a command opens a door of it. A restart forgives everybody. An area whose doors hang
+at several controllers is known to none of them, and nobody counts as inside it.
 
 After a restart the first person has to come again: a door that forgot stays shut for the others.
 """
@@ -45,12 +46,14 @@ class Presence:
         self._escort_s: dict[tuple[DoorId, Side], float] = {}
         self._leaks: frozenset[tuple[DoorId, Unseen]] = frozenset()
         self._leaking: frozenset[AreaId] = frozenset()
+        self.shared: frozenset[AreaId] = frozenset()
+        """Areas that doors of other controllers lead into or out of: what is seen there is not known here."""
 
     # ---- what a decision is made from
 
     def inside_s(self, credential_id: CredentialId, area: AreaId | None, now: Now) -> float | None:
         """How long ago this credential entered the area; None when that is not known."""
-        if area in self._leaking:
+        if area in self._leaking or area in self.shared:
             return None
         return self._whereabouts.inside_s(credential_id, area, now.monotonic_s)
 

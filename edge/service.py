@@ -253,7 +253,8 @@ class Service:
             return self._controller.on(happened, now)
         except Exception as error:
             log.exception("deciding about %s failed", type(happened).__name__)
-            return [*self._alarm(happened, error, now), *after_fault(happened, now), Sync()]
+            after = after_fault(happened, now, self._controller.private_doors)
+            return [*self._alarm(happened, error, now), *after, Sync()]
 
     def _perform(self, effects: list[Effect], now: Now) -> tuple[int | None, Marks]:
         """Perform in order; a release stands or falls with the event before it, except on the way out.

@@ -12,7 +12,7 @@ reading       both    flicker, 40 on, 40 off       silent                       
 granted       green   steady                       one tone of 400              after 2,500
 refused       red     three flashes, 250 on        three tones with the light   after the third
 not read      both    two slow flashes, 600 on     two ticks of 40              after the second
-waiting       both    a blip of 100 each 1,400     a tick of 40 with the blip   after 60,000
+waiting       both    a blip of 100 each 1,400     a tick of 40 with the blip   after 600,000
 held warning  red     a flash of 150 each 1,000    a tone with the flash        with silent
 alarm         red     long, 700 on, 200 off        a tone with the light        with silent
 silent        none    dark                         silent                       at once
@@ -64,7 +64,7 @@ PATTERNS: Final[Mapping[Signal, Pattern]] = {
     ),
     Signal.WAITING: Pattern(
         steps=(Step(40, green=True, red=True, buzzer=True), Step(60, green=True, red=True), Step(1_300)),
-        times=43,
+        times=429,  # as long as anybody may have to wait
     ),
     Signal.HELD_WARNING: Pattern(steps=(Step(150, red=True, buzzer=True), Step(850)), times=None),
     Signal.ALARM: Pattern(steps=(Step(700, red=True, buzzer=True), Step(200)), times=None),

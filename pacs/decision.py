@@ -97,8 +97,9 @@ def decide(
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
-        unlock_ms = door.unlock_ms if door else EXIT_UNLOCK_MS
-        return Decision(outcome=Outcome.GRANT, reason=Reason.EXIT_FREE, unlock_ms=unlock_ms)
+        if policy is None or door is None:
+            return Decision(outcome=Outcome.GRANT, reason=Reason.EXIT_FREE, unlock_ms=EXIT_UNLOCK_MS)
+        return _grant(Reason.EXIT_FREE, policy.entitlements.get(credential.credential_id), door)
     if policy is None or revocations is None:  # 2
         return _deny(Reason.POLICY_MISSING)
     if door is None:  # 3
@@ -231,8 +232,9 @@ def _admit(
     return _grant(Reason.ENTITLED, entitlement, door)  # 23
 
 
-def _grant(reason: Reason, entitlement: Entitlement, door: Door) -> Decision:
-    unlock_ms = door.extended_unlock_ms if entitlement.extended_opening else door.unlock_ms
+def _grant(reason: Reason, entitlement: Entitlement | None, door: Door) -> Decision:
+    extended = entitlement is not None and entitlement.extended_opening
+    unlock_ms = door.extended_unlock_ms if extended else door.unlock_ms
     return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=unlock_ms)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,7 +16,7 @@ from pacs.decision import ClockReading
 from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, DoorId, ScheduleId, SiteId
 from pacs.revocation import Status, StatusList
 from pacs.rules import AccessLevel, AccessRule, Door, Entitlement, Policy
-from pacs.schedule import ALWAYS, Schedule
+from pacs.schedule import ALL_DAYS, ALWAYS, Schedule, Window
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 FRONT, BACK = DoorId("front"), DoorId("back")
@@ -22,7 +24,11 @@ CONTROLLER, SITE = ControllerId("c1"), SiteId("west")
 ISSUER = "AGENCY0000000001"
 ISSUER_KEY = ec.derive_private_key(7, ec.SECP256R1())
 RESIDENT, SLOW_RESIDENT, REVOKED, ATTENDED, STRANGER = (CredentialId(bytes([n]) * 16) for n in range(1, 6))
-LEVEL = AccessLevelId("residents")
+STAFF, VISITOR, SLOW_VISITOR = (CredentialId(bytes([n]) * 16) for n in range(6, 9))
+"""Who may escort, and who need an escort."""
+LEVEL, STAFF_LEVEL = AccessLevelId("residents"), AccessLevelId("staff")
+ALL_DAY, AFTERNOON = ScheduleId("always"), ScheduleId("afternoon")
+"""The afternoon lasts from 13:30 to 14:30 of Amsterdam, which is from half an hour after noon."""
 
 
 def now(after_s: float = 0.0, *, trusted: bool = True, wall_after_s: float | None = None) -> Now:
@@ -42,14 +48,26 @@ def entitlement(credential_id: CredentialId, index: int, **more: Any) -> Entitle
     return Entitlement(credential_id=credential_id, status_index=index, access_level_ids=(LEVEL,), **more)
 
 
-def policy(*, version: int = 1, issued_at: datetime = NOON, **rules: Any) -> Policy:
-    """Everybody but the stranger may always enter at the front; ``rules`` are the front door's."""
-    always = Schedule(id=ScheduleId("always"), windows=(ALWAYS,))
+def policy(
+    *, version: int = 1, issued_at: datetime = NOON, back: Mapping[str, Any] | None = None, **rules: Any
+) -> Policy:
+    """Everybody but the stranger may always enter at the front; ``rules`` are the front door's.
+
+    ``back``: the back door's; where they are given, it lets in whoever the front does.
+    """
+    always = Schedule(id=ALL_DAY, windows=(ALWAYS,))
+    afternoon = Schedule(
+        id=AFTERNOON, windows=(Window(weekdays=ALL_DAYS, start_minute=13 * 60 + 30, end_minute=14 * 60 + 30),)
+    )
+    open_doors = (FRONT,) if back is None else (FRONT, BACK)
     entitlements = [
         entitlement(RESIDENT, 0),
         entitlement(SLOW_RESIDENT, 1, extended_opening=True),
         entitlement(REVOKED, 2),
         entitlement(ATTENDED, 3, attended=True),
+        replace(entitlement(STAFF, 4, may_escort=True), access_level_ids=(LEVEL, STAFF_LEVEL)),
+        entitlement(VISITOR, 5, escort_required=True),
+        entitlement(SLOW_VISITOR, 6, escort_required=True, extended_opening=True),
     ]
     return Policy(
         site_id=SITE,
@@ -58,11 +76,15 @@ def policy(*, version: int = 1, issued_at: datetime = NOON, **rules: Any) -> Pol
         expires_at=issued_at + timedelta(days=7),
         time_zone="Europe/Amsterdam",
         issuers={ISSUER: encode_point(ISSUER_KEY.public_key())},
-        doors={FRONT: door(FRONT, **rules), BACK: door(BACK)},
+        doors={FRONT: door(FRONT, **rules), BACK: door(BACK, **(back or {}))},
         access_levels={
-            LEVEL: AccessLevel(id=LEVEL, rules=(AccessRule(door_id=FRONT, schedule_id=always.id),))
+            LEVEL: AccessLevel(
+                id=LEVEL,
+                rules=tuple(AccessRule(door_id=door_id, schedule_id=ALL_DAY) for door_id in open_doors),
+            ),
+            STAFF_LEVEL: AccessLevel(id=STAFF_LEVEL, rules=()),
         },
-        schedules={always.id: always},
+        schedules={ALL_DAY: always, AFTERNOON: afternoon},
         entitlements={entry.credential_id: entry for entry in entitlements},
     )
 
