@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,71 +28,23 @@ from typing import Self
 from edge import journal_notes as notes
 from edge import journal_recovery as recovery
 from edge import segments
-from edge.chain import Chain, Segment, begin_chain, size_of
+from edge.chain import Chain, begin_chain
 from edge.journal_notes import GapCause, JournalGap
+from edge.journal_values import EventRange, JournalFull, JournalLimits, Opening, Outgoing
 from edge.segment_writer import SegmentWriter
+from edge.spent_files import Awaited, SpentFiles
 from edge.state_files import StateFiles, hold_lock
 from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
+
+__all__ = ["EventRange", "Journal", "JournalFull", "JournalLimits", "Opening", "Outgoing"]
 
 MAX_RENUMBERED = 500
 """Events that are taken over when a chain has to end before them; older ones are counted as lost and kept aside."""
 
 LOOKED_BACK = 100
 """Events that are looked at to find the time; those of a board that starts in the past again and again say none."""
-
-
-class JournalFull(StoreError):
-    """The journal is at its bound; the disk is not at fault."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalLimits:
-    """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once.
-
-    The default holds 250,000 events of 256 bytes; one with the longest names and a reason has 230.
-    """
-
-    max_bytes: int = 64 * 1024 * 1024
-    segment_bytes: int = 1024 * 1024
-
-    @property
-    def reserve_bytes(self) -> int:
-        """What is left for the way out, alarms and refusals when entries are refused."""
-        return self.max_bytes // 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRange:
-    """Events of one journal, both ends included; ``last_sequence`` is one before the first when there are none."""
-
-    journal_id: JournalId
-    first_sequence: int
-    last_sequence: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """How the journal was found.
-
-    ``created``: there was none. ``unclean``: its last process did not close it. ``gaps``: record each as an
-    event, then call ``gaps_recorded``; until then they are reported at every opening.
-    """
-
-    created: bool
-    unclean: bool
-    gaps: tuple[JournalGap, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """The chain the hub has to get first: ``first_sequence`` to ``last_sequence`` can be read."""
-
-    journal_id: JournalId
-    first_sequence: int
-    acknowledged: int
-    last_sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,40 +65,6 @@ class _Prepared:
 
     def is_next(self, draft: EventDraft, chain: Chain) -> bool:
         return self.event.draft is draft and self.event.previous_hash == chain.last_hash
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """One that may still be to come."""
-
-    chain: Chain
-    sequence: int
-
-    @property
-    def is_durable(self) -> bool:
-        return self.chain.readable_through >= self.sequence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spent:
-    """Files nobody needs: the whole chain or some of its segments. ``because``: what has to be durable first."""
-
-    chain: Chain
-    paths: tuple[Path, ...]
-    size: int
-    is_whole: bool
-    because: _Event | None
-
-    @classmethod
-    def of(
-        cls, chain: Chain, parts: Sequence[Segment], because: _Event | None, *, is_whole: bool = True
-    ) -> Self:
-        paths = tuple(dict.fromkeys(segment.path for segment in parts))
-        return cls(chain=chain, paths=paths, size=size_of(parts), is_whole=is_whole, because=because)
-
-    @property
-    def may_go(self) -> bool:
-        return self.because is None or self.because.is_durable
 
 
 class Journal:
@@ -177,8 +95,6 @@ class Journal:
         self._guard = threading.Lock()
         self._syncing = threading.Lock()
         self._prepared: _Prepared | None = None
-        self._spent: list[_Spent] = []
-        self._abandoned: Path | None = None
         self._leave_unclean = False
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
@@ -193,13 +109,12 @@ class Journal:
                 self._chains += (self._begin_chain(),)
             self._writer = SegmentWriter(self._chains[-1].segments[-1], self._files)
             undo.callback(self._writer.close)
-            path = directory / notes.ACKNOWLEDGED
-            self._acknowledged_fd = self._files.open(path, create=not path.exists())
-            undo.callback(os.close, self._acknowledged_fd)
+            self._spent = SpentFiles(directory, self._files, self._guard)
+            undo.callback(self._spent.close)
             self._size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
             self._release()
-            self._note_released()
-            self._remove_spent()
+            self._spent.note(self._chains[0])
+            self._spent.remove(self._chains[0])
             notes.remove_mark(directory, self._files)
             undo.pop_all()
         self.opening = Opening(
@@ -288,10 +203,10 @@ class Journal:
                 gap = self._end(
                     chain, chain.read_through, GapCause.HUB_AHEAD, f"the hub has events up to {sequence}"
                 )
-                self._abandoned = chain.directory
+                self._spent.abandoned = chain.directory
             chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
             self._release()
-            self._note_released()
+            self._spent.note(self._chains[0])
         return gap
 
     @property
@@ -318,7 +233,7 @@ class Journal:
         first = min(parts[0].first_sequence, chain.acknowledged + 1)
         last = parts[-1].last_sequence
         chain.given_up = max(chain.given_up, last)
-        self._release(_Event(self._chains[-1], self.last_sequence + 1))
+        self._release(Awaited(self._chains[-1], self.last_sequence + 1))
         return EventRange(journal_id=chain.journal_id, first_sequence=first, last_sequence=last)
 
     def skip_damage(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
@@ -343,7 +258,7 @@ class Journal:
             )
             notes.add_gap(self._directory, gap, self._files)
             self._release()
-            self._note_released()
+            self._spent.note(self._chains[0])
         return gap
 
     def gaps_recorded(self) -> None:
@@ -362,13 +277,13 @@ class Journal:
         try:
             self.sync()
             with self._naming():
-                self._files.sync(self._acknowledged_fd)
+                self._spent.sync()
                 if not self._leave_unclean:
                     notes.write_mark(self._directory, self._chains[-1], self._files)
         finally:
             self._writer.close()
-            for fd in (self._acknowledged_fd, self._lock):
-                os.close(fd)
+            self._spent.close()
+            os.close(self._lock)
 
     # ---- any thread
 
@@ -391,7 +306,7 @@ class Journal:
                     chain.readable_through = last
                 with self._guard:
                     self._writer.synced(fds)
-            self._remove_spent()
+            self._spent.remove(self._chains[0])
 
     @property
     def outgoing(self) -> Outgoing:
@@ -462,53 +377,7 @@ class Journal:
             self.append(draft)
         return gap
 
-    def _release(self, given_up: _Event | None = None) -> None:
-        """Let go of ended chains and whole segments nobody needs. Never waits.
-
-        ``given_up``: the event that has to be durable before their files go.
-        """
+    def _release(self, because: Awaited | None = None) -> None:
         with self._guard:
-            chains = self._chains
-            while len(chains) > 1 and chains[0].released >= chains[0].last_sequence:
-                chains = chains[1:]
-            chain = chains[0]
-            parts = chain.segments
-            while len(parts) > 1 and parts[0].last_sequence <= chain.released:
-                parts = parts[1:]
-            spent = [_Spent.of(ended, ended.segments, given_up) for ended in self._chains[: -len(chains)]]
-            in_use = {segment.path for segment in parts}
-            freed = [segment for segment in chain.segments if segment.path not in in_use]
-            if freed:
-                spent.append(_Spent.of(chain, freed, given_up, is_whole=False))
-            self._chains, chain.segments = chains, parts
-            self._spent += spent
-            self._size -= sum(each.size for each in spent)
-
-    def _note_released(self) -> None:
-        """Write down what nobody needs, as far as it is durable why. Never waits."""
-        with self._guard:
-            chain = self._chains[0]
-            pending = [each for each in self._spent if not each.may_go]
-            if any(each.chain is not chain for each in pending):
-                return
-            released = chain.acknowledged if pending else chain.released
-            data = notes.acknowledged_bytes(chain.journal_id, released)
-            self._files.write_at(self._acknowledged_fd, data, 0)
-
-    def _remove_spent(self) -> None:
-        """Remove what was let go of, once it is durable why; what is damaged or abandoned is kept aside."""
-        with self._guard:
-            ready = [each for each in self._spent if each.may_go]
-            self._spent = [each for each in self._spent if not each.may_go]
-        if not ready:
-            return
-        self._note_released()
-        self._files.sync(self._acknowledged_fd)
-        for each in ready:
-            for path in each.paths:
-                if path.parent == self._abandoned or path in each.chain.damaged:
-                    recovery.quarantine(self._directory, path, self._files)
-                else:
-                    self._files.remove(path)
-            if each.is_whole:
-                self._files.remove_directory(each.chain.directory)
+            self._chains, freed = self._spent.release(self._chains, because)
+            self._size -= freed

@@ -46,7 +46,7 @@ def open_journal(
 
 def abandon(journal: Journal) -> None:
     """What a killed process leaves: its descriptors are closed by the system, nothing else happens."""
-    for fd in (*journal._writer.unsynced(), journal._acknowledged_fd, journal._lock):
+    for fd in (*journal._writer.unsynced(), journal._spent._noted_fd, journal._lock):
         os.close(fd)
 
 
