@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -28,11 +28,14 @@ _NO_MODES: Final = frozenset({"vfat", "exfat", "ntfs", "ntfs3"})
 
 
 def examine_clock(
-    config: Config, status: dict[str, Any] | None, now: datetime, *, synchronised: bool | str | None = "ask"
+    config: Config,
+    status: dict[str, Any] | None,
+    now: datetime,
+    *,
+    is_synchronised: Callable[[], bool | None] = is_synchronised,
 ) -> Iterator[Finding]:
     """Whether the time of day can be right: by NTP, by what was signed, by what was journalled."""
-    if synchronised == "ask":
-        synchronised = is_synchronised()
+    synchronised = is_synchronised()
     if synchronised:
         yield Finding.ok("clock ntp", "synchronised")
     elif synchronised is None:
