@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -33,14 +34,41 @@ _GATE_CONTROLLER, _WING_CONTROLLER = ControllerId("gate-1"), ControllerId("wing-
 _ALWAYS, _DAYS = ScheduleId("always"), ScheduleId("day-room-days")
 _RESIDENTS: Final = AccessLevelId("residents")
 
+_DOORS: Final = (
+    Door(
+        id=GATE,
+        controller_id=_GATE_CONTROLLER,
+        area=HOME,
+        antipassback=Antipassback.SOFT,
+        interlock_with=frozenset({SLUICE}),
+        relock_on_open=True,
+    ),
+    Door(id=SLUICE, controller_id=_GATE_CONTROLLER, interlock_with=frozenset({GATE})),
+    Door(id=OFFICE, controller_id=_WING_CONTROLLER, mode=DoorMode.ATTENDED, attended_timeout_s=5),
+    Door(
+        id=DAY_ROOM,
+        controller_id=_WING_CONTROLLER,
+        mode_rules=(ModeRule(schedule_id=_DAYS, mode=DoorMode.UNLOCKED),),
+    ),
+    Door(id=ROOM, controller_id=_WING_CONTROLLER, private=True),
+)
+
 
 def reception_centre(
     now: datetime, *, unlock_ms: int = 5_000, held_open_after_s: int = 30, held_warning_s: int = 10
 ) -> Description:
-    """Five doors at two controllers. The last of its people has an escort; the one before may be it."""
+    """Five doors at two controllers. The last of its people needs an escort; the one before may be one."""
     return Description(
         site_id=SiteId("oosterwei"),
-        doors=_doors(unlock_ms, held_open_after_s, held_warning_s),
+        doors=tuple(
+            replace(
+                door,
+                unlock_ms=unlock_ms,
+                held_open_after_s=held_open_after_s,
+                held_warning_s=held_warning_s,
+            )
+            for door in _DOORS
+        ),
         names={
             GATE: "Main entrance",
             SLUICE: "Sluice",
@@ -67,36 +95,6 @@ def reception_centre(
             ),
         ),
         residents=tuple(_resident(number, given, family) for number, (given, family) in enumerate(PEOPLE, 1)),
-    )
-
-
-def _doors(unlock_ms: int, held_open_after_s: int, held_warning_s: int) -> tuple[Door, ...]:
-    times = {
-        "unlock_ms": unlock_ms,
-        "held_open_after_s": held_open_after_s,
-        "held_warning_s": held_warning_s,
-    }
-    return (
-        Door(
-            id=GATE,
-            controller_id=_GATE_CONTROLLER,
-            area=HOME,
-            antipassback=Antipassback.SOFT,
-            interlock_with=frozenset({SLUICE}),
-            relock_on_open=True,
-            **times,
-        ),
-        Door(id=SLUICE, controller_id=_GATE_CONTROLLER, interlock_with=frozenset({GATE}), **times),
-        Door(
-            id=OFFICE, controller_id=_WING_CONTROLLER, mode=DoorMode.ATTENDED, attended_timeout_s=5, **times
-        ),
-        Door(
-            id=DAY_ROOM,
-            controller_id=_WING_CONTROLLER,
-            mode_rules=(ModeRule(schedule_id=_DAYS, mode=DoorMode.UNLOCKED),),
-            **times,
-        ),
-        Door(id=ROOM, controller_id=_WING_CONTROLLER, private=True, **times),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -381,13 +382,10 @@ def test_the_documented_signals_are_the_ones_shown() -> None:
         assert colour == (names[lights.pop()] if lights else "none")
         assert not lights
         assert ("with silent" in row) is (pattern.times is None)
-    total_ms = {
-        signal: sum(step.duration_ms for step in PATTERNS[signal].steps) * (PATTERNS[signal].times or 1)
-        for signal in Signal
-    }
-    assert total_ms[Signal.GRANTED] == 2_500
-    assert abs(total_ms[Signal.WAITING] - 600_000) < 1_400
-    assert (total_ms[Signal.HELD_WARNING], total_ms[Signal.ALARM]) == (1_000, 900)
+        if ends := re.search(r"after ([0-9,]+)$", row):
+            round_ms = sum(step.duration_ms for step in pattern.steps)
+            wanted_ms = int(ends[1].replace(",", ""))
+            assert abs(round_ms * (pattern.times or 0) - wanted_ms) < (round_ms if pattern.times != 1 else 1)
 
 
 def test_a_signal_runs_to_its_end_and_leaves_everything_off(bench: Bench) -> None:
@@ -468,7 +466,13 @@ def test_a_door_with_a_sounder_leaves_its_readers_their_buzzers() -> None:
 def test_one_door_sounds_and_its_neighbour_does_not() -> None:
     """A door without readers and without a sounder has nothing to sound with, which is no error."""
     back = DoorId("back")
-    pins = {"strike_pin": 4, "contact_pin": 3, "rex_pin": 2, "tamper_pin": None, "readers": ()}
+    pins: dict[str, Any] = {
+        "strike_pin": 4,
+        "contact_pin": 3,
+        "rex_pin": 2,
+        "tamper_pin": None,
+        "readers": (),
+    }
     bench = Bench(door(), door(id=back, **pins))
     bench.io.sound(back, Signal.ALARM)
     assert tones(bench, BUZZER, 9) == 0
