@@ -44,9 +44,9 @@ def _door(door_id: DoorId, fittings: Fittings, pins: Iterator[int]) -> list[str]
     energise_to = EnergiseTo.LOCK if fittings.fail_safe else EnergiseTo.UNLOCK
     lines = ["", "[[door]]", f'id = "{door_id}"', f'energise_to = "{energise_to}"']
     names = ["strike", "contact", "rex", "tamper", *(["sounder"] if fittings.sounder else [])]
-    return [*lines, *(f"{name}_pin = {next(pins)}" for name in names)]
+    return lines + [f"{name}_pin = {next(pins)}" for name in names]
 
 
 def _reader(side: Side, device: Path, pins: Iterator[int]) -> list[str]:
     lines = ["", "[[door.reader]]", f'side = "{side}"', f'device = "{device}"', f"baud = {BAUD}"]
-    return [*lines, *(f"{name}_pin = {next(pins)}" for name in ("green", "red", "buzzer"))]
+    return lines + [f"{name}_pin = {next(pins)}" for name in ("green", "red", "buzzer")]
