@@ -265,7 +265,7 @@ class Pcsc:
                     self._left_behind = self._worker
                     self._end(0)
                     raise _Stuck from None
-                if self._work is not None:
+                if pause_s is not None and self._work is not None:
                     pause_s = self._work()
 
     def _finish(self, name: str, outcome: Any) -> tuple[Any, ...]:

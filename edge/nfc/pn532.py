@@ -36,7 +36,7 @@ _GARBLED: Final = frozenset({0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0B, 0x0
 _FIELD: Final = 0x01
 _TIMINGS: Final = 0x02
 _RETRIES: Final = 0x05
-_POLL_MS: Final = 300
+POLL_MS: Final = 300
 OPEN_S: Final = 4.5
 """The most that ``open`` waits for a chip, however it answers; a sound one takes a tenth of a second."""
 _FIELD_OFF_S: Final = 0.006
@@ -208,7 +208,7 @@ class Pn532:
         """One REQA, and anticollision and selection when a card answers it."""
         chip = self._require()
         with self._talking("cannot poll"):
-            answer = bytes(chip.command(0x4A, b"\x01\x00", timeout=_POLL_MS / 1000))
+            answer = bytes(chip.command(0x4A, b"\x01\x00", timeout=POLL_MS / 1000))
             if not answer[0]:
                 return None
             sak, length = answer[4], answer[5]

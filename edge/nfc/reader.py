@@ -95,7 +95,7 @@ class ReaderSettings:
     presence_pause_ms: int = 50
     departure_ms: int = 200
     poll_ms: int = 250
-    check_s: float = 5.0
+    check_s: float = 4.0
     failures_before_reset: int = 3
     first_back_off_s: float = 0.25
     longest_back_off_s: float = 5.0

@@ -616,7 +616,7 @@ def test_health_tells_what_happened(world: World) -> None:
 
 
 def test_the_hardware_is_checked_while_no_card_is_there(reader: Reader, world: World) -> None:
-    """Right after it was opened, then every five seconds, and never while a card is being read or watched."""
+    """Right after it was opened, then every four seconds, and never while a card is being read or watched."""
     checks: list[int] = []
 
     def check() -> str:
@@ -628,7 +628,7 @@ def test_the_hardware_is_checked_while_no_card_is_there(reader: Reader, world: W
     world.plan(30_000, lambda: world.lay(None))
     turns(reader, world, 36_000)
     assert checks[0] == 0
-    assert [after - before >= 5_000 for before, after in pairwise(checks)] == [True] * (len(checks) - 1)
+    assert [after - before >= 4_000 for before, after in pairwise(checks)] == [True] * (len(checks) - 1)
     assert not [at for at in checks if 12_010 < at < 30_000]
     assert len(checks) >= 4
 

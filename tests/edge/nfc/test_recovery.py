@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import threading
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from edge import watchdog
 from edge.inputs import CardDetected, ReaderLost, ReaderRestored, ReadFailed
 from edge.nfc.health import ReaderState
-from edge.nfc.pn532 import Pn532, Pn532Contact
-from edge.nfc.reader import LONGEST_TURN_S, LOOK_S
-from edge.nfc.serial_line import SerialLine
+from edge.nfc.pn532 import OPEN_S, POLL_MS, Pn532, Pn532Contact
+from edge.nfc.reader import LONGEST_TURN_S, LOOK_S, ReaderSettings
+from edge.nfc.serial_line import WRITE_S, SerialLine
 from pacs.card.dialogue import nothing
 from pacs.reason import ReadFault
 from simulator.link_faults import LinkFault, LinkOptions, card_on_link
@@ -313,5 +315,12 @@ def test_a_reader_that_comes_after_the_start_is_used(make_door: Callable[..., Do
 
 
 def test_the_times_add_up_to_less_than_the_alarm() -> None:
-    """A thread that hangs is seen after its longest turn and one look; both are shorter than the alarm allows."""
-    assert LONGEST_TURN_S + LOOK_S + 1.0 < ALARM_S
+    """Every wait that can stand between a death and its alarm, at its longest; and the lookout before the watchdog."""
+    settings = ReaderSettings()
+    patience_s = inspect.signature(Pn532).parameters["patience_ms"].default / 1000
+    command_s = WRITE_S + patience_s + max(patience_s, POLL_MS / 1000)
+    poll_s = settings.poll_ms / 1000 + command_s
+    transaction_s = settings.transaction_ms / 1000 + command_s
+    assert settings.check_s + poll_s + 2 * command_s < ALARM_S
+    assert max(OPEN_S, 2 * command_s + poll_s, transaction_s, settings.longest_back_off_s) < LONGEST_TURN_S
+    assert LONGEST_TURN_S + LOOK_S <= watchdog.LONGEST_TURN_S < ALARM_S
