@@ -17,7 +17,7 @@ class JournalFull(StoreError):
 class JournalLimits:
     """``max_bytes``: all files together. ``segment_bytes``: when the next segment is begun; what is freed at once.
 
-    The default holds 250,000 events of 256 bytes; one with the longest names and a reason has 230.
+    The default holds 300,000 events with the longest names (202 bytes), and twice as many ordinary ones.
     """
 
     max_bytes: int = 64 * 1024 * 1024

@@ -20,6 +20,7 @@ from pacs.reason import Reason
 from pacs.rules import Side
 from tests.edge.journal_on_disk import (
     START,
+    QuickFiles,
     abandon,
     draft,
     fill,
@@ -257,4 +258,33 @@ def test_files_stay_until_the_event_that_explains_their_end_is_durable(tmp_path:
     assert segment_files(directory) == before
     journal.sync()
     assert segment_files(directory) == before[1:]
+    journal.close()
+
+
+def test_neither_a_slow_disk_nor_a_reader_keeps_append_waiting(tmp_path: Path) -> None:
+    """While the disk makes durable, events are appended and earlier ones are read; reading takes none of the writer's locks."""
+    slow, free = threading.Event(), threading.Event()
+
+    class SlowFiles(QuickFiles):
+        def sync(self, fd: int) -> None:
+            slow.set()
+            assert free.wait(60)
+
+    fill(tmp_path / "journal", 5)
+    free.set()
+    journal = open_journal(tmp_path / "journal", files=SlowFiles())
+    free.clear()
+    slow.clear()
+    journal.append(draft(6))
+    syncing = threading.Thread(target=journal.sync)
+    syncing.start()
+    assert slow.wait(60)
+    appended = [journal.append(draft(number)) for number in range(7, 40)]
+    with journal._guard:
+        assert len(journal.read(journal.journal_id, 1, max_events=9, max_bytes=60_000)) > 0
+    assert journal.outgoing.last_sequence == 5
+    free.set()
+    syncing.join(60)
+    journal.sync()
+    assert read_outgoing(journal)[-1] == appended[-1]
     journal.close()
