@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import block, ingest, journal, policy, process, replay, tap, wire
+from bench import block, ingest, journal, policy, process, replay, start, tap, wire
 from simulator.scenario import small_site
 from simulator.site import VirtualSite
 
@@ -60,7 +60,7 @@ def main(only: tuple[str, ...], taps: int, events: int, backlog: int, output: Pa
                     measure("tap", lambda: tap.measure(site, holders, count=taps))
                     measure("replay", lambda: replay.measure(site, holders))
                     measure("block", lambda: block.measure(site, holders[0], count=10))
-                    measure("edge", lambda: process.measure(site, holders[0]))
+                    measure("edge", lambda: process.measure(site, holders[0]) | start.measure())
             measure("wire", wire.measure)
             measure("journal", journal.measure)
             measure("policy", policy.measure)

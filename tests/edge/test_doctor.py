@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -33,6 +34,7 @@ from edge.doctor_machine import (
     filesystem_of,
 )
 from edge.finding import Finding, Level
+from edge.keystore import read_certificate
 from edge.status_socket import StatusServer
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
 from provisioning.site import Site
@@ -276,7 +278,7 @@ def test_a_disk_is_free_writable_and_keeps_what_it_took(
     for kind, level in (("tmpfs", "warn"), ("vfat", "fail"), ("ext4", "ok")):
         monkeypatch.setattr(doctor_machine, "filesystem_of", lambda _, kind=kind: kind)
         assert levels(examine_disk(config, None))["disk filesystem"] == level
-    monkeypatch.setattr(doctor_machine.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(30, "read-only")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(30, "read-only")))
     assert levels(examine_disk(config, None))["disk writable"] == "fail"
     assert list(config.state_dir.glob("tmp*")) == []
     absent = replace(config, state_dir=config.state_dir / "absent")
@@ -349,7 +351,7 @@ def test_the_dates_of_certificates(config: Config, later: timedelta, dates: str)
 
 def test_a_certificate_is_about_to_expire(config: Config) -> None:
     """Somebody has to do something in its last month."""
-    certificate = doctor_hub.read_certificate(config.keys.device_certificate)
+    certificate = read_certificate(config.keys.device_certificate)
     at = certificate.not_valid_after_utc - timedelta(days=20)
     found = by_name(examine_certificates(config, at))
     assert found["certificate dates"].level is Level.WARN
@@ -494,7 +496,7 @@ def test_documents_by_which_the_doors_can_decide(config: Config) -> None:
     assert found["policy"].what.startswith("version 1, ")
 
 
-def change_policy_file(change: Callable[[Path], None]) -> Callable[[Config], Config]:
+def change_policy_file(change: Callable[[Path], object]) -> Callable[[Config], Config]:
     def apply(config: Config) -> Config:
         change(config.state_dir / "policy" / "policy.signed")
         return config

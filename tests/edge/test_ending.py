@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -35,6 +36,9 @@ class World:
     def _stop(self) -> None:
         self.stops += 1
 
+    def has_stopped(self, times: int) -> bool:
+        return self.stops == times
+
     def _lock(self) -> None:
         self.locks += 1
 
@@ -51,7 +55,7 @@ def test_a_signal_asks_to_stop_and_a_second_one_changes_nothing() -> None:
     try:
         for number in (1, 2, 3):
             os.kill(os.getpid(), signal.SIGTERM)
-            until(lambda number=number: world.stops == number)
+            until(partial(world.has_stopped, number))
     finally:
         world.ending.over()
     assert signal.getsignal(signal.SIGTERM) is former

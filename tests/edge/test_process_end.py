@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -310,10 +311,10 @@ def test_root_is_refused_unless_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, arguments: list[str], refused: bool
 ) -> None:
     """Before anything is read; what to do is said."""
-    monkeypatch.setattr(run_command.os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(run_command, "run_controller", lambda _: None)
     monkeypatch.setattr(run_command, "load", lambda path: path)
-    monkeypatch.setattr(run_command.faulthandler, "enable", lambda: None)
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)
     result = CliRunner().invoke(main, ["run", "--config", str(tmp_path / "c.toml"), *arguments])
     assert (result.exit_code, "not as root" in result.stderr) == (int(refused), refused)
 
@@ -335,6 +336,11 @@ run_controller(load(Path(sys.argv[1])), on_ready=ready)
 """
 
 NOT_BEFORE_THE_FIRST_TAP = {
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "sqlalchemy",
+    "uvicorn",
     "paho",
     "asyncio",
     "ssl",
