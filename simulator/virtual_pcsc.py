@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -44,6 +46,14 @@ def missing() -> str | None:
     if _answers(SERVICE_SOCKET):
         return "a PC/SC service is running; stop it first"
     return None
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """While no other process of the simulator has a service: waits for its end."""
+    with (Path(tempfile.gettempdir()) / "drempel-pcsc.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _answers(path: Path) -> bool:

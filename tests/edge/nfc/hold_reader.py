@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+import time
 
 from edge.nfc.pn532 import Pn532
 
@@ -15,8 +15,7 @@ def main() -> None:
     sys.stdout.write(f"{antenna.baud}\n")
     sys.stdout.flush()
     while True:
-        antenna.poll(0)
-        signal.sigtimedwait((), 0.001)
+        antenna.poll(time.monotonic_ns() + 100_000_000)
 
 
 if __name__ == "__main__":

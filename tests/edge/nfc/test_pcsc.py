@@ -412,10 +412,11 @@ def service() -> Iterator[VirtualPcsc]:
     pytest.importorskip(
         "smartcard.scard", reason="NO PC/SC READER IS TESTED: pyscard is missing; pip install pyscard"
     )
-    if why := virtual_pcsc.missing():
-        pytest.skip(f"NO PC/SC READER IS TESTED: {why}")
-    with VirtualPcsc() as service:
-        yield service
+    with virtual_pcsc.alone():
+        if why := virtual_pcsc.missing():
+            pytest.skip(f"NO PC/SC READER IS TESTED: {why}")
+        with VirtualPcsc() as service:
+            yield service
 
 
 def lift(service: VirtualPcsc) -> None:
