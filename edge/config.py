@@ -16,12 +16,14 @@ from pacs.rules import Side
 
 
 class ConfigError(PacsError):
-    """The configuration cannot be used; ``problems`` has one line for each key that is wrong."""
+    """The configuration cannot be used; ``problems`` has one printable line for each key that is wrong."""
 
     def __init__(self, path: Path, problems: tuple[str, ...]) -> None:
-        super().__init__(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
         self.path = path
-        self.problems = problems
+        self.problems = tuple(
+            "".join(each if each.isprintable() else "\ufffd" for each in problem) for problem in problems
+        )
+        super().__init__(f"{path}:\n" + "\n".join(f"  {problem}" for problem in self.problems))
 
 
 @unique

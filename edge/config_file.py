@@ -17,6 +17,7 @@ from edge.config import Backend, Config, ConfigError, DoorConfig, FireConfig, Ke
 from edge.config_keys import KEYS, NESTED, changeable
 from edge.journal_policy import JournalPolicy
 
+MAX_BYTES: Final = 256 * 1024
 MAX_DOORS: Final = 4
 PASSPHRASE_VARIABLE: Final = "DREMPEL_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
 
@@ -30,13 +31,8 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
     ``[keys] passphrase_file``. Raises ``ConfigError`` with every problem found.
     """
     path = path.absolute()
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        problem = changeable(path)
-    except OSError as error:
-        raise ConfigError(path, (f"cannot be read ({error.strerror}); check the path",)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, (f"is not TOML: {error}",)) from error
+    document = read_document(path)
+    problem = changeable(path)
     if problem:
         raise ConfigError(path, (problem,))
     if variable := environment.get(PASSPHRASE_VARIABLE):
@@ -44,6 +40,24 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
         if isinstance(keys, dict):
             keys["passphrase_file"] = str(Path(variable).absolute())
     return _Parser(path).parse(document)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, nothing of it checked; raises ``ConfigError``."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(path, (f"cannot be read ({error.strerror}); check the path",)) from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(path, (f"is longer than {MAX_BYTES} bytes; a configuration is not",))
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also a number too long to be read, and brackets in brackets
+        raise ConfigError(path, (f"is not TOML: {error}",)) from error
 
 
 class _Parser:

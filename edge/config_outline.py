@@ -6,14 +6,12 @@ not start, and asking one that runs.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.config import ConfigError, Pins
-
-_MAX_BYTES = 256 * 1024
+from edge.config import Pins
+from edge.config_file import read_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +26,7 @@ class ConfigOutline:
     def read(cls, path: Path) -> ConfigOutline:
         """Raises ``ConfigError`` when the file cannot be read or is not TOML."""
         path = path.absolute()
-        try:
-            with path.open("rb") as file:
-                document = tomllib.loads(file.read(_MAX_BYTES).decode())
-        except OSError as error:
-            raise ConfigError(path, (f"cannot be read ({error.strerror}); check the path",)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(path, (f"is not TOML: {error}",)) from error
+        document = read_document(path)
         controller = _table(document.get("controller"))
         doors = document.get("door")
         state_dir = controller.get("state_dir")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge import config, config_file
 from edge.config_keys import KEYS
@@ -284,3 +288,62 @@ def test_a_file_that_is_absent_or_not_toml_is_named(site: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"absent\.toml"):
         config_file.load(site / "absent.toml", environment={})
     assert problems(site, "= nonsense")[0].startswith("is not TOML")
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, "a = " + "9" * 10_000, "#" * (config_file.MAX_BYTES + 1), "\0"]
+)
+def test_what_no_parser_likes_is_one_named_problem(site: Path, text: str) -> None:
+    """Depth, digits and length have an end."""
+    assert len(problems(site, text)) == 1
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda values: st.lists(values, max_size=3),
+)
+LINES = st.one_of(
+    st.sampled_from(GOOD.splitlines()),
+    st.text(max_size=30),
+    st.builds(
+        lambda line, value: f"{line.split('=')[0]} = {json.dumps(value)}",
+        st.sampled_from(GOOD.splitlines()),
+        VALUES,
+    ),
+    st.sampled_from(
+        ["[fire]", "[[door]]", "[[door.reader]]", "[door]", "[[fire]]", "[door.reader]", "[hub]"]
+    ),
+)
+
+
+@given(places=st.lists(st.tuples(st.integers(0, len(GOOD.splitlines())), LINES), max_size=6))
+def test_whatever_is_written_is_read_or_refused_by_name(places: list[tuple[int, str]]) -> None:
+    """Lines added to a good file anywhere: a configuration, or problems of one line each, and nothing else."""
+    lines = GOOD.splitlines()
+    for place, line in places:
+        lines.insert(place, line)
+    with TemporaryDirectory() as directory:
+        for name in (*KEY_FILES, "controller.toml"):
+            (Path(directory) / name).touch(0o600)
+        path = Path(directory) / "controller.toml"
+        path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+        found = refusals(path)
+    assert found is None or found
+    assert all(problem and problem.isprintable() for problem in found or ())
+
+
+def refusals(path: Path) -> tuple[str, ...] | None:
+    """Why a file is refused; None when it is not."""
+    try:
+        config_file.load(path, environment={})
+    except config.ConfigError as error:
+        return error.problems
+    return None
+
+
+def test_a_problem_is_one_printable_line(site: Path) -> None:
+    """Whatever stands in the file: what is told of it cannot move a terminal's cursor."""
+    text = GOOD.replace('id = "c-1"', 'id = "todo\\n\\u001b[2J"\n"a\\nb" = 1')
+    found = problems(site, text)
+    assert len(found) == 2
+    assert all(problem.isprintable() for problem in found)
