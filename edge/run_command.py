@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import logging
 import os
 import sys
@@ -38,7 +40,8 @@ def run_command(path: Path, *, allow_root: bool) -> None:
         )
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    faulthandler.enable()  # the manager ends a process that hangs with SIGABRT: its log then says where
+    with contextlib.suppress(io.UnsupportedOperation):  # no descriptor to write to
+        faulthandler.enable()  # the manager ends a process that hangs with SIGABRT: its log then says where
     try:
         run_controller(load(path))
     except PacsError as error:

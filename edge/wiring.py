@@ -184,9 +184,11 @@ def run_controller(
 
 
 def _clock(config: Config, journal: Journal, store: PolicyStore, wall: Callable[[], datetime]) -> Clock:
-    synchronised = None
+    synchronised: Callable[[], bool | None] | None = None
     if config.require_sync:
-        from edge.time_sync import is_synchronised as synchronised
+        from edge.time_sync import is_synchronised
+
+        synchronised = is_synchronised
     clock = Clock(BUILT, journalled=journal.newest_trusted_time(), synchronised=synchronised, wall=wall)
     if issued := [document.issued_at for document in store.held.documents]:
         clock.issued(max(issued))
