@@ -12,9 +12,9 @@ import importlib
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any, Final
 
+from edge.nfc.call_thread import CallThread
 from pacs.errors import CardGone, CardMisbehaves, ReaderBroken
 from pacs.reason import ReadFault
 
@@ -61,37 +61,6 @@ class _Stuck(Exception):
     """A call did not come back in time."""
 
 
-class _Worker:
-    """Makes one call after another on its own thread, until it is told to end."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="pcsc", daemon=True)
-        self._thread.start()
-
-    def start(self, call: Callable[[], Any]) -> SimpleQueue[Any]:
-        """Begin a call; what it returns, or the exception it raises, comes out of the queue."""
-        outcome: SimpleQueue[Any] = SimpleQueue()
-        self._calls.put((call, outcome))
-        return outcome
-
-    def end(self, wait_s: float) -> None:
-        """End after the calls begun; waits for them for at most ``wait_s``."""
-        self._calls.put(None)
-        self._thread.join(wait_s)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        while order := self._calls.get():
-            call, outcome = order
-            try:
-                outcome.put(call())
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                outcome.put(error)
-
-
 class Pcsc:
     """The antenna that PC/SC knows as ``device``: a reader's name, or the part of it that only this one has."""
 
@@ -108,8 +77,8 @@ class Pcsc:
         self._sleep = sleep
         self._load = load
         self._scard: Any = None
-        self._worker: _Worker | None = None
-        self._left_behind: _Worker | None = None
+        self._worker: CallThread | None = None
+        self._left_behind: CallThread | None = None
         self._context: Any = None
         self._card: Any = None
         self._name = ""
@@ -124,7 +93,7 @@ class Pcsc:
             raise ReaderBroken("the PC/SC service has not come back from a call; is the card still there?")
         self._left_behind = None
         self._scard = self._load()
-        self._worker = _Worker()
+        self._worker = CallThread()
         (self._context,) = self._call("SCardEstablishContext", _SCOPE_SYSTEM)
         names = self._call("SCardListReaders", self._context, [])[0]
         self._name = self._choose(list(names))

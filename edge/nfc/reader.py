@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from edge.inputs import (
     CardClaimed,
@@ -26,6 +26,7 @@ from edge.inputs import (
     ReaderRestored,
     ReadFailed,
 )
+from edge.nfc.approach import Approach
 from edge.nfc.health import ReaderHealth, ReaderRecord, ReaderState
 from edge.nfc.rehearsal import Rehearsal
 from edge.nfc.transaction import Contact, Transaction
@@ -40,7 +41,6 @@ from pacs.rules import Side
 log = logging.getLogger(__name__)
 
 _NOT_WORTH_A_RETRY: Final = frozenset({ReadFault.NOT_PKOC, ReadFault.TECHNOLOGY_UNSUPPORTED})
-_RANDOM_UID: Final = 0x08  # first byte of a 4-byte UID drawn anew at each power-up (ISO/IEC 14443-3 §6.5.4)
 
 LONGEST_TURN_S: Final = 7.0
 """A thread that has not come round for so long hangs. Every wait of a sound one ends sooner: see ``docs/reader-health.md``."""
@@ -101,48 +101,6 @@ class ReaderSettings:
     longest_back_off_s: float = 5.0
 
 
-@dataclass(slots=True, kw_only=True)
-class _Approach:
-    """One card's stay in the field.
-
-    ``settled``: nothing more is to be read from it. ``held``: it was read and is watched until it leaves.
-    ``concealed``: it vanished, and may be back at once. ``outcome``: what was put. ``repeats``: how often
-    a card that may be it was read again.
-    """
-
-    identity: bytes
-    seen_ns: int
-    attempts: int = 0
-    settled: bool = False
-    reported: bool = False
-    concealed: bool = False
-    held: Contact | None = None
-    outcome: _Outcome | None = None
-    repeats: int = 0
-
-    def is_of(self, identity: bytes) -> bool:
-        """Whether it can be this card: one with a random UID shows another after each reset."""
-        return identity == self.identity or (_is_random(identity) and _is_random(self.identity))
-
-    def is_another(self, outcome: _Outcome) -> bool:
-        """Whether ``outcome`` is about another card than the one this approach is about."""
-        return _who(outcome) != (self.outcome and _who(self.outcome))
-
-
-_Outcome: TypeAlias = CardPresented | CardRefused
-
-
-def _who(outcome: _Outcome) -> tuple[object, ...]:
-    """What tells two cards of random UIDs apart: what they proved, or why they did not."""
-    if isinstance(outcome, CardPresented):
-        return (outcome.credential.credential_id,)
-    return (outcome.credential_id, outcome.reason)
-
-
-def _is_random(identity: bytes) -> bool:
-    return len(identity) == 4 and identity[0] == _RANDOM_UID
-
-
 class Reader:
     """Drives one antenna on its own thread and puts ``ReaderInput`` values.
 
@@ -184,7 +142,7 @@ class Reader:
         self._monotonic_ns = monotonic_ns
         self._verifier = Verifier(trust)
         self._rehearsal = Rehearsal(monotonic_ns)
-        self._approach: _Approach | None = None
+        self._approach: Approach | None = None
         self._is_open = False
         self._record = ReaderRecord(antenna.device, monotonic_ns())
         self._turning_point = threading.Lock()  # taken when the reader is lost or restored, and by no tap
@@ -329,7 +287,7 @@ class Reader:
         self._record.last_card_ns = self._monotonic_ns()
         if approach is None or departed or not approach.is_of(contact.identity):
             self._end_approach()
-            approach = self._approach = _Approach(identity=contact.identity, seen_ns=0)
+            approach = self._approach = Approach(identity=contact.identity, seen_ns=0)
         try:
             if self._may_be_another(approach, contact):
                 self._read_again(contact, approach)
@@ -341,7 +299,7 @@ class Reader:
         finally:
             approach.seen_ns = self._monotonic_ns()
 
-    def _may_be_another(self, approach: _Approach, contact: Contact) -> bool:
+    def _may_be_another(self, approach: Approach, contact: Contact) -> bool:
         """Random UIDs do not say whether a card came back or another took its place: what it proves does."""
         return (
             approach.outcome is not None
@@ -349,7 +307,7 @@ class Reader:
             and approach.repeats < self._settings.attempts
         )
 
-    def _read_again(self, contact: Contact, approach: _Approach) -> None:
+    def _read_again(self, contact: Contact, approach: Approach) -> None:
         """Read a card that may be the one of this approach: the same is held in silence, another is presented."""
         approach.identity = contact.identity
         approach.repeats += 1
@@ -370,7 +328,7 @@ class Reader:
         if approach is not None and approach.concealed:
             self._put(ReadFailed(door_id=self._door_id, side=self._side, fault=ReadFault.CARD_GONE))
 
-    def _read(self, contact: Contact, approach: _Approach) -> None:
+    def _read(self, contact: Contact, approach: Approach) -> None:
         approach.attempts += 1
         approach.concealed = False
         try:
@@ -389,7 +347,7 @@ class Reader:
         self._record.failed(error.fault)
         log.info("reader of %s %s: card not read, %s: %s", self._door_id, self._side, error.fault, error)
 
-    def _watch(self, approach: _Approach, contact: Contact) -> None:
+    def _watch(self, approach: Approach, contact: Contact) -> None:
         """Leave a card that was read in its conversation until it has left."""
         if contact.is_present():
             approach.repeats = 0
@@ -400,7 +358,7 @@ class Reader:
             contact.release()
         approach.seen_ns = self._monotonic_ns()
 
-    def _failed(self, approach: _Approach, fault: ReadFault) -> None:
+    def _failed(self, approach: Approach, fault: ReadFault) -> None:
         """Say so once; a card that only vanished may be back within a moment, and says so then."""
         approach.settled = approach.attempts >= self._settings.attempts or fault in _NOT_WORTH_A_RETRY
         if fault is ReadFault.CARD_GONE and not approach.settled:
