@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import shutil
@@ -10,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class Process:
         return [line for line in self.said if line.startswith("strike")][-1]
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(config: Path, how: str, until: str = "met") -> Iterator[Process]:
     process = Process(config, how)
     try:
@@ -251,7 +251,7 @@ def manager(tmp_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
         yield told, {**os.environ, "NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "10000000"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def service(config: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "edge", "run", "--allow-root", "--config", str(config)],
@@ -302,6 +302,30 @@ def test_the_watchdogs_signal_leaves_in_the_log_where_every_thread_stood(
     assert process.returncode == -signal.SIGABRT
     assert errors.count('File "') > 5
     assert "service.py" in errors
+
+
+def test_a_state_thread_that_hangs_is_not_fed_for(
+    config: Path, manager: tuple[socket.socket, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a write that does not return: the manager hears nothing more, and restarts the service in its time."""
+    told, environment = manager
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        monkeypatch.setenv(name, environment[name])
+    with running(config, "state thread hangs", until="hangs"):
+        assert any(message == "WATCHDOG=1" for message in drain(told))
+        told.settimeout(3.0)  # three times as long as between two turns
+        with pytest.raises(TimeoutError):
+            told.recv(4096)
+
+
+def drain(told: socket.socket) -> list[str]:
+    """What was sent by now."""
+    heard = []
+    told.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            heard.append(told.recv(4096).decode())
+    return heard
 
 
 @pytest.mark.parametrize(
