@@ -89,9 +89,7 @@ class Door:
         self.at += timedelta(seconds=seconds)
         self.monotonic_s += seconds
 
-    def give(
-        self, given: Command, *, retained: bool = False, key: Ed25519PrivateKey = KEY
-    ) -> CommandAccepted | CommandRefused | PartFailed:
+    def give(self, given: Command, *, retained: bool = False, key: Ed25519PrivateKey = KEY) -> Any:
         """What is put for it."""
         self.take(seal(given, key), retained=retained)
         return self.next()

@@ -116,6 +116,12 @@ def give(house: House, action: str, **details: Any) -> dict[str, Any]:
 def publish(house: House, payload: bytes, *, retain: bool = False) -> None:
     """Somebody with the hub's certificate and a place in its network."""
     keys = house.keys / "hub"
+    tls: Any = {
+        "ca_certs": str(keys / "root.cert.pem"),
+        "certfile": str(keys / "client.cert.pem"),
+        "keyfile": str(keys / "client.key.pem"),
+        "keyfile_password": (keys / "passphrase").read_text().strip(),
+    }
     single(
         str(DownTopic(KITCHEN_CONTROLLER, Down.COMMAND)),
         payload,
@@ -124,12 +130,7 @@ def publish(house: House, payload: bytes, *, retain: bool = False) -> None:
         hostname="127.0.0.1",
         port=house.site.hub.mqtt_port,
         client_id=f"somebody-{secrets.token_hex(4)}",
-        tls={
-            "ca_certs": str(keys / "root.cert.pem"),
-            "certfile": str(keys / "client.cert.pem"),
-            "keyfile": str(keys / "client.key.pem"),
-            "keyfile_password": (keys / "passphrase").read_text().strip(),
-        },
+        tls=tls,
     )
 
 
