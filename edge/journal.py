@@ -68,8 +68,8 @@ class _Prepared:
 
 
 class Journal:
-    """``prepare``, ``append``, ``acknowledge`` and ``close`` belong to one thread, and of these only ``close`` waits for the disk;
-    ``sync`` and ``read`` may be called from others.
+    """``sync`` and ``read`` may be called from any thread; everything else belongs to one, and waits for the disk only in
+    ``close`` and where a gap is found.
 
     Every method raises ``StoreError`` when the disk fails; what was appended before stays.
     """

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from edge.clock import ClockReading
 from edge.inputs import Now
 from edge.journal import Journal, JournalLimits
 from edge.journal_policy import JournalPolicy, WhenFull
 from edge.recorder import Recorder
+from pacs.decision import ClockReading
 from pacs.events import Event, EventKind
 from pacs.identifiers import JournalId
 from tests.edge.journal_on_disk import (
+    SMALL,
     START,
     abandon,
     draft,
@@ -80,11 +81,11 @@ def test_killed_writer(tmp_path: Path) -> None:
 
 
 def run_until_cut(
-    directory: Path, files: PowerCutFiles, work: Callable[[Journal], None], **options: JournalLimits
+    directory: Path, files: PowerCutFiles, work: Callable[[Journal], None], limits: JournalLimits = SMALL
 ) -> None:
     """Open, work and close until the power goes."""
     with suppress(PowerCut):
-        journal = open_journal(directory / "journal", files=files, **options)
+        journal = open_journal(directory / "journal", files=files, limits=limits)
         try:
             work(journal)
         except PowerCut:
@@ -100,7 +101,11 @@ each_cut = pytest.mark.parametrize(
 
 
 def after_every_cut(
-    tmp_path: Path, work: Callable[[Journal], None], survives: Survives, seed: int, **options: JournalLimits
+    tmp_path: Path,
+    work: Callable[[Journal], None],
+    survives: Survives,
+    seed: int,
+    limits: JournalLimits = SMALL,
 ) -> Iterator[Journal]:
     """The journal as it is found after the power went at the first operation, at the second, and so on."""
     original = tmp_path / "original"
@@ -113,11 +118,11 @@ def after_every_cut(
         live, after = tmp_path / "live", tmp_path / "after"
         shutil.copytree(original, live)
         files = PowerCutFiles(live, cut_at)
-        run_until_cut(live, files, work, **options)
+        run_until_cut(live, files, work, limits=limits)
         if files.operations < cut_at:
             return
         files.image(after, survives, random.Random(f"{seed}/{cut_at}"))
-        journal = open_journal(after / "journal", **options)
+        journal = open_journal(after / "journal", limits=limits)
         yield journal
         journal.close()
         shutil.rmtree(live)

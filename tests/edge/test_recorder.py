@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from edge import recorder as recorder_module
-from edge.clock import ClockReading
 from edge.inputs import Now
 from edge.journal import Journal, JournalLimits
 from edge.journal_notes import GapCause
 from edge.journal_opening import open_journal as open_anywhere
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
 from edge.recorder import IN_MEMORY, Recorder
+from pacs.decision import ClockReading
 from pacs.errors import StoreError
 from pacs.events import EventDraft, EventKind
 from pacs.rules import Side
