@@ -1,0 +1,186 @@
+"""What a controller says of itself, from what its parts say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.clock import Clock
+from edge.heartbeat import Heartbeat
+from edge.hub_connection import Counts
+from edge.journal import Outgoing
+from edge.snapshot import (
+    ControllerSnapshot,
+    DocumentSnapshot,
+    DoorSnapshot,
+    JournalSnapshot,
+    LinkSnapshot,
+    ReaderSnapshot,
+    WatchdogSnapshot,
+)
+from pacs.errors import StoreError
+from pacs.events import Event, EventDraft, EventKind
+from pacs.identifiers import JournalId
+from pacs.messages import MAX_MESSAGE_BYTES, ControllerStatus, DocumentKind
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+JOURNAL = JournalId("a" * 32)
+DOOR = DoorSnapshot(
+    door="front", mode="attended", cause="schedule", contact="closed", strike="locked", alarms=("door_held",)
+)
+READER = ReaderSnapshot(
+    door="front",
+    side="entry",
+    device="/dev/ttyUSB0",
+    state="ok",
+    state_s=5.0,
+    cause=None,
+    firmware=None,
+    last_card_s=7.9,
+    reads=40,
+    faults={"card_gone": 2, "deadline": 1},
+    losses=1,
+    resets=3,
+)
+SNAPSHOT = ControllerSnapshot(
+    controller="gate-1",
+    site="utrecht",
+    software="drempel 0",
+    at=NOON,
+    taken_s=1.0,
+    uptime_s=90.7,
+    clock_trusted=True,
+    clock_distrust="not_synchronised",
+    policy=DocumentSnapshot(
+        version=4, issued_at=NOON - timedelta(hours=1), expires_at=NOON + timedelta(days=7)
+    ),
+    revocations=None,
+    journal=JournalSnapshot(journal_id=JOURNAL, last_sequence=20, acknowledged=8, waiting=12),
+    link=LinkSnapshot(state="online"),
+    watchdog=WatchdogSnapshot(interval_s=None, fed_s_ago=0.1),
+    doors=(DOOR,),
+    readers=(READER,),
+)
+
+
+class Journal:
+    """Twelve events wait; the oldest is ``age`` old."""
+
+    outgoing = Outgoing(journal_id=JOURNAL, first_sequence=1, acknowledged=8, last_sequence=20)
+
+    def __init__(self, age: timedelta = timedelta(minutes=20), *, trusted: bool = True) -> None:
+        self.draft = EventDraft(kind=EventKind.DOOR_OPENED, occurred_at=NOON - age, clock_trusted=trusted)
+        self.failure: Exception | None = None
+
+    def read(self, _journal: JournalId, from_sequence: int, **_bounds: int) -> list[bytes]:
+        assert from_sequence == 9
+        if self.failure:
+            raise self.failure
+        return [bytes(Event(sequence=9, previous_hash=bytes(32), draft=self.draft))]
+
+
+class Cards:
+    """Nobody's card could be read three times."""
+
+    unread_count = 3
+    broken_readers = ("front/exit",)
+
+
+def heartbeat(directory: Path, journal: Journal | None = None, **changes: Any) -> Heartbeat:
+    refused: Mapping[str, int] = {"command_repeated": 2}
+    parts: dict[str, Any] = {
+        "clock": Clock(NOON, wall=lambda: NOON),
+        "journal": journal or Journal(),
+        "cards": Cards(),
+        "versions": lambda: {DocumentKind.POLICY: 4},
+        "snapshot": lambda: SNAPSHOT,
+        "counts": Counts(connections=2, batches=5),
+        "refused_commands": lambda: refused,
+    }
+    return Heartbeat(directory, **parts | changes)
+
+
+def test_everything_a_technician_asks_for(tmp_path: Path) -> None:
+    """Versions and ages, clock, journal, modes, readers, temperature, disk and link stand in one message."""
+    zone = tmp_path / "temp"
+    zone.write_text("48312\n")
+    status = ControllerStatus.from_bytes(bytes(heartbeat(tmp_path, thermal_zone=zone).status()))
+    assert (status.online, status.sent_at, status.last_sequence, status.acknowledged_sequence) == (
+        True,
+        NOON,
+        20,
+        8,
+    )
+    assert status.versions[DocumentKind.POLICY] == 4
+    assert (status.unread_count, status.broken_readers) == (3, ("front/exit",))
+    health = status.health
+    assert health is not None
+    assert (health.uptime_s, health.policy_age_s, health.revocations_age_s) == (90, 3_600, None)
+    assert health.clock_distrust == "not_synchronised"
+    assert (health.waiting_events, health.oldest_waiting_s) == (12, 1_200)
+    assert health.temperature_millicelsius == 48_312
+    assert health.free_bytes
+    assert (health.connections, health.batches) == (2, 5)
+    assert health.refused_commands == {"command_repeated": 2}
+    (door,), (reader,) = health.doors, health.readers
+    assert (door.door_id, door.mode, door.cause, door.alarms) == (
+        "front",
+        "attended",
+        "schedule",
+        ("door_held",),
+    )
+    assert (reader.reader, reader.state, reader.reads, reader.failed) == ("front/entry", "ok", 40, 3)
+    assert (reader.losses, reader.resets, reader.last_card_s) == (1, 3, 7)
+
+
+def test_before_the_first_turn(tmp_path: Path) -> None:
+    """Nothing is made up: there is a heartbeat, and no health in it."""
+    assert heartbeat(tmp_path, snapshot=lambda: None).status().health is None
+
+
+def test_what_cannot_be_known_is_absent(tmp_path: Path) -> None:
+    """No sensor, no directory, an unreadable journal, an event whose clock was not believed: absent, not zero."""
+    journal = Journal()
+    journal.failure = StoreError("a broken disk")
+    missing = tmp_path / "nowhere"
+    health = heartbeat(missing, journal, thermal_zone=missing).status().health
+    assert health is not None
+    assert (health.oldest_waiting_s, health.temperature_millicelsius, health.free_bytes) == (None, None, None)
+    health = heartbeat(tmp_path, Journal(trusted=False)).status().health
+    assert health is not None
+    assert health.oldest_waiting_s is None
+    zone = tmp_path / "temp"
+    zone.write_text("hot")
+    health = heartbeat(tmp_path, thermal_zone=zone).status().health
+    assert health is not None
+    assert health.temperature_millicelsius is None
+
+
+def test_an_event_from_the_future_is_not_older_than_now(tmp_path: Path) -> None:
+    """A clock that was set back since gives no negative age."""
+    health = heartbeat(tmp_path, Journal(timedelta(minutes=-5))).status().health
+    assert health is not None
+    assert health.oldest_waiting_s == 0
+
+
+@given(
+    word=st.text(max_size=300),
+    counts=st.dictionaries(st.text(max_size=200), st.integers(0, 2**50), max_size=80),
+)
+def test_whatever_its_parts_say_it_is_one_message(
+    tmp_path_factory: Any, word: str, counts: dict[str, int]
+) -> None:
+    """Long words and many reasons are cut, never an error and never too much."""
+    directory = tmp_path_factory.getbasetemp()
+    door = replace(DOOR, mode=word, cause=word, alarms=(word,) * 40)
+    snapshot = replace(SNAPSHOT, doors=(door,) * 4, readers=(replace(READER, state=word),) * 8)
+    said = heartbeat(directory, snapshot=lambda: snapshot, refused_commands=lambda: counts).status()
+    assert len(bytes(said)) <= MAX_MESSAGE_BYTES
+    again = ControllerStatus.from_bytes(bytes(said))
+    assert again.health == said.health
