@@ -53,7 +53,7 @@ class CommandIntake:
         put: Callable[[Outcome], None],
         files: StateFiles | None = None,
     ) -> None:
-        """Read what is in force and what was used; raises ``StoreError``."""
+        """Read what is in force and what was used; never raises."""
         self._used = UsedCommands(directory, now=clock.now(), files=files)
         self._orders = OrderStore(directory, receiver, files=files)
         self._receiver = receiver

@@ -55,21 +55,18 @@ class OrderStore:
     """Belongs to one thread once it is made. ``unusable``: the doors whose order could not be read at the start."""
 
     def __init__(self, directory: Path, receiver: Receiver, *, files: StateFiles | None = None) -> None:
-        """Read and verify what is there; the directory exists. Raises ``StoreError``."""
+        """Read and verify what is there; never raises."""
         self._directory = directory
         self._receiver = receiver
         self._files = files or StateFiles()
         self._orders: dict[DoorId, ModeOrder] = {}
         unusable: list[DoorId] = []
-        try:
-            for door_id in sorted(receiver.door_ids):
-                order = self._load(door_id)
-                if order is UNREADABLE:
-                    unusable.append(door_id)
-                if order:
-                    self._orders[door_id] = order
-        except OSError as error:
-            raise self._store_error(error) from error
+        for door_id in sorted(receiver.door_ids):
+            order = self._load(door_id)
+            if order is UNREADABLE:
+                unusable.append(door_id)
+            if order:
+                self._orders[door_id] = order
         self.unusable: Collection[DoorId] = tuple(unusable)
 
     @property
@@ -108,20 +105,19 @@ class OrderStore:
         path = self._path(door_id)
         try:
             with path.open("rb") as file:
-                data = file.read(MAX_COMMAND_BYTES + 1)
-        except FileNotFoundError:
-            # set aside at an earlier start, and nothing was ordered since
-            return UNREADABLE if path.with_suffix(".refused").exists() else None
-        try:
-            command = open_command(data, self._receiver.trusted)
+                command = open_command(file.read(MAX_COMMAND_BYTES + 1), self._receiver.trusted)
             if command.action is not Action.SET_MODE or command.door_id != door_id:
                 raise MalformedData("another command than the order of this door")
             if reason := self._receiver.addressed(command):
                 raise VerificationError(reason)
-        except (MalformedData, VerificationError) as error:
+        except FileNotFoundError:
+            # set aside at an earlier start, and nothing was ordered since
+            return UNREADABLE if path.with_suffix(".refused").exists() else None
+        except (OSError, MalformedData, VerificationError) as error:
             _log.error("%s: %s; the door is locked down until it is ordered otherwise", path, error)
-            self._files.rename(path, path.with_suffix(".refused"))
-            self._files.sync_directory(self._directory)
+            with contextlib.suppress(OSError):  # it is found again at the next start
+                self._files.rename(path, path.with_suffix(".refused"))
+                self._files.sync_directory(self._directory)
             return UNREADABLE
         return _order(command)
 

@@ -39,7 +39,7 @@ class UsedCommands:
     def __init__(self, directory: Path, *, now: Now, files: StateFiles | None = None) -> None:
         """Read what is there; a directory that is not there is made, and nothing was ever used.
 
-        Raises ``StoreError`` when the directory cannot be read or written.
+        A disk that cannot be read or written is as good as lost: no door has to wait for it.
         """
         self._path = directory / "used"
         self._files = files or StateFiles()
@@ -52,11 +52,9 @@ class UsedCommands:
                 self._write()
                 return
             self._read(self._path.read_bytes())
-        except (FileNotFoundError, MalformedData) as error:
+        except (OSError, MalformedData) as error:
             _log.error("%s: %s; commands are refused for %d s", self._path, error, LONGEST_LIFE_S)
             self._known_again_s = now.monotonic_s + LONGEST_LIFE_S
-        except OSError as error:
-            raise self._store_error(error) from error
 
     @property
     def lost(self) -> bool:
@@ -97,6 +95,7 @@ class UsedCommands:
             return
         self._let_go_until = max(self._let_go_until, now.clock.at)
         try:
+            self._files.make_directory(self._path.parent)
             self._write()
         except OSError as error:
             raise self._store_error(error) from error

@@ -384,6 +384,34 @@ def test_unreadable_ids_refuse_commands_until_none_can_be_used_again(door: Door,
     assert door.reason(command(1)) is Reason.COMMAND_EXPIRED
 
 
+@pytest.mark.parametrize("failure", [errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_at_the_start_keeps_no_door_from_working(tmp_path: Path, failure: int) -> None:
+    """Where nothing can be kept from the start on, commands are refused by name and there are no orders."""
+    door = Door(tmp_path / "commands", FailingFiles(failure=failure))
+    assert door.next() == PartFailed(part="used_commands", error="unreadable")
+    assert door.orders == {}
+    assert door.reason(command()) is Reason.INTERNAL_FAULT
+    door.pass_s(LONGEST_LIFE_S + 1)
+    fresh = {"issued_at": door.at, "expires_at": door.at + MINUTE}
+    assert door.reason(command(2, **fresh)) is Reason.INTERNAL_FAULT
+    assert isinstance(door.files, FailingFiles)
+    door.files.failure = None
+    assert door.reason(command(3, **fresh)) is None
+    door.intake.stop()
+
+
+def test_an_order_that_cannot_be_read_locks_down(door: Door) -> None:
+    """A bad sector under an order is no reason to forget it."""
+    assert door.reason(replace(lockdown(1), mode=DoorMode.UNLOCKED)) is None
+    door.intake.stop()
+    order = door.directory / "front.order"
+    order.unlink()
+    order.mkdir()  # reading it is an error of the disk
+    door.start()
+    assert door.next() == PartFailed(part="orders", error="unreadable")
+    assert door.orders[FRONT].mode is DoorMode.LOCKDOWN
+
+
 def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
     """More commands than any operator gives are refused; when their time is over, there is room again."""
     used = UsedCommands(tmp_path / "commands", now=_now(), files=FailingFiles())
