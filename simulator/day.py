@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from edge.door_state import OPENING_GRACE_S
 from pacs.card.cvc import Certificate
 from pacs.card.p256 import encode_point
 from pacs.credential import Technology, VerifiedCredential
+from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.revocation import Status
@@ -28,6 +30,7 @@ BEGINS: Final = timedelta(hours=6)
 LENGTH: Final = timedelta(hours=17)
 _RUSH_HOURS: Final = (7, 8, 12, 13, 17, 18)
 _BAD_DEALS: Final = ("forged", "unknown-issuer", "cloned", "expired", "not-yet-valid")
+_OF_CONTROLLERS: Final = (EventKind.FIRE_REPORTED, EventKind.FIRE_CLEARED)
 _DATES: Final = (Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID)
 
 
@@ -237,12 +240,19 @@ class Day:
     def _besides(self) -> None:
         lost = self._residents[1][1]
         stolen = self._residents[2][1]
+        kitchen, workshop = DoorId("kitchen"), DoorId("workshop")
         script: list[tuple[float, Callable[[], None]]] = [
+            (0.15, lambda: self._misdeed(kitchen, "force", EventKind.DOOR_FORCED)),
+            (0.20, lambda: self._misdeed(kitchen, "close", EventKind.DOOR_ALARM_CLEARED)),
             (0.25, lambda: self._block(lost, "suspended")),
+            (0.35, lambda: self._misdeed(workshop, "tamper", EventKind.TAMPER_OPENED)),
+            (0.40, lambda: self._misdeed(workshop, "mend", EventKind.TAMPER_CLOSED)),
             (0.45, lambda: self._block(stolen, "revoked")),
+            (0.50, lambda: self._misdeed(kitchen, "fire", EventKind.FIRE_REPORTED)),
+            (0.55, lambda: self._misdeed(kitchen, "fire_over", EventKind.FIRE_CLEARED)),
             (0.60, lambda: self._reinstate(lost)),
-            (0.70, lambda: self._switch(DoorId("workshop"), DoorMode.OUT_OF_SERVICE)),
-            (0.80, lambda: self._switch(DoorId("workshop"), DoorMode.SECURED)),
+            (0.70, lambda: self._switch(workshop, DoorMode.OUT_OF_SERVICE)),
+            (0.80, lambda: self._switch(workshop, DoorMode.SECURED)),
         ]
         for share, incident in [*script, (1.0, lambda: None)]:
             due_s = self._begun_s + share * self._seconds - time.monotonic()
@@ -290,6 +300,22 @@ class Day:
             self._oracle.mode_changed(door_id, mode)
             self._note(f"{self._site.description.names[door_id]} {mode.value.replace('_', ' ')}")
             self._tap(self._residents[0][1], door_id)
+
+    def _misdeed(self, door_id: DoorId, deed: str, kind: EventKind) -> None:
+        """Do something at a door and see that the hub hears of it."""
+        with self._doors[door_id]:  # nobody taps meanwhile, so that nobody closes the door
+            station = self._site.stations[door_id]
+            if kind is EventKind.DOOR_FORCED:
+                self._site.wait_until(lambda: not (station.is_released or station.is_open), f"{door_id} shut")
+                self._stop.wait(2 * OPENING_GRACE_S)
+            station.controller.order(None if kind in _OF_CONTROLLERS else door_id, deed)
+            self._site.wait_until(
+                lambda: bool(
+                    self._site.api.get("/events", controller=station.door.controller_id, kind=kind)["events"]
+                ),
+                f"{kind} of {door_id} at the hub",
+            )
+        self._note(f"{self._site.description.names[door_id]}: {kind.value.replace('_', ' ')}")
 
     def _note(self, text: str) -> None:
         with self.record.lock:

@@ -1,7 +1,7 @@
 """``drempel-sim demo``: a small site's day in front of your eyes, with every part a real process.
 
-Residents tap good cards and bad ones, cards are lost and blocked, a door is taken out of service; each outcome is
-held against ``decide()`` and each event against what the hub stored.
+Residents tap good cards and bad ones, cards are lost and blocked, a door is forced, one is tampered with and one taken
+out of service, and there is a fire; each outcome is held against ``decide()`` and each event against what the hub stored.
 """
 
 from __future__ import annotations

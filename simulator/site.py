@@ -86,6 +86,8 @@ class DoorStation:
     exchanges: list[ApduReport] = field(default_factory=list)
     empty_since_s: float = 0.0
     released_ns: int | None = None
+    is_released: bool = False
+    is_open: bool = False
 
     @property
     def reader(self) -> Pn532Process:
@@ -97,8 +99,14 @@ class DoorStation:
         self.reports.append(report)
         if "trace" in report:
             self.traces.put({**report, "released_ns": self.released_ns})
-        elif report.get("released"):
-            self.released_ns = report["at_ns"]
+        elif "ready" in report:
+            self.is_released = False
+        elif report.get("pin") == "strike":
+            self.is_released = report["released"]
+            if self.is_released:
+                self.released_ns = report["at_ns"]
+        elif report.get("pin") == "contact":
+            self.is_open = bool(report["level"])  # ``wire`` leaves the contact normally closed
 
 
 class VirtualSite:
