@@ -72,7 +72,9 @@ from tests.edge.small_site import (
     RESIDENT,
     REVOKED,
     SLOW_RESIDENT,
+    STAFF,
     STRANGER,
+    VISITOR,
     now,
     policy,
 )
@@ -534,6 +536,25 @@ def test_it_is_decided_afresh_when_anything_is_different(
     assert drafts(effects)[0].occurred_at == at.clock.at
 
 
+@pytest.mark.parametrize(
+    ("before", "card", "claimed_s", "shown_s", "reason"),
+    [
+        (presented(STAFF), VISITOR, 19.95, 20.05, Reason.ESCORT_AWAITED),
+        (RexPressed(door_id=BACK), RESIDENT, 4.95, 5.05, Reason.ENTITLED),
+    ],
+    ids=["the escort's window ended", "the other door is locked again"],
+)
+def test_it_is_decided_afresh_when_only_time_has_changed_the_situation(
+    before: Input, card: CredentialId, claimed_s: float, shown_s: float, reason: Reason
+) -> None:
+    """No input came between claim and proof, and yet what was foreseen does not hold."""
+    controller = make(escort_window_s=20, interlock_with=frozenset({BACK}), has_contact=False)
+    controller.on(before, now())
+    draft = prepared(controller, claimed(card), claimed_s)
+    assert draft.reason is not reason
+    assert drafts(controller.on(presented(card), now(shown_s)))[0].reason is reason
+
+
 def test_a_decision_belongs_to_the_moment_its_event_names() -> None:
     """A policy that expires between claim and proof: granted, and recorded of the moment before it expired."""
     expiry_s = timedelta(days=7).total_seconds()
@@ -546,7 +567,7 @@ def test_a_decision_belongs_to_the_moment_its_event_names() -> None:
     assert late.reason is Reason.POLICY_TOO_OLD
 
 
-WHO = st.sampled_from([RESIDENT, SLOW_RESIDENT, REVOKED, ATTENDED, STRANGER])
+WHO = st.sampled_from([RESIDENT, SLOW_RESIDENT, REVOKED, ATTENDED, STRANGER, STAFF, VISITOR])
 WHERE, SIDES = st.sampled_from([FRONT, BACK]), st.sampled_from(Side)
 HAPPENINGS: st.SearchStrategy[Input] = st.one_of(
     st.builds(claimed, WHO, at=WHERE, side=SIDES),

@@ -24,6 +24,7 @@ from edge.inputs import (
     CardClaimed,
     CardPresented,
     CardRefused,
+    CommandReceived,
     DocumentReceived,
     EventsUnreadable,
     Input,
@@ -33,6 +34,7 @@ from edge.inputs import (
     RexPressed,
     Started,
     Stopping,
+    TamperChanged,
     Tick,
 )
 from edge.journal import Journal
@@ -41,6 +43,7 @@ from edge.segments import RECORD_OVERHEAD
 from edge.service import Service, Trace
 from edge.state_files import StateFiles
 from pacs import bundle
+from pacs.commands import Action
 from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData
 from pacs.events import Event, EventDraft, EventKind
@@ -48,6 +51,7 @@ from pacs.identifiers import CredentialId, DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import ReadFault, Reason
 from pacs.rules import Side
+from tests.edge.at_the_door import accepted, commanded
 from tests.edge.small_site import (
     CONTROLLER,
     FRONT,
@@ -127,6 +131,7 @@ class House:
         self.notified = threading.Event()
         self.traces: list[Trace] = []
         self.issuers: list[Mapping[str, bytes]] = []
+        self.taken: list[CommandReceived] = []
         self.ticks = 0
         self.controller = controller(
             [DoorState(FRONT, has_contact=False)],
@@ -140,6 +145,7 @@ class House:
             journal=self.journal,
             doors=self.doors,
             documents=self.store,
+            commands=self,
             notify=self.notified.set,
             adopt=self.issuers.append,
             on_tick=self._tick,
@@ -152,6 +158,10 @@ class House:
 
     def _tick(self) -> None:
         self.ticks += 1
+
+    def take(self, received: CommandReceived) -> None:
+        """Judge nothing, remember it."""
+        self.taken.append(received)
 
     def stop(self) -> None:
         if self.thread.is_alive():
@@ -460,6 +470,44 @@ def test_what_waits_is_tried_once_more_at_the_end(
         EventKind.CONTROLLER_STOPPED,
         EventKind.JOURNAL_RESTORED,
     ]
+
+
+def test_a_private_door_opens_whatever_the_journal_does(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no event before its strike, so none is waited for; the trace names nobody."""
+    house.service.put(accepted(private=True))
+    house.until(lambda: EventKind.POLICY_APPLIED in house.kinds())
+    house.disk.full = True
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(presented())
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.until(lambda: len(house.traces) == 1)
+        house.disk.full = False
+    assert (house.traces[0].outcome, house.traces[0].credential_id) == ("not_recorded", None)
+
+
+def test_a_command_without_its_event_opens_nothing(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused by name, once the disk takes it."""
+    house.until(lambda: len(house.kinds()) == 1)
+    house.disk.full = True
+    with caplog.at_level(logging.CRITICAL):
+        house.service.put(Tick())
+        house.service.put(commanded(Action.UNLOCK_ONCE))
+        house.service.put(RexPressed(door_id=FRONT))
+        house.until(lambda: ("release", 5_000) in house.doors.told)
+        house.disk.full = False
+        house.until(lambda: EventKind.COMMAND_REFUSED in house.kinds())
+    assert EventKind.COMMAND_EXECUTED not in house.kinds()
+    assert house.doors.told.count(("release", 5_000)) == 1
+
+
+def test_sounds_reach_the_door_and_commands_whoever_judges_them(house: House) -> None:
+    """Neither waits for the other."""
+    house.service.put(TamperChanged(door_id=FRONT, open=True))
+    house.service.put(CommandReceived(data=b"sealed", retained=True))
+    house.until(lambda: ("sound", Signal.ALARM) in house.doors.told)
+    house.until(lambda: house.taken == [CommandReceived(data=b"sealed", retained=True)])
 
 
 # ---- documents and acknowledgements
