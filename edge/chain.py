@@ -110,11 +110,6 @@ class Chain:
         return self.segments[-1].last_sequence
 
     @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return size_of(self.segments)
-
-    @property
     def released(self) -> int:
         """Up to there nothing is needed any more."""
         return max(self.acknowledged, self.given_up)

@@ -22,7 +22,7 @@ NEVER_IN_EDGE = {"fastapi", "starlette", "pydantic", "sqlalchemy", "uvicorn", "j
 
 # Modules in which a moment is drawn by lot, and why: there is no condition to wait for.
 RANDOM_MOMENTS = {
-    "tests/edge/test_journal.py": "kills the writer at any moment",
+    "tests/edge/test_journal_power.py": "kills the writer at any moment",
     "tests/integration/test_nothing_lost.py": "kills broker, hub and controller at any moment",
 }
 
