@@ -337,7 +337,7 @@ def test_a_clock_that_is_set_does_not_change_when_the_first_person_came(
     """A minute ago is in the window, an hour ago is not, whatever the clock showed then."""
     by_levels = {"when_clock_untrusted": WhenClockUntrusted.LEVELS_ONLY}
     controller = closed_door(**UNLOCKING, max_policy_age_s=86_400, **by_levels)
-    then = {"wall_after_s": came_s + step_s, "trusted": False}
+    then: dict[str, Any] = {"wall_after_s": came_s + step_s, "trusted": False}
     controller.on(presented(STAFF), now(came_s, **then))
     controller.on(opened(), now(came_s + 1, **then))
     controller.on(opened(is_open=False), now(came_s + 2, **then))
@@ -348,7 +348,7 @@ def test_a_clock_that_is_set_does_not_change_when_the_first_person_came(
 def test_a_door_that_goes_by_levels_lets_the_first_person_in_on_any_clock() -> None:
     """And the others after them."""
     controller = closed_door(**FIRST, when_clock_untrusted=WhenClockUntrusted.LEVELS_ONLY)
-    dark = {"trusted": False, "wall_after_s": -timedelta(days=20_000).total_seconds()}
+    dark: dict[str, Any] = {"trusted": False, "wall_after_s": -timedelta(days=20_000).total_seconds()}
     assert reasons(controller.on(presented(), now(0, **dark))) == [Reason.FIRST_PERSON_AWAITED]
     controller.on(presented(STAFF), now(1, **dark))
     controller.on(opened(), now(2, **dark))
