@@ -17,7 +17,13 @@ from edge.config import Config, ConfigError
 from edge.config_file import load
 from edge.doctor_door import examine_pins, examine_readers
 from edge.doctor_hub import examine_broker, examine_certificates, examine_policy
-from edge.doctor_machine import examine_clock, examine_disk, examine_hardware, examine_watchdog
+from edge.doctor_machine import (
+    examine_clock,
+    examine_disk,
+    examine_hardware,
+    examine_program,
+    examine_watchdog,
+)
 from edge.finding import Finding, Level
 from edge.status import duration
 from edge.status_socket import NotRunning, ask
@@ -76,6 +82,7 @@ def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Findi
         ("broker", examine_broker(config, status)),
         ("policy", examine_policy(config, now)),
         ("disk", examine_disk(config, status)),
+        ("program", examine_program()),
         ("machine", examine_hardware()),
         ("watchdog", examine_watchdog(status)),
     ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -170,6 +172,18 @@ def examine_hardware(sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
                     if alarm
                     else Finding.ok("supply", "no undervoltage")
                 )
+
+
+def examine_program(modules: Iterable[str] = ("edge.controller", "pacs.decision")) -> Iterator[Finding]:
+    """Whether the program is compiled where the service, which may not write there, finds it."""
+    for name in modules:
+        spec = importlib.util.find_spec(name)
+        if spec and spec.cached and spec.has_location and not Path(spec.cached).exists():
+            folder = Path(str(spec.origin)).parent.parent
+            advice = f"sudo {sys.executable} -m compileall -q {folder / 'edge'} {folder / 'pacs'}"
+            yield Finding.warn("program", "is compiled again at each start, which takes seconds", advice)
+            return
+    yield Finding.ok("program", "is compiled")
 
 
 def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")) -> Iterator[Finding]:

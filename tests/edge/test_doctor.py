@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from edge.doctor_machine import (
     examine_clock,
     examine_disk,
     examine_hardware,
+    examine_program,
     examine_watchdog,
     filesystem_of,
 )
@@ -312,6 +314,17 @@ def test_heat_and_undervoltage_are_found_where_they_are_measured(
     for alarm, expected in (("0\n", "ok"), ("1\n", "fail")):
         (supply / "in0_lcrit_alarm").write_text(alarm)
         assert levels(examine_hardware(tmp_path)) == {"temperature": level, "supply": expected}
+
+
+def test_a_program_that_is_compiled_again_and_again_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that ends it; that command makes it so."""
+    (tmp_path / "freshly_written.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert levels(examine_program(["freshly_written"])) == {"program": "warn"}
+    compileall.compile_dir(tmp_path, quiet=1)
+    assert levels(examine_program(["freshly_written"])) == {"program": "ok"}
 
 
 def test_who_watches_is_said(tmp_path: Path) -> None:
