@@ -21,13 +21,15 @@ from edge.inputs import (
     RexPressed,
     Started,
     TamperChanged,
+    Tick,
 )
 from pacs.commands import Action
+from pacs.decision import door_refusal
 from pacs.events import EventKind
-from pacs.modes import ModeCause
+from pacs.modes import ModeCause, effective_mode
 from pacs.reason import ReadFault, Reason
 from pacs.rules import DoorMode, ModeRule, Side
-from pacs.situation import ModeOrder
+from pacs.situation import ModeOrder, Situation
 from tests.edge.at_the_door import (
     accept,
     accepted,
@@ -332,6 +334,92 @@ def test_every_alarm_of_a_door_is_told_by_the_event_that_said_so() -> None:
     assert controller.snapshot(now(20))[0].alarms == ("door_forced", "door_held_warning")
     ticked(controller, 30)
     assert controller.snapshot(now(30))[0].alarms == ("door_forced", "door_held")
+
+
+# ---- held exactly while it may be
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 1.0, 6.0, 1_800.0, 3 * 3_600.0]),
+            st.booleans(),
+            st.one_of(
+                st.builds(
+                    lambda mode, at: commanded(Action.SET_MODE, at, mode=mode),
+                    st.sampled_from(DoorMode),
+                    st.sampled_from([FRONT, BACK]),
+                ),
+                st.builds(lambda at: commanded(Action.CLEAR_MODE, at), st.sampled_from([FRONT, BACK])),
+                st.builds(lambda is_open: opened(BACK, is_open=is_open), st.booleans()),
+                st.builds(lambda active: FireChanged(active=active), st.booleans()),
+                st.sampled_from([accepted(**AIRLOCK, **BY_HOUR), accepted(mode=DoorMode.UNLOCKED)]),
+                st.just(RexPressed(door_id=BACK)),
+            ),
+        ),
+        max_size=20,
+    )
+)
+def test_a_strike_is_held_exactly_while_mode_documents_and_interlock_say_so(
+    steps: list[tuple[float, bool, Input]],
+) -> None:
+    """After each turn, whatever went before."""
+    controller = closed_door(**AIRLOCK, **BY_HOUR)
+    premises = controller._premises
+    held: set[str] = set()
+    at_s = 0.0
+    for pause_s, trusted, happened in steps:
+        at_s += pause_s
+        at = now(at_s, trusted=trusted)
+        for effect in (*controller.on(happened, at), *ticked(controller, at_s, trusted=trusted)):
+            if isinstance(effect, HoldStrike):
+                held.add(effect.door_id)
+            elif isinstance(effect, EndHold):
+                held.remove(effect.door_id)
+        policy, listed = premises.policy, premises.revocations
+        assert policy is not None
+        assert listed is not None
+        for door_id, door in policy.doors.items():
+            situation = Situation(order=premises.orders.get(door_id))
+            mode = effective_mode(door, policy, situation, at=at.clock.at, clock_trusted=trusted).mode
+            may = mode is DoorMode.UNLOCKED and door_refusal(door, mode, policy, listed, at.clock) is None
+            assert (door_id in held) is (may and not premises.is_interlocked(door_id, at))
+
+
+# ---- durations
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.4, 3.0, 12.0, 40.0]),
+            st.sampled_from([-3_600.0, 0.0, 60.0, -1.7e9, 2e9]),
+            st.one_of(
+                st.builds(lambda is_open: opened(is_open=is_open), st.booleans()),
+                st.just(RexPressed(door_id=FRONT)),
+                st.just(commanded(Action.UNLOCK_ONCE)),
+                st.just(presented(side=Side.EXIT)),
+                st.just(Tick()),
+            ),
+        ),
+        max_size=20,
+    )
+)
+def test_no_step_of_the_wall_clock_changes_a_duration(steps: list[tuple[float, float, Input]]) -> None:
+    """Set by an hour, to 1970, to 2089: releases, alarms and what is missed come as on a clock nobody touched."""
+    steady, shaken = closed_door(), closed_door()
+    at_s = 0.0
+    for pause_s, off_s, happened in steps:
+        at_s += pause_s
+        for one in (Tick(), happened):
+            expected = steady.on(one, now(at_s))
+            found = shaken.on(one, now(at_s, wall_after_s=at_s + off_s))
+            clock = {EventKind.CLOCK_CHANGED}
+            assert [kind for kind in kinds(found) if kind not in clock] == kinds(expected)
+            assert released(found) == released(expected)
+        assert steady.deadline_s == shaken.deadline_s
 
 
 # ---- nobody is kept inside
