@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import select
 import socket
 import ssl
@@ -48,6 +49,7 @@ _log = logging.getLogger(__name__)
 _HEAD_BYTES = 512  # room for a batch's signed head
 _LONGEST_SELECT_S = 0.5
 _READ_AGAIN_S = 10.0
+_SOONEST_HEARTBEAT_S = 1.0
 _FLOOD_PAUSE_S = 0.02  # before more is read from a broker that brings too much
 
 Received: TypeAlias = Acknowledged | DocumentReceived | CommandReceived | EventsUnreadable | LinkChanged
@@ -107,6 +109,7 @@ class Parts:
     tls_context: Callable[[], ssl.SSLContext]
     put: Callable[[Received], None]
     status: Callable[[], ControllerStatus]
+    standing: Callable[[], object]
     wake: socket.socket
     stopping: threading.Event
     counts: Counts
@@ -125,7 +128,8 @@ class HubConnection:
         self._flooded = False
         self._client = self._new_client()
         self._online = False
-        self._heartbeat_at_s = 0.0
+        self._heartbeat_s = -math.inf
+        self._told: object = None
         self._read_again_at_s = 0.0
         self.was_answered = False
         """Whether the hub has spoken on it."""
@@ -277,9 +281,11 @@ class HubConnection:
         if self._window.must_ask(outgoing.journal_id, now_s):
             self._publish(Up.HELLO, bytes(self._hello(outgoing)))
             self._window.asked(outgoing.journal_id, now_s)
-        if now_s >= self._heartbeat_at_s:
+        standing = self._parts.standing()
+        wait_s = self._settings.heartbeat_s if standing == self._told else _SOONEST_HEARTBEAT_S
+        if now_s - self._heartbeat_s >= wait_s:
             self._publish(Up.STATUS, bytes(self._parts.status()))
-            self._heartbeat_at_s = now_s + self._settings.heartbeat_s
+            self._heartbeat_s, self._told = now_s, standing
         if now_s >= self._read_again_at_s:
             try:
                 self._send_events(outgoing, now_s)

@@ -39,8 +39,10 @@ class Uplink:
         put: Callable[[Received], None],
         status: Callable[[], ControllerStatus],
         counts: Counts | None = None,
+        standing: Callable[[], object] = lambda: None,
     ) -> None:
-        """``put`` and ``status`` are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in.
+        """All are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in. ``standing``: what the
+        hub hears of at once, by a heartbeat, when it changes.
 
         ``tls_context`` is called for every connection, so that a renewed certificate is used.
         """
@@ -55,6 +57,7 @@ class Uplink:
             tls_context=tls_context,
             put=put,
             status=status,
+            standing=standing,
             wake=self._wake_reader,
             stopping=threading.Event(),
             counts=counts or Counts(),

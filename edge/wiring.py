@@ -327,6 +327,7 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         put=put,
         status=heartbeat.status,
         counts=counts,
+        standing=heartbeat.standing,
     )
 
 

@@ -139,6 +139,7 @@ class Controller:
         self.acknowledged = 0
         self.links: list[bool] = []
         self.documents: list[DocumentReceived] = []
+        self.standing = "as always"
         self.commands: list[CommandReceived] = []
         settings = {
             "host": "localhost",
@@ -156,6 +157,7 @@ class Controller:
             status=lambda: ControllerStatus(
                 online=True, sent_at=datetime.now(UTC), versions={DocumentKind.POLICY: 3}
             ),
+            standing=lambda: self.standing,
         )
 
     def record(self, count: int = 1) -> None:

@@ -139,6 +139,23 @@ def test_everything_a_technician_asks_for(tmp_path: Path) -> None:
     assert (reader.losses, reader.resets, reader.last_card_s) == (1, 3, 7)
 
 
+def test_what_is_said_at_once(tmp_path: Path) -> None:
+    """Another mode, alarm or reader state, or a clock not believed, is something else; a card read is not."""
+    held = [SNAPSHOT]
+    said = heartbeat(tmp_path, snapshot=lambda: held[0])
+    before = said.standing()
+    for change in (
+        {"doors": (replace(DOOR, mode="lockdown"),)},
+        {"doors": (replace(DOOR, alarms=()),)},
+        {"readers": (replace(READER, state="lost"),)},
+        {"clock_distrust": None},
+    ):
+        held[0] = replace(SNAPSHOT, **change)
+        assert said.standing() != before
+    held[0] = replace(SNAPSHOT, readers=(replace(READER, reads=41),), uptime_s=91.7)
+    assert said.standing() == before
+
+
 def test_before_the_first_turn(tmp_path: Path) -> None:
     """Nothing is made up: there is a heartbeat, and no health in it."""
     assert heartbeat(tmp_path, snapshot=lambda: None).status().health is None

@@ -97,6 +97,17 @@ def test_heartbeat_and_goodbye(controller: Controller, hub: HubEnd) -> None:
     until(lambda: not hub.statuses[-1].online, "the goodbye")
 
 
+def test_what_changes_is_said_at_once(controller: Controller, hub: HubEnd) -> None:
+    """A change in how the controller stands brings a heartbeat long before the next one is due, and one only."""
+    controller.uplink.start()
+    until(lambda: hub.statuses, "a heartbeat")
+    controller.standing = "locked down"
+    until(lambda: len(hub.statuses) == 2, "the next one")
+    controller.record()
+    controller.until_acknowledged(1)
+    assert len(hub.statuses) == 2
+
+
 def test_last_will(tmp_path: Path, broker: TestBroker) -> None:
     """When the connection breaks without a goodbye the broker says offline, and the controller comes back."""
     with Relay(broker.port) as relay, running(tmp_path, broker, port=relay.port) as (controller, hub):

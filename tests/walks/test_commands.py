@@ -251,17 +251,25 @@ def outcome(house: House, holder: Holder) -> tuple[str, str]:
     return tap.outcome, tap.reason
 
 
+def shown_mode(house: House) -> tuple[str | None, str | None]:
+    """The kitchen's mode and what gave it, as its controller last said."""
+    door = next(door for door in house.site.doors() if door["id"] == KITCHEN)
+    return door["effective_mode"], door["effective_cause"]
+
+
 def test_lockdown_stays_over_a_sudden_end_until_it_is_cleared(house: House, holder: Holder) -> None:
     """An ordered lockdown denies entry, also after SIGKILL and a start without network; cleared, it is over for good."""
     assert outcome(house, holder) == (GRANTED, "entitled")
     assert give(house, "set_mode", mode="lockdown")["state"] == "executed"
     assert outcome(house, holder) == (DENIED, "door_lockdown")
+    house.site.wait_until(lambda: shown_mode(house) == ("lockdown", "command"), "the mode shown at the hub")
     house.kitchen.controller.kill()
     with house.cable.pulled():
         house.kitchen.controller.start()
         assert outcome(house, holder) == (DENIED, "door_lockdown")
     assert give(house, "clear_mode")["state"] == "executed"
     assert outcome(house, holder) == (GRANTED, "entitled")
+    house.site.wait_until(lambda: shown_mode(house) == ("secured", "policy"), "the mode shown at the hub")
     house.kitchen.controller.kill()
     house.kitchen.controller.start()
     assert outcome(house, holder) == (GRANTED, "entitled")
