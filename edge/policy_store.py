@@ -66,7 +66,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnusableDocument:
-    """A file that could not be used at the start; it was renamed to ``kept_as``."""
+    """A file that could not be used at the start, and where it is.
+
+    ``reason``: why it was refused, or ``INTERNAL_FAULT`` when the disk did not give it.
+    """
 
     kind: DocumentKind
     reason: Reason
@@ -91,7 +94,8 @@ class PolicyStore:
     ) -> None:
         """Read what is there. An expired document is held all the same: deciding takes its age into account.
 
-        ``pause`` lets other threads go on while a received document is verified. Raises ``StoreError`` when the directory cannot be read or written.
+        ``pause`` lets other threads go on while a received document is verified. Raises ``StoreError`` when there is no directory and
+        none can be made; any other fault of the disk leaves a store that works with what it could read.
         """
         self._directory = directory
         self._site_id = site_id
@@ -102,10 +106,10 @@ class PolicyStore:
         self.versions_lost = False
         try:
             self._files.make_directory(directory)
-            self._highest = self._read_versions()
-            self.unusable = tuple(filter(None, map(self._load, DocumentKind)))
         except OSError as error:
             raise self._store_error(error) from error
+        self._highest = self._read_versions()
+        self.unusable = tuple(filter(None, map(self._load, DocumentKind)))
 
     @property
     def versions(self) -> Mapping[DocumentKind, int]:
@@ -167,15 +171,29 @@ class PolicyStore:
                 raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _log.error("%s", self._store_error(error))
+            return UnusableDocument(kind=kind, reason=Reason.INTERNAL_FAULT, kept_as=path)
         except VerificationError as error:
-            aside = path.with_suffix(".refused")
-            self._files.rename(path, aside)
-            self._files.sync_directory(self._directory)
-            return UnusableDocument(kind=kind, reason=error.reason, kept_as=aside)
+            return UnusableDocument(kind=kind, reason=error.reason, kept_as=self._put_aside(path))
         self._hold(kind, document, hashlib.sha256(data).digest())
         if document.version > self._highest[kind]:
-            self._remember(kind, document.version)
+            try:
+                self._remember(kind, document.version)
+            except OSError as error:
+                _log.warning("%s", self._store_error(error))
+                self._highest |= {kind: document.version}
         return None
+
+    def _put_aside(self, path: Path) -> Path:
+        """Where the file is then; where it was, on a disk that takes nothing."""
+        aside = path.with_suffix(".refused")
+        try:
+            self._files.rename(path, aside)
+            self._files.sync_directory(self._directory)
+        except OSError as error:
+            _log.warning("%s", self._store_error(error))
+        return aside if aside.exists() and not path.exists() else path
 
     def _path(self, kind: DocumentKind) -> Path:
         return self._directory / f"{kind.value}.signed"
@@ -187,7 +205,7 @@ class PolicyStore:
             return dict.fromkeys(DocumentKind, 0)
         try:
             found = _VERSIONS.fullmatch(path.read_text("ascii"))
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):
             found = None
         if found is None or f"{zlib.crc32(found[1].encode()):08x}" != found[2]:
             _log.warning("%s is missing or damaged: what is held sets it again", path)

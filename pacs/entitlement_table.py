@@ -217,9 +217,9 @@ def _check_slice(layout: struct.Struct, entries: memoryview, before: bytes, used
         if levels >= sets or marks >> _SET_BITS not in _FLAGS:
             raise MalformedData("entitlements: flags or access levels are not known")
         used[levels] = 1
-        for bound in (from_high << 32 | from_low, until_high << 32 | until_low):
-            if bound >= _END_MS and bound != _NONE:
-                raise MalformedData("entitlements: a time is out of range")
+        starts, ends = from_high << 32 | from_low, until_high << 32 | until_low
+        if (starts >= _END_MS and starts != _NONE) or (ends >= _END_MS and ends != _NONE):
+            raise MalformedData("entitlements: a time is out of range")
     return before
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -232,53 +234,169 @@ def test_damaged_record_of_versions_and_nothing_held(tmp_path: Path) -> None:
     assert open_store(tmp_path).versions_lost
 
 
+def nothing(_directory: Path) -> None:
+    """A new controller."""
+
+
+def held(directory: Path) -> None:
+    """Version 5 of both."""
+    store = open_store(directory)
+    for kind in DocumentKind:
+        store.accept(kind, document(kind, 5), NOW)
+
+
+def versions_lost(directory: Path) -> None:
+    """The documents without the record of their versions."""
+    held(directory)
+    (directory / "policy" / "versions").unlink()
+
+
+def damaged(directory: Path) -> None:
+    """Documents that no longer verify, beside the record of their versions."""
+    held(directory)
+    for kind in DocumentKind:
+        (directory / "policy" / f"{kind}.signed").write_bytes(tampered(document(kind, 5)))
+
+
+@pytest.mark.parametrize("before", [nothing, held, versions_lost, damaged])
+@pytest.mark.parametrize("kind", list(DocumentKind))
 @pytest.mark.parametrize("survives", list(Survives), ids=lambda survives: survives.value)
-def test_power_cut_between_every_step(tmp_path: Path, survives: Survives) -> None:
-    """Whenever the power goes while a document is accepted: afterwards the old one is held, or the new one."""
+def test_power_cut_between_every_step(
+    tmp_path: Path, survives: Survives, kind: DocumentKind, before: Callable[[Path], None]
+) -> None:
+    """Whenever the power goes while a store is opened and accepts a document: afterwards the old one is held, or the new one.
+
+    What was accepted is never taken back, and what is older than the newest ever accepted is never held again.
+    """
     original = tmp_path / "original"
     original.mkdir()
-    open_store(original).accept(POLICY, document(POLICY, 5), NOW)
-    for cut_at in range(50):
+    before(original)
+    possible = {6, open_store(original).versions[kind]} if before is not damaged else {0, 6}
+    shutil.rmtree(original)
+    original.mkdir()
+    before(original)
+    for cut_at in range(60):
         live, after = tmp_path / f"live{cut_at}", tmp_path / f"after{cut_at}"
         PowerCutFiles(original).image(live, Survives.EVERYTHING)
         files = PowerCutFiles(live, cut_at)
         accepted = False
         with suppress(PowerCut):
-            accepted = open_store(live, files=files).accept(POLICY, document(POLICY, 6), NOW) is not None
+            accepted = open_store(live, files=files).accept(kind, document(kind, 6), NOW) is not None
         files.image(after, survives)
         store = open_store(after)
-        assert store.unusable == ()
-        assert store.versions[POLICY] in ((6,) if accepted else (5, 6))
-        assert store.accept(POLICY, document(POLICY, 7), NOW) is not None
+        assert before is damaged or store.unusable == ()
+        assert store.versions[kind] in ({6} if accepted else possible)
+        for older in range(1, store.versions[kind] or (1 if before is nothing else 5)):
+            with pytest.raises(VerificationError):
+                store.accept(kind, document(kind, older), NOW)
+        assert store.accept(kind, document(kind, 7), NOW) is not None
         if accepted:
             break
     else:
         pytest.fail("the document was never accepted")
 
 
-class FullFiles(StateFiles):
-    """``full``: nothing more can be written."""
+class FailingFiles(StateFiles):
+    """``left``: how many more operations succeed; None: all of them."""
 
-    full = False
+    def __init__(self, error: int) -> None:
+        self.left: int | None = None
+        self._error = error
+
+    def _count(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                raise OSError(self._error, os.strerror(self._error))
+            self.left -= 1
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        self._count()
+        return super().open(path, create=create)
 
     def write_at(self, fd: int, data: bytes, offset: int) -> int:
-        if self.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().write_at(fd, data, offset)
+        self._count()
+        return super().write_at(fd, data[: max(1, len(data) // 2)], offset)
+
+    def sync(self, fd: int) -> None:
+        self._count()
+        super().sync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        self._count()
+        super().sync_directory(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._count()
+        super().rename(source, target)
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    """A document that cannot be kept is not held either; with room again it is."""
-    files = FullFiles()
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize("kind", list(DocumentKind))
+def test_disk_that_takes_no_more(tmp_path: Path, kind: DocumentKind, error: int) -> None:
+    """Whichever step fails: what cannot be kept is not held, the old one is; with room again it is accepted."""
+    for left in range(60):
+        directory = tmp_path / str(left)
+        directory.mkdir()
+        held(directory)
+        files = FailingFiles(error)
+        store = open_store(directory, files=files)
+        files.left = left
+        try:
+            store.accept(kind, document(kind, 6), NOW)
+            break
+        except StoreError as refusal:
+            said = str(refusal)
+        assert "check the disk" in said
+        assert store.versions[kind] == 5
+        assert open_store(directory).versions[kind] in (5, 6)
+        files.left = None
+        assert store.accept(kind, document(kind, 6), NOW) is not None
+        assert open_store(directory).versions[kind] == 6
+    else:
+        pytest.fail("the document was never accepted")
+    assert left > 10
+
+
+@pytest.mark.parametrize("before", [held, versions_lost, damaged])
+def test_a_disk_that_takes_nothing_does_not_keep_a_door_from_starting(
+    tmp_path: Path, before: Callable[[Path], None]
+) -> None:
+    """What can be read is held, what is damaged is named, and nothing older is taken for it."""
+    before(tmp_path)
+    files = FailingFiles(errno.EROFS)
+    files.left = 0
     store = open_store(tmp_path, files=files)
-    store.accept(POLICY, document(POLICY, 5), NOW)
-    files.full = True
-    with pytest.raises(StoreError, match="check the disk"):
-        store.accept(POLICY, document(POLICY, 6), NOW)
-    assert store.versions[POLICY] == 5
-    assert open_store(tmp_path).versions[POLICY] == 5
-    files.full = False
-    assert store.accept(POLICY, document(POLICY, 6), NOW) is not None
+    assert store.versions == dict.fromkeys(DocumentKind, 0 if before is damaged else 5)
+    assert [unusable.kept_as.exists() for unusable in store.unusable] == [True, True] * (before is damaged)
+    for kind in DocumentKind:
+        with pytest.raises(VerificationError):
+            store.accept(kind, document(kind, 4), NOW)
+        with pytest.raises(StoreError):
+            store.accept(kind, document(kind, 6), NOW)
+
+
+def test_a_document_that_the_disk_does_not_give(tmp_path: Path) -> None:
+    """It is named as unusable and left where it is; the other one is held."""
+    held(tmp_path)
+    path = tmp_path / "policy" / "policy.signed"
+    path.unlink()
+    path.mkdir()  # reading it fails as a bad sector would
+    store = open_store(tmp_path)
+    assert [(each.kind, each.reason, each.kept_as) for each in store.unusable] == [
+        (POLICY, Reason.INTERNAL_FAULT, path)
+    ]
+    assert store.versions == {POLICY: 0, REVOCATIONS: 5}
+
+
+def test_a_document_is_known_by_its_digest(tmp_path: Path) -> None:
+    """Two documents of one version differ in what confirms them; it is the same after a restart."""
+    data = document(POLICY, 5)
+    store = open_store(tmp_path)
+    assert store.held.digest(POLICY) == b""
+    store.accept(POLICY, data, NOW)
+    assert store.held.digest(POLICY) == hashlib.sha256(data).digest()[:8]
+    assert open_store(tmp_path).held.digest(POLICY) == store.held.digest(POLICY)
+    assert hashlib.sha256(document(POLICY, 5, days=8)).digest()[:8] != store.held.digest(POLICY)
 
 
 @given(st.sampled_from(DocumentKind), st.binary(max_size=300), st.booleans())

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,7 +33,7 @@ from pacs.messages import (
 )
 from pacs.reason import Reason
 from pacs.revocation import MEDIA_TYPE, Status, StatusList
-from pacs.rules import Policy
+from pacs.rules import AccessLevel, Entitlement, Policy
 from pacs.topics import Down, DownTopic, Up, UpTopic, down_root, up_filter, up_root
 from tests.pacs import strategies as own
 
@@ -96,11 +97,125 @@ def test_policy_round_trip(policy: Policy) -> None:
     assert bundle.seal(bundle.open_bundle(sealed, TRUSTED), KEY) == sealed
 
 
-@pytest.mark.parametrize("point", [b"", b"\x04" + bytes(64), b"\x04" + b"\xff" * 64, bytes(65)])
 @given(policy=own.policies())
-def test_an_issuer_key_is_a_point_of_the_curve(policy: Policy, point: bytes) -> None:
+def test_a_table_is_a_mapping_of_its_entries(policy: Policy) -> None:
+    """A bundle that was read gives each entry by its id, none by another, and can be sealed to the same bytes again."""
+    opened = bundle.open_bundle(bundle.seal(policy, KEY), TRUSTED)
+    table = opened.entitlements
+    assert isinstance(table, EntitlementTable)
+    assert len(table) == len(policy.entitlements)
+    assert dict(table) == policy.entitlements
+    for other in (CredentialId(b"\xff" * 16), CredentialId(b"\xff" * 32)):
+        assert table.get(other) == policy.entitlements.get(other)
+    again = EntitlementTable.of(policy.entitlements, policy.access_levels)
+    assert bytes(table) == bytes(again)
+
+
+@given(
+    policy=own.policies(),
+    changes=st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=4)), max_size=3),
+)
+def test_one_content_has_one_table(policy: Policy, changes: list[tuple[int, bytes]]) -> None:
+    """Bytes that are taken for a table are exactly those its entries would be written as."""
+    table = EntitlementTable.of(policy.entitlements, policy.access_levels)
+    data = bytearray(bytes(table))
+    for place, change in changes:
+        begin = place % (len(data) + 1)
+        data[begin : begin + len(change)] = change
+    with contextlib.suppress(MalformedData):
+        read = EntitlementTable.read(bytes(data), table.shape, policy.access_levels)
+        assert bytes(EntitlementTable.of(dict(read), policy.access_levels)) == bytes(data)
+
+
+def entries(*numbers: int, **rules: Any) -> dict[CredentialId, Entitlement]:
+    """Of these credentials, each with both levels."""
+    ids = [CredentialId(bytes([number]) * 16) for number in numbers]
+    return {
+        each: Entitlement(credential_id=each, status_index=7, access_level_ids=LEVELS, **rules)
+        for each in ids
+    }
+
+
+LIKE = EntitlementTable.of(entries(1, 2), LEVELS)
+SETS, FIRST, SECOND = bytes(LIKE)[:6], bytes(LIKE)[6:42], bytes(LIKE)[42:]
+DEFECTS: dict[str, tuple[bytes, Shape]] = {
+    "twice the same id": (SETS + FIRST + FIRST, LIKE.shape),
+    "not in order": (SETS + SECOND + FIRST, LIKE.shape),
+    "longer than it says": (bytes(LIKE) + b"\0", LIKE.shape),
+    "shorter than it says": (bytes(LIKE)[:-1], LIKE.shape),
+    "another level": (SETS[:-1] + b"\x02" + FIRST + SECOND, LIKE.shape),
+    "another set": (SETS + FIRST[:23] + b"\x01" + FIRST[24:] + SECOND, LIKE.shape),
+    "an unknown flag": (SETS + FIRST[:20] + b"\x10" + FIRST[21:] + SECOND, LIKE.shape),
+    "escort and escorted": (SETS + FIRST[:20] + b"\x0c" + FIRST[21:] + SECOND, LIKE.shape),
+    "beyond the calendar": (SETS + FIRST[:24] + b"\xff" * 5 + b"\xfe" + FIRST[30:] + SECOND, LIKE.shape),
+    "a set nobody holds": (
+        b"\0\0" + SETS + FIRST[:23] + b"\x01" + FIRST[24:] + SECOND[:23] + b"\x01" + SECOND[24:],
+        replace(LIKE.shape, sets=2),
+    ),
+    "the same set twice": (SETS + SETS + FIRST + SECOND, replace(LIKE.shape, sets=2)),
+    "no sets at all": (FIRST + SECOND, replace(LIKE.shape, sets=0)),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_table_with_a_defect_is_refused(defect: str) -> None:
+    """Each rule of the form is held, also against a signer that breaks it."""
+    data, shape = DEFECTS[defect]
+    with pytest.raises(MalformedData, match="entitlements"):
+        EntitlementTable.read(data, shape, LEVELS)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        entries(1, valid_from=datetime(1969, 12, 31, tzinfo=UTC)),
+        entries(1, valid_until=datetime(9999, 1, 1, tzinfo=UTC)),
+        {each: replace(entry, status_index=2**32) for each, entry in entries(1).items()},
+        {each: replace(entry, access_level_ids=(AccessLevelId("c"),)) for each, entry in entries(1).items()},
+    ],
+    ids=["too early", "too late", "index", "level"],
+)
+def test_what_the_form_has_no_room_for_is_not_sealed(bad: dict[CredentialId, Entitlement]) -> None:
+    """A table that no door would take is never made."""
+    with pytest.raises(MalformedData, match="entitlements"):
+        EntitlementTable.of(bad, LEVELS)
+
+
+LARGE = Policy(
+    site_id=SiteId("s"),
+    version=1,
+    issued_at=datetime(2026, 1, 1, tzinfo=UTC),
+    expires_at=datetime(2026, 1, 8, tzinfo=UTC),
+    time_zone="UTC",
+    issuers={},
+    doors={},
+    access_levels={level: AccessLevel(id=level, rules=()) for level in LEVELS},
+    entitlements={
+        each: Entitlement(credential_id=each, status_index=number, access_level_ids=LEVELS[number % 2 :])
+        for number, each in enumerate(CredentialId(number.to_bytes(16)) for number in range(2_500))
+    },
+)
+
+
+def test_reading_pauses() -> None:
+    """Every so many entries of a table, whoever waits for the interpreter gets it."""
+    pauses: list[None] = []
+    opened = bundle.open_bundle(bundle.seal(LARGE, KEY), TRUSTED, pause=lambda: pauses.append(None))
+    assert opened == LARGE
+    assert len(pauses) == 3
+
+
+def test_an_old_format_is_refused() -> None:
+    """A bundle of another format is malformed, whatever else is in it."""
+    payload = cbor.encode({**cbor.decode(bundle.signed_part(LARGE), limit=10**6), 0: 1})
+    with pytest.raises(MalformedData, match="format"):
+        bundle.read(payload, bytes(EntitlementTable.of(LARGE.entitlements, LARGE.access_levels)))
+
+
+@pytest.mark.parametrize("point", [b"", b"\x04" + bytes(64), b"\x04" + b"\xff" * 64, bytes(65)])
+def test_an_issuer_key_is_a_point_of_the_curve(point: bytes) -> None:
     """A bundle with another one is malformed, so no door ever holds a key it cannot use."""
-    bad = replace(policy, issuers={"DREMPEL000000001": point})
+    bad = replace(LARGE, issuers={"DREMPEL000000001": point})
     with pytest.raises(MalformedData):
         bundle.open_bundle(bundle.seal(bad, KEY), TRUSTED)
 
