@@ -15,7 +15,8 @@ from edge.config_file import load
 from edge.journal import Journal
 from edge.status_socket import NotRunning, ask
 from simulator.scenario import Holder
-from simulator.site import DoorStation, Tap, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import DoorStation, Tap
 
 QUEUED = 10_000
 _ROUNDS = 3

@@ -12,7 +12,8 @@ from statistics import median, quantiles
 from bench.floor import RawVerification
 from simulator.demo import floor_ms
 from simulator.scenario import Holder
-from simulator.site import Tap, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import Tap
 from simulator.virtual_card import SIGNING_MS
 
 PHASES = ("detect", "activate", "select", "certificate", "sign", "verify", "decide", "journal", "strike")

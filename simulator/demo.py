@@ -26,7 +26,8 @@ from edge.journal import Journal
 from simulator.airtime import tap_floor
 from simulator.day import CheckedTap, Day, Record, outcome_words
 from simulator.scenario import small_site
-from simulator.site import Tap, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import Tap
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}

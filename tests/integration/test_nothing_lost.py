@@ -19,7 +19,8 @@ import pytest
 from pacs.events import EventDraft, EventKind
 from pacs.identifiers import ControllerId, DoorId
 from simulator.scenario import Holder
-from simulator.site import DoorStation, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import DoorStation
 from tests.walks.house import (
     DENIED,
     DOORS,

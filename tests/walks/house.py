@@ -18,7 +18,8 @@ from pacs.events import Event, EventDraft, event_hash, genesis
 from pacs.identifiers import ControllerId, CredentialId, DoorId, JournalId
 from simulator.card_deck import Recipe, deal
 from simulator.scenario import Holder, small_site
-from simulator.site import DoorStation, Tap, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import DoorStation, Tap
 from tests.walks.network_cable import NetworkCable
 
 GATE, KITCHEN, WORKSHOP = DoorId("main-entrance"), DoorId("kitchen"), DoorId("workshop")

@@ -14,7 +14,8 @@ from pacs.reason import Reason
 from pacs.rules import Side
 from simulator.centre import DAY_ROOM, GATE, OFFICE, ROOM, SLUICE, reception_centre
 from simulator.scenario import Holder
-from simulator.site import DoorStation, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import DoorStation
 from tests.walks.house import (
     DENIED,
     GRANTED,

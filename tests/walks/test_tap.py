@@ -14,7 +14,8 @@ from pacs.rules import DoorMode
 from simulator.controller_process import ControllerProcess
 from simulator.link_faults import LinkFault, LinkOptions
 from simulator.scenario import Holder
-from simulator.site import DoorStation, VirtualSite
+from simulator.site import VirtualSite
+from simulator.station import DoorStation
 from simulator.virtual_card import Profile, ReplayingCard
 from tests.walks.house import (
     DENIED,
