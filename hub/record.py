@@ -20,7 +20,7 @@ from hub.store import controllers, documents, events, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.events import Batch, Event, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
-from pacs.messages import DocumentKind
+from pacs.messages import CONFIRMED_DIGEST_BYTES, DocumentKind
 
 UNKNOWN_HASH = b""
 """A head whose last event is not here: what follows is taken on its signature alone."""
@@ -237,16 +237,23 @@ class Recording:
                 return
 
     def _policy_applied(self, controller_id: ControllerId, event: Event) -> None:
-        kind, version = event.draft.details.get("kind"), event.draft.details.get("version")
-        if kind in (*DocumentKind,) and type(version) is int and version > 0:
+        draft = event.draft
+        kind, version, digest = (draft.details.get(key) for key in ("kind", "version", "digest"))
+        if (
+            kind in (*DocumentKind,)
+            and type(version) is int
+            and version > 0
+            and isinstance(digest, bytes)
+            and len(digest) == CONFIRMED_DIGEST_BYTES
+        ):
             document = DocumentKind(str(kind))
-            draft = event.draft
             if not documents.confirm(
                 self.connection,
                 controller_id,
                 document,
                 version,
                 self.now,
+                digest=digest,
                 happened_at=draft.occurred_at if draft.clock_trusted else None,
             ):
                 return
