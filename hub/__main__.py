@@ -19,7 +19,7 @@ from hub.audit import AuditHead
 from hub.operators import Operators, name_key
 from hub.roles import Role
 from hub.server import link_text, origin, serve
-from hub.settings import Address, Settings
+from hub.settings import Address, Settings, database_address
 from hub.store import operators as operator_rows
 from hub.store.database import Database
 from pacs.errors import PacsError
@@ -207,9 +207,9 @@ def _settings(config: Path | None, data_dir: Path | None, site_dir: Path | None 
 
 
 def _database(settings: Settings) -> Database:
-    if not settings.database.exists():
+    if not settings.database_url and not settings.database.exists():
         _fail(f"{settings.database}: there is no hub here yet; start it first: drempel-hub run")
-    return Database.at(settings.database)
+    return Database.of(database_address(settings))
 
 
 def _operators(config: Path | None, data_dir: Path | None) -> tuple[Settings, Operators]:

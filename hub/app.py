@@ -31,7 +31,7 @@ from hub.operators import Operators
 from hub.pages import cards, sign_in, static_files, watch
 from hub.pages.rendering import Pages
 from hub.pages.views import live_variant
-from hub.settings import Settings, passphrase_file
+from hub.settings import Settings, database_address, passphrase_file
 from hub.store import sites
 from hub.store.database import Database
 from hub.store.sites import Site
@@ -87,7 +87,12 @@ async def _lifespan(
     clock: Callable[[], datetime],
     hasher: PasswordHasher | None,
 ) -> AsyncIterator[None]:
-    database, live = Database.at(settings.database), LiveBus()
+    live = LiveBus()
+    try:
+        database = Database.of(database_address(settings))
+    except PacsError as error:
+        app.state.failure = error
+        raise
     try:
         link = await run_in_threadpool(_prepare, settings, database, live, clock)
         await run_in_threadpool(link.start)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -144,7 +145,7 @@ class Ingest:
 
     def _open(self, message: Message) -> Opened | None:
         try:
-            topic = UpTopic.parse(message.topic)
+            topic = _topic(message.topic)
             keys = self._keys_of(topic.controller_id)
         except (MalformedData, NotFound):  # the broker lets only known controllers publish, each on its own
             log.warning("message_from_nobody_known")
@@ -219,6 +220,9 @@ class Ingest:
             return
         self._documents.gone()
         self._live.publish(*(ControllerChanged(controller_id=controller.id) for controller in everybody))
+
+
+_topic = lru_cache(16_384)(UpTopic.parse)
 
 
 class _NotStorable(PacsError):

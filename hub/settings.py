@@ -14,11 +14,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
 _ENVIRONMENT = "DREMPEL_PASSPHRASE_FILE"
-_TOP = {"site_dir", "data_dir", "passphrase_file", "site_name", "time_zone", "http", "mqtt"}
+_DATABASE_PASSWORD = "DREMPEL_DATABASE_PASSWORD"  # noqa: S105 -- the variable's name
+_TOP = {"site_dir", "data_dir", "passphrase_file", "site_name", "time_zone", "database", "http", "mqtt"}
+_DATABASE_KEYS = {"url", "password_file"}
 _HTTP = {"listen", "origin", "certificate", "key", "trusted_proxies"}
 _MQTT = {"listen", "binary"}
 
@@ -57,8 +62,10 @@ class Settings:
     ``site_dir`` holds the hub's keys as ``drempel-provision site create`` made them; ``data_dir`` the
     database and the broker's data. ``site_name`` is shown on the pages and ``time_zone`` (IANA) is the one
     schedules follow; empty: as they are. ``origin`` is the address people type, for links; by default it
-    follows ``http``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without them ``http`` must be
-    loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
+    follows ``http``. ``database_url`` (``postgresql+psycopg://user@host/name``, without a password) takes the
+    place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or in
+    the environment, ``DREMPEL_DATABASE_PASSWORD``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
+    them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
     """
 
     site_dir: Path
@@ -71,6 +78,8 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     broker_binary: Path | None = None
     passphrase_file: Path | None = None
+    database_url: str = ""
+    database_password_file: Path | None = None
     site_name: str = ""
     time_zone: str = ""
 
@@ -79,6 +88,8 @@ class Settings:
             raise MalformedData("http.certificate and http.key: give both, or neither")
         if self.origin and not self.origin.startswith(("http://", "https://")):
             raise MalformedData("http.origin: an address such as https://hub.example.org expected")
+        if self.database_url:
+            _check_database(self.database_url)
         if self.time_zone:
             zone(self.time_zone)
         behind_proxy = self.trusted_proxies and self.origin.startswith("https://")
@@ -125,9 +136,47 @@ def passphrase_file(settings: Settings) -> Path:
     return Path(named) if named else settings.site_dir / "passphrase"
 
 
+def database_address(settings: Settings) -> URL:
+    """Where the database is, with its password; not for a log.
+
+    Raises ``MalformedData`` when others may read the password's file, or it cannot be read.
+    """
+    if not settings.database_url:
+        return URL.create("sqlite", database=str(settings.database))
+    address = make_url(settings.database_url)
+    path = settings.database_password_file
+    if path is None:
+        return address.set(password=os.environ.get(_DATABASE_PASSWORD) or None)
+    try:
+        if path.stat().st_mode & 0o077:
+            raise MalformedData(f"{path}: only its owner may read it; chmod 600 {path}")
+        return address.set(password=path.read_text("utf-8").strip())
+    except OSError as error:
+        raise MalformedData(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_database(text: str) -> None:
+    try:
+        address = make_url(text)
+    except ArgumentError:
+        raise MalformedData("database.url: postgresql+psycopg://user@host/name expected") from None
+    if address.drivername != "postgresql+psycopg":
+        raise MalformedData("database.url: postgresql+psycopg://user@host/name expected")
+    if address.password or "password" in address.query:
+        raise MalformedData(
+            "database.url holds a password: put it into a file that only its owner reads, database.password_file"
+        )
+
+
 def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
-    http, mqtt = _table(table, "http"), _table(table, "mqtt")
-    for where, names, known in (("", table, _TOP), ("http.", http, _HTTP), ("mqtt.", mqtt, _MQTT)):
+    http, mqtt, database = _table(table, "http"), _table(table, "mqtt"), _table(table, "database")
+    tables = (
+        ("", table, _TOP),
+        ("database.", database, _DATABASE_KEYS),
+        ("http.", http, _HTTP),
+        ("mqtt.", mqtt, _MQTT),
+    )
+    for where, names, known in tables:
         for name in sorted(set(names) - known):
             raise MalformedData(f"unknown setting {where}{name}; known: {', '.join(sorted(known))}")
     if "data_dir" not in table:
@@ -144,6 +193,8 @@ def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
         site_dir=located(table, "site_dir") or base,
         data_dir=located(table, "data_dir") or base,
         passphrase_file=located(table, "passphrase_file"),
+        database_url=_text(database, "url"),
+        database_password_file=located(database, "password_file"),
         site_name=_text(table, "site_name"),
         time_zone=_text(table, "time_zone"),
         http=Address.parse(_text(http, "listen") or "127.0.0.1:8000"),

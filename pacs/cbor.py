@@ -100,7 +100,13 @@ def _shortest_map(fields: dict[object, object]) -> int:
         if type(key) is not int or key <= last:
             return _CANNOT_TELL
         last = key
-        size += _head(key) + _shortest(value)
+        size += _head(key)
+        kind = type(value)
+        if kind is bytes or (kind is str and value.isascii()):  # type: ignore[attr-defined]
+            length = len(value)  # type: ignore[arg-type]
+            size += length + (1 if length < 24 else _head(length))
+        else:
+            size += 1 if kind is bool else _shortest(value)
     return size
 
 
@@ -180,6 +186,13 @@ class Fields:
         """An optional text read by ``parse``."""
         text = self.maybe(key, str)
         return None if text is None else self._parse(key, text, parse)
+
+    def known(self, key: int, known: Mapping[str, T]) -> T:
+        """A required text that is one of these."""
+        found = known.get(self.take(key, str))
+        if found is None:
+            raise MalformedData(f"{self._what} field {key}: value not allowed")
+        return found
 
     def sized(self, key: int, length: int) -> bytes:
         """A required byte string of exactly ``length`` bytes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from cryptography.exceptions import InvalidSignature
@@ -69,15 +70,7 @@ class Sealed:
         signature, at = _byte_string(data, at)
         if at != len(data):
             raise MalformedData("envelope: bytes behind it")
-        header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
-        algorithm, signer, found_type = (
-            header.take(_ALG, int),
-            header.take(_KID, bytes),
-            header.take(_TYP, str),
-        )
-        header.finish()
-        if algorithm != _EDDSA:
-            raise MalformedData("envelope: algorithm EdDSA expected")
+        signer, found_type = _header(protected)
         if found_type != media_type:
             raise MalformedData(f"envelope: a document of type {media_type} expected")
         return cls(signer, protected, payload, signature)
@@ -101,6 +94,17 @@ def open_sealed(data: bytes, media_type: str, trusted: Mapping[bytes, Ed25519Pub
     ``SIGNER_UNKNOWN`` or ``SIGNATURE_INVALID`` when it is not authentic.
     """
     return Sealed.read(data, media_type).verify(trusted)
+
+
+@lru_cache(4096)  # a signer's are all the same
+def _header(protected: bytes) -> tuple[bytes, str]:
+    """The signer and the type that a protected header names."""
+    header = cbor.Fields(cbor.decode(protected, limit=256), "envelope header")
+    algorithm, signer, found_type = header.take(_ALG, int), header.take(_KID, bytes), header.take(_TYP, str)
+    header.finish()
+    if algorithm != _EDDSA:
+        raise MalformedData("envelope: algorithm EdDSA expected")
+    return signer, found_type
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

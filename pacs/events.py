@@ -128,7 +128,7 @@ class Event:
         previous_hash = fields.sized(2, 32)
         credential = fields.maybe(8, bytes)
         draft = EventDraft(
-            kind=fields.parsed(3, EventKind),
+            kind=fields.known(3, _KINDS),
             occurred_at=fields.moment(4),
             clock_trusted=fields.take(5, bool),
             door_id=fields.maybe_parsed(6, DoorId),
@@ -141,6 +141,9 @@ class Event:
         if sequence < 1:
             raise MalformedData("event: sequences start at 1")
         return cls(sequence=sequence, previous_hash=previous_hash, draft=draft)
+
+
+_KINDS = {kind.value: kind for kind in EventKind}
 
 
 def _details(value: dict[object, object] | None) -> dict[str, Detail]:
@@ -208,7 +211,7 @@ class Batch:
             raise MalformedData("batch: head and events expected")
         head = Sealed.read(cbor.exactly(parts[0], bytes, "batch head"), HEAD_MEDIA_TYPE)
         fields = Fields(cbor.decode(head.unproven, limit=512), "event head")
-        signed_controller = fields.parsed(1, ControllerId)
+        signed_controller = fields.take(1, str)
         journal_id = fields.parsed(2, JournalId)
         last_sequence, last_hash = fields.natural(3), fields.sized(4, 32)
         fields.finish()

@@ -18,6 +18,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Dialect,
@@ -29,15 +30,18 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    make_url,
     select,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.types import DateTime, TypeDecorator
 
 from hub.store.errors import AlreadyExists, NotFound
+from pacs.errors import MalformedData, StoreError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S = 15.0
+_WRITER_LOCK = int.from_bytes(b"drempel")  # any number that nobody else takes
 
 
 class Instant(TypeDecorator[datetime]):
@@ -65,10 +69,28 @@ class Instant(TypeDecorator[datetime]):
 class Database:
     """One database: ``sqlite:///…`` (one writer, WAL, every commit durable) or ``postgresql+…``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self._writer = threading.Lock()
         self._holder: int | None = None
-        self.engine = _engine(url)
+        self._snapshot: dict[str, Any] = {}
+        self.engine = _engine(make_url(url))
+        if self.engine.dialect.name == "postgresql":
+            self._snapshot = {"isolation_level": "REPEATABLE READ"}
+
+    @classmethod
+    def of(cls, address: URL) -> Database:
+        """The database at this address; a file of SQLite is made as ``at`` does.
+
+        Raises ``MalformedData`` when the driver is not installed.
+        """
+        if address.get_backend_name() == "sqlite":
+            return cls.at(Path(address.database or ""))
+        try:
+            return cls(address)
+        except ModuleNotFoundError as error:
+            raise MalformedData(
+                f"database.url: {error.name} is not installed (drempel[hub-postgresql])"
+            ) from error
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -78,24 +100,31 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     def migrate(self) -> None:
-        """Bring the schema to the version this code needs; nothing to do when it is there."""
-        with self.write() as connection:
-            configuration = Config()
-            configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-            configuration.attributes["connection"] = connection
-            command.upgrade(configuration, "head")
+        """Bring the schema to the version this code needs; nothing to do when it is there.
+
+        Raises ``StoreError`` when the database cannot be opened.
+        """
+        configuration = Config()
+        configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        try:
+            with self.write() as connection:
+                configuration.attributes["connection"] = connection
+                command.upgrade(configuration, "head")
+        except OperationalError as error:
+            raise StoreError(f"the database cannot be opened: {error.orig}") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot; what is written to it is rolled back."""
-        with self.engine.connect() as connection:
+        with self.engine.connect().execution_options(**self._snapshot) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction, committed on leaving, rolled back on any exception.
 
-        Only one runs at a time in this process. Raises ``RuntimeError`` when nested in one thread.
+        Only one runs at a time, on PostgreSQL among all processes that have this database open. Raises
+        ``RuntimeError`` when nested in one thread.
         """
         me = threading.get_ident()
         if self._holder == me:
@@ -139,9 +168,11 @@ def next_number(connection: Connection, column: Column[int]) -> int:
     return (connection.scalar(select(func.max(column))) or 0) + 1
 
 
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url)
+def _engine(url: URL) -> Engine:
+    return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+
+
+def _sqlite(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -154,7 +185,21 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, connect_args={"application_name": "drempel-hub"})
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if _writes(connection):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+
+    return engine
+
+
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("writes", False))

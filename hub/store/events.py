@@ -15,6 +15,7 @@ from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, J
 from pacs.reason import Reason
 from pacs.rules import Side
 
+_KINDS = {kind.value: kind for kind in EventKind}
 ABOUT_PEOPLE = (EventKind.ACCESS_GRANTED, EventKind.ACCESS_DENIED, EventKind.ACCESS_REFERRED)
 
 
@@ -140,7 +141,8 @@ def newest(connection: Connection, limit: int) -> list[tuple[int, EventKind, Con
     columns = events.c
     query = select(columns.id, columns.kind, columns.controller_id).order_by(columns.id.desc()).limit(limit)
     found = connection.execute(query).all()
-    return [(row.id, EventKind(row.kind), ControllerId(row.controller_id)) for row in reversed(found)]
+    names = {name: ControllerId(name) for name in {name for _, _, name in found}}
+    return [(event_id, _KINDS[kind], names[name]) for event_id, kind, name in reversed(found)]
 
 
 def last_id(connection: Connection) -> int:

@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,7 +28,6 @@ from hub.link import ControllerLink
 from hub.live import LiveBus
 from hub.store import controllers, doors
 from hub.store.controllers import Controller
-from hub.store.database import Database
 from pacs import bundle
 from pacs.envelope import trusted_keys
 from pacs.events import Event, EventDraft, EventKind, event_hash, genesis, seal_batch
@@ -48,6 +45,7 @@ from pacs.rules import Door
 from pacs.topics import Down, DownTopic, Up, UpTopic
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller
 from provisioning.site import Site, create_site
+from tests.hub.databases import fresh_database
 
 DEADLINE_S = 30.0
 
@@ -61,25 +59,6 @@ def eventually(condition: Callable[[], Any], what: str = "") -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError(f"not in {DEADLINE_S} s: {what or condition}")
-
-
-@cache
-def _migrated() -> bytes:
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "hub.sqlite"
-        database = Database.at(path)
-        database.migrate()
-        with database.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        database.close()
-        return path.read_bytes()
-
-
-def fresh_database(path: Path) -> Database:
-    """An empty database with the schema; migrated once for all tests of a process."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_bytes(_migrated())
-    return Database.at(path)
 
 
 class MemoryJournal:

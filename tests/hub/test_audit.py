@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hub import audit
 from hub.audit import AuditBroken, AuditHead
 from hub.store.database import Database
-from tests.hub.controller import fresh_database
+from tests.hub.databases import fresh_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

@@ -30,7 +30,7 @@ from pacs.errors import MalformedData
 from pacs.identifiers import SiteId
 from provisioning.authority import Purpose, certificate_pem
 from provisioning.site import Site, create_site
-from tests.hub.controller import fresh_database
+from tests.hub.databases import fresh_database
 from tests.hub.running import PASSWORD
 
 

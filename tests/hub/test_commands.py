@@ -26,7 +26,8 @@ from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
 from pacs.reason import Reason
 from pacs.rules import Door, DoorMode
 from pacs.topics import Down, DownTopic
-from tests.hub.controller import FakeController, eventually, fresh_database
+from tests.hub.controller import FakeController, eventually
+from tests.hub.databases import fresh_database
 from tests.hub.running import RunningHub, running_hub
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)

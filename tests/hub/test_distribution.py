@@ -47,7 +47,8 @@ from pacs.reason import Reason
 from pacs.revocation import Status, StatusList
 from pacs.rules import AccessLevel, AccessRule, Door
 from pacs.schedule import ALWAYS, Schedule
-from tests.hub.controller import SmallHub, eventually, fresh_database, small_hub
+from tests.hub.controller import SmallHub, eventually, small_hub
+from tests.hub.databases import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,7 +344,8 @@ def test_changes_in_a_hurry_become_one_version(turn: Turn, database: Database) -
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Iterator[SmallHub]:
+    assert database_kind
     with small_hub(tmp_path_factory.mktemp("hub"), "gate", "yard", "west") as hub:
         with hub.database.write() as connection:
             add_person(connection)

@@ -24,7 +24,8 @@ from pacs.messages import Acknowledgement, ControllerStatus, DocumentKind, Hello
 from pacs.reason import Reason
 from pacs.rules import Side
 from pacs.topics import DownTopic, Up, UpTopic
-from tests.hub.controller import MemoryJournal, fresh_database
+from tests.hub.controller import MemoryJournal
+from tests.hub.databases import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -175,8 +176,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture(scope="module")
-def one_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def one_desk(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Iterator[Desk]:
     """For examples by the hundred, each with a journal of its own."""
+    assert database_kind
     desk = Desk(tmp_path_factory.mktemp("desk") / "hub.sqlite")
     yield desk
     desk.database.close()

@@ -22,7 +22,7 @@ from hub.operators import (
 )
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.store.database import Database
-from tests.hub.controller import fresh_database
+from tests.hub.databases import fresh_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"

