@@ -80,9 +80,9 @@ class Referrals:
         """When the next one times out."""
         return min((referral.expires_s for referral in self), default=None)
 
-    def at(self, door_id: DoorId, side: Side | None = None) -> tuple[Referral, ...]:
-        """Those at a door, or at one side of it."""
-        return tuple(r for r in self if r.door_id == door_id and side in (None, r.side))
+    def at(self, door_id: DoorId, side: Side) -> tuple[Referral, ...]:
+        """Those at one side of a door."""
+        return tuple(referral for referral in self if (referral.door_id, referral.side) == (door_id, side))
 
     def find(self, request: bytes | None) -> Referral | None:
         """The one with this request, while it waits."""

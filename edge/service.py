@@ -145,7 +145,7 @@ class Service:
     ) -> None:
         """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done.
 
-        ``queue``: what happened before there was a service is in it.
+        ``queue``: what happened before there was a service is in it. ``commands``: None: none is taken.
         """
         self._controller = controller
         self._clock = clock
