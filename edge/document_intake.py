@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import logging
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Protocol
+from queue import Full, Queue
+from typing import Final, Protocol
 
+from edge.allowance import Allowance
 from edge.clock import Clock
 from edge.inputs import DocumentAccepted, DocumentReceived, DocumentRefused
 from pacs.decision import ClockReading
@@ -20,6 +22,11 @@ from pacs.revocation import StatusList
 from pacs.rules import Policy
 
 log = logging.getLogger(__name__)
+
+WAITING_DOCUMENTS: Final = 16
+REFUSALS_AT_ONCE: Final = 30
+REFUSALS_PER_S: Final = 0.1
+"""In the long run: a flood of documents that are not the hub's does not fill the journal."""
 
 
 class HeldDocuments(Protocol):
@@ -68,8 +75,10 @@ class DocumentIntake:
         self._documents = documents
         self._clock = clock
         self._put = put
-        self._queue: SimpleQueue[DocumentReceived | None] = SimpleQueue()
+        self._queue: Queue[DocumentReceived | None] = Queue(WAITING_DOCUMENTS)
         self._refused: dict[DocumentKind, tuple[bytes, Reason]] = {}
+        self._tellable = Allowance(burst=REFUSALS_AT_ONCE, per_s=REFUSALS_PER_S)
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="documents", daemon=True)
 
     def start(self) -> None:
@@ -78,15 +87,18 @@ class DocumentIntake:
 
     def stop(self) -> None:
         """End the thread after what it has in hand."""
-        self._queue.put(None)
+        self._stopping.set()
+        with contextlib.suppress(Full):  # it comes round as soon as it has taken one
+            self._queue.put_nowait(None)
         self._thread.join()
 
     def take(self, received: DocumentReceived) -> None:
-        """Have this document verified."""
-        self._queue.put(received)
+        """Have this document verified; never waits. One too many is dropped: the hub sends it again."""
+        with contextlib.suppress(Full):
+            self._queue.put_nowait(received)
 
     def _run(self) -> None:
-        while (received := self._queue.get()) is not None:
+        while not self._stopping.is_set() and (received := self._queue.get()) is not None:
             result = self._verified(received)
             if result:
                 self._put(result)
@@ -117,9 +129,12 @@ class DocumentIntake:
         )
 
     def _refusal(self, received: DocumentReceived, reason: Reason) -> DocumentRefused | None:
-        """None for one that was refused just before: the hub repeats what is not confirmed."""
+        """None for one that was refused just before, since the hub repeats what is not confirmed; and in a flood."""
         refused = (hashlib.sha256(received.data).digest(), reason)
         if self._refused.get(received.kind) == refused:
+            return None
+        if not self._tellable.take(self._clock.now().monotonic_s):
+            log.warning("a document of kind %s was refused: %s", received.kind.value, reason.value)
             return None
         self._refused[received.kind] = refused
         return DocumentRefused(kind=received.kind, reason=reason)
