@@ -151,6 +151,10 @@ CASES = {
         _grant(Reason.ENTITLED, 15_000),
     ),
     "exit": (_at_gate(side=Side.EXIT), _grant(Reason.EXIT_FREE)),
+    "exit of somebody who needs longer": (
+        _at_gate(side=Side.EXIT, policy=_policy(entitlement=replace(ENTITLEMENT, extended_opening=True))),
+        _grant(Reason.EXIT_FREE, 15_000),
+    ),
     "exit with nothing held": (
         _at_gate(side=Side.EXIT, no_policy=True, no_revocations=True),
         _grant(Reason.EXIT_FREE, EXIT_UNLOCK_MS),
