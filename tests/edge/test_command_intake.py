@@ -6,6 +6,7 @@ import contextlib
 import errno
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.clock import TOLERANCE, Clock
 from edge.command_intake import ANONYMOUS_AGAIN_S, REFUSALS_PER_MINUTE, WAITING_COMMANDS, CommandIntake
@@ -22,6 +25,7 @@ from edge.inputs import CommandAccepted, CommandReceived, CommandRefused, PartFa
 from edge.order_store import Receiver
 from edge.state_files import StateFiles
 from edge.used_commands import LONGEST_LIFE_S, MAX_COMMANDS, UsedCommands
+from pacs import cbor
 from pacs.commands import ID_BYTES, Action, Command, seal
 from pacs.envelope import trusted_keys
 from pacs.errors import StoreError
@@ -410,6 +414,28 @@ def test_an_order_that_cannot_be_read_locks_down(door: Door) -> None:
     door.start()
     assert door.next() == PartFailed(part="orders", error="unreadable")
     assert door.orders[FRONT].mode is DoorMode.LOCKDOWN
+
+
+@given(
+    body=st.binary(max_size=200)
+    | st.fixed_dictionaries(
+        {0: st.sampled_from([0, 1]), 1: st.integers() | st.text(max_size=3)},
+        optional={
+            2: st.dictionaries(st.binary(max_size=17), st.integers() | st.none(), max_size=3),
+            3: st.none(),
+        },
+    ).map(cbor.encode),
+    checked=st.booleans(),
+)
+def test_any_bytes_are_read_or_lost(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes, *, checked: bool
+) -> None:
+    """Whatever stands in the file, with a right checksum too: it is what was used, or it is lost; never an error."""
+    directory = tmp_path_factory.mktemp("used") / "commands"
+    directory.mkdir()
+    (directory / "used").write_bytes((zlib.crc32(body).to_bytes(4, "big") if checked else b"\0\0\0\1") + body)
+    used = UsedCommands(directory, now=_now())
+    assert used.lost or checked
 
 
 def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
