@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto, unique
 from typing import Any, Protocol
 
@@ -24,6 +24,11 @@ from pacs.messages import CONFIRMED_DIGEST_BYTES, DocumentKind
 
 UNKNOWN_HASH = b""
 """A head whose last event is not here: what follows is taken on its signature alone."""
+
+CLOCKS_DIFFER = timedelta(minutes=2)
+"""Further ahead of the hub's own a clock is wrong, whatever the controller thinks of it."""
+EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
+"""Before this nothing was recorded by anybody."""
 
 
 @unique
@@ -170,15 +175,36 @@ class Recording:
         controller_id, journal_id = batch.controller_id, batch.journal_id
         stored = head.sequence + 1 - batch.events[0].sequence
         self.counts.duplicate += stored
+        latest = self.now + CLOCKS_DIFFER
+        wrong = None
         for index in range(stored, len(batch.events)):
             event = batch.events[index]
+            draft = event.draft
+            if not EARLIEST <= draft.occurred_at <= latest and draft.clock_trusted:
+                wrong = event
             self._consequences(controller_id, journal_id, event, batch.events[index - 1] if index else None)
             self._rows.append(events.row(controller_id, journal_id, event, batch.encoded[index], self.now))
         last = batch.events[-1]
+        if wrong is not None:
+            self._clock_wrong(batch, wrong)
         self.counts.stored += len(batch.events) - stored
         self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)
         clock_is_right = last.draft.clock_trusted and last.draft.occurred_at <= self.now
         self._until[controller_id, journal_id] = last.draft.occurred_at if clock_is_right else self.now
+
+    def _clock_wrong(self, batch: Batch, event: Event) -> None:
+        """One for the whole journal, counted: the clock goes on being wrong."""
+        at = event.draft.occurred_at.isoformat(timespec="seconds")
+        self.note(
+            Anomaly(
+                controller_id=batch.controller_id,
+                journal_id=batch.journal_id,
+                kind=AnomalyKind.CLOCK_WRONG,
+                detail=f"event {event.sequence} says {at}",
+                at=self.now,
+                last_sequence=event.sequence,
+            )
+        )
 
     def _is_stored(self, head: Head, batch: Batch) -> bool:
         """Whether the batch is what is stored; its last event proves those before."""

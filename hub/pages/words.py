@@ -142,6 +142,7 @@ ANOMALIES: Mapping[AnomalyKind, str] = {
     AnomalyKind.JOURNAL_GAP: N_("the journal has a gap"),
     AnomalyKind.NOT_RUNNING: N_("the controller was not running"),
     AnomalyKind.UNCLEAN_START: N_("the controller ended without warning"),
+    AnomalyKind.CLOCK_WRONG: N_("times that cannot be right"),
     AnomalyKind.READER_LOST: N_("the reader did not work"),
     AnomalyKind.MESSAGE_MALFORMED: N_("messages that cannot be read"),
     AnomalyKind.NOT_STORABLE: N_("events that could not be stored"),

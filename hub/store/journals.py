@@ -45,6 +45,7 @@ class AnomalyKind(StrEnum):
     JOURNAL_GAP = "journal_gap"  # the controller says that it lost events
     NOT_RUNNING = "not_running"
     UNCLEAN_START = "unclean_start"
+    CLOCK_WRONG = "clock_wrong"  # the controller trusts a clock that cannot be right
     READER_LOST = "reader_lost"
     MESSAGE_MALFORMED = "message_malformed"
     NOT_STORABLE = "not_storable"

