@@ -37,7 +37,7 @@ from pacs.messages import Acknowledgement, ControllerStatus, Hello
 from pacs.topics import Down, DownTopic, Up, UpTopic
 
 QUEUE_BYTES = 64 * 1024 * 1024
-GROUP_BYTES = 128 * 1024  # a thousand events: a fraction of a second, for which whoever comes next waits
+GROUP_BYTES = 256 * 1024  # two thousand events: a fraction of a second, for which whoever comes next waits
 FULL_WAIT_S = 2.0
 STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0

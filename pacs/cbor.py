@@ -194,6 +194,10 @@ class Fields:
             raise MalformedData(f"{self._what} field {key}: value not allowed")
         return found
 
+    def maybe_known(self, key: int, known: Mapping[str, T]) -> T | None:
+        """An optional text that is one of these."""
+        return self.known(key, known) if key in self._fields else None
+
     def sized(self, key: int, length: int) -> bytes:
         """A required byte string of exactly ``length`` bytes."""
         data = self.take(key, bytes)

@@ -132,9 +132,9 @@ class Event:
             occurred_at=fields.moment(4),
             clock_trusted=fields.take(5, bool),
             door_id=fields.maybe_parsed(6, DoorId),
-            side=fields.maybe_parsed(7, Side),
+            side=fields.maybe_known(7, _SIDES),
             credential_id=None if credential is None else CredentialId(credential),
-            reason=fields.maybe_parsed(9, Reason),
+            reason=fields.maybe_known(9, _REASONS),
             details=_details(fields.maybe(10, dict)),
         )
         fields.finish()
@@ -144,6 +144,8 @@ class Event:
 
 
 _KINDS = {kind.value: kind for kind in EventKind}
+_SIDES = {side.value: side for side in Side}
+_REASONS = {reason.value: reason for reason in Reason}
 
 
 def _details(value: dict[object, object] | None) -> dict[str, Detail]:
