@@ -315,6 +315,64 @@ anomalies = Table(
 )
 
 
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Serial, primary_key=True),  # order in which the hub noticed
+    Column("kind", String(32), nullable=False),
+    Column("controller_id", NAME, nullable=False),
+    Column("door_id", NAME),  # none: all doors of the controller
+    Column("side", String(8)),
+    Column("detail", String(48), nullable=False),  # which document or anomaly; empty: the kind says it all
+    Column("since", Instant, nullable=False),
+    Column("clock_trusted", Boolean, nullable=False),  # whether since is by a clock to be believed
+    Column("noticed_at", Instant, nullable=False),  # by the hub's clock
+    Column("journal_id", NAME),  # with sequence: the event that raised it; none: the hub saw it itself
+    Column("sequence", BigInteger),
+    Column("standing_key", Text, unique=True),  # what it is about, while it stands
+    Column("cleared_at", Instant),
+    Column("clearance", String(16)),
+    Column("acknowledged_at", Instant),
+    Column("acknowledged_by", Text),  # as in the audit log
+    Column("note", Text, nullable=False),
+    Column("remind_at", Instant),
+    Column("closed_at", Instant, index=True),  # cleared and acknowledged
+    UniqueConstraint("controller_id", "journal_id", "sequence"),
+    Index(None, "controller_id", "kind"),
+)
+
+door_state = Table(
+    "door_state",
+    metadata,
+    Column("door_id", NAME, primary_key=True),
+    Column("controller_id", NAME, nullable=False),
+    Column("contact", String(8)),  # open, closed; none: not known
+    Column("contact_at", Instant),
+    Column("mode", String(16)),  # of its last change since its controller started; none: there was none
+    Column("mode_cause", String(32)),
+    Column("mode_at", Instant),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", String(32), primary_key=True),  # hex
+    Column("action", String(16), nullable=False),
+    Column("mode", String(16)),
+    Column("given_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("issued_at", Instant, nullable=False, index=True),
+)
+
+order_commands = Table(
+    "order_commands",
+    metadata,
+    Column("order_id", String(32), ForeignKey("orders.id"), primary_key=True),
+    Column("door_id", NAME, primary_key=True),
+    Column("command_id", String(32), ForeignKey("commands.id")),  # none: it could not be given
+)
+
+
 # -- who works with it ------------------------------------------------------------------------------
 
 operators = Table(
