@@ -311,12 +311,16 @@ class Journal:
     @property
     def outgoing(self) -> Outgoing:
         """What the hub has to get next: an ended chain before the one that takes new events."""
-        chain = self._chains[0]
+        chain, *later = self._chains
+        appended = chain.last_sequence  # looked at first: what becomes readable meanwhile is counted, not missed
+        readable = chain.readable_through
         return Outgoing(
             journal_id=chain.journal_id,
             first_sequence=chain.segments[0].first_sequence,
             acknowledged=chain.acknowledged,
-            last_sequence=chain.readable_through,
+            last_sequence=readable,
+            withheld=max(0, appended - readable)
+            + sum(each.last_sequence - each.segments[0].first_sequence + 1 for each in later),
         )
 
     def read(

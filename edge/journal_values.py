@@ -53,9 +53,13 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """The chain the hub has to get first: ``first_sequence`` to ``last_sequence`` can be read."""
+    """The chain the hub has to get first: ``first_sequence`` to ``last_sequence`` can be read.
+
+    ``withheld``: events behind these that cannot be read yet, as they are not durable or in another chain.
+    """
 
     journal_id: JournalId
     first_sequence: int
     acknowledged: int
     last_sequence: int
+    withheld: int = 0
