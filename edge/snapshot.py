@@ -40,7 +40,7 @@ class DoorSnapshot:
 class ReaderSnapshot:
     """One reader. ``state``: ``starting``, ``ok`` or ``lost``, for ``state_s`` now; ``cause``: why it is lost.
 
-    ``firmware``: what the hardware last said about itself. ``last_card_s``: since a card was last seen. Since the
+    ``advice``: what to do about that. ``firmware``: what the hardware last said about itself; ``baud``: the speed of its line. ``last_card_s``: since a card was last seen. Since the
     start: ``reads`` that ended in a verdict, ``faults`` of those that did not, ``losses``, ``resets``.
     """
 
@@ -50,7 +50,9 @@ class ReaderSnapshot:
     state: str
     state_s: float
     cause: str | None
+    advice: str | None = None
     firmware: str | None
+    baud: int | None = None
     last_card_s: float | None
     reads: int
     faults: Mapping[str, int]

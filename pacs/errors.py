@@ -58,7 +58,14 @@ class CardMisbehaves(CardError):
 
 
 class ReaderBroken(PacsError):
-    """The reader does not answer, answers nonsense, or is unplugged; re-open it."""
+    """The reader does not answer, answers nonsense, or is unplugged; re-open it.
+
+    ``advice``: what whoever stands at it can do; empty where opening it again is all there is.
+    """
+
+    def __init__(self, cause: str, advice: str = "") -> None:
+        super().__init__(cause)
+        self.advice = advice
 
 
 class StoreError(PacsError):

@@ -24,8 +24,9 @@ class ReaderState(StrEnum):
 class ReaderHealth:
     """One reader at one instant.
 
-    ``since_s``: when ``state`` began (``time.monotonic()``). ``cause``: why it is lost. ``firmware``: one line on the
-    hardware as last seen. ``last_card_age_s``: since a card was last seen. Since the process began: ``reads`` that
+    ``since_s``: when ``state`` began (``time.monotonic()``). ``cause``: why it is lost; ``advice``: what to do about that.
+    ``firmware``: one line on the hardware as last seen; ``baud``: the speed of its line, None where it has none.
+    ``last_card_age_s``: since a card was last seen. Since the process began: ``reads`` that
     ended in a verdict about a card, ``faults`` of those that did not, ``losses``, and ``resets`` of the hardware.
     """
 
@@ -33,7 +34,9 @@ class ReaderHealth:
     state: ReaderState
     since_s: float
     cause: str | None
+    advice: str | None
     firmware: str | None
+    baud: int | None
     last_card_age_s: float | None
     reads: int
     faults: Mapping[ReadFault, int]
@@ -48,7 +51,9 @@ class ReaderRecord:
         self._device = device
         self._state: tuple[ReaderState, int, str | None] = (ReaderState.STARTING, now_ns, None)
         self._faults = dict.fromkeys(ReadFault, 0)  # every key from the start: its size never changes
+        self.advice: str | None = None
         self.firmware: str | None = None
+        self.baud: int | None = None
         self.last_card_ns: int | None = None
         self.reads = self.losses = self.resets = 0
 
@@ -79,7 +84,9 @@ class ReaderRecord:
             state=state,
             since_s=since_ns / 1e9,
             cause=cause,
+            advice=self.advice if cause else None,
             firmware=self.firmware,
+            baud=self.baud,
             last_card_age_s=None if seen_ns is None else max(0, now_ns - seen_ns) / 1e9,
             reads=self.reads,
             faults={fault: number for fault, number in self._faults.items() if number},

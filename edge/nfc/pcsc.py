@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -28,9 +29,19 @@ _MAX_UID_BYTES: Final = 10
 
 _OK: Final = 0
 _TIMEOUT: Final = 0x8010000A
-_NO_SERVICE: Final = frozenset({0x8010001D, 0x8010001E})
-_SHARING_VIOLATION: Final = 0x8010000B
-_NO_READERS: Final = 0x8010002E
+_PACKAGES: Final = "pcscd libpcsclite-dev swig gcc python3-dev"
+_RESTART: Final = "systemctl restart pcscd"
+_HANGS: Final = f"lift the card from it; then {_RESTART}"
+_NO_SERVICE: Final = ("no PC/SC service", "systemctl enable --now pcscd.socket")
+_FAULTS: Final = {
+    0x8010001D: _NO_SERVICE,
+    0x8010001E: _NO_SERVICE,
+    0x8010000B: ("another program holds the reader", "stop that program"),
+    0x80100017: ("the reader is not there", "plug it in"),
+    0x8010002E: ("no reader is plugged in", "plug it in"),
+    0x8010006A: ("this user may not use the PC/SC service", "allow it in polkit (org.debian.pcsc-lite)"),
+}
+"""What a code of the service means, and what to do; for any other it is started anew."""
 _GONE: Final = frozenset({0x8010000C, 0x80100016, 0x8010002F, 0x80100067, 0x80100068, 0x80100069})
 """NO_SMARTCARD, NOT_TRANSACTED, COMM_DATA_LOST, UNPOWERED, RESET, REMOVED."""
 _UNSUPPORTED: Final = frozenset({0x8010000F, 0x8010001C, 0x80100065, 0x80100066})
@@ -52,9 +63,8 @@ def _load() -> Any:
     try:
         return importlib.import_module("smartcard.scard")
     except ImportError as error:
-        raise ReaderBroken(
-            "pyscard is missing; run: pip install 'drempel[pcsc]', or apt-get install python3-pyscard"
-        ) from error
+        advice = f"sudo apt-get install {_PACKAGES}, then sudo {sys.executable} -m pip install pyscard"
+        raise ReaderBroken("pyscard is missing", advice) from error
 
 
 class _Stuck(Exception):
@@ -73,6 +83,7 @@ class Pcsc:
         load: Callable[[], Any] = _load,
     ) -> None:
         self.device = device
+        self.baud = None
         self._clock_ns = clock_ns
         self._sleep = sleep
         self._load = load
@@ -90,7 +101,7 @@ class Pcsc:
         """Find the reader by its name. Raises ``ReaderBroken`` with what to do."""
         self.close()
         if self._left_behind is not None and self._left_behind.is_alive():
-            raise ReaderBroken("the PC/SC service has not come back from a call; is the card still there?")
+            raise ReaderBroken("the PC/SC service has not come back from a call", _HANGS)
         self._left_behind = None
         self._scard = self._load()
         self._worker = CallThread()
@@ -193,7 +204,7 @@ class Pcsc:
         _, state, atr = states[0]
         if state & _NOT_THERE:
             self._end(0)
-            raise ReaderBroken(f"{self._name} was unplugged")
+            raise ReaderBroken(f"{self._name} was unplugged", "plug it in")
         return state, bytes(atr)
 
     def _choose(self, names: list[str]) -> str:
@@ -204,8 +215,10 @@ class Pcsc:
             return fitting[0]
         self._end(0)
         if fitting:
-            raise ReaderBroken(f"{self.device} may be any of: {', '.join(fitting)}; write one whole name")
-        raise ReaderBroken(f"PC/SC knows no reader {self.device}; it knows: {', '.join(names) or 'none'}")
+            what = f"{self.device} may be any of: {', '.join(fitting)}"
+            raise ReaderBroken(what, "write one whole name as device")
+        what = f"PC/SC knows no reader {self.device}; it knows: {', '.join(names) or 'none'}"
+        raise ReaderBroken(what, "plug it in; correct device")
 
     def _call(self, name: str, *arguments: Any, wait_s: float = 0.0) -> tuple[Any, ...]:
         """Make a call that ends by itself after ``wait_s``; ``TimeoutError`` when PC/SC says that it did."""
@@ -214,7 +227,7 @@ class Pcsc:
         try:
             return self._finish(name, self._wait(outcome, deadline_ns, is_working=False))
         except _Stuck as error:
-            raise ReaderBroken(f"the PC/SC service does not come back from {name}") from error
+            raise ReaderBroken(f"the PC/SC service does not come back from {name}", _HANGS) from error
 
     def _start(self, name: str, *arguments: Any) -> SimpleQueue[Any]:
         if self._worker is None:
@@ -241,7 +254,8 @@ class Pcsc:
         """What the call returned besides its code. Raises by the code."""
         if isinstance(outcome, Exception):
             self._end(0)
-            raise ReaderBroken(f"{name}: {str(outcome) or type(outcome).__name__}") from outcome
+            what = f"{name}: {str(outcome) or type(outcome).__name__}"
+            raise ReaderBroken(what, _RESTART) from outcome
         code, *values = outcome if isinstance(outcome, list | tuple) else (outcome,)
         code &= 0xFFFFFFFF
         if code == _OK:
@@ -253,7 +267,8 @@ class Pcsc:
         if code in _UNSUPPORTED:
             raise CardMisbehaves(ReadFault.TECHNOLOGY_UNSUPPORTED, f"{name}: {code:08x}")
         self._end(0)
-        raise ReaderBroken(f"{name}: {_advice(code)}")
+        what, advice = _FAULTS.get(code, (f"error {code:08x}", _RESTART))
+        raise ReaderBroken(f"{name}: {what}", advice)
 
     def _require_card(self) -> tuple[Any, Any]:
         if self._card is None:
@@ -273,17 +288,6 @@ class Pcsc:
         if context is not None:
             worker.start(lambda: self._scard.SCardReleaseContext(context))
         worker.end(wait_s)
-
-
-def _advice(code: int) -> str:
-    """What a technician can do about an error of the service."""
-    if code in _NO_SERVICE:
-        return "no PC/SC service; run: systemctl start pcscd.socket"
-    if code == _SHARING_VIOLATION:
-        return "another program holds the reader; stop it"
-    if code == _NO_READERS:
-        return "no reader is plugged in"
-    return f"error {code:08x}"
 
 
 class PcscContact:

@@ -56,6 +56,11 @@ class Antenna(Protocol):
         """What it is reached at; a path or a name."""
         ...
 
+    @property
+    def baud(self) -> int | None:
+        """The speed of its line; None where it has none."""
+        ...
+
     def open(self) -> None:
         """Make it ready to poll from whatever state it is in. Raises ``ReaderBroken``."""
         ...
@@ -202,9 +207,11 @@ class Reader:
             self.came_round_ns = self._monotonic_ns()
             self._follow(contact)
         except ReaderBroken as error:
+            self._record.advice = error.advice
             self._broke(str(error))
         except Exception as error:
             log.exception("reader of %s %s failed unexpectedly", self._door_id, self._side)
+            self._record.advice = "look at the log, and report this"
             self._broke(f"unexpected {type(error).__name__}")
 
     # ---- the reader itself
@@ -217,7 +224,7 @@ class Reader:
         firmware = self._antenna.check()
         if firmware != self._record.firmware:
             log.info("reader of %s %s: %s", self._door_id, self._side, firmware)
-            self._record.firmware = firmware
+            self._record.firmware, self._record.baud = firmware, self._antenna.baud
 
     def _healed(self) -> None:
         self._failures = 0
@@ -247,6 +254,7 @@ class Reader:
     def look(self) -> None:
         """Report a thread that hangs in its hardware as a lost reader; it says itself when it is back."""
         if self._monotonic_ns() - self.came_round_ns > LONGEST_TURN_S * 1e9:
+            self._record.advice = "plug it out and in; if that does not help, restart the machine"
             self._lost(f"no sign of life for {LONGEST_TURN_S:.0f} s")
 
     def _broke(self, cause: str) -> None:

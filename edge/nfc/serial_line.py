@@ -144,7 +144,7 @@ class SerialLine(TTY):  # type: ignore[misc]
         else:
             size = 5 + pending[3] + 2
         if size > _LONGEST_FRAME:
-            raise OSError(errno.EIO, "a frame longer than the chip sends")
+            raise OSError(errno.EPROTO, "a frame longer than the chip sends")
         if len(pending) < size:
             return None
         frame = pending[:size]
@@ -154,9 +154,13 @@ class SerialLine(TTY):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """``termios.error`` (an unplugged adapter) and pyserial's ``ValueError`` (a speed) as ``OSError``."""
+    """``termios.error`` (an unplugged adapter), pyserial's errors and its ``ValueError`` (a speed) as ``OSError``."""
     try:
         yield
+    except serial.SerialException as error:
+        if error.errno is None:  # it opened, and takes no settings
+            raise OSError(errno.ENOTTY, "not a serial line") from error
+        raise OSError(error.errno, os.strerror(error.errno)) from error
     except termios.error as error:
         raise OSError(errno.ENODEV, f"the serial line: {error}") from error
     except (ValueError, OverflowError, TypeError) as error:

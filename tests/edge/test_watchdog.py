@@ -105,6 +105,7 @@ class HangingAntenna:
     """A reader that answers until it is told to hang."""
 
     device = "reader"
+    baud = None
 
     def __init__(self) -> None:
         self.goes_on = threading.Event()

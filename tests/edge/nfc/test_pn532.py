@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import serial
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -535,6 +536,33 @@ def test_a_silent_line_is_a_broken_reader() -> None:
         antenna.open()
     os.close(slave)
     os.close(master)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOENT, "plug it in"),
+        (errno.EIO, "plug it in"),
+        (errno.ENODEV, "plug it in"),
+        (errno.EACCES, "usermod"),
+        (errno.EAGAIN, "another program has it"),
+        (errno.ENOTTY, "correct device"),
+        (errno.ETIMEDOUT, "HSU"),
+    ],
+)
+def test_what_to_do_follows_from_the_error_and_not_from_its_words(
+    monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    """Each errno has its own way out, also behind a path that sounds like another one; it is told once, in words."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise serial.SerialException(number, f"could not open port: [Errno {number}]")
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    with pytest.raises(ReaderBroken) as caught:
+        Pn532("/dev/busy-lock-reader").open()
+    assert str(caught.value) == f"cannot open /dev/busy-lock-reader: {os.strerror(number)}"
+    assert advice in caught.value.advice
 
 
 def test_a_closed_antenna_says_so() -> None:

@@ -97,6 +97,7 @@ class World:
                 return None
 
     device = "/dev/reader"
+    baud = 921_600
 
     def check(self) -> str:
         return "well"
@@ -591,13 +592,14 @@ def test_health_tells_what_happened(world: World) -> None:
     starting = reader.health()
     assert (starting.state, starting.since_s, starting.firmware) == (ReaderState.STARTING, 0.0, None)
     assert (starting.device, starting.last_card_age_s, starting.faults) == ("/dev/reader", None, {})
-    world.broken = [ReaderBroken("gone")] * 3
+    world.broken = [ReaderBroken("gone", "plug it in")] * 3
     for _ in range(3):
         reader.turn()
     lost = reader.health()
-    assert (lost.state, lost.cause, lost.since_s, lost.losses, lost.resets) == (
+    assert (lost.state, lost.cause, lost.advice, lost.since_s, lost.losses, lost.resets) == (
         ReaderState.LOST,
         "gone",
+        "plug it in",
         0.0,
         1,
         1,
@@ -607,7 +609,8 @@ def test_health_tells_what_happened(world: World) -> None:
     world.plan(4_000, lambda: world.lay(None))
     turns(reader, world, 6_000)
     well = reader.health()
-    assert (well.state, well.cause, well.firmware, well.reads) == (ReaderState.OK, None, "well", 1)
+    assert (well.state, well.cause, well.advice, well.reads) == (ReaderState.OK, None, None, 1)
+    assert (well.firmware, well.baud) == ("well", 921_600)
     assert 0.7 < well.since_s < 2.0
     assert well.faults == {ReadFault.PROTOCOL_ERROR: 1}
     assert well.last_card_age_s is not None
