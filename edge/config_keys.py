@@ -34,7 +34,10 @@ def _text(value: Any, _base: Path) -> str:
 
 
 def _path(value: Any, base: Path) -> Path:
-    return base / Path(_text(value, base))
+    text = _text(value, base)
+    if "\0" in text:
+        raise ValueError("no path has a zero character in it; remove it")
+    return base / text
 
 
 def _identifier(kind: type[Any]) -> Callable[[Any, Path], Any]:
@@ -78,33 +81,27 @@ def _baud(value: Any, _base: Path) -> int:
     return value
 
 
-def _public_file(value: Any, base: Path) -> Path:
-    path = _path(value, base)
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; copy it from the site directory")
-    return path
-
-
 def _trust_file(value: Any, base: Path) -> Path:
     """Whoever can change it decides who is believed."""
-    path = _public_file(value, base)
+    path = _path(value, base)
     if problem := changeable(path):
         raise ValueError(problem)
     return path
 
 
 def changeable(path: Path) -> str | None:
-    """What is wrong with a file that decides whom to believe, when others can change it; raises OSError."""
-    if stat.S_IMODE(path.stat().st_mode) & 0o022:
+    """What is wrong with a file that decides whom to believe: it is not there, or others can change it."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"there is no file {path}; copy it from the site directory"
+    except OSError as error:
+        return f"{path} cannot be looked at ({error.strerror}); check who may enter its directory"
+    if not stat.S_ISREG(mode):
+        return f"{path} is no file; copy it from the site directory"
+    if stat.S_IMODE(mode) & 0o022:
         return f"others can change {path}; run: chmod go-w {path}"
     return None
-
-
-def _secret_file(value: Any, base: Path) -> Path:
-    path = _public_file(value, base)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ValueError(f"others can read {path}; run: chmod 600 {path}")
-    return path
 
 
 _pin = _number(2, 27)
@@ -121,12 +118,12 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "port": Key(_number(1, 65535), 8883),
     },
     "keys": {
-        "device_certificate": Key(_public_file, required=True),
-        "device_key": Key(_secret_file, required=True),
-        "event_key": Key(_secret_file, required=True),
+        "device_certificate": Key(_path, required=True),
+        "device_key": Key(_path, required=True),
+        "event_key": Key(_path, required=True),
         "root_certificate": Key(_trust_file, required=True),
         "policy_public_key": Key(_trust_file, required=True),
-        "passphrase_file": Key(_secret_file),
+        "passphrase_file": Key(_path),
     },
     "journal": {
         "max_mib": Key(_number(16, 4096), JournalPolicy().max_mib),

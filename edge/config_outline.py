@@ -16,11 +16,15 @@ from edge.config_file import read_document
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigOutline:
-    """``strike_pins``: BCM numbers; ``pins`` is lgpio unless the file says otherwise."""
+    """``strike_pins``: BCM numbers; ``pins`` is lgpio unless the file says otherwise.
+
+    ``pinless``: which tables of a door have no strike_pin that can be read, counted from 1.
+    """
 
     state_dir: Path | None
     pins: Pins
     strike_pins: tuple[int, ...]
+    pinless: tuple[int, ...]
 
     @classmethod
     def read(cls, path: Path) -> ConfigOutline:
@@ -28,14 +32,21 @@ class ConfigOutline:
         path = path.absolute()
         document = read_document(path)
         controller = _table(document.get("controller"))
-        doors = document.get("door")
+        doors = document.get("door", [])
         state_dir = controller.get("state_dir")
-        found = [_table(door).get("strike_pin") for door in (doors if isinstance(doors, list) else ())]
+        tables = doors if isinstance(doors, list) else [doors]
+        found = {number: _pin(_table(door)) for number, door in enumerate(tables, start=1)}
         return cls(
             state_dir=path.parent / state_dir if isinstance(state_dir, str) and state_dir else None,
             pins=Pins.MOCK if controller.get("pins") == Pins.MOCK else Pins.LGPIO,
-            strike_pins=tuple(pin for pin in found if type(pin) is int and 2 <= pin <= 27),
+            strike_pins=tuple(pin for pin in found.values() if pin is not None),
+            pinless=tuple(number for number, pin in found.items() if pin is None),
         )
+
+
+def _pin(door: dict[str, Any]) -> int | None:
+    pin = door.get("strike_pin")
+    return pin if type(pin) is int and 2 <= pin <= 27 else None
 
 
 def _table(value: Any) -> dict[str, Any]:

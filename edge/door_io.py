@@ -101,6 +101,12 @@ class DoorIo:
         """Lock at once."""
         self._strikes[door_id].lock()
 
+    def lock_all(self) -> None:
+        """Lock every strike at once; what one of them raises is raised when all were tried."""
+        with contextlib.ExitStack() as strikes:
+            for strike in self._strikes.values():
+                strikes.callback(strike.lock)
+
     def indicate(self, door_id: DoorId, side: Side, signal: Signal) -> None:
         """Show a signal at a reader; nothing where no light is fitted."""
         if indicator := self._indicators.get((door_id, side)):
@@ -119,14 +125,14 @@ class DoorIo:
             line.off()
 
     def close(self) -> None:
-        """Lock every strike, then let go of every line; a second call does nothing."""
+        """Lock every strike, then let go of every line; a second call does nothing. Raises like ``lock_all``."""
         if self._closed:
             return
         self._closed = True
-        for strike in self._strikes.values():
-            strike.lock()
-        self.timetable.stop()
-        self._release_lines()
+        with contextlib.ExitStack() as rest:
+            rest.callback(self._release_lines)
+            rest.callback(self.timetable.stop)
+            self.lock_all()
 
     def _claim(self, door: DoorConfig, factory: Any) -> None:
         from gpiozero import OutputDevice
@@ -178,12 +184,8 @@ class DoorIo:
         self._first_reports.append(lambda: alarm(active=True) if quiet.active else None)
 
     def _release_lines(self) -> None:
-        for strike in self._strikes.values():
-            strike.close()
-        for indicators in self._sounding.values():
-            for indicator in indicators:
-                indicator.close()
-        for circuit in self._circuits:
-            circuit.close()
-        for line in self._resets.values():
-            line.close()
+        indicators = [indicator for sounding in self._sounding.values() for indicator in sounding]
+        lines = [*self._strikes.values(), *indicators, *self._circuits, *self._resets.values()]
+        with contextlib.ExitStack() as closing:  # one that fails keeps no other
+            for line in reversed(lines):
+                closing.callback(line.close)

@@ -52,9 +52,15 @@ def safe_pins_command(path: Path) -> None:
             failed = drive_low(open_pins(outline.pins, Path(directory)), outline.strike_pins)
     except PacsError as error:
         give_up(error)
+    for number in outline.pinless:
+        click.echo(
+            f"drempel-edge: {path}: [[door]] {number} has no strike_pin of 2 to 27, its strike keeps what it has; "
+            "correct the file",
+            err=True,
+        )
     for pin, cause in failed.items():
         click.echo(f"drempel-edge: pin {pin}: {cause}; does another process have it?", err=True)
-    if failed:
+    if failed or outline.pinless:
         sys.exit(1)
     click.echo(f"without current: {', '.join(f'pin {pin}' for pin in outline.strike_pins)}")
 

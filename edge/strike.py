@@ -62,8 +62,10 @@ class Strike:
 
     def close(self) -> None:
         """Lock, then let go of the line."""
-        self.lock()
-        self._device.close()
+        try:
+            self.lock()
+        finally:
+            self._device.close()
 
     def _expire(self) -> None:
         with self._guard:

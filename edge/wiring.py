@@ -102,7 +102,7 @@ def run_controller(
             fire=config.fire,
         )
         parts.callback(_close_doors, doors, ending)
-        ending.lock = partial(_lock_strikes, doors, config)
+        ending.lock = doors.lock_all
         trusted = read_policy_keys(config.keys.policy_public_key)
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=trusted)
         journal = open_journal(
@@ -195,14 +195,11 @@ def _clock(config: Config, journal: Journal, store: PolicyStore, wall: Callable[
     return clock
 
 
-def _lock_strikes(doors: DoorIo, config: Config) -> None:
-    for door in config.doors:
-        doors.lock(door.id)
-
-
 def _close_doors(doors: DoorIo, ending: Ending) -> None:
-    doors.close()
-    ending.lock = lambda: None
+    try:
+        doors.close()
+    finally:
+        ending.lock = lambda: None
 
 
 def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -192,7 +193,10 @@ def _as_toml(value: object) -> str:
         ("port = 8883", 'port = "8883"', "[hub] port: write a whole number"),
         ("port = 8883", "port = true", "[hub] port: write a whole number"),
         ("port = 8883", "port = 0", "[hub] port: write a whole number"),
-        ('"device.key.pem"', '"absent.pem"', "[keys] device_key: there is no file"),
+        ('"root.cert.pem"', '"absent.pem"', "[keys] root_certificate: there is no file"),
+        ('"root.cert.pem"', f'"{"x" * 300}"', "[keys] root_certificate: "),
+        ('"root.cert.pem"', f'"{"x/" * 3000}"', "[keys] root_certificate: "),
+        ('"state"', '"st\\u0000ate"', "[controller] state_dir: no path has"),
         ("strike_pin = 17", "strike_pin = 28", "[[door]] 1 strike_pin: write a whole number from 2 to 27"),
         ("strike_pin = 17", "", "[[door]] 1 strike_pin: missing"),
         (
@@ -262,20 +266,22 @@ def test_what_decides_whom_to_believe_is_refused_when_others_can_change_it(
     assert f"chmod go-w {path}" in found
 
 
-@pytest.mark.parametrize("name", ["device.key.pem", "event.key.pem", "passphrase"])
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
-def test_a_secret_others_can_reach_is_refused(site: Path, name: str, mode: int) -> None:
-    """Any right for group or others on a key or passphrase file is refused with the command that fixes it."""
-    (site / name).chmod(mode)
-    (found,) = problems(site, GOOD)
-    assert f"chmod 600 {site / name}" in found
+@pytest.mark.parametrize("name", ["device.cert.pem", "device.key.pem", "event.key.pem", "passphrase"])
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_what_only_the_link_to_the_hub_needs_keeps_no_door_shut(
+    site: Path, name: str, mode: int | None
+) -> None:
+    """A file that is absent, or that others can read, is for the uplink to report: the doors need none of them."""
+    if mode is None:
+        (site / name).unlink()
+    else:
+        (site / name).chmod(mode)
+    assert name in {path.name for path in dataclasses.astuple(load(site, GOOD).keys)}
 
 
 def test_the_environment_replaces_the_passphrase_file(site: Path) -> None:
-    """DREMPEL_PASSPHRASE_FILE wins, and is checked like the key."""
+    """DREMPEL_PASSPHRASE_FILE wins, and may stand alone."""
     other = site / "other"
-    other.write_text("x")
-    other.chmod(0o600)
     loaded = load(site, GOOD, DREMPEL_PASSPHRASE_FILE=str(other))
     assert loaded.keys.passphrase_file == other
     without = re.sub("passphrase_file.*", "", GOOD)

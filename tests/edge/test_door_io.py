@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from edge.timetable import Timetable
 from pacs.identifiers import DoorId
 from pacs.rules import Side
 
-FRONT = DoorId("front")
+FRONT, BACK = DoorId("front"), DoorId("back")
 STRIKE, CONTACT, REX, GREEN, RED, BUZZER, RESET = 17, 27, 22, 23, 24, 25, 5
 TAMPER, SOUNDER, FIRE = 6, 12, 26
 
@@ -172,6 +172,30 @@ def test_closing_locks_before_it_lets_go_of_the_line(energise_to: EnergiseTo, *,
     bench.io.close()
     assert [bool(state.state) for state in pin.states][:2] == [not locked, locked]
     assert pin.function == "input"
+
+
+@pytest.mark.parametrize("end", [DoorIo.lock_all, DoorIo.close])
+@pytest.mark.parametrize("broken", [FRONT, BACK])
+def test_a_strike_that_cannot_be_locked_keeps_no_other_open(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[DoorIo], None], broken: DoorId
+) -> None:
+    """Whichever fails, the other is locked, every line that can be is let go, and the failure is told."""
+    back = door(id=BACK, strike_pin=20, contact_pin=None, rex_pin=None, tamper_pin=None, readers=())
+    bench = Bench(door(), back)
+    for door_id in (FRONT, BACK):
+        bench.io.release(door_id, 5_000)
+    healthy = bench.factory.pin(20 if broken == FRONT else STRIKE)
+    with monkeypatch.context() as fault:
+
+        def fail() -> None:
+            raise OSError("no line")
+
+        fault.setattr(bench.io._strikes[broken], "lock", fail)
+        with pytest.raises(OSError, match="no line"):
+            end(bench.io)
+        assert [bool(state.state) for state in healthy.states][-1] is False
+        assert (bench.factory.pin(GREEN).function == "input") is (end is DoorIo.close)
+    bench.io.close()
 
 
 def test_a_pin_that_cannot_be_claimed_leaves_no_strike_driven() -> None:

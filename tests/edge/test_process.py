@@ -498,16 +498,29 @@ def test_a_controller_that_cannot_start_says_why_and_exits_1(place: Place) -> No
         assert (result.exit_code, "policy.pub.pem" in result.stderr) == (1, True)
 
 
-def test_a_controller_without_its_own_keys_decides_all_the_same(place: Place, reader: VirtualPn532) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda keys: (keys / "passphrase").write_text("another passphrase\n"), "device.key.pem"),
+        (lambda keys: (keys / "passphrase").unlink(), "passphrase"),
+        (lambda keys: (keys / "device.key.pem").unlink(), "device.key.pem"),
+        (lambda keys: (keys / "device.cert.pem").unlink(), "device.cert.pem"),
+        (lambda keys: (keys / "event.key.pem").chmod(0o644), "event.key.pem"),
+    ],
+    ids=["another passphrase", "no passphrase", "no device key", "no certificate", "event key for all"],
+)
+def test_a_controller_without_its_own_keys_decides_all_the_same(
+    place: Place, reader: VirtualPn532, spoil: Callable[[Path], object], named: str
+) -> None:
     """They are the uplink's: the doors work, the record says what is wrong, and check-config names the file."""
-    (place.directory / "passphrase").write_text("another passphrase\n")
+    spoil(place.directory)
     result = run("check-config", "--config", str(place.config))
-    assert (result.exit_code, "device.key.pem" in result.stderr) == (1, True)
+    assert (result.exit_code, named in result.stderr) == (1, True)
     with ControllerProcess(place.config, person=False) as process:
         assert tap(process, reader, place.card())["trace"] == "access_granted"
         answer = wait_for_status(place, lambda found: found["link"]["cause"] == "not_built")
         assert process.stop() == 0
-    assert "device.key.pem" in answer["link"]["words"]
+    assert named in answer["link"]["words"]
     faults = [draft.details for draft in place.drafts() if draft.kind is EventKind.INTERNAL_FAULT]
     assert faults == [{"about": "uplink", "error": "StoreError"}]
 

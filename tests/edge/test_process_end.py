@@ -218,6 +218,29 @@ def test_safe_pins_needs_nothing_but_the_pins(tmp_path: Path, monkeypatch: pytes
     assert [state.state for state in pins.pin(4).states][-1] is False
 
 
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ("strike_pin = 99", "[[door]] 2"),
+        ('strike_pin = "4"', "[[door]] 2"),
+        ("strike_pin = true", "[[door]] 2"),
+        ('id = "back"', "[[door]] 2"),
+    ],
+)
+def test_safe_pins_names_a_door_whose_pin_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, named: str
+) -> None:
+    """The other doors are locked, and the command does not say that every strike is."""
+    path = tmp_path / "controller.toml"
+    path.write_text(f"[[door]]\nstrike_pin = 17\n[[door]]\n{broken}\n[[door]]\nstrike_pin = 5\n")
+    pins: Any = MockFactory()
+    monkeypatch.setattr(safe_pins, "open_pins", lambda *_: pins)
+    result = CliRunner().invoke(main, ["safe-pins", "--config", str(path)])
+    assert (result.exit_code, named in result.stderr, result.stderr.count("[[door]]")) == (1, True, 1)
+    for pin in (17, 5):
+        assert [state.state for state in pins.pin(pin).states][-1] is False
+
+
 def test_safe_pins_does_not_touch_the_strikes_of_a_running_controller(config: Path) -> None:
     """And says so."""
     (config.parent / "state").mkdir(mode=0o700, exist_ok=True)

@@ -330,23 +330,24 @@ def test_a_configuration_without_a_state_directory_is_exit_status_1(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "pins"),
+    ("text", "pins", "pinless"),
     [
-        ("", ()),
-        ("door = 1", ()),
-        ("[[door]]\nstrike_pin = 17\n[[door]]\nstrike_pin = 4", (17, 4)),
-        ("[[door]]\nstrike_pin = 99\n[[door]]\nstrike_pin = true\n[[door]]\nstrike_pin = 5", (5,)),
-        ('controller = 3\n[[door]]\nid = "CHANGE-ME"\nstrike_pin = 17\nunknown = 1', (17,)),
+        ("", (), ()),
+        ("door = 1", (), (1,)),
+        ("[[door]]\nstrike_pin = 17\n[[door]]\nstrike_pin = 4", (17, 4), ()),
+        ("[[door]]\nstrike_pin = 99\n[[door]]\nstrike_pin = true\n[[door]]\nstrike_pin = 5", (5,), (1, 2)),
+        ('controller = 3\n[[door]]\nid = "CHANGE-ME"\nstrike_pin = 17\nunknown = 1', (17,), ()),
     ],
 )
 def test_an_outline_is_read_from_a_file_that_is_otherwise_wrong(
-    tmp_path: Path, text: str, pins: tuple[int, ...]
+    tmp_path: Path, text: str, pins: tuple[int, ...], pinless: tuple[int, ...]
 ) -> None:
-    """What cannot be told is left out; it is the real pins unless the file says otherwise."""
+    """A door whose pin cannot be told is named; it is the real pins unless the file says otherwise."""
     path = tmp_path / "controller.toml"
     path.write_text(text)
     outline = ConfigOutline.read(path)
-    assert (outline.strike_pins, outline.pins, outline.state_dir) == (pins, Pins.LGPIO, None)
+    assert (outline.strike_pins, outline.pinless) == (pins, pinless)
+    assert (outline.pins, outline.state_dir) == (Pins.LGPIO, None)
 
 
 @pytest.mark.parametrize("text", [b"[", b"\xff\xfe", b"a = " + b"[" * 5_000])
