@@ -60,6 +60,11 @@ class Clock:
             clock=ClockReading(at=at, trusted=distrust is None), monotonic_s=monotonic_s, distrust=distrust
         )
 
+    @property
+    def document_issued_at(self) -> datetime | None:
+        """When the newest document held was issued; None: there is none."""
+        return self._issued_at
+
     def issued(self, at: datetime, *, just_arrived: bool = False) -> None:
         """The newest document held was issued at this aware moment, whatever was held before.
 
@@ -84,11 +89,12 @@ class Clock:
         return None if self._is_synchronised(monotonic_s) else Distrust.NOT_SYNCHRONISED
 
     def _is_synchronised(self, monotonic_s: float) -> bool:
-        if self._synchronised is None:
+        ask = self._synchronised  # another thread may have asked meanwhile
+        if ask is None:
             return True
         if monotonic_s - self._asked_s >= SYNCHRONISED_AGAIN_S:
             self._asked_s = monotonic_s
-            if self._synchronised():
+            if ask():
                 self._synchronised = None
                 return True
         return False

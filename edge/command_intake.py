@@ -51,10 +51,11 @@ class CommandIntake:
         *,
         clock: Clock,
         put: Callable[[Outcome], None],
+        first_start: bool = True,
         files: StateFiles | None = None,
     ) -> None:
-        """Read what is in force and what was used; never raises."""
-        self._used = UsedCommands(directory, now=clock.now(), files=files)
+        """Read what is in force and what was used; never raises. ``first_start``: there never was anything."""
+        self._used = UsedCommands(directory, now=clock.now(), first_start=first_start, files=files)
         self._orders = OrderStore(directory, receiver, files=files)
         self._receiver = receiver
         self._clock = clock
@@ -107,17 +108,21 @@ class CommandIntake:
                 continue
             if received is None:
                 return
-            outcome = self._judged(received)
+            try:
+                outcome: Outcome | None = self._judged(received)
+            except Exception as error:  # the next one may be a lockdown
+                log.exception("a command cannot be judged")
+                outcome = PartFailed(part="commands", error=type(error).__name__)
             if outcome:
                 self._put(outcome)
 
     def _tidy(self) -> None:
-        now = self._clock.now()
         try:
-            self._used.recover(now)
+            now = self._clock.now()
+            self._used.recover(now, self._clock.document_issued_at)
             self._orders.drop_ended(now.clock)
-        except StoreError as error:  # tried again next time
-            log.error("commands cannot be tidied up: %s", error)  # noqa: TRY400
+        except Exception:  # tried again next time
+            log.exception("commands cannot be tidied up")
 
     def _judged(self, received: CommandReceived) -> CommandAccepted | CommandRefused | None:
         """None for a refusal that is not told again."""
@@ -129,7 +134,7 @@ class CommandIntake:
         except VerificationError as error:
             return self._refusals.anonymous(error.reason, now)
         try:
-            self._used.recover(now)
+            self._used.recover(now, self._clock.document_issued_at)
             reason = self._refusal(command, now, retained=received.retained)
         except Exception:
             log.exception("a command cannot be judged")

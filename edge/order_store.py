@@ -77,16 +77,35 @@ class OrderStore:
     def apply(self, command: Command, data: bytes) -> None:
         """Return once it is durable what this ``set_mode`` or ``clear_mode``, sealed as ``data``, leaves in force.
 
-        Other commands change nothing. Raises ``StoreError``; what was in force before then stays so.
+        Other commands change nothing. Raises ``StoreError``; what was in force before then stays so, here and at the
+        next start as far as the disk takes it.
         """
+        if command.action not in (Action.SET_MODE, Action.CLEAR_MODE):
+            return
+        path = self._path(command.door_id)
         try:
-            if command.action is Action.SET_MODE:
-                replace_file(self._files, self._path(command.door_id), data)
-                self._orders[command.door_id] = _order(command)
-            elif command.action is Action.CLEAR_MODE:
-                self._remove(command.door_id)
+            before = path.read_bytes() if path.exists() else None
+            try:
+                if command.action is Action.SET_MODE:
+                    replace_file(self._files, path, data)
+                    self._orders[command.door_id] = _order(command)
+                else:
+                    self._remove(command.door_id)
+            except OSError:
+                self._put_back(command.door_id, before)
+                raise
         except OSError as error:
             raise self._store_error(error) from error
+
+    def _put_back(self, door_id: DoorId, before: bytes | None) -> None:
+        """What is refused must not be there at the next start: a change that was not made durable may be seen all the same."""
+        path = self._path(door_id)
+        with contextlib.suppress(OSError):
+            if before is None:
+                self._files.remove(path)
+                self._files.sync_directory(self._directory)
+            elif not path.exists() or path.read_bytes() != before:
+                replace_file(self._files, path, before)
 
     def drop_ended(self, clock: ClockReading) -> None:
         """Remove the orders that have come to their end, if the clock can tell. Raises ``StoreError``."""
@@ -123,10 +142,13 @@ class OrderStore:
 
     def _remove(self, door_id: DoorId) -> None:
         path = self._path(door_id)
-        for each in (path, path.with_suffix(".refused")):
-            with contextlib.suppress(FileNotFoundError):
-                self._files.remove(each)
-        self._files.sync_directory(self._directory)
+        with contextlib.suppress(FileNotFoundError):
+            self._files.remove(path)
+            self._files.sync_directory(self._directory)
+        # only then: without it the door is no longer held in lockdown
+        with contextlib.suppress(FileNotFoundError):
+            self._files.remove(path.with_suffix(".refused"))
+            self._files.sync_directory(self._directory)
         self._orders.pop(door_id, None)
 
     def _path(self, door_id: DoorId) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,8 @@ MAX_COMMANDS: Final = 1_024
 """More than that in the time of one command is no operator's doing."""
 LONGEST_LIFE_S: Final = (MAX_LIFETIME + 2 * TOLERANCE).total_seconds()
 """After this time, by any clock that is believed, every command that could have been used before has expired."""
+DOCUMENTS_WITHIN: Final = timedelta(hours=2)
+"""A hub that can send commands issues its documents anew within an hour."""
 
 _FORMAT: Final = 1
 _CHECK_BYTES: Final = 4
@@ -36,10 +38,13 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class UsedCommands:
     """Belongs to one thread. ``lost``: what was used before is not known, so nothing may be taken for a while."""
 
-    def __init__(self, directory: Path, *, now: Now, files: StateFiles | None = None) -> None:
-        """Read what is there; a directory that is not there is made, and nothing was ever used.
+    def __init__(
+        self, directory: Path, *, now: Now, first_start: bool = True, files: StateFiles | None = None
+    ) -> None:
+        """Read what is there. A directory that is not there is made; at the ``first_start`` nothing was ever used.
 
-        A disk that cannot be read or written is as good as lost: no door has to wait for it.
+        What is gone later is lost, and a disk that cannot be read or written is as good as that: no door has to wait
+        for it.
         """
         self._path = directory / "used"
         self._files = files or StateFiles()
@@ -49,6 +54,8 @@ class UsedCommands:
         try:
             if not directory.is_dir():
                 self._files.make_directory(directory)
+                if not first_start:
+                    raise MalformedData("gone")
                 self._write()
                 return
             self._read(self._path.read_bytes())
@@ -86,14 +93,18 @@ class UsedCommands:
         except OSError as error:
             raise self._store_error(error) from error
 
-    def recover(self, now: Now) -> None:
+    def recover(self, now: Now, document_issued_at: datetime | None = None) -> None:
         """Begin anew when nothing that could have been used before is in its time any more; else nothing.
 
-        Raises ``StoreError``.
+        What was used before was issued no later than ``DOCUMENTS_WITHIN`` of the newest document: a clock that is ahead
+        keeps no command of the time after from being taken. Raises ``StoreError``.
         """
         if self._known_again_s is None or not now.clock.trusted or now.monotonic_s < self._known_again_s:
             return
-        self._let_go_until = max(self._let_go_until, now.clock.at)
+        latest = now.clock.at
+        if document_issued_at is not None:
+            latest = min(latest, document_issued_at + DOCUMENTS_WITHIN)
+        self._let_go_until = max(self._let_go_until, latest)
         try:
             self._files.make_directory(self._path.parent)
             self._write()

@@ -116,7 +116,13 @@ def run_controller(
             door_ids=frozenset(door.id for door in config.doors),
             trusted=trusted,
         )
-        commands = CommandIntake(config.state_dir / "commands", receiver, clock=clock, put=put)
+        commands = CommandIntake(
+            config.state_dir / "commands",
+            receiver,
+            clock=clock,
+            put=put,
+            first_start=journal.opening.created and not store.held.documents,
+        )
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],
             draw=partial(secrets.token_bytes, ID_BYTES),

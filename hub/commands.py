@@ -22,13 +22,14 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.distribution import Publish
 from hub.store import commands, controllers, doors
-from hub.store.commands import Outcome, StoredCommand
+from hub.store.commands import CommandState, Outcome, StoredCommand
 from hub.store.database import Database
 from hub.store.errors import AlreadyExists, NotFound
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, CredentialId, DoorId, OperatorId, SiteId
+from pacs.reason import Reason
 from pacs.rules import DoorMode
 from pacs.topics import Down, DownTopic
 
@@ -137,6 +138,7 @@ class Commands:
     ) -> StoredCommand:
         """Grant or refuse an attended request; the same answer again returns the first one.
 
+        An answer that the door refused, or that nothing was heard of in its time, may be given again, either way.
         Raises ``NotFound`` as ``give`` does, and ``RequestAnswered`` when the other answer was given.
         """
         action = Action.GRANT if granted else Action.REFUSE
@@ -144,7 +146,7 @@ class Commands:
         now = self._clock()
         with self._database.write() as connection:
             before = commands.answer_to(connection, request_id.hex())
-            if before is not None:
+            if before is not None and before.state(now) in (CommandState.SENT, CommandState.EXECUTED):
                 if before.action is not action:
                     raise RequestAnswered("this request was answered before, and otherwise")
                 return before
@@ -258,6 +260,8 @@ def ended(connection: Connection, controller_id: ControllerId, event: Event) -> 
     command_id = event.draft.details.get("command")
     if not isinstance(command_id, bytes) or len(command_id) != ID_BYTES:
         return
+    if event.draft.reason is Reason.COMMAND_REPEATED:
+        return  # it was judged before, which that event says; it may be one that a power cut took
     outcome = _OUTCOMES[event.draft.kind]
     commands.ended(
         connection,

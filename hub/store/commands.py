@@ -93,9 +93,13 @@ def of_door(connection: Connection, door_id: DoorId, *, limit: int) -> list[Stor
 
 
 def answer_to(connection: Connection, request_id: str) -> StoredCommand | None:
-    """The command that answered an attended request first; None: none did."""
+    """The command that answered an attended request last; None: none did."""
     columns = commands.c
-    query = select(commands).where(columns.request_id == request_id).order_by(columns.issued_at, columns.id)
+    query = (
+        select(commands)
+        .where(columns.request_id == request_id)
+        .order_by(columns.issued_at.desc(), columns.id)
+    )
     row = connection.execute(query.limit(1)).first()
     return None if row is None else _command(row)
 

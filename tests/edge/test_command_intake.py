@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import threading
 import time
 import zlib
@@ -18,11 +19,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from edge.clock import TOLERANCE, Clock
 from edge.command_intake import ANONYMOUS_AGAIN_S, REFUSALS_PER_MINUTE, WAITING_COMMANDS, CommandIntake
 from edge.inputs import CommandAccepted, CommandReceived, CommandRefused, PartFailed
-from edge.order_store import Receiver
+from edge.order_store import OrderStore, Receiver
 from edge.state_files import StateFiles
 from edge.used_commands import LONGEST_LIFE_S, MAX_COMMANDS, UsedCommands
 from pacs import cbor
@@ -76,12 +78,23 @@ class Door:
         self.directory = directory
         self.files = files
         self.at, self.monotonic_s, self.built = NOON, 1_000.0, NOON - 90 * MINUTE
+        self.issued_at: datetime | None = None
+        self.first_start = True
         self.put: SimpleQueue[Any] = SimpleQueue()
         self.start()
 
     def start(self) -> None:
         clock = Clock(self.built, wall=lambda: self.at, monotonic_s=lambda: self.monotonic_s)
-        self.intake = CommandIntake(self.directory, RECEIVER, clock=clock, put=self.put.put, files=self.files)
+        if self.issued_at:
+            clock.issued(self.issued_at)
+        self.intake = CommandIntake(
+            self.directory,
+            RECEIVER,
+            clock=clock,
+            put=self.put.put,
+            first_start=self.first_start,
+            files=self.files,
+        )
         self.orders = dict(self.intake.orders)
         self.intake.start()
 
@@ -511,6 +524,76 @@ def _other_controller(data: bytes) -> bytes:
 def _no_order(data: bytes) -> bytes:
     del data
     return seal(command(), KEY)
+
+
+def test_a_directory_that_is_gone_refuses_commands(door: Door) -> None:
+    """A controller that has been here before does not take what was used for never used."""
+    assert door.reason(command()) is None
+    shutil.rmtree(door.directory)
+    door.first_start = False
+    door.restart()
+    assert door.next() == PartFailed(part="used_commands", error="unreadable")
+    assert door.reason(command()) is Reason.INTERNAL_FAULT
+
+
+def test_a_clock_that_is_ahead_bars_no_later_command(door: Door) -> None:
+    """Ids that are known again bar what the hub can have signed before, not half a year to come."""
+    door.first_start, door.issued_at = False, NOON
+    shutil.rmtree(door.directory)
+    door.restart()
+    assert door.next() == PartFailed(part="used_commands", error="unreadable")
+    ahead = timedelta(days=200)
+    door.at += ahead
+    door.monotonic_s += LONGEST_LIFE_S
+    later = NOON + ahead
+    assert door.reason(command(2, issued_at=later, expires_at=later + MINUTE)) is None
+    door.at = NOON + timedelta(days=1)
+    assert door.reason(command(3, issued_at=door.at, expires_at=door.at + MINUTE)) is None
+    assert door.reason(command(4)) is Reason.COMMAND_EXPIRED
+
+
+class _NamesFail(StateFiles):
+    """Everything works, but names are never made durable while it is ``bad``."""
+
+    bad = False
+
+    def sync_directory(self, path: Path) -> None:
+        if self.bad:
+            raise OSError(errno.EIO, "input/output error")
+        super().sync_directory(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [
+        (None, command(2, action=Action.SET_MODE, mode=DoorMode.UNLOCKED)),
+        (lockdown(), command(2, action=Action.SET_MODE, mode=DoorMode.UNLOCKED)),
+        (lockdown(), command(2, action=Action.CLEAR_MODE)),
+    ],
+)
+def test_an_order_that_was_refused_is_not_there_at_the_next_start(
+    tmp_path: Path, before: Command | None, refused: Command
+) -> None:
+    """A change that the disk shows and did not keep for certain is taken back: the hub was told that it failed."""
+    files = _NamesFail()
+    OrderStore(tmp_path, RECEIVER)
+    store = OrderStore(tmp_path, RECEIVER, files=files)
+    if before:
+        store.apply(before, seal(before, KEY))
+    held = store.orders
+    files.bad = True
+    with pytest.raises(StoreError):
+        store.apply(refused, seal(refused, KEY))
+    assert store.orders == held
+    assert OrderStore(tmp_path, RECEIVER).orders == held
+
+
+def test_a_fault_of_our_own_does_not_end_the_thread(door: Door, mocker: MockerFixture) -> None:
+    """A command that cannot even be judged is alarmed about, and the next one is taken."""
+    broken = mocker.patch("edge.command_intake.open_command", side_effect=RuntimeError)
+    assert door.give(command()) == PartFailed(part="commands", error="RuntimeError")
+    mocker.stop(broken)
+    assert door.reason(command()) is None
 
 
 @pytest.mark.parametrize(

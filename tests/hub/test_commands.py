@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,13 @@ def test_the_first_word_of_its_own_controller_counts(bench: Bench) -> None:
     )
 
 
+def test_that_it_came_before_is_no_outcome(bench: Bench) -> None:
+    """A door that lost the event of what it did refuses the repetition; that does not mean it stayed shut."""
+    given = bench.give()
+    bench.told(given.id, EventKind.COMMAND_REFUSED, reason=Reason.COMMAND_REPEATED)
+    assert bench.state(given.id) is CommandState.SENT
+
+
 @pytest.mark.parametrize(
     "details",
     [{}, {"command": "text"}, {"command": b"short"}, {"command": 7}, {"command": b"\x07" * 16}],
@@ -258,6 +266,30 @@ def test_an_attended_request_is_answered_once(bench: Bench) -> None:
     with pytest.raises(RequestAnswered):
         bench.commands.answer(granted=False, **request)
     assert [payload for _, payload in bench.sent] == [first.data]
+
+
+def test_an_answer_that_came_to_nothing_may_be_given_again(bench: Bench) -> None:
+    """After the door refused it, or nothing was heard of it in its time, either answer may be given."""
+    request: dict[str, Any] = {
+        "request_id": b"\x22" * 16,
+        "door_id": FRONT,
+        "credential_id": CredentialId(b"\x33" * 16),
+        "reason": "known by sight",
+        "actor": "operator:op-1",
+    }
+    first = bench.commands.answer(granted=True, **request)
+    bench.told(first.id, EventKind.COMMAND_REFUSED, reason=Reason.INTERLOCKED)
+    second = bench.commands.answer(granted=True, **request)
+    assert second.id != first.id
+    bench.now += 2 * timedelta(minutes=1)
+    third = bench.commands.answer(granted=False, **request)
+    assert third.action is Action.REFUSE
+    bench.told(third.id, EventKind.COMMAND_EXECUTED)
+    assert bench.commands.answer(granted=False, **request) == replace(
+        third, outcome=Outcome.EXECUTED, outcome_at=bench.now
+    )
+    with pytest.raises(RequestAnswered):
+        bench.commands.answer(granted=True, **request)
 
 
 # ---- through the whole hub
