@@ -88,7 +88,7 @@ class Chain:
     """The segments of one journal id, oldest first; never without one. Between two, events may be lost.
 
     ``acknowledged``: the hub has stored everything up to there that was not given up. ``given_up``: to make room, up to
-    there. ``readable_through``: what is durable. ``read_through``: what the hub may have: found on the disk, or read
+    there. ``durable_through``: what no power cut can take. ``readable_through``: what the hub may be sent. ``read_through``: what the hub may have: found on the disk, or read
     since. ``damaged``: files with records that cannot be read.
     """
 
@@ -102,7 +102,12 @@ class Chain:
         self.acknowledged = acknowledged
         self.given_up = 0
         self.damaged: set[Path] = set()
-        self.readable_through = self.read_through = self.last_sequence
+        self.durable_through = self.readable_through = self.read_through = self.last_sequence
+
+    @property
+    def first_sequence(self) -> int:
+        """The oldest event that is held, or the one that will come first."""
+        return self.segments[0].first_sequence
 
     @property
     def last_sequence(self) -> int:

@@ -33,7 +33,7 @@ from edge.journal_notes import GapCause, JournalGap
 from edge.journal_values import EventRange, JournalFull, JournalLimits, Opening, Outgoing
 from edge.segment_writer import SegmentWriter
 from edge.spent_files import Awaited, SpentFiles
-from edge.state_files import StateFiles, hold_lock
+from edge.state_files import StateFiles, hold_lock, store_error
 from pacs.errors import MalformedData, StoreError
 from pacs.events import MAX_EVENT_BYTES, Event, EventDraft, event_hash
 from pacs.identifiers import ControllerId, JournalId
@@ -96,6 +96,7 @@ class Journal:
         self._syncing = threading.Lock()
         self._prepared: _Prepared | None = None
         self._leave_unclean = False
+        self._dropped: tuple[EventRange, Awaited] | None = None
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
             if directory.stat().st_uid != os.geteuid():
@@ -157,9 +158,10 @@ class Journal:
         """
         self._prepared = _Prepared.next(draft, self._chains[-1])
 
-    def append(self, draft: EventDraft) -> Event:
+    def append(self, draft: EventDraft, *, says: EventRange | None = None) -> Event:
         """Give the draft its place and write it with one call, where a killed process cannot lose it.
 
+        ``says``: what ``drop_oldest`` let go of and this event puts on record: its files go once the event is durable.
         Raises ``JournalFull`` at the bound, ``StoreError`` when the disk fails, ``MalformedData`` when the draft is longer
         than an event may be; nothing was appended then.
         """
@@ -181,10 +183,13 @@ class Journal:
                     self._size += following.size
                 self._writer.write(chain.segments[-1], record)
             except OSError as error:
-                raise self._store_error(error) from error
+                raise store_error(error, self._directory) from error
             chain.last_hash = prepared.hash
             self._prepared = None
             self._size += len(record)
+            if self._dropped and says == self._dropped[0]:
+                self._dropped[1].is_said(chain, event.sequence)
+                self._dropped = None
             return event
 
     def acknowledge(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
@@ -219,12 +224,33 @@ class Journal:
             last_sequence=chain.last_sequence,
         )
 
+    @property
+    def dropped(self) -> EventRange | None:
+        """What ``drop_oldest`` let go of and no event says yet."""
+        return self._dropped[0] if self._dropped else None
+
+    @property
+    def waiting(self) -> int:
+        """Events that the hub has not acknowledged, in every chain, also those that are not durable yet. From any thread."""
+        return sum(
+            chain.last_sequence - max(chain.released, chain.first_sequence - 1) for chain in self._chains
+        )
+
+    @property
+    def undurable(self) -> int:
+        """Events that were appended and that a power cut could still take. From any thread."""
+        chain = self._chains[-1]
+        return chain.last_sequence - chain.durable_through
+
     def drop_oldest(self) -> EventRange | None:
-        """Let go of the oldest file of events the hub does not have; the next event appended has to say so.
+        """Let go of the oldest file of events the hub does not have; ``append`` has to be given an event that says so.
 
         Returns everything given up since the hub last acknowledged or this process began: what was said before may
-        itself be in it. The file goes only when that event is durable. None when there is but the one being written.
+        itself be in it. Until that is said the same is returned again and nothing more goes. None when there is but
+        the file being written.
         """
+        if self._dropped:
+            return self._dropped[0]
         chain = self._chains[0]
         path = chain.segments[0].path
         parts = [segment for segment in chain.segments if segment.path == path]
@@ -233,20 +259,22 @@ class Journal:
         first = min(parts[0].first_sequence, chain.acknowledged + 1)
         last = parts[-1].last_sequence
         chain.given_up = max(chain.given_up, last)
-        self._release(Awaited(self._chains[-1], self.last_sequence + 1))
-        return EventRange(journal_id=chain.journal_id, first_sequence=first, last_sequence=last)
+        dropped = EventRange(journal_id=chain.journal_id, first_sequence=first, last_sequence=last)
+        self._dropped = dropped, Awaited()
+        self._release(self._dropped[1])
+        return dropped
 
-    def skip_damage(self, journal_id: JournalId, sequence: int) -> JournalGap | None:
-        """``read`` failed from ``sequence`` on: if records are damaged there, go on behind them.
+    def skip_damage(self, journal_id: JournalId, sequence: int) -> tuple[JournalGap, ...]:
+        """``read`` failed from ``sequence`` on: go on behind the damage it has found there.
 
-        Returns the gap, to be recorded. None when every record passes its check. Waits for the disk.
+        Returns the gaps, to be recorded; none when it has found no damage.
         """
         chain = next((chain for chain in self._chains if chain.journal_id == journal_id), None)
         with self._naming():
             with self._guard:
                 damage = chain.skip_damage(sequence) if chain else None
             if chain is None or damage is None:
-                return None
+                return ()
             first, last = damage
             gap = JournalGap(
                 journal_id=chain.journal_id,
@@ -259,7 +287,7 @@ class Journal:
             notes.add_gap(self._directory, gap, self._files)
             self._release()
             self._spent.note(self._chains[0])
-        return gap
+        return (gap,)
 
     def gaps_recorded(self) -> None:
         """Every gap of ``opening``, ``acknowledge`` and ``skip_damage`` is an event: make it durable and forget them."""
@@ -303,7 +331,7 @@ class Journal:
                         self._files.sync_directory(chain.directory)
                 finally:
                     # when the disk fails the hub is the last hope of these events: they become readable all the same
-                    chain.readable_through = last
+                    chain.readable_through = chain.durable_through = last
                 with self._guard:
                     self._writer.synced(fds)
             self._spent.remove(self._chains[0])
@@ -312,7 +340,7 @@ class Journal:
     def outgoing(self) -> Outgoing:
         """What the hub has to get next: an ended chain before the one that takes new events."""
         chain, *later = self._chains
-        appended = chain.last_sequence  # looked at first: what becomes readable meanwhile is counted, not missed
+        appended = chain.last_sequence  # first: what becomes readable meanwhile is counted, not missed
         readable = chain.readable_through
         return Outgoing(
             journal_id=chain.journal_id,
@@ -347,12 +375,9 @@ class Journal:
         try:
             yield
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._directory) from error
         except MalformedData as error:
             raise StoreError(f"{self._directory}: {error}; check the disk") from error
-
-    def _store_error(self, error: OSError) -> StoreError:
-        return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
 
     def _begin_chain(self) -> Chain:
         chain = begin_chain(self._files, self._directory, self._next_ordinal, self._controller_id)

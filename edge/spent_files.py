@@ -15,17 +15,22 @@ from edge.chain import Chain, Segment, size_of
 from edge.state_files import StateFiles
 
 
-@dataclass(frozen=True, slots=True)
 class Awaited:
-    """An event that may still be to come."""
+    """The event that has to say why files go."""
 
-    chain: Chain
-    sequence: int
+    def __init__(self) -> None:
+        """Nothing says it yet."""
+        self._chain: Chain | None = None
+        self._sequence = 0
+
+    def is_said(self, chain: Chain, sequence: int) -> None:
+        """By this event, which was appended."""
+        self._sequence, self._chain = sequence, chain
 
     @property
     def is_durable(self) -> bool:
-        """Whether a power cut cannot take it any more."""
-        return self.chain.readable_through >= self.sequence
+        """Whether a power cut cannot take the event any more."""
+        return self._chain is not None and self._chain.durable_through >= self._sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

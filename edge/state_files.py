@@ -1,19 +1,25 @@
 """The few file operations that state on disk is built from; tests put a failing disk in their place.
 
 Every operation raises ``OSError``; the callers turn it into a ``StoreError`` that names the file.
+A checked line is one line of text with its CRC-32 behind it, in hexadecimal.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import zlib
 from pathlib import Path
+from typing import Final
 
-from pacs.errors import StoreError
+from pacs.errors import MalformedData, StoreError
 
 _WRITE_BYTES = 256 * 1024
 """How much is copied at once: a thread that decides waits for no more."""
+_SECTOR_BYTES: Final = 4_096
+_LOST: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EREMOTEIO})
 
 
 class StateFiles:
@@ -23,6 +29,16 @@ class StateFiles:
         """A descriptor for reading and writing; with ``create`` the file must not exist."""
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         return os.open(path, flags, 0o600)
+
+    def read(self, path: Path, offset: int = 0, size: int = -1) -> bytes:
+        """``size`` bytes from ``offset`` on, all of them by default; fewer where the file ends."""
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.readall() if size < 0 else file.read(size) or b""
+
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        """``size`` bytes of an open file; fewer where it ends."""
+        return os.pread(fd, size, offset)
 
     def write_at(self, fd: int, data: bytes, offset: int) -> int:
         """Write in one call; the number of bytes written may be less than asked for."""
@@ -61,6 +77,52 @@ class StateFiles:
     def remove_directory(self, path: Path) -> None:
         """Remove an empty directory."""
         path.rmdir()
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether the disk said that it cannot give back what was written, so that trying again will not help for long."""
+    return error.errno in _LOST
+
+
+def read_around(files: StateFiles, path: Path) -> bytes:
+    """The whole file, with zeroes in place of every sector that the disk cannot give back.
+
+    Raises ``OSError`` for everything else, ``FileNotFoundError`` among it.
+    """
+    try:
+        return files.read(path)
+    except OSError as error:
+        if not is_lost(error):
+            raise
+    size, data = path.stat().st_size, bytearray()
+    while len(data) < size:
+        wanted = min(_SECTOR_BYTES, size - len(data))
+        try:
+            sector = files.read(path, len(data), wanted)
+        except OSError as error:
+            if not is_lost(error):
+                raise
+            sector = b""
+        data += sector.ljust(wanted, b"\0")
+    return bytes(data)
+
+
+def store_error(error: OSError, path: Path) -> StoreError:
+    """Says which file, ``path`` when the error does not know, why, and what to do."""
+    return StoreError(f"{error.filename or path}: {error.strerror or error}; check the disk")
+
+
+def checked_line(text: str) -> bytes:
+    """The line with its check; ``text`` has no line end."""
+    return f"{text} {zlib.crc32(text.encode()):08x}\n".encode()
+
+
+def text_of(line: bytes) -> str:
+    """The text of a checked line; raises ``MalformedData`` when it is not exactly one, undamaged."""
+    text, _, _ = line.decode("utf-8", "replace").rpartition(" ")
+    if checked_line(text) != line:
+        raise MalformedData("a line does not pass its check")
+    return text
 
 
 def replace_file(files: StateFiles, path: Path, data: bytes) -> None:

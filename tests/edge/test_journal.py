@@ -254,7 +254,7 @@ def test_files_stay_until_the_event_that_explains_their_end_is_durable(tmp_path:
     assert journal.outgoing.first_sequence == dropped.last_sequence + 1
     journal.sync()
     assert segment_files(directory) == before
-    journal.append(draft(13))
+    journal.append(draft(13), says=dropped)
     assert segment_files(directory) == before
     journal.sync()
     assert segment_files(directory) == before[1:]

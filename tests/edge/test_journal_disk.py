@@ -134,8 +134,8 @@ def test_disk_that_fails_from_any_operation_on(tmp_path: Path, error: int) -> No
                     journal.sync()
                     outgoing = journal.outgoing
                     if number == 20:
-                        journal.drop_oldest()
-                        appended.append(journal.append(draft(100)))
+                        dropped = journal.drop_oldest()
+                        appended.append(journal.append(draft(100), says=dropped))
                     head = max(outgoing.acknowledged, outgoing.first_sequence - 1)
                     while raw := journal.read(outgoing.journal_id, head + 1, max_events=99, max_bytes=9_999):
                         head += len(raw)
