@@ -108,6 +108,7 @@ async def _lifespan(
             attempts=Attempts(),
             revocation=link.revocation,
             commands=link.commands,
+            alarms=link.alarms,
             feed=Feed(database, live, clock),
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,
@@ -157,7 +158,7 @@ def _prepare(
         port=settings.mqtt.port,
         binary=settings.broker_binary,
     )
-    return ControllerLink(database, keys, broker, live=live, clock=clock)
+    return ControllerLink(database, keys, broker, live=live, clock=clock, bounds=settings.alarms)
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import structlog
 
+from hub.alarms import AlarmBounds, Alarms
 from hub.broker import Broker, BrokerSettings
 from hub.commands import Commands
 from hub.distribution import Distribution
@@ -38,6 +39,7 @@ class ControllerLink:
         *,
         live: LiveBus,
         clock: Callable[[], datetime],
+        bounds: AlarmBounds | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -56,6 +58,7 @@ class ControllerLink:
             publish=self.client.publish,
             clock=clock,
         )
+        self.alarms = Alarms(database, live, bounds or AlarmBounds(), clock)
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
 
     def start(self) -> None:
@@ -81,9 +84,11 @@ class ControllerLink:
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
         self.commands.start()
+        self.alarms.start()
 
     def stop(self) -> None:
         """Stop in the order in which nothing that was received is lost."""
+        self.alarms.stop()
         self.commands.stop()
         self.distribution.stop()
         self.client.stop()
@@ -107,4 +112,5 @@ class ControllerLink:
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
             "commands": self.commands.is_running,
+            "alarms": self.alarms.is_running,
         }

@@ -49,11 +49,18 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmsChanged:
+    """The hub raised or ended alarms of these controllers, or somebody took note of one."""
+
+    controllers: frozenset[ControllerId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
     """This subscriber fell behind: read everything again."""
 
 
-LiveEvent: TypeAlias = EventStored | ControllerChanged | Confirmed | Missed
+LiveEvent: TypeAlias = EventStored | ControllerChanged | Confirmed | AlarmsChanged | Missed
 
 
 class LiveBus:

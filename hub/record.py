@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from hub import commands
+from hub.alarms import Noticed
 from hub.completeness import hole_before
 from hub.store import controllers, documents, events, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
@@ -113,6 +114,7 @@ class Recording:
         self._rows: list[dict[str, Any]] = []
         self._alive: set[ControllerId] = set()
         self._until: dict[tuple[ControllerId, str], datetime] = {}
+        self._noticed = Noticed(connection, now)
         self.now = now
         self.counts = Counts()
         # for after the commit
@@ -125,6 +127,7 @@ class Recording:
     def finish(self) -> None:
         """Write what was gathered; to be called once, at the end of the transaction."""
         self._write_rows()
+        self._noticed.finish()
         for head in self.heads.values():
             journals.advance(self.connection, head)
         for (controller_id, journal_id), until in self._until.items():
@@ -234,6 +237,7 @@ class Recording:
         self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
     ) -> None:
         """What an event means beyond being stored."""
+        self._noticed.see(controller_id, journal_id, event)
         draft = event.draft
         match draft.kind:
             case EventKind.POLICY_APPLIED:
@@ -373,6 +377,7 @@ class Recording:
         """Put an anomaly on record."""
         self.changed[anomaly.controller_id] = None
         journals.record(self.connection, anomaly)
+        self._noticed.doubt(anomaly)
 
     def _quarantine(self, controller_id: ControllerId, topic: str, payload: bytes, kind: AnomalyKind) -> None:
         self.counts.set_aside += 1

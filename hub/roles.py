@@ -14,6 +14,7 @@ class Permission(StrEnum):
 
     EVENTS_READ = "events.read"
     NAMES_READ = "names.read"
+    ALARMS_ACKNOWLEDGE = "alarms.acknowledge"
     DOORS_READ = "doors.read"
     DOORS_COMMAND = "doors.command"
     DOORS_MANAGE = "doors.manage"
@@ -44,7 +45,7 @@ class Role(StrEnum):
 
 _WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
 _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
-_GUARD = {*_PEOPLE, Permission.DOORS_COMMAND}
+_GUARD = {*_PEOPLE, Permission.DOORS_COMMAND, Permission.ALARMS_ACKNOWLEDGE}
 _DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
 _DOORS = {
     Permission.DOORS_MANAGE,
@@ -57,7 +58,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _GUARD),
     Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK),
     Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
-    Role.TECHNICIAN: frozenset(_WATCH | _DOORS),
+    Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE}),
     Role.AUDITOR: frozenset(
         _WATCH
         | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}

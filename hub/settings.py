@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,27 @@ from typing import Any
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from hub.alarms import AlarmBounds
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
 _ENVIRONMENT = "DREMPEL_PASSPHRASE_FILE"
 _DATABASE_PASSWORD = "DREMPEL_DATABASE_PASSWORD"  # noqa: S105 -- the variable's name
-_TOP = {"site_dir", "data_dir", "passphrase_file", "site_name", "time_zone", "database", "http", "mqtt"}
+_TOP = {
+    "site_dir",
+    "data_dir",
+    "passphrase_file",
+    "site_name",
+    "time_zone",
+    "database",
+    "http",
+    "mqtt",
+    "alarms",
+}
 _DATABASE_KEYS = {"url", "password_file"}
 _HTTP = {"listen", "origin", "certificate", "key", "trusted_proxies"}
 _MQTT = {"listen", "binary"}
+_ALARMS = {"silent_after_s", "unconfirmed_after_s", "remind_after_s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class Settings:
     place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or in
     the environment, ``DREMPEL_DATABASE_PASSWORD``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
+    ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends.
     """
 
     site_dir: Path
@@ -82,6 +96,7 @@ class Settings:
     database_password_file: Path | None = None
     site_name: str = ""
     time_zone: str = ""
+    alarms: AlarmBounds = field(default_factory=AlarmBounds)
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -170,11 +185,13 @@ def _check_database(text: str) -> None:
 
 def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
     http, mqtt, database = _table(table, "http"), _table(table, "mqtt"), _table(table, "database")
+    alarms = _table(table, "alarms")
     tables = (
         ("", table, _TOP),
         ("database.", database, _DATABASE_KEYS),
         ("http.", http, _HTTP),
         ("mqtt.", mqtt, _MQTT),
+        ("alarms.", alarms, _ALARMS),
     )
     for where, names, known in tables:
         for name in sorted(set(names) - known):
@@ -204,7 +221,18 @@ def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
         key=located(http, "key"),
         trusted_proxies=tuple(proxies),
         broker_binary=located(mqtt, "binary"),
+        alarms=_bounds(alarms),
     )
+
+
+def _bounds(table: Mapping[str, Any]) -> AlarmBounds:
+    """Whole seconds, from ten to a day."""
+    given = {}
+    for name, value in table.items():
+        if type(value) is not int or not 10 <= value <= 86_400:
+            raise MalformedData(f"alarms.{name}: 10 to 86400 seconds expected")
+        given[name.removesuffix("_s")] = timedelta(seconds=value)
+    return AlarmBounds(**given)
 
 
 def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:

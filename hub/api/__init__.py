@@ -9,6 +9,7 @@ def routers() -> tuple[APIRouter, ...]:
     """Every resource of the API."""
     from hub.api import (
         access_levels,
+        alarms,
         areas,
         cardholders,
         cards,
@@ -32,6 +33,7 @@ def routers() -> tuple[APIRouter, ...]:
         commands,
         documents,
         events,
+        alarms,
         stream,
         operators,
         health,

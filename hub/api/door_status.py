@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum, unique
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,14 +13,24 @@ from hub import completeness
 from hub.api import fields
 from hub.api.fields import Answer
 from hub.completeness import Cause
-from hub.store import controllers, documents, doors, events, journals
+from hub.store import alarms, controllers, documents, door_state, doors, events, journals
+from hub.store.alarms import AlarmKind, Subject
 from hub.store.controllers import ControllerState
+from hub.store.door_state import Contact, DoorState
 from hub.store.journals import AnomalyKind
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import Reason
-from pacs.rules import DoorMode, Side
+from pacs.rules import Door, DoorMode, Side
+
+
+@unique
+class Lock(StrEnum):
+    """Whether a door opens without a card."""
+
+    LOCKED = "locked"
+    UNLOCKED = "unlocked"
 
 
 class LastEvent(Answer):
@@ -58,13 +69,29 @@ class Anomaly(Answer):
     last_at: datetime
 
 
+class LastKnown(Answer):
+    """How a door stood when it was last heard of; each with the moment since which it did. Null: not known.
+
+    ``contact``: from the stored events; a door without one, and a private one, never says. ``lock``: what its mode
+    means for it, apart from single openings. ``as_of``: the last sign of life.
+    """
+
+    mode: DoorMode | None
+    mode_cause: str | None
+    mode_since: datetime | None
+    contact: Contact | None
+    contact_since: datetime | None
+    lock: Lock | None
+    as_of: datetime | None
+
+
 class DoorStatus(Answer):
     """A door's connection, versions and record.
 
     ``complete``: every event up to ``complete_until`` is stored. Otherwise people may have passed who are
     in no list since ``unknown_since`` (null: since ever). Versions are those the controller confirmed;
     ``*_newest`` those in force, 0 for none. ``mode`` is the policy's; ``effective_mode`` and what gave it are the
-    controller's word while it is online.
+    controller's word while it is online. ``last_known`` is never to be shown as how the door stands at this moment.
     """
 
     id: fields.Door
@@ -80,6 +107,8 @@ class DoorStatus(Answer):
     policy_newest: int
     revocations_version: int
     revocations_newest: int
+    last_known: LastKnown
+    alarms: list[AlarmKind]
     last_event: LastEvent | None
     complete: bool
     complete_until: datetime | None
@@ -100,12 +129,14 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
     in_force = {kind: documents.newest(connection, kind) for kind in DocumentKind}
     newest = {kind: document.version if document else 0 for kind, document in in_force.items()}
     doubts = journals.doubts(connection)
+    known = door_state.of_doors(connection)
+    standing = [alarm.subject for alarm in alarms.standing(connection).values()]
     found = []
     for named in doors.list_all(connection):
         door = named.door
         state, record = states[door.controller_id], records[door.id]
         event = newest_events.get(door.id)
-        said = _said(state, door.id)
+        said = _said(state, door.id) if state.online else {}
         found.append(
             DoorStatus(
                 id=door.id,
@@ -121,6 +152,8 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
                 policy_newest=newest[DocumentKind.POLICY],
                 revocations_version=confirmed.get((door.controller_id, DocumentKind.REVOCATIONS), 0),
                 revocations_newest=newest[DocumentKind.REVOCATIONS],
+                last_known=_last_known(door, state, known.get(door.id)),
+                alarms=[subject.kind for subject in standing if _concerns(subject, door)],
                 last_event=LastEvent.model_validate(event) if event else None,
                 complete=record.complete,
                 complete_until=state.complete_until,
@@ -133,9 +166,35 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
 
 
 def _said(state: ControllerState, door_id: DoorId) -> Mapping[str, Any]:
-    """What the controller says of its door; nothing while nobody hears it."""
-    doors = state.health["doors"] if state.online and state.health else ()
-    return next((door for door in doors if door["door_id"] == door_id), {})
+    """What the controller said of its door last."""
+    said = state.health["doors"] if state.health else ()
+    return next((door for door in said if door["door_id"] == door_id), {})
+
+
+def _last_known(door: Door, state: ControllerState, known: DoorState | None) -> LastKnown:
+    """From the heartbeat, which tells the mode at any time, and the record, which tells since when."""
+    known = known or DoorState(door_id=door.id)
+    said = _said(state, door.id)
+    mode, cause = said.get("mode"), said.get("cause")
+    if mode is None:
+        mode, cause = known.mode, known.mode_cause
+    if mode not in (*DoorMode,):
+        mode = None
+    same = (mode, cause) == (known.mode, known.mode_cause)
+    unlocked = mode == DoorMode.UNLOCKED
+    return LastKnown(
+        mode=None if mode is None else DoorMode(mode),
+        mode_cause=cause,
+        mode_since=known.mode_at if same else None,
+        contact=None if door.private else known.contact,
+        contact_since=None if door.private else known.contact_at,
+        lock=None if mode is None else Lock.UNLOCKED if unlocked else Lock.LOCKED,
+        as_of=state.last_seen,
+    )
+
+
+def _concerns(subject: Subject, door: Door) -> bool:
+    return subject.controller_id == door.controller_id and subject.door_id in (None, door.id)
 
 
 def completeness_of(connection: Connection, now: datetime, door: DoorId | None) -> list[Completeness]:

@@ -16,13 +16,15 @@ from datetime import datetime
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hub.api.alarms import AlarmAnswer, open_alarms, with_ids
 from hub.api.door_status import DoorStatus, statuses
 from hub.api.problems import Code, Problem
 from hub.api.taps import EventAnswer, answers
-from hub.live import Confirmed, EventStored, LiveBus, LiveEvent, Missed
+from hub.live import AlarmsChanged, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
 from hub.store import events
 from hub.store.database import Database
 from hub.store.events import ABOUT_PEOPLE
@@ -39,13 +41,18 @@ SWEEP_S = 15.0  # how often doors are looked at that say nothing
 _log = structlog.get_logger(__name__)
 
 
+def _as_json(alarm: AlarmAnswer) -> str:
+    return alarm.model_dump_json()
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a viewer sees things: two functions to the text of an event's data, and whether with names."""
+    """How a viewer sees things: functions to the text of an event's data, and whether with names."""
 
     tap: Callable[[EventAnswer], str]
     door: Callable[[DoorStatus], str]
     names: bool
+    alarm: Callable[[AlarmAnswer], str] = _as_json
 
 
 class Viewer:
@@ -90,12 +97,14 @@ class Feed:
         self._viewers: set[Viewer] = set()
         self._closed = False
         self._online: dict[DoorId, bool] = {}
+        self._alarms: dict[int, AlarmAnswer] = {}
 
     async def follow(self) -> None:
         """Serve until cancelled; a door that falls silent is shown, too."""
         clock = asyncio.get_running_loop().time
         sweep_at = clock() + SWEEP_S
         with self._bus.subscribe() as subscription:
+            self._alarms = await run_in_threadpool(self._open_alarms)
             while True:
                 batch: list[LiveEvent] = []
                 with contextlib.suppress(TimeoutError):
@@ -145,7 +154,7 @@ class Feed:
             viewer.end()
 
     async def catch_up(self, variant: Variant, after: int | None) -> list[bytes]:
-        """What a viewer sees first: the taps behind ``after`` (None: none), then every door.
+        """What a viewer sees first: the taps behind ``after`` (None: none), then every door and every open alarm.
 
         When there are more than ``REPLAYED`` taps, one ``missed`` stands for all.
         """
@@ -161,18 +170,36 @@ class Feed:
                 else:
                     frames += [_tap(variant, each) for each in answers(connection, taps)]
             frames += [_door(variant, each) for each in statuses(connection, self._clock())]
-        return frames
+            alarms = open_alarms(connection, self._clock())
+        frames.append(_frame("alarms", json.dumps({"open": [each.id for each in alarms]})))
+        return frames + [_alarm(variant, each) for each in alarms]
+
+    def _open_alarms(self) -> dict[int, AlarmAnswer]:
+        with self._database.read() as connection:
+            return {each.id: each for each in open_alarms(connection, self._clock())}
+
+    def _changed_alarms(self, connection: Connection) -> list[AlarmAnswer]:
+        """Alarms that look different from when they were shown last, the closed ones first."""
+        now = self._clock()
+        still = {each.id: each for each in open_alarms(connection, now)}
+        closed = with_ids(connection, sorted(self._alarms.keys() - still.keys()), now)
+        changed = [each for number, each in still.items() if self._alarms.get(number) != each]
+        self._alarms = still
+        return closed + changed
 
     def _render(self, batch: Sequence[LiveEvent], variants: set[Variant]) -> dict[Variant, list[bytes]]:
         if any(isinstance(event, Missed) for event in batch):
             return {variant: [_frame("missed", "{}")] for variant in variants}
         stored = [event for event in batch if isinstance(event, EventStored)]
-        changed = {event.controller_id for event in batch if not isinstance(event, Missed | EventStored)}
+        changed = {event.controller_id for event in batch if isinstance(event, ControllerChanged | Confirmed)}
         changed |= {event.controller_id for event in stored}
+        for event in batch:
+            changed |= event.controllers if isinstance(event, AlarmsChanged) else frozenset()
         ids = [event.id for event in stored if event.kind in ABOUT_PEOPLE]
         with self._database.read() as connection:
             taps = answers(connection, events.with_ids(connection, ids)) if ids else []
             every = statuses(connection, self._clock())
+            alarms = self._changed_alarms(connection)
         doors = [
             each
             for each in every
@@ -182,6 +209,7 @@ class Feed:
         confirmations = [_confirmation(event) for event in batch if isinstance(event, Confirmed)]
         return {
             variant: [
+                *(_alarm(variant, each) for each in alarms),
                 *(_tap(variant, each) for each in taps),
                 *(_door(variant, each) for each in doors),
                 *confirmations,
@@ -232,6 +260,10 @@ def _tap(variant: Variant, event: EventAnswer) -> bytes:
 
 def _door(variant: Variant, door: DoorStatus) -> bytes:
     return _frame("door", variant.door(door))
+
+
+def _alarm(variant: Variant, alarm: AlarmAnswer) -> bytes:
+    return _frame("alarm", variant.alarm(alarm if variant.names else alarm.without_names()))
 
 
 def _confirmation(event: Confirmed) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 
+from hub.alarms import Alarms
 from hub.commands import Commands
 from hub.operators import Operators
 from hub.revocation import Revocation
@@ -34,6 +35,7 @@ class Services:
     attempts: Attempts
     revocation: Revocation
     commands: Commands
+    alarms: Alarms
     feed: Feed
     site_changed: Callable[[], None]
     is_settled: Callable[[], bool]

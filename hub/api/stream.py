@@ -30,9 +30,9 @@ async def stream(
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> EventStream:
-    """Server-sent events ``tap``, ``door``, ``confirmation``; ``missed``: read the lists again.
+    """Server-sent events ``tap``, ``door``, ``alarm``, ``confirmation``; ``missed``: read the lists again.
 
-    Starts with every door's state. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
+    Starts with every door's state and every open alarm. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
     """
     services(request).feed.check_room(principal.actor)
     variant = Variant(tap=_json, door=_json, names=principal.may(Permission.NAMES_READ))

@@ -76,7 +76,7 @@ class Listener:
         finally:
             self.ended.set()
 
-    def until(self, kind: str, **expected: Any) -> tuple[str, str | None, Any]:
+    def until(self, kind: str, /, **expected: Any) -> tuple[str, str | None, Any]:
         """The first event of this kind with these members."""
 
         def found() -> tuple[str, str | None, Any] | None:

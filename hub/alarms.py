@@ -1,0 +1,384 @@
+"""Alarms: raised and ended by what doors record and by what the hub itself sees, until somebody took note of them.
+
+``Noticed`` follows the events of one ingest transaction; ``Alarms`` watches what no event tells: silence, age,
+a clock that is not believed. Neither rings anything: that is the pages' part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from hub import audit
+from hub.live import AlarmsChanged, LiveBus
+from hub.store import alarms, controllers, documents, door_state, doors, journals
+from hub.store.alarms import Alarm, AlarmKind, Clearance, Source, Subject
+from hub.store.controllers import ControllerState
+from hub.store.database import Database
+from hub.store.door_state import Contact
+from hub.store.journals import Anomaly, AnomalyKind
+from pacs.events import Event, EventKind
+from pacs.identifiers import ControllerId, DoorId, JournalId
+from pacs.messages import DocumentKind
+
+WATCH_EVERY_S: Final = 2.0
+QUIET_AFTER: Final = timedelta(hours=1)
+"""For so long more of what somebody took note of is only counted: whoever knows that a record is broken need not hear it
+of every message."""
+VERSIONS_WATCHED: Final = 200
+
+_RAISES: Final = {
+    EventKind.DOOR_FORCED: AlarmKind.FORCED,
+    EventKind.DOOR_HELD: AlarmKind.HELD,
+    EventKind.TAMPER_OPENED: AlarmKind.TAMPER,
+    EventKind.FIRE_REPORTED: AlarmKind.FIRE,
+    EventKind.READER_LOST: AlarmKind.READER_LOST,
+    EventKind.JOURNAL_FULL: AlarmKind.JOURNAL_FULL,
+    EventKind.INTERNAL_FAULT: AlarmKind.CONTROLLER_FAULT,
+}
+_ENDS: Final = {
+    EventKind.TAMPER_CLOSED: AlarmKind.TAMPER,
+    EventKind.FIRE_CLEARED: AlarmKind.FIRE,
+    EventKind.READER_RESTORED: AlarmKind.READER_LOST,
+}
+_CONTACTS: Final = {
+    EventKind.DOOR_OPENED: Contact.OPEN,
+    EventKind.DOOR_FORCED: Contact.OPEN,
+    EventKind.DOOR_HELD: Contact.OPEN,
+    EventKind.DOOR_CLOSED: Contact.CLOSED,
+}
+_CLEARED: Final = {"forced": AlarmKind.FORCED, "held": AlarmKind.HELD}
+_OTHERS: Final = {
+    EventKind.DOOR_ALARM_CLEARED,
+    EventKind.DOOR_MODE_CHANGED,
+    EventKind.JOURNAL_RESTORED,
+    EventKind.CONTROLLER_STARTED,
+}
+_TELLING: Final = frozenset({*_RAISES, *_ENDS, *_CONTACTS, *_OTHERS})
+_SAID_AGAIN: Final = (
+    AlarmKind.FIRE,
+    AlarmKind.FORCED,
+    AlarmKind.TAMPER,
+    AlarmKind.HELD,
+    AlarmKind.READER_LOST,
+)
+"""What a controller that starts anew says again if it is still so."""
+_BROKEN: Final = frozenset(AnomalyKind) - {
+    AnomalyKind.NOT_RUNNING,
+    AnomalyKind.UNCLEAN_START,
+    AnomalyKind.READER_LOST,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmBounds:
+    """When the hub's patience ends.
+
+    ``silent_after``: a controller is not heard; ``unconfirmed_after``: a document is not confirmed by one that is
+    there; ``remind_after``: what was acknowledged still stands.
+    """
+
+    silent_after: timedelta = timedelta(minutes=2)
+    unconfirmed_after: timedelta = timedelta(minutes=5)
+    remind_after: timedelta = timedelta(minutes=15)
+
+
+class Noticed:
+    """What the events of one write transaction say of alarms and doors; each event is seen once, in its order."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+        self._started: dict[ControllerId, None] = {}
+        self._doors: dict[DoorId, tuple[ControllerId, dict[str, Any]]] = {}
+
+    def see(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:
+        """Take note of a new event."""
+        draft = event.draft
+        kind, at = draft.kind, draft.occurred_at
+        if kind not in _TELLING:
+            return
+        if draft.door_id and kind in _CONTACTS:
+            self._say(controller_id, draft.door_id, contact=_CONTACTS[kind], contact_at=at)
+        if kind in _RAISES:
+            subject = Subject(
+                kind=_RAISES[kind], controller_id=controller_id, door_id=draft.door_id, side=draft.side
+            )
+            alarms.raised(
+                self._connection,
+                subject,
+                since=at,
+                now=self._now,
+                clock_trusted=draft.clock_trusted,
+                source=Source(journal_id=journal_id, sequence=event.sequence),
+            )
+        elif kind in _ENDS:
+            self._end(controller_id, event, _ENDS[kind])
+        else:
+            self._see_other(controller_id, event)
+
+    def doubt(self, anomaly: Anomaly) -> None:
+        """Take note of what does not fit into a record."""
+        if anomaly.kind not in _BROKEN:
+            return
+        subject = Subject(
+            kind=AlarmKind.RECORD_BROKEN, controller_id=anomaly.controller_id, detail=anomaly.kind.value
+        )
+        if not alarms.ended_after(self._connection, subject, self._now - QUIET_AFTER):
+            alarms.raised(self._connection, subject, since=anomaly.at, now=self._now)
+
+    def finish(self) -> None:
+        """Write what was gathered; once, at the end of the transaction."""
+        if self._started:
+            door_state.forget(self._connection, self._started)
+        for door_id, (controller_id, facts) in self._doors.items():
+            door_state.say(self._connection, door_id, controller_id, facts)
+
+    def _see_other(self, controller_id: ControllerId, event: Event) -> None:
+        draft = event.draft
+        match draft.kind:
+            case EventKind.DOOR_ALARM_CLEARED:
+                if ended := _CLEARED.get(str(draft.details.get("alarm"))):
+                    self._end(controller_id, event, ended)
+            case EventKind.DOOR_MODE_CHANGED if draft.door_id:
+                mode, cause = (str(draft.details.get(name, "")) for name in ("mode", "cause"))
+                self._say(
+                    controller_id,
+                    draft.door_id,
+                    mode=mode[:16],
+                    mode_cause=cause[:32],
+                    mode_at=draft.occurred_at,
+                )
+            case EventKind.JOURNAL_RESTORED if draft.details.get("cause") == "journal_full":
+                self._end(controller_id, event, AlarmKind.JOURNAL_FULL)
+            case EventKind.CONTROLLER_STARTED:
+                self._end(controller_id, event, *_SAID_AGAIN, how=Clearance.RESTARTED)
+                self._started[controller_id] = None
+                mine = [door for door, (controller, _) in self._doors.items() if controller == controller_id]
+                for door_id in mine:
+                    del self._doors[door_id]
+
+    def _say(self, controller_id: ControllerId, door_id: DoorId, **facts: Any) -> None:
+        _, known = self._doors.setdefault(door_id, (controller_id, {}))
+        known.update(facts)
+
+    def _end(
+        self,
+        controller_id: ControllerId,
+        event: Event,
+        *kinds: AlarmKind,
+        how: Clearance = Clearance.EVENT,
+    ) -> None:
+        alarms.cleared(
+            self._connection,
+            controller_id,
+            kinds,
+            at=event.draft.occurred_at,
+            now=self._now,
+            how=how,
+            door_id=event.draft.door_id,
+            side=event.draft.side,
+        )
+
+
+class Alarms:
+    """Watches in a thread of its own, and takes acknowledgements."""
+
+    def __init__(
+        self, database: Database, live: LiveBus, bounds: AlarmBounds, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._live = live
+        self._bounds = bounds
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anybody watches."""
+        return self._thread.is_alive()
+
+    def acknowledge(self, alarm_id: int, *, note: str, actor: str) -> Alarm:
+        """Somebody takes note; while the alarm stands it comes back later. One that is closed stays as it is.
+
+        Raises ``NotFound``.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            found = alarms.get(connection, alarm_id)
+            if found.closed_at is not None:
+                return found
+            changed = alarms.acknowledged(
+                connection,
+                alarm_id,
+                actor=actor,
+                note=note,
+                now=now,
+                remind_at=now + self._bounds.remind_after,
+            )
+            audit.record(
+                connection,
+                now=now,
+                actor=actor,
+                action="alarm.acknowledge",
+                subject=f"alarm:{alarm_id}",
+                reason=note,
+                detail={"kind": found.subject.kind.value, "controller": str(found.subject.controller_id)},
+            )
+        self._live.publish(AlarmsChanged(controllers=frozenset({found.subject.controller_id})))
+        return changed
+
+    def look(self) -> None:
+        """Raise and end what the hub itself sees."""
+        now = self._clock()
+        with self._database.read() as connection:
+            if not any(_differences(connection, self._bounds, now)):
+                return
+        with self._database.write() as connection:
+            changes = list(_differences(connection, self._bounds, now))
+            for change in changes:
+                change.make(connection, now)
+        touched = frozenset(change.subject.controller_id for change in changes)
+        self._live.publish(AlarmsChanged(controllers=touched))
+
+    def _run(self) -> None:
+        while not self._stopping.wait(WATCH_EVERY_S):
+            try:
+                self.look()
+            except Exception:  # whatever it is, the next look may succeed
+                log.exception("alarms_not_watched")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """``since``: raise; None: end, as ``how`` says."""
+
+    subject: Subject
+    since: datetime | None = None
+    how: Clearance = Clearance.SEEN
+
+    def make(self, connection: Connection, now: datetime) -> None:
+        subject = self.subject
+        if self.since is not None:
+            alarms.raised(connection, subject, since=self.since, now=now)
+            return
+        alarms.cleared(
+            connection,
+            subject.controller_id,
+            (subject.kind,),
+            at=now,
+            now=now,
+            how=self.how,
+            door_id=subject.door_id,
+            side=subject.side,
+            detail=subject.detail,
+        )
+
+
+def _differences(connection: Connection, bounds: AlarmBounds, now: datetime) -> Iterator[_Change]:
+    """Between what is on record as standing and what is so."""
+    standing = alarms.standing(connection)
+    states = controllers.states(connection, now)
+    in_use = {controller.id for controller in controllers.list_all(connection)}
+    for alarm in standing.values():
+        if alarm.subject.controller_id not in in_use:
+            yield _Change(subject=alarm.subject, how=Clearance.WITHDRAWN)
+    seen = [state for state in states.values() if state.controller_id in in_use and state.last_seen]
+    found = [*_silent(seen, bounds, now), *_clocks(seen), *_documents(connection, seen, bounds, now)]
+    for subject, since in found:
+        alarm = standing.get(subject.key)
+        if (alarm is None) is not (since is None):
+            yield _Change(subject=subject, since=since)
+    yield from _emptied(connection, standing, states)
+
+
+_Finding = tuple[Subject, datetime | None]  # since when it is so; None: it is not
+
+
+def _silent(states: list[ControllerState], bounds: AlarmBounds, now: datetime) -> Iterator[_Finding]:
+    for state in states:
+        silent = not state.online and now - state.since >= bounds.silent_after
+        subject = Subject(kind=AlarmKind.DOOR_SILENT, controller_id=state.controller_id)
+        if silent or state.online:
+            yield subject, state.since if silent else None
+
+
+def _clocks(states: list[ControllerState]) -> Iterator[_Finding]:
+    """By the heartbeat: what was before it has a place in the record, and is over."""
+    for state in states:
+        if state.online and state.clock_trusted is not None:
+            subject = Subject(kind=AlarmKind.CLOCK_UNTRUSTED, controller_id=state.controller_id)
+            yield subject, None if state.clock_trusted else state.last_seen
+
+
+def _documents(
+    connection: Connection, states: list[ControllerState], bounds: AlarmBounds, now: datetime
+) -> Iterator[_Finding]:
+    confirmed = documents.confirmed_versions(connection)
+    made: Mapping[DocumentKind, list[tuple[int, datetime]]] = {
+        kind: [
+            (each["version"], each["created_at"])
+            for each in reversed(documents.history(connection, kind, limit=VERSIONS_WATCHED))
+        ]
+        for kind in DocumentKind
+    }
+    oldest: dict[ControllerId, datetime] = {}
+    for state in states:
+        controller_id = state.controller_id
+        for kind, versions in made.items():
+            held = confirmed.get((controller_id, kind), 0)
+            lacking = [at for version, at in versions if version > held]
+            at = next((at for version, at in versions if version == held), lacking[0] if lacking else None)
+            if held and at is not None:
+                oldest[controller_id] = min(at, oldest.get(controller_id, at))
+            subject = Subject(
+                kind=AlarmKind.POLICY_UNCONFIRMED, controller_id=controller_id, detail=kind.value
+            )
+            awaited = max(lacking[0], state.since) if lacking and state.online else None
+            if awaited is not None and now - awaited >= bounds.unconfirmed_after:
+                yield subject, awaited
+            elif not lacking:
+                yield subject, None
+    for named in doors.list_all(connection):
+        door = named.door
+        if door.controller_id in oldest:
+            due = oldest[door.controller_id] + timedelta(seconds=door.max_policy_age_s)
+            subject = Subject(
+                kind=AlarmKind.POLICY_TOO_OLD, controller_id=door.controller_id, door_id=door.id
+            )
+            yield subject, due if due <= now else None
+
+
+def _emptied(
+    connection: Connection, standing: Mapping[str, Alarm], states: Mapping[ControllerId, ControllerState]
+) -> Iterator[_Change]:
+    """A journal that was full, and of which everything is stored here."""
+    full = [alarm for alarm in standing.values() if alarm.subject.kind is AlarmKind.JOURNAL_FULL]
+    if not full:
+        return
+    stored = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
+    for alarm in full:
+        state = states[alarm.subject.controller_id]
+        if state.online and stored.get((state.controller_id, state.journal_id or ""), 0) >= (
+            state.last_sequence or 0
+        ):
+            yield _Change(subject=alarm.subject)
