@@ -10,6 +10,8 @@ from typing import Final
 from edge.inputs import Distrust, Now
 from pacs.decision import ClockReading
 
+BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock is right that is before this."""
 TOLERANCE: Final = timedelta(minutes=5)
 """What is left for the clock of whoever signed a document."""
 FAR_AHEAD: Final = timedelta(days=366)
