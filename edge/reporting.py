@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from edge import watchdog
 from edge.clock import Clock
@@ -26,9 +26,6 @@ from edge.snapshot import (
 from edge.watchdog import Watchdog
 from pacs.identifiers import DoorId
 from pacs.rules import Side
-
-STALLED_AFTER_S: Final = 3.0
-"""A thread that has not come round for less is only slower than the state thread's turns."""
 
 
 class Doors(Protocol):
@@ -117,11 +114,10 @@ class Reporter:
         )
 
     def _watchdog(self) -> WatchdogSnapshot:
-        fed_s_ago = self._guard.fed_s_ago
         return WatchdogSnapshot(
             interval_s=self._guard.within_s,
-            fed_s_ago=round(fed_s_ago, 3),
-            stalled=self._guard.stalled if fed_s_ago >= STALLED_AFTER_S else (),
+            fed_s_ago=round(self._guard.fed_s_ago, 3),
+            stalled=self._guard.hanging,
         )
 
 

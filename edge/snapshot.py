@@ -97,7 +97,7 @@ class LinkSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchdogSnapshot:
-    """``interval_s``: None when no manager watches. ``stalled``: threads that have not come round since the last feeding."""
+    """``interval_s``: None when no manager watches. ``stalled``: threads that hang."""
 
     interval_s: float | None
     fed_s_ago: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import os
 import secrets
 import signal
 import sys
@@ -154,7 +155,7 @@ def run_controller(
                 link=uplink.link,
                 readers=readers,
             ),
-            guard=guard_of(readers, doors.timetable),
+            guard=guard_of(readers, doors.timetable, config.state_dir),
             publish=answers.publish,
         )
         service = Service(
@@ -228,13 +229,15 @@ def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
             )
 
 
-def guard_of(readers: Readers, timetable: Timetable) -> watchdog.Watchdog:
-    """Watches every thread that reads cards, and the one that locks doors."""
-    threads: dict[str, watchdog.ComesRound] = {
-        f"reader {door}/{side}": reader for (door, side), reader in readers.items()
-    }
+def guard_of(readers: Readers, timetable: Timetable, state_dir: Path) -> watchdog.Watchdog:
+    """Watches every thread that reads cards, and the one that locks doors.
+
+    What a restart has to find is kept in the service's RUNTIME_DIRECTORY, or in ``state_dir`` where there is none.
+    """
     return watchdog.Watchdog(
-        {**threads, "timetable": timetable},
+        {"timetable": timetable},
+        readers={f"reader {door}/{side}": reader for (door, side), reader in readers.items()},
+        memory=Path(os.environ.get("RUNTIME_DIRECTORY") or state_dir) / "restarted-for",
         is_sound=lambda: not timetable.failed,
         within_s=watchdog.interval_s(),
     )

@@ -67,6 +67,10 @@ class ReaderRecord:
         self._state = (ReaderState.LOST, now_ns, cause)
         self.losses += 1
 
+    def still_lost(self, cause: str) -> None:
+        """The last attempt failed as well; lost since the first, with one alarm."""
+        self._state = (ReaderState.LOST, self._state[1], cause)
+
     def works(self, now_ns: int) -> None:
         """Its hardware answers."""
         self._state = (ReaderState.OK, now_ns, None)

@@ -236,9 +236,11 @@ class Reader:
             self._record.works(self._monotonic_ns())
 
     def _lost(self, cause: str) -> None:
-        """Say so, once until it is healed."""
+        """Say so, once until it is healed; why the last attempt failed is kept for whoever asks."""
         with self._turning_point:
-            if self._record.state is not ReaderState.LOST:
+            if self._record.state is ReaderState.LOST:
+                self._record.still_lost(cause)
+            else:
                 log.warning("reader of %s %s lost: %s", self._door_id, self._side, cause)
                 self._put(ReaderLost(door_id=self._door_id, side=self._side, cause=cause))
                 self._record.lost(cause, self._monotonic_ns())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from time import monotonic, monotonic_ns, sleep
 
 import pytest
@@ -93,7 +94,7 @@ def test_its_thread_runs_what_is_set_from_another_one() -> None:
 
 
 def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What a watchdog of a controller looks at: an entry that never returns ends the feeding."""
     monkeypatch.setattr(timetable_module, "LONGEST_WAIT_S", 0.01)
@@ -106,7 +107,7 @@ def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
         while timetable.came_round_ns <= since_ns:
             assert monotonic() < deadline_s
             sleep(0.005)
-    guard = guard_of({}, timetable)
+    guard = guard_of({}, timetable, tmp_path)
     assert guard.feed()
     hangs, goes_on = threading.Event(), threading.Event()
 
@@ -122,10 +123,10 @@ def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
     timetable.stop()
 
 
-def test_an_entry_that_failed_ends_the_feeding() -> None:
+def test_an_entry_that_failed_ends_the_feeding(tmp_path: Path) -> None:
     """The pins may not be as they should."""
     timetable = Timetable()
-    guard = guard_of({}, timetable)
+    guard = guard_of({}, timetable, tmp_path)
     assert guard.feed()
     timetable.failed = True
     assert not guard.feed()

@@ -74,6 +74,11 @@ def test_the_watchdog_and_the_stop_leave_the_program_its_time() -> None:
     assert ending.PARTS_S < ending.END_AFTER_S
 
 
+def test_what_was_restarted_for_is_remembered_over_a_restart_and_no_longer() -> None:
+    """Where the watchdog keeps it."""
+    assert (service("RuntimeDirectory"), service("RuntimeDirectoryPreserve")) == ("drempel", "restart")
+
+
 def test_no_end_leaves_a_strike_as_it_was() -> None:
     """After every end, also a kill, the strikes are taken off the current by a command that there is."""
     command = service("ExecStopPost").split(" ")

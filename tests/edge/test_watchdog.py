@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from edge.nfc.reader import Reader
+from edge.nfc.pn532 import OPEN_S
+from edge.nfc.reader import Reader, ReaderSettings
 from edge.timetable import Timetable
 from edge.watchdog import LONGEST_TURN_S, Watchdog, interval_s, tell
 from pacs.credential import TrustAnchors
@@ -60,7 +61,6 @@ def test_every_thread_has_to_move_on_between_two_feedings() -> None:
         for thread in threads:
             thread.came_round_ns += thread is not hanging
         assert not manager.feed()
-        assert manager.guard.stalled == (str(threads.index(hanging)),)
         hanging.came_round_ns += 1
         assert manager.feed()
 
@@ -96,6 +96,90 @@ def test_nothing_is_sent_to_a_manager_that_does_not_watch() -> None:
     assert manager.guard.feed()
     assert not manager.guard.feed()
     assert manager.sent == []
+
+
+# ---- a reader that hangs
+
+
+class Start:
+    """One start of a controller with two readers: each second the threads that do not hang come round, and it feeds."""
+
+    def __init__(self, memory: Path, *, ns: int = 10**9, hangs: str = "") -> None:
+        self.ns = ns
+        self.hangs = hangs
+        self.fed_ns = [ns]
+        self.threads = {name: Thread(ns) for name in ("front", "back", "timetable")}
+        self.guard = Watchdog(
+            {"timetable": self.threads["timetable"]},
+            readers={name: self.threads[name] for name in ("front", "back")},
+            memory=memory,
+            is_sound=lambda: True,
+            within_s=10.0,
+            monotonic_ns=lambda: self.ns,
+            send=lambda _: self.fed_ns.append(self.ns),
+        )
+
+    def survives(self, seconds: int) -> bool:
+        """Whether the manager lets it live that long, with a turn late by half a second now and then."""
+        for second in range(seconds):
+            self.ns += 10**9 + (second % 7 == 0) * 5 * 10**8
+            for name, thread in self.threads.items():
+                if name != self.hangs:
+                    thread.came_round_ns = self.ns
+            self.guard.feed()
+            if self.ns - self.fed_ns[-1] > 10 * 10**9:
+                return False
+        return True
+
+
+def test_a_reader_that_hangs_costs_one_restart(tmp_path: Path) -> None:
+    """Its hang outlives the start: the next ones serve the other doors for as long as it takes, and name it."""
+    assert not Start(tmp_path / "memory", hangs="back").survives(60)
+    again = Start(tmp_path / "memory", hangs="back")
+    assert again.survives(8_000)
+    assert again.guard.hanging == ("back",)
+    assert Start(tmp_path / "memory", hangs="back").survives(60), "also after a restart for another reason"
+    assert not Start(tmp_path / "memory", hangs="front").survives(60), "the other reader is worth one as well"
+
+
+def test_a_reader_that_goes_on_is_waited_for_again(tmp_path: Path) -> None:
+    """It is left out only while it hangs; once it has worked for an hour it is worth another restart."""
+    assert not Start(tmp_path / "memory", hangs="back").survives(60)
+    again = Start(tmp_path / "memory", hangs="back")
+    assert again.survives(60)
+    again.hangs = ""
+    assert again.survives(60)
+    assert again.guard.hanging == ()
+    again.hangs = "back"
+    assert again.survives(60)
+    again.hangs = ""
+    assert again.survives(4_000)
+    again.hangs = "back"
+    assert not again.survives(60)
+
+
+def test_the_thread_that_locks_is_never_left_out(tmp_path: Path) -> None:
+    """However often it was restarted for."""
+    for _ in range(3):
+        assert not Start(tmp_path / "memory", hangs="timetable").survives(60)
+
+
+def test_a_restart_that_cannot_be_remembered_is_not_made(tmp_path: Path) -> None:
+    """It would be made again and again."""
+    assert Start(tmp_path / "absent" / "memory", hangs="back").survives(60)
+    (tmp_path / "memory").write_bytes(b"\xff\n")
+    assert not Start(tmp_path / "memory", hangs="back").survives(60), "nonsense is no memory"
+
+
+def test_a_reader_that_waits_to_be_plugged_in_does_not_hang(tmp_path: Path) -> None:
+    """Neither the longest search nor the longest rest between two attempts is told as a hang."""
+    start = Start(tmp_path / "memory")
+    longest_s = max(OPEN_S, ReaderSettings().longest_back_off_s)
+    start.hangs = "back"
+    for _ in range(20):
+        assert start.survives(int(longest_s))
+        assert start.guard.hanging == ()
+        start.threads["back"].came_round_ns = start.ns
 
 
 # ---- the real threads
@@ -166,7 +250,6 @@ def test_a_reader_that_hangs_is_not_fed_for() -> None:
             time.sleep(0.1)
         guard.feed()
         assert not guard.feed()
-        assert guard.stalled == ("reader",)
         antenna.goes_on.set()
         until(guard.feed)
 

@@ -533,6 +533,16 @@ def test_a_reader_that_stays_broken_is_reported_once_and_reset(world: World) -> 
     assert world.rests == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
 
 
+def test_a_lost_reader_tells_why_the_last_attempt_failed(reader: Reader, world: World) -> None:
+    """It was unplugged, and is gone since: one loss, since the first failure, with the cause of the last."""
+    world.broken = [ReaderBroken("Input/output error"), *[ReaderBroken("No such file")] * 3]
+    for _ in range(4):
+        reader.turn()
+    health = reader.health()
+    assert (health.cause, health.since_s, health.losses) == ("No such file", 0.0, 1)
+    assert [value.cause for value in world.inputs if isinstance(value, ReaderLost)] == ["Input/output error"]
+
+
 def test_a_reader_that_opens_but_never_polls_is_not_restored(reader: Reader, world: World) -> None:
     """Opening alone heals nothing: back-off goes on until a poll succeeds."""
     polls = iter(range(100))
