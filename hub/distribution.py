@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from hub.documents import LARGEST_JUMP, REFRESH, SiteDocuments, refresh_interval
+from hub.documents import LARGEST_JUMP, REFRESH, Overtaken, SiteDocuments, refresh_interval
 from hub.store import controllers, documents
 from hub.store.database import Database
 from hub.store.documents import Document
@@ -26,11 +26,14 @@ from pacs.identifiers import ControllerId
 from pacs.messages import DocumentKind, split_document
 from pacs.topics import Down, DownTopic
 
-FIRST_RETRY_S = 2.0
+FIRST_RETRY_S = 2.0  # and longer, the more chunks a document has
+CHUNK_TAKES_S = 0.25  # to a door with a poor line, beside all the others
 LONGEST_RETRY_S = 60.0
 AFTER_REFUSAL_S = 900.0
 FIRST_PROOF_WAIT_S = 5.0  # for the event that confirms what a controller says it holds
 LONGEST_PROOF_WAIT_S = 3600.0
+DRAFTS = 3  # of a version that others overtake, before they have to wait
+CHANGED = "site changed"
 POLICY_SPACING_S = 0.25  # changes that come faster are put into one version
 
 _NOTHING = timedelta(0)
@@ -48,11 +51,12 @@ class Publish(Protocol):
 
 @dataclass(slots=True)
 class _Peer:
-    """What is believed of one controller. Retry times are monotonic seconds."""
+    """What is believed of one controller. Times are monotonic seconds; by ``sent_by`` all chunks have gone out."""
 
     online: bool = False
     held: dict[DocumentKind, int] = field(default_factory=dict)
     sent: dict[DocumentKind, int] = field(default_factory=dict)
+    sent_by: dict[DocumentKind, float] = field(default_factory=dict)
     retry_at: dict[DocumentKind, float] = field(default_factory=dict)
     retry_after_s: dict[DocumentKind, float] = field(default_factory=dict)
     prove_by: dict[DocumentKind, float] = field(default_factory=dict)
@@ -142,7 +146,7 @@ class Distribution:
         with self._condition:
             peer = self._peers.setdefault(controller_id, _Peer())
             if hello or not peer.online:
-                peer.sent.clear()
+                self._begin_again(peer)
             peer.online = True
             for kind, version in held.items():
                 peer.held[kind] = version
@@ -179,6 +183,7 @@ class Distribution:
                 if controller_id in (None, name):
                     peer.online = False
                     peer.prove_by.clear()
+                    peer.sent_by.clear()
 
     # -- the thread
 
@@ -250,23 +255,38 @@ class Distribution:
             self._issuing = False
 
     def _issue_due(self, *, dirty: bool, ahead: Mapping[DocumentKind, int], refresh: bool) -> None:
-        at = self._clock()
-        with self._database.write() as connection:
+        with self._database.read() as connection:
             interval = refresh_interval(connection)
-            for kind in DocumentKind:
-                newest = documents.newest(connection, kind)
-                if kind in ahead:
-                    self._site_documents.issue(
-                        connection, kind, cause="a door holds another version", now=at, above=ahead[kind]
-                    )
-                elif (
-                    newest is not None and refresh and not _NOTHING <= at - newest.created_at < interval * 0.9
-                ):
-                    self._site_documents.issue(connection, kind, cause=REFRESH, now=at)
-                elif dirty or newest is None:
-                    self._site_documents.issue_if_changed(connection, kind, cause="site changed", now=at)
+        for kind in DocumentKind:
+            self._issue_one(
+                kind,
+                dirty=dirty,
+                above=ahead.get(kind),
+                oldest=interval * 0.9 if refresh else None,
+            )
         self._policy_not_before = self._monotonic() + POLICY_SPACING_S
         self._refresh_at = self._monotonic() + interval.total_seconds() / 10
+
+    def _issue_one(
+        self, kind: DocumentKind, *, dirty: bool, above: int | None, oldest: timedelta | None
+    ) -> None:
+        """Draw the version up while others write; when one of them issues another meanwhile, draw it up again."""
+        for _ in range(DRAFTS):
+            at = self._clock()
+            with self._database.read() as connection:
+                cause = _cause(documents.newest(connection, kind), at, oldest, dirty=dirty, above=above)
+                draft = None if cause is None else self._site_documents.draft(connection, kind, now=at)
+            if cause is None or draft is None or (cause == CHANGED and not draft.is_news):
+                return
+            try:
+                with self._database.write() as connection:
+                    self._site_documents.issue_draft(connection, draft, cause=cause, above=above or 0)
+            except Overtaken:
+                log.info("document_overtaken", kind=kind)
+            else:
+                return
+        with self._database.write() as connection:  # too much goes on: nobody else writes now
+            self._site_documents.issue(connection, kind, cause=cause, now=self._clock(), above=above or 0)
 
     def _go_above_what_is_not_proven(self, now: float) -> None:
         for peer in self._peers.values():
@@ -297,10 +317,11 @@ class Distribution:
                 for kind in self._lacking(peer, even_offline=True):
                     version = self._version(kind)
                     if peer.sent.get(kind) != version:
-                        peer.retry_after_s[kind] = FIRST_RETRY_S
+                        peer.retry_after_s[kind] = FIRST_RETRY_S + self._takes_s(kind)
                     elif not peer.online or now < peer.retry_at[kind]:
                         continue
                     peer.sent[kind] = version
+                    peer.sent_by[kind] = now + (self._takes_s(kind) if peer.online else 0.0)
                     peer.retry_at[kind] = now + peer.retry_after_s[kind]
                     peer.retry_after_s[kind] = max(
                         min(LONGEST_RETRY_S, 2 * peer.retry_after_s[kind]), peer.retry_after_s[kind]
@@ -312,6 +333,15 @@ class Distribution:
             for chunk in chunks[kind]:
                 self._publish(DownTopic(controller_id, Down.DOCUMENT), chunk)
 
+    def _begin_again(self, peer: _Peer) -> None:
+        """What is under way to a controller that may have missed a part: again, but not while it is under way."""
+        for kind in peer.sent:
+            peer.retry_at[kind] = peer.sent_by.get(kind, 0.0)
+            peer.retry_after_s[kind] = FIRST_RETRY_S + self._takes_s(kind)
+
+    def _takes_s(self, kind: DocumentKind) -> float:
+        return CHUNK_TAKES_S * (len(self._chunks[kind]) - 1)
+
     def _lacking(self, peer: _Peer, *, even_offline: bool = False) -> list[DocumentKind]:
         if not (peer.online or even_offline):
             return []
@@ -319,3 +349,14 @@ class Distribution:
 
     def _version(self, kind: DocumentKind) -> int:
         return self._in_force[kind].version
+
+
+def _cause(
+    newest: Document | None, at: datetime, oldest: timedelta | None, *, dirty: bool, above: int | None
+) -> str | None:
+    """Why a version may be due, None: it is not."""
+    if above is not None:
+        return "a door holds another version"
+    if newest is not None and oldest is not None and not _NOTHING <= at - newest.created_at < oldest:
+        return REFRESH
+    return CHANGED if dirty or newest is None else None

@@ -1,7 +1,8 @@
 """What the doors decide by, built from the database and signed: the policy and the revocation list.
 
-Each kind has its own strictly increasing version. A version is made, stored and audited in the caller's
-write transaction; ``hub.distribution`` takes it from there.
+Each kind has its own strictly increasing version. What it says is drawn up from a snapshot, which for a large site
+takes a while; its number is given, it is stored and audited, in the caller's write transaction, where nothing else
+takes long. ``hub.distribution`` takes it from there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hub import audit
 from hub.store import access_levels, cards, documents, doors, schedules, sites
 from hub.store.documents import Document
 from pacs import bundle
+from pacs.errors import StoreError
 from pacs.identifiers import SiteId
 from pacs.messages import DocumentKind
 from pacs.revocation import StatusList
@@ -33,6 +35,25 @@ _LIST_STEP = 1_024  # the list grows in steps, so that a new card seldom needs a
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Overtaken(StoreError):
+    """Another version was issued meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A document without a number: what one snapshot of the database says.
+
+    ``follows``: the version in force in that snapshot, 0 for none; ``is_news``: that one says something else.
+    """
+
+    kind: DocumentKind
+    said: Policy | StatusList
+    content_digest: bytes
+    follows: int
+    is_news: bool
+    drawn_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteDocuments:
     """Makes the documents of one site with its policy signing key."""
@@ -40,15 +61,64 @@ class SiteDocuments:
     site_id: SiteId
     key: Ed25519PrivateKey = field(repr=False)
 
+    def draft(self, connection: Connection, kind: DocumentKind, *, now: datetime) -> Draft:
+        """What this snapshot says, to be issued by ``issue_draft``; raises ``NotFound`` without a site."""
+        newest = documents.newest(connection, kind)
+        said = (
+            self._policy(connection, now)
+            if kind is DocumentKind.POLICY
+            else self._revocations(connection, now)
+        )
+        content = _content(said)
+        return Draft(
+            kind=kind,
+            said=said,
+            content_digest=content,
+            follows=newest.version if newest else 0,
+            is_news=newest is None or newest.content_digest != content,
+            drawn_at=now,
+        )
+
+    def issue_draft(
+        self, connection: Connection, draft: Draft, *, cause: str, actor: str = audit.SYSTEM, above: int = 0
+    ) -> Document:
+        """Make the draft the next version, higher than ``above``, too.
+
+        Raises ``Overtaken`` when a version was issued since the draft's snapshot: it may say what the draft does not.
+        """
+        newest = documents.newest(connection, draft.kind)
+        if (newest.version if newest else 0) != draft.follows:
+            raise Overtaken(f"a version after {draft.follows} is there already")
+        version = max(draft.follows, above) + 1
+        sealed = self._sealed(replace(draft.said, version=version))
+        document = Document(
+            kind=draft.kind,
+            version=version,
+            data=sealed,
+            digest=hashlib.sha256(sealed).digest(),
+            content_digest=draft.content_digest,
+            cause=cause,
+            created_at=draft.drawn_at,
+            expires_at=draft.drawn_at + LIFETIME,
+        )
+        documents.add(connection, document)
+        if draft.is_news or cause != REFRESH:
+            audit.record(
+                connection,
+                now=draft.drawn_at,
+                actor=actor,
+                action="document.issue",
+                subject=f"{draft.kind}:{version}",
+                reason=cause,
+            )
+        return document
+
     def issue_if_changed(
         self, connection: Connection, kind: DocumentKind, *, cause: str, now: datetime
     ) -> Document | None:
         """Issue the next version unless the newest says the same already; None: it does."""
-        draft = self._draft(connection, kind, now)
-        newest = documents.newest(connection, kind)
-        if newest is not None and newest.content_digest == _content(draft):
-            return None
-        return self._issue(connection, kind, draft, cause=cause, now=now, actor=audit.SYSTEM, above=0)
+        draft = self.draft(connection, kind, now=now)
+        return self.issue_draft(connection, draft, cause=cause) if draft.is_news else None
 
     def issue(
         self,
@@ -61,51 +131,8 @@ class SiteDocuments:
         above: int = 0,
     ) -> Document:
         """Issue the next version; it is higher than ``above``, too. Raises ``NotFound`` without a site."""
-        draft = self._draft(connection, kind, now)
-        return self._issue(connection, kind, draft, cause=cause, now=now, actor=actor, above=above)
-
-    def _issue(
-        self,
-        connection: Connection,
-        kind: DocumentKind,
-        draft: Policy | StatusList,
-        *,
-        cause: str,
-        now: datetime,
-        actor: str,
-        above: int,
-    ) -> Document:
-        newest = documents.newest(connection, kind)
-        version = max(newest.version if newest else 0, above) + 1
-        sealed, content = self._sealed(replace(draft, version=version)), _content(draft)
-        document = Document(
-            kind=kind,
-            version=version,
-            data=sealed,
-            digest=hashlib.sha256(sealed).digest(),
-            content_digest=content,
-            cause=cause,
-            created_at=now,
-            expires_at=now + LIFETIME,
-        )
-        documents.add(connection, document)
-        says_the_same = newest is not None and newest.content_digest == content
-        if not (says_the_same and cause == REFRESH):
-            audit.record(
-                connection,
-                now=now,
-                actor=actor,
-                action="document.issue",
-                subject=f"{kind}:{version}",
-                reason=cause,
-            )
-        return document
-
-    def _draft(self, connection: Connection, kind: DocumentKind, now: datetime) -> Policy | StatusList:
-        sites.get(connection)  # on PostgreSQL this row serialises those who draw a version
-        if kind is DocumentKind.POLICY:
-            return self._policy(connection, now)
-        return self._revocations(connection, now)
+        draft = self.draft(connection, kind, now=now)
+        return self.issue_draft(connection, draft, cause=cause, actor=actor, above=above)
 
     def _sealed(self, document: Policy | StatusList) -> bytes:
         return bundle.seal(document, self.key) if isinstance(document, Policy) else document.seal(self.key)

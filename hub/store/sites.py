@@ -40,7 +40,7 @@ def ensure(connection: Connection, site: Site) -> Site:
 
 def get(connection: Connection) -> Site:
     """The site; raises ``NotFound`` before ``ensure``."""
-    row = connection.execute(select(sites).with_for_update()).first()
+    row = connection.execute(select(sites)).first()
     if row is None:
         raise NotFound("no site yet")
     return Site(**{**fields(row), "id": SiteId(row.id)})

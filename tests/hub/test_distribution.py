@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select
 
-from hub.distribution import LONGEST_RETRY_S, Distribution
-from hub.documents import SiteDocuments
+from hub.distribution import CHUNK_TAKES_S, DRAFTS, FIRST_RETRY_S, LONGEST_RETRY_S, Distribution
+from hub.documents import Draft, SiteDocuments
 from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, Missed
 from hub.store import (
     access_levels,
@@ -51,8 +52,10 @@ from tests.hub.controller import SmallHub, eventually, small_hub
 from tests.hub.databases import fresh_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from pacs.topics import DownTopic
 
@@ -338,6 +341,115 @@ def test_changes_in_a_hurry_become_one_version(turn: Turn, database: Database) -
     turn.distribution.site_changed()
     assert turn.run(0.5) == [("gate", POLICY, 2)]
     assert turn.run(5) == []
+
+
+def test_a_large_document_is_given_time_and_never_sent_twice_at_once(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sending again waits longer the more chunks there are, also when the controller says hello meanwhile."""
+    monkeypatch.setattr("pacs.messages.CHUNK_BYTES", 8)
+    turn.run()
+    chunks = len(turn.distribution._chunks[POLICY])
+    takes_s = CHUNK_TAKES_S * (chunks - 1)
+    assert takes_s > FIRST_RETRY_S
+    turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 1}, hello=True)
+    assert turn.run() == [("gate", POLICY, 1)]  # what was sent to nobody is not under way
+    assert turn.run(takes_s / 2) == []
+    turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 1}, hello=True)
+    assert turn.run(takes_s / 2 - 0.1) == []
+    assert turn.run(0.2) == [("gate", POLICY, 1)]
+    assert turn.run(takes_s + FIRST_RETRY_S - 0.1) == []
+    assert turn.run(0.2) == [("gate", POLICY, 1)]
+    turn.distribution.gone(GATE)
+    turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 1}, hello=True)
+    assert turn.run() == [("gate", POLICY, 1)]  # nothing is under way to who was gone
+
+
+class Interrupted(SiteDocuments):
+    """Documents whose drafts are overtaken: ``meanwhile`` runs behind each snapshot."""
+
+    meanwhile: list[Callable[[], object]] = []  # noqa: RUF012 -- a fixture gives each test its own
+
+    def draft(self, connection: Connection, kind: DocumentKind, *, now: datetime) -> Draft:
+        """Draw up, and let somebody else write before it is issued."""
+        draft = SiteDocuments.draft(self, connection, kind, now=now)
+        if kind is POLICY and self.meanwhile:
+            self.meanwhile.pop(0)()
+        return draft
+
+
+@pytest.mark.parametrize("overtaken", [1, 2])
+def test_a_version_overtaken_while_it_was_drawn_up_loses_nothing(
+    database: Database,
+    key: Ed25519PrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+    overtaken: int,
+) -> None:
+    """Another hub issues a newer policy behind the snapshot: the older one never comes after it."""
+    other = SiteDocuments(site_id=SiteId("s"), key=key)
+    days = [date(2026, 12, number + 1) for number in range(overtaken)]
+
+    def change(day: date) -> None:
+        with database.write() as connection:
+            sites.set_holiday(connection, day, "Feast")
+            other.issue(connection, POLICY, cause="another hub", now=NOW)
+
+    monkeypatch.setattr(Interrupted, "meanwhile", [partial(change, day) for day in days])
+    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn.run()
+    with database.read() as connection:
+        newest = documents.required_newest(connection, POLICY)
+    assert newest.version == overtaken
+    assert bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays == set(days)
+
+
+def test_a_version_that_is_always_overtaken_is_made_while_others_wait(
+    database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few drafts in vain a version with every change is issued all the same."""
+    other = SiteDocuments(site_id=SiteId("s"), key=key)
+    days = [date(2026, 12, number + 1) for number in range(DRAFTS + 1)]
+
+    def overtake(day: date) -> None:
+        with database.write() as connection:
+            other.issue(connection, POLICY, cause="another hub", now=NOW)
+            sites.set_holiday(connection, day, "Feast")
+
+    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn.run()
+    monkeypatch.setattr(Interrupted, "meanwhile", [partial(overtake, day) for day in days[1:]])
+    with database.write() as connection:
+        sites.set_holiday(connection, days[0], "Feast")
+    turn.distribution.site_changed()
+    assert turn.run(1) == [("gate", POLICY, 1 + DRAFTS + 1)]
+    with database.read() as connection:
+        newest = documents.required_newest(connection, POLICY)
+    assert bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays == set(days)
+
+
+def test_a_change_while_a_version_is_drawn_up_is_in_the_next(
+    database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that the snapshot missed is told, and makes a version of its own."""
+    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn.run()
+
+    def change() -> None:
+        with database.write() as connection:
+            sites.set_holiday(connection, date(2026, 12, 26), "Boxing Day")
+        turn.distribution.site_changed()
+
+    monkeypatch.setattr(Interrupted, "meanwhile", [change])
+    with database.write() as connection:
+        sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
+    turn.distribution.site_changed()
+    assert turn.run(1) == [("gate", POLICY, 2)]
+    assert not turn.distribution.is_settled
+    assert turn.run(1) == [("gate", POLICY, 3)]
+    with database.read() as connection:
+        newest = documents.required_newest(connection, POLICY)
+    holidays = bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays
+    assert holidays == {date(2026, 12, 25), date(2026, 12, 26)}
 
 
 # -- the whole, with three controllers and a real broker
