@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from pathlib import Path
+from typing import Final
 
 from edge.journal_policy import JournalPolicy
 from pacs.errors import PacsError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
+
+_IN_ORDER_FOUND: Final = re.compile(r"/dev/tty(USB|ACM)\d+")
 
 
 class ConfigError(PacsError):
@@ -73,6 +77,11 @@ class ReaderConfig:
     red_pin: int | None
     buzzer_pin: int | None
     reset_pin: int | None
+
+    @property
+    def changes_name(self) -> bool:
+        """Whether ``device`` is whichever adapter was found in that place of the order, which a restart can change."""
+        return self.backend is Backend.PN532 and _IN_ORDER_FOUND.fullmatch(str(self.device)) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +17,7 @@ import click
 from edge.command_line import config_option
 from edge.config import Config, ConfigError
 from edge.config_file import load
-from edge.doctor_door import examine_pins, examine_readers
+from edge.doctor_door import RESTART, examine_pins, examine_readers
 from edge.doctor_hub import examine_broker, examine_certificates, examine_policy
 from edge.doctor_machine import (
     examine_clock,
@@ -24,8 +26,8 @@ from edge.doctor_machine import (
     examine_program,
     examine_watchdog,
 )
-from edge.finding import Finding, Level
-from edge.status import duration
+from edge.finding import Check, Finding, Level
+from edge.status import counted, duration
 from edge.status_socket import NotRunning, ask
 from pacs.errors import StoreError
 
@@ -69,9 +71,11 @@ def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Findi
         config = load(path)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding.fail("configuration", problem, f"correct {path}")
+            yield Finding.fail(Check.CONFIGURATION, problem, f"correct {path}")
         return
-    yield Finding.ok("configuration", f"controller {config.controller_id}, {len(config.doors)} doors")
+    doors = counted(len(config.doors), "door")
+    yield Finding.ok(Check.CONFIGURATION, f"controller {config.controller_id}, {doors}")
+    yield examine_user(config, path)
     status, finding = _running(config)
     yield finding
     examinations: list[tuple[str, Iterable[Finding]]] = [
@@ -89,24 +93,67 @@ def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Findi
     for name, findings in examinations:
         try:
             yield from findings
+        except PermissionError as error:
+            advice = "run this as the controller's user"
+            yield Finding.fail(Check.EXAMINATION, f"not for this user: {error}", advice, subject=name)
         except Exception as error:  # noqa: BLE001 - one examination that fails must not hide the others
-            yield Finding.fail(name, f"could not be examined: {type(error).__name__}: {error}", "report this")
+            what = f"could not be done: {type(error).__name__}: {error}"
+            yield Finding.fail(Check.EXAMINATION, what, "report this", subject=name)
+
+
+def examine_user(config: Config, path: Path) -> Finding:
+    """Whether what works for this user works for the controller, which is the one its state and keys belong to."""
+    owners = {}
+    for file in (
+        config.state_dir,
+        config.keys.device_key,
+        config.keys.event_key,
+        config.keys.passphrase_file,
+    ):
+        with suppress(OSError):  # what is not there is told where it is needed
+            owners[file] = file.stat().st_uid
+    if not owners:
+        return Finding.warn(
+            Check.USER, "neither state_dir nor keys can be seen", "run this as the controller's user"
+        )
+    first, owner = next(iter(owners.items()))
+    other = next((file for file, uid in owners.items() if uid != owner), None)
+    if other is not None:
+        what = f"{first} belongs to {_user_name(owner)}, and {other} to {_user_name(owners[other])}"
+        advice = f"give both to the controller's user: sudo chown -R {_user_name(owner)} {other}"
+        return Finding.warn(Check.USER, what, advice)
+    if owner != os.geteuid():
+        what = f"{first} belongs to {_user_name(owner)}: what works for {_user_name(os.geteuid())} may fail for it"
+        advice = (
+            f"sudo -u {_user_name(owner)} {sys.argv[0]} doctor --config {path}; or, if that is wrong, chown"
+        )
+        return Finding.warn(Check.USER, what, advice)
+    return Finding.ok(Check.USER, f"{_user_name(owner)}, whom state and keys belong to")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _running(config: Config) -> tuple[dict[str, Any] | None, Finding]:
     """The status of the running controller; None when there is none to ask."""
-    name = "controller"
+    check = Check.CONTROLLER
     try:
         status = ask(config.state_dir)
     except NotRunning:
-        return None, Finding.warn(name, "not running", "systemctl start drempel-edge")
+        return None, Finding.warn(check, "not running", "sudo systemctl start drempel-edge")
     except StoreError as error:
-        what, _, advice = str(error).partition("; ")
-        return {"unknown": True}, Finding.fail(name, what, advice)
+        return {"unknown": True}, Finding.failed(check, error)
     if status.get("starting"):
-        return {"unknown": True}, Finding.warn(name, "starting", "ask again in a minute")
+        return {"unknown": True}, Finding.warn(check, "starting", "ask again in a minute")
     running = f"running for {duration(status['uptime_s'])}, {status['software']}"
-    return status, Finding.ok(name, running)
+    if {door["door"] for door in status["doors"]} != {door.id for door in config.doors}:
+        what = f"{running}; started with other doors than this file has"
+        return status, Finding.warn(check, what, RESTART)
+    return status, Finding.ok(check, running)
 
 
 def _ask_first(door_id: str) -> bool:

@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from edge.config import Config
-from edge.finding import Finding
+from edge.finding import Check, Finding
 from edge.keystore import Keystore, read_certificate, read_policy_keys
-from edge.link_state import NEXT_STEPS, cause_of
-from edge.status import duration
+from edge.link_state import NEXT_STEPS, LinkCause, cause_of
+from edge.status import counted, duration
 from pacs import bundle
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.messages import DocumentKind
@@ -27,6 +27,7 @@ SOON: Final = timedelta(days=30)
 STEP_S: Final = 5.0
 """What each step to the broker may take."""
 _COPY: Final = "provision this controller again and copy its directory"
+_CHECKS: Final = {DocumentKind.POLICY: Check.POLICY, DocumentKind.REVOCATIONS: Check.REVOCATIONS}
 _REFUSALS: Final = {
     1: "it does not speak MQTT 3.1.1",
     2: "it does not take this client id",
@@ -42,26 +43,25 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
         keystore = Keystore.open(config.keys, config.controller_id)
         root = read_certificate(config.keys.root_certificate)
     except StoreError as error:
-        what, _, advice = str(error).partition("; ")
-        yield Finding.fail("keys", what, advice)
+        yield Finding.failed(Check.KEYS, error)
         return
-    yield Finding.ok("keys", "can be read, and belong to the certificate")
+    yield Finding.ok(Check.KEYS, "can be read, and belong to the certificate")
     device = keystore.device_certificate
     try:
         device.verify_directly_issued_by(root)
     except (ValueError, TypeError, InvalidSignature):
-        yield Finding.fail("certificate chain", "not issued by the site's root", _COPY)
+        yield Finding.fail(Check.CERTIFICATE_CHAIN, "not issued by the site's root", _COPY)
     else:
-        yield Finding.ok("certificate chain", "issued by the site's root")
+        yield Finding.ok(Check.CERTIFICATE_CHAIN, "issued by the site's root")
     names = _dns_names(device)
     if config.controller_id in names:
-        yield Finding.ok("certificate names", f"CN and DNS name {config.controller_id}")
+        yield Finding.ok(Check.CERTIFICATE_NAMES, f"CN and DNS name {config.controller_id}")
     else:
         what = f"the DNS names {', '.join(names) or '(none)'} lack {config.controller_id}: the broker goes by them"
-        yield Finding.fail("certificate names", what, _COPY)
-    yield _validity("certificate dates", device, now, _COPY)
+        yield Finding.fail(Check.CERTIFICATE_NAMES, what, _COPY)
+    yield _validity(Check.CERTIFICATE_DATES, device, now, _COPY)
     yield _validity(
-        "root dates", root, now, "the site needs a new root, and every controller its certificate"
+        Check.ROOT_DATES, root, now, "the site needs a new root, and every controller its certificate"
     )
 
 
@@ -73,16 +73,16 @@ def _dns_names(certificate: x509.Certificate) -> list[str]:
     return extension.value.get_values_for_type(x509.DNSName)
 
 
-def _validity(name: str, certificate: x509.Certificate, now: datetime, advice: str) -> Finding:
+def _validity(check: Check, certificate: x509.Certificate, now: datetime, advice: str) -> Finding:
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
         return Finding.fail(
-            name, f"valid from {begins:%Y-%m-%d %H:%M} UTC only", "is the clock right? see above"
+            check, f"valid from {begins:%Y-%m-%d %H:%M} UTC only", "is the clock right? see above"
         )
     if now >= ends:
-        return Finding.fail(name, f"expired on {ends:%Y-%m-%d}", advice)
-    what = f"{(ends - now).days} days left, until {ends:%Y-%m-%d}"
-    return Finding.warn(name, what, advice) if ends - now < SOON else Finding.ok(name, what)
+        return Finding.fail(check, f"expired on {ends:%Y-%m-%d}", advice)
+    what = f"{counted((ends - now).days, 'day')} left, until {ends:%Y-%m-%d}"
+    return Finding.warn(check, what, advice) if ends - now < SOON else Finding.ok(check, what)
 
 
 def examine_broker(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]:
@@ -90,17 +90,17 @@ def examine_broker(config: Config, status: dict[str, Any] | None) -> Iterator[Fi
     if status and "link" in status:
         link = status["link"]
         if link["state"] == "online" and link["answered"]:
-            yield Finding.ok("hub link", "online, and the hub answers")
+            yield Finding.ok(Check.HUB_LINK, "online, and the hub answers")
         else:
             again = "" if link["retry_in_s"] is None else f", again in {duration(link['retry_in_s'])}"
             what = f"{link['state']}{again}: {link['words'] or 'the hub has not answered'}"
-            yield Finding.warn("hub link", what, "the next lines say which step fails")
+            yield Finding.warn(Check.HUB_LINK, what, "the next lines say which step fails")
     host, port = config.hub_host, config.hub_port
-    step = "broker tcp"
+    step = Check.BROKER_TCP
     try:
         with socket.create_connection((host, port), timeout=STEP_S) as plain:
             yield Finding.ok(step, f"{host}:{port} accepts")
-            step = "broker tls"
+            step = Check.BROKER_TLS
             context = Keystore.open(config.keys, config.controller_id).tls_context()
             with context.wrap_socket(plain, server_hostname=host) as secure:
                 yield Finding.ok(step, f"{secure.version()}; a certificate of this site for {host}")
@@ -112,7 +112,7 @@ def examine_broker(config: Config, status: dict[str, Any] | None) -> Iterator[Fi
 
 def _connect(secure: ssl.SSLSocket) -> Finding:
     """MQTT 3.1.1 §3.1 and §3.2 under a client id of its own: that of the controller would end its session."""
-    name, advice = "broker mqtt", "is this controller registered at the hub, and not withdrawn?"
+    step, advice = Check.BROKER_MQTT, "is this controller registered at the hub, and not withdrawn?"
     client_id = b"doctor-" + os.urandom(8).hex().encode()
     variable = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client_id).to_bytes(2) + client_id
     try:
@@ -121,14 +121,18 @@ def _connect(secure: ssl.SSLSocket) -> Finding:
         answer = secure.recv(4)
         secure.sendall(b"\xe0\x00")
     except TimeoutError:
-        return Finding.fail(name, f"accepted and silent for {STEP_S:g} s", "restart the broker")
+        return Finding.fail(step, f"accepted and silent for {STEP_S:g} s", "restart the broker")
     except OSError as error:
-        return Finding.fail(name, f"ended by the broker ({error.strerror or type(error).__name__})", advice)
+        if (
+            cause := cause_of(error)
+        ) is LinkCause.CERTIFICATE_REFUSED:  # TLS 1.3 says so behind the handshake
+            return Finding.fail(step, str(error), NEXT_STEPS[cause])
+        return Finding.fail(step, f"ended by the broker ({error.strerror or type(error).__name__})", advice)
     if answer == b"\x20\x02\x00\x00":
-        return Finding.ok(name, "CONNECT accepted")
+        return Finding.ok(step, "CONNECT accepted")
     if len(answer) == 4 and answer[:2] == b"\x20\x02":
-        return Finding.fail(name, _REFUSALS.get(answer[3], f"refused with {answer[3]}"), advice)
-    return Finding.fail(name, "ended by the broker" if not answer else "no MQTT", advice)
+        return Finding.fail(step, _REFUSALS.get(answer[3], f"refused with {answer[3]}"), advice)
+    return Finding.fail(step, "ended by the broker" if not answer else "no MQTT", advice)
 
 
 def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | StatusList | None, str]]:
@@ -165,18 +169,18 @@ def examine_policy(config: Config, now: datetime) -> Iterator[Finding]:
     try:
         held = held_documents(config)
     except StoreError as error:
-        what, _, advice = str(error).partition("; ")
-        yield Finding.fail("policy", what, advice)
+        yield Finding.failed(Check.POLICY, error)
         return
     for kind, (document, problem) in held.items():
+        check = _CHECKS[kind]
         if document is None:
-            yield Finding.fail(kind.value, problem, "connect to the hub, which sends it")
+            yield Finding.fail(check, problem, "connect to the hub, which sends it")
         elif document.expires_at <= now:
             what = f"version {document.version} expired on {document.expires_at:%Y-%m-%d}"
-            yield Finding.fail(kind.value, what, "connect to the hub, which sends a newer one")
+            yield Finding.fail(check, what, "connect to the hub, which sends a newer one")
         else:
             age = duration((now - document.issued_at).total_seconds())
-            yield Finding.ok(kind.value, f"version {document.version}, {age} old")
+            yield Finding.ok(check, f"version {document.version}, {age} old")
     policy, _ = held[DocumentKind.POLICY]
     if isinstance(policy, Policy):
         yield from _doors(config, policy, held[DocumentKind.REVOCATIONS][0], now)
@@ -187,20 +191,20 @@ def _doors(
 ) -> Iterator[Finding]:
     if not policy.issuers:
         yield Finding.fail(
-            "issuers", "the policy trusts no issuer of cards", "add the site's card issuer at the hub"
+            Check.ISSUERS, "the policy trusts no issuer of cards", "add the site's card issuer at the hub"
         )
     issued = [document.issued_at for document in (policy, revocations) if document]
     for door in config.doors:
-        name, known = f"door {door.id}", policy.doors.get(door.id)
+        known = policy.doors.get(door.id)
         if known is None:
-            yield Finding.fail(
-                name, "the policy does not know it", "give it this id at the hub, or correct [[door]] id"
-            )
+            advice = "give it this id at the hub, or correct [[door]] id"
+            yield Finding.fail(Check.DOOR, "the policy does not know it", advice, subject=door.id)
         elif known.controller_id != config.controller_id:
             what = f"the policy gives it to controller {known.controller_id}"
-            yield Finding.fail(name, what, "move it to this controller at the hub")
+            yield Finding.fail(Check.DOOR, what, "move it to this controller at the hub", subject=door.id)
         elif (age_s := (now - min(issued)).total_seconds()) > known.max_policy_age_s:
             what = f"its documents are {duration(age_s)} old, allowed are {duration(known.max_policy_age_s)}"
-            yield Finding.warn(name, f"{what}: then {known.when_too_old.value}", "connect to the hub")
+            what = f"{what}: then {known.when_too_old.value}"
+            yield Finding.warn(Check.DOOR, what, "connect to the hub", subject=door.id)
         else:
-            yield Finding.ok(name, f"in the policy, {known.mode.value}")
+            yield Finding.ok(Check.DOOR, f"in the policy, {known.mode.value}", subject=door.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import sys
@@ -12,13 +13,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from edge.clock import BUILT
 from edge.config import Config
 from edge.doctor_hub import held_documents
-from edge.finding import Finding
+from edge.finding import Check, Finding
+from edge.state_dir import no_directory
+from edge.status import counted
 from edge.time_sync import is_synchronised
 from pacs.errors import PacsError
 
-BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LITTLE_FREE_BYTES: Final = 500 * 1024 * 1024
 NO_FREE_BYTES: Final = 64 * 1024 * 1024
 MANY_WAITING: Final = 10_000
@@ -26,6 +29,11 @@ HOT_C: Final = 70.0
 TOO_HOT_C: Final = 80.0
 _SKEW: Final = timedelta(minutes=5)
 _VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
+_WRITABLE: Final = {
+    errno.EACCES: "run this as the controller's user, and let state_dir belong to it (chown -R)",
+    errno.EROFS: "mount it read-write; replace the card if it does not stay so",
+    errno.ENOSPC: "make room",
+}
 _NO_MODES: Final = frozenset({"vfat", "exfat", "ntfs", "ntfs3"})
 
 
@@ -39,32 +47,32 @@ def examine_clock(
     """Whether the time of day can be right: by NTP, by what was signed, by what was journalled."""
     synchronised = is_synchronised()
     if synchronised:
-        yield Finding.ok("clock ntp", "synchronised")
+        yield Finding.ok(Check.CLOCK_NTP, "synchronised")
     elif synchronised is None:
-        yield Finding.warn("clock ntp", "the kernel does not say", "run: timedatectl")
+        yield Finding.warn(Check.CLOCK_NTP, "the kernel does not say", "run: timedatectl")
     else:
         yield Finding.warn(
-            "clock ntp",
+            Check.CLOCK_NTP,
             "not synchronised",
             "let systemd-timesyncd reach a time server: timedatectl timesync-status",
         )
-    name, advice = "clock", "set the clock: timedatectl set-ntp true; fit a clock with a battery"
+    check, advice = Check.CLOCK, "set the clock: timedatectl set-ntp true; fit a clock with a battery"
     if now < BUILT:
-        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC is before this program was built", advice)
+        yield Finding.fail(check, f"{now:%Y-%m-%d %H:%M} UTC is before this program was built", advice)
         return
     passed = _proven_past(config)
     late = [what for what, at in passed.items() if now < at - _SKEW]
     if late:
-        yield Finding.fail(name, f"{now:%Y-%m-%d %H:%M} UTC is before {late[0]}", advice)
+        yield Finding.fail(check, f"{now:%Y-%m-%d %H:%M} UTC is before {late[0]}", advice)
     elif status and "clock" in status and not status["clock"]["trusted"]:
         yield Finding.fail(
-            name,
+            check,
             f"{now:%Y-%m-%d %H:%M} UTC; the controller does not trust it: {status['clock']['distrust']}",
             advice,
         )
     else:
         after = f", after {', '.join(passed)}" if passed else ""
-        yield Finding.ok(name, f"{now:%Y-%m-%d %H:%M} UTC{after}")
+        yield Finding.ok(check, f"{now:%Y-%m-%d %H:%M} UTC{after}")
 
 
 def _proven_past(config: Config) -> dict[str, datetime]:
@@ -88,49 +96,60 @@ def _proven_past(config: Config) -> dict[str, datetime]:
 def examine_disk(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]:
     """Whether the journal can go on for months: free, writable, and a file system that keeps what it took."""
     directory = config.state_dir
-    if not directory.is_dir():
-        yield Finding.warn("disk", f"{directory} is not there", "it is made at the first start")
+    if problem := no_directory(directory):
+        what, _, advice = problem.partition("; ")
+        yield Finding.fail(Check.STATE_DIR, f"{directory}: {what}", advice)
         return
+    if not directory.is_dir():
+        yield Finding.warn(Check.STATE_DIR, f"{directory} is not there", "it is made at the first start")
+        return
+    yield Finding.ok(Check.STATE_DIR, f"{directory} is there")
     space = os.statvfs(directory)
     free = space.f_bavail * space.f_frsize
     what = f"{free / 1024**2:,.0f} MiB free at {directory}"
     if free < NO_FREE_BYTES:
-        yield Finding.fail("disk space", what, "make room: journalctl --vacuum-size=50M; use a larger card")
+        yield Finding.fail(
+            Check.DISK_SPACE, what, "make room: journalctl --vacuum-size=50M; use a larger card"
+        )
     elif free < LITTLE_FREE_BYTES:
-        yield Finding.warn("disk space", what, "make room, or use a larger card")
+        yield Finding.warn(Check.DISK_SPACE, what, "make room, or use a larger card")
     else:
-        yield Finding.ok("disk space", what)
+        yield Finding.ok(Check.DISK_SPACE, what)
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0" * 4096)
             file.flush()
             os.fsync(file.fileno())
-        yield Finding.ok("disk writable", f"{directory} takes and keeps a file")
+        yield Finding.ok(Check.DISK_WRITABLE, f"{directory} takes and keeps a file")
     except OSError as error:
-        advice = "mount it read-write; replace the card; run this as the controller's user"
-        yield Finding.fail("disk writable", f"{directory}: {error.strerror}", advice)
+        advice = _WRITABLE.get(error.errno or 0, "replace the card")
+        yield Finding.fail(Check.DISK_WRITABLE, f"{directory}: {error.strerror}", advice)
     kind = filesystem_of(directory)
     if kind in _VOLATILE:
-        yield Finding.warn("disk filesystem", f"{kind}: what is on it is gone after a power cut", "use ext4")
+        yield Finding.warn(
+            Check.DISK_FILESYSTEM, f"{kind}: what is on it is gone after a power cut", "use ext4"
+        )
     elif kind in _NO_MODES:
         yield Finding.fail(
-            "disk filesystem", f"{kind} keeps no file modes: keys can be read by anybody", "use ext4"
+            Check.DISK_FILESYSTEM, f"{kind} keeps no file modes: keys can be read by anybody", "use ext4"
         )
     else:
-        yield Finding.ok("disk filesystem", kind or "unknown")
+        yield Finding.ok(Check.DISK_FILESYSTEM, kind or "unknown")
     yield _journal(config, status)
 
 
 def _journal(config: Config, status: dict[str, Any] | None) -> Finding:
     if status and "journal" in status:
         waiting = status["journal"]["waiting"]
-        what = f"{waiting} events wait for the hub"
+        what = f"{counted(waiting, 'event')} waiting for the hub"
         if waiting >= MANY_WAITING:
-            return Finding.warn("journal", what, "restore the connection to the hub")
-        return Finding.ok("journal", what)
+            return Finding.warn(Check.JOURNAL, what, "restore the connection to the hub")
+        return Finding.ok(Check.JOURNAL, what)
     files = [path for path in (config.state_dir / "journal").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    return Finding.ok("journal", f"{size / 1024:,.0f} KiB in {len(files)} files; the controller does not run")
+    return Finding.ok(
+        Check.JOURNAL, f"{size / 1024:,.0f} KiB in {counted(len(files), 'file')}; the controller does not run"
+    )
 
 
 def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -140,8 +159,10 @@ def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> st
     with contextlib.suppress(OSError):
         for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
             fields, _, filesystem = line.partition(" - ")
+            if not filesystem or fields.count(" ") < 4:
+                continue
             point = Path(fields.split(" ")[4].replace("\\040", " "))
-            if filesystem and target.is_relative_to(point) and len(point.parts) >= best:
+            if target.is_relative_to(point) and len(point.parts) >= best:
                 best, kind = len(point.parts), filesystem.split(" ")[0]
     return kind
 
@@ -157,20 +178,20 @@ def examine_hardware(sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
         what = f"{hottest:.0f} °C"
         if hottest >= TOO_HOT_C:
             yield Finding.fail(
-                "temperature", what, "the processor slows down: move it out of the sun, open the case"
+                Check.TEMPERATURE, what, "the processor slows down: move it out of the sun, open the case"
             )
         elif hottest >= HOT_C:
-            yield Finding.warn("temperature", what, "give the case air")
+            yield Finding.warn(Check.TEMPERATURE, what, "give the case air")
         else:
-            yield Finding.ok("temperature", what)
+            yield Finding.ok(Check.TEMPERATURE, what)
     for name in sorted((sys_dir / "class/hwmon").glob("hwmon*/name")):
         with contextlib.suppress(OSError):
             if name.read_text().strip() == "rpi_volt":
                 alarm = (name.parent / "in0_lcrit_alarm").read_text().strip() == "1"
                 yield (
-                    Finding.fail("supply", "undervoltage", "use the board's own supply and a short cable")
+                    Finding.fail(Check.SUPPLY, "undervoltage", "use the board's own supply and a short cable")
                     if alarm
-                    else Finding.ok("supply", "no undervoltage")
+                    else Finding.ok(Check.SUPPLY, "no undervoltage")
                 )
 
 
@@ -181,9 +202,9 @@ def examine_program(modules: Iterable[str] = ("edge.controller", "pacs.decision"
         if spec and spec.cached and spec.has_location and not Path(spec.cached).exists():
             folder = Path(str(spec.origin)).parent.parent
             advice = f"sudo {sys.executable} -m compileall -q {folder / 'edge'} {folder / 'pacs'}"
-            yield Finding.warn("program", "is compiled again at each start, which takes seconds", advice)
+            yield Finding.warn(Check.PROGRAM, "is compiled again at each start, which takes seconds", advice)
             return
-    yield Finding.ok("program", "is compiled")
+    yield Finding.ok(Check.PROGRAM, "is compiled")
 
 
 def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
@@ -193,18 +214,20 @@ def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")
         if found["stalled"]:
             stalled = ", ".join(found["stalled"])
             yield Finding.fail(
-                "watchdog service", f"{stalled} hangs", "it is restarted soon; look at its log"
+                Check.WATCHDOG_SERVICE,
+                f"{stalled} hangs",
+                "one restart is tried; plug a reader out and in, and look at the log",
             )
         elif found["interval_s"]:
-            yield Finding.ok("watchdog service", f"fed within {found['interval_s']:g} s")
+            yield Finding.ok(Check.WATCHDOG_SERVICE, f"fed within {found['interval_s']:g} s")
         else:
             advice = "start it by drempel-edge.service, which has WatchdogSec"
-            yield Finding.warn("watchdog service", "nobody restarts the controller when it hangs", advice)
+            yield Finding.warn(Check.WATCHDOG_SERVICE, "nobody restarts the controller when it hangs", advice)
     for state in sorted((sys_dir / "class/watchdog").glob("watchdog*/state")):
         with contextlib.suppress(OSError):
             if state.read_text().strip() == "active":
-                yield Finding.ok("watchdog machine", f"{state.parent.name} is active")
+                yield Finding.ok(Check.WATCHDOG_MACHINE, f"{state.parent.name} is active")
                 return
             advice = "RuntimeWatchdogSec=14 in /etc/systemd/system.conf, then restart"
-            yield Finding.warn("watchdog machine", f"{state.parent.name} is not used", advice)
+            yield Finding.warn(Check.WATCHDOG_MACHINE, f"{state.parent.name} is not used", advice)
             return

@@ -5,6 +5,7 @@ Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only i
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
 from collections.abc import Mapping
@@ -78,30 +79,51 @@ class Keystore:
     def tls_context(self) -> ssl.SSLContext:
         """Mutual TLS 1.2 or later against the site's root, with the server's name checked.
 
-        Made again when one of its files has changed. Raises ``StoreError``.
+        Made again when one of its files has changed. Raises ``StoreError`` naming the file.
         """
-        import ssl
-
         files = (self.paths.device_certificate, self.paths.device_key, self.paths.root_certificate)
-        try:
-            return _tls_context(self.paths, tuple(path.stat().st_mtime_ns for path in files))
-        except (OSError, ssl.SSLError) as error:
-            raise StoreError(
-                f"{self.paths.root_certificate}: cannot be used for TLS; copy it again"
-            ) from error
+        return _tls_context(self.paths, tuple(_changed_ns(path) for path in files))
 
 
 @lru_cache(maxsize=1)
-def _tls_context(paths: KeyPaths, _changed_ns: tuple[int, ...]) -> ssl.SSLContext:
+def _tls_context(paths: KeyPaths, _changed: tuple[int, ...]) -> ssl.SSLContext:
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(paths.root_certificate)
-    context.load_cert_chain(
-        paths.device_certificate, paths.device_key, password=lambda: read_passphrase(paths.passphrase_file)
-    )
+    try:
+        context.load_verify_locations(paths.root_certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise _useless(paths.root_certificate) from error
+    passphrase = read_passphrase(paths.passphrase_file)
+    try:
+        context.load_cert_chain(paths.device_certificate, paths.device_key, password=passphrase)
+    except (OSError, ssl.SSLError) as error:
+        read_certificate(paths.device_certificate)  # says so where it is that
+        raise _useless(paths.device_key) from error
     return context
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    match error.errno:
+        case errno.EACCES:
+            advice = f"run this as the controller's user, or give it to that one: sudo chown drempel {path}"
+        case errno.EIO:
+            advice = "replace the memory card, which cannot be read any more"
+        case _:
+            advice = "copy it from the site directory"
+    return StoreError(f"{path}: {error.strerror}; {advice}")
+
+
+def _useless(path: Path) -> StoreError:
+    return StoreError(f"{path}: cannot be used for TLS; copy it again")
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_passphrase(path: Path) -> bytes:
@@ -137,7 +159,8 @@ def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
     except TypeError as error:
         raise StoreError(f"{path}: not encrypted; provision this controller again") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{path}: damaged, or encrypted with another passphrase") from error
+        what = "damaged, or encrypted with another passphrase"
+        raise StoreError(f"{path}: {what}; copy this key and its passphrase file again") from error
 
 
 def read_certificate(path: Path) -> x509.Certificate:
@@ -166,4 +189,4 @@ def _read_with_mode(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             return file.read(_MAX_FILE_BYTES), stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; copy it from the site directory") from error
+        raise _unreadable(path, error) from error

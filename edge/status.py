@@ -57,7 +57,7 @@ def as_text(document: dict[str, Any]) -> str:
         ("policy", _held(document["policy"])),
         ("revocations", _held(document["revocations"])),
         ("clock", _clock(clock)),
-        ("journal", f"{journal['waiting']} events wait for the hub; the last is {journal['last_sequence']}"),
+        ("journal", _journal(journal)),
         ("hub", _link(link)),
         ("watchdog", _watchdog(document["watchdog"])),
     ]
@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def counted(number: int, noun: str) -> str:
+    """One day, two days."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _clock(clock: dict[str, Any]) -> str:
     trust = "trusted" if clock["trusted"] else f"NOT trusted: {clock['distrust']}"
     return f"{clock['at']}, {trust}"
@@ -88,7 +93,15 @@ def _door(door: dict[str, Any]) -> str:
 
 def _reader(reader: dict[str, Any]) -> str:
     said = reader["cause"] or reader["firmware"] or reader["device"]
+    if advice := reader.get("advice"):
+        said += f"  → {advice}"
     return f"{reader['door']}/{reader['side']}: {reader['state']} for {duration(reader['state_s'])}, {said}"
+
+
+def _journal(journal: dict[str, Any]) -> str:
+    return (
+        f"{counted(journal['waiting'], 'event')} waiting for the hub; the last is {journal['last_sequence']}"
+    )
 
 
 def _held(held: dict[str, Any] | None) -> str:
@@ -108,4 +121,4 @@ def _watchdog(found: dict[str, Any]) -> str:
     interval_s = found["interval_s"]
     watched = f"to be fed every {interval_s:g} s" if interval_s else "nobody watches"
     stalled = f"; NOT coming round: {', '.join(found['stalled'])}" if found["stalled"] else ""
-    return f"{watched}, last deserved {found['fed_s_ago']:.1f} s ago{stalled}"
+    return f"{watched}, every thread came round {found['fed_s_ago']:.1f} s ago{stalled}"

@@ -122,7 +122,7 @@ def ask(state_dir: Path, *, patience_s: float = 3.0) -> dict[str, Any]:
                 if not part:
                     break
                 received += part
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
         raise NotRunning(f"{state_dir}: no controller is running; start it") from error
     except PermissionError as error:
         raise StoreError(f"{state_dir}: not for this user; ask as the one the controller runs as") from error

@@ -30,6 +30,8 @@ _WAKE: Final = b"\x55\x55" + bytes(14)
 _FILLER: Final = bytes(280)  # completes the longest frame a killed process can have begun
 _LONGEST_PROBE_MS: Final = 320
 _LONGEST_FIRST_PROBE_MS: Final = 1_600  # some USB adapters hold back what comes first after an open
+OPENINGS: Final = 6
+"""After so many failures ``open`` does not become more patient."""
 _PN532: Final = 0x32
 _NO_ANSWER: Final = 0x01
 _GARBLED: Final = frozenset({0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x09, 0x0B, 0x0E, 0x13})

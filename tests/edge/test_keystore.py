@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -111,6 +112,11 @@ def test_key_under_a_chosen_passphrase(paths: KeyPaths) -> None:
     assert Keystore.open(paths, C1).tls_context().check_hostname
 
 
+def advice_of(error: StoreError) -> str:
+    """The next step stands behind the semicolon."""
+    return str(error).partition("; ")[2]
+
+
 SECRETS = ("device_key", "event_key", "passphrase_file")
 ANY = (*SECRETS, "device_certificate", "policy_public_key")
 
@@ -132,8 +138,9 @@ def test_missing_or_damaged_file(paths: KeyPaths, name: str, content: bytes | No
     path: Path = getattr(paths, name)
     path.unlink() if content is None else path.write_bytes(content)
     named = paths.device_key if name == "passphrase_file" and content else path
-    with pytest.raises(StoreError, match=re.escape(str(named))):
+    with pytest.raises(StoreError, match=re.escape(str(named))) as caught:
         Keystore.open(paths, C1)
+    assert advice_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +166,21 @@ def test_missing_or_damaged_file(paths: KeyPaths, name: str, content: bytes | No
 def test_wrong_key(paths: KeyPaths, spoil: Callable[[KeyPaths], object], says: str) -> None:
     """A key that is unencrypted, another's, or of another kind is refused by name."""
     spoil(paths)
-    with pytest.raises(StoreError, match=says):
+    with pytest.raises(StoreError, match=says) as caught:
         Keystore.open(paths, C1)
+    assert advice_of(caught.value)
+
+
+def test_a_file_of_another_user(paths: KeyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying it again would not help: its owner has to change, or the one who asks."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match="Permission denied") as caught:
+        Keystore.open(paths, C1)
+    assert "chown" in advice_of(caught.value)
 
 
 def test_certificate_of_another_controller(paths: KeyPaths) -> None:
@@ -175,8 +195,22 @@ def test_damaged_root(paths: KeyPaths) -> None:
     paths.root_certificate.write_bytes(b"")
     with pytest.raises(StoreError, match="for TLS"):
         keystore.tls_context()
-    with pytest.raises(StoreError, match="for TLS"):
+    with pytest.raises(StoreError, match="/nowhere: No such file"):
         replace(keystore, paths=replace(paths, root_certificate=Path("/nowhere"))).tls_context()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("root_certificate", b""), ("device_certificate", b"x"), ("device_key", b"x"), ("device_key", None)],
+)
+def test_the_file_that_tls_cannot_use_is_named(paths: KeyPaths, name: str, content: bytes | None) -> None:
+    """Each by its own name: a new root does not mend a device key."""
+    keystore = Keystore.open(paths, C1)
+    path: Path = getattr(paths, name)
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        keystore.tls_context()
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_two_policy_keys(tmp_path: Path) -> None:
