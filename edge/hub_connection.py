@@ -110,6 +110,7 @@ class Parts:
     put: Callable[[Received], None]
     status: Callable[[], ControllerStatus]
     standing: Callable[[], object]
+    has_expired: Callable[[], bool]
     wake: socket.socket
     stopping: threading.Event
     counts: Counts
@@ -148,15 +149,22 @@ class HubConnection:
         self._client.connect_async(settings.host, settings.port, keepalive=settings.keepalive_s)
         self._client.reconnect()
         online_by_s = time.monotonic() + settings.connect_timeout_s
+        taken = None
         while not self._parts.stopping.is_set() and (sock := self._client.socket()):
+            taken = sock
             self._exchange(sock)
             now_s = time.monotonic()
             if self._online:
                 self._send(now_s)
             elif now_s > online_by_s:
                 raise Stalled("the broker accepted the connection and said no more")
-        if self._online and self._parts.stopping.is_set():
-            self._say_goodbye()
+        if self._parts.stopping.is_set():
+            if self._online:
+                self._say_goodbye()
+        elif not self._online and isinstance(taken, _TlsSocket) and taken.alert:
+            raise taken.alert
+        elif self.ended_by[0] is LinkCause.NOT_ADMITTED and self._parts.has_expired():
+            self.ended_by = (LinkCause.CERTIFICATE_REFUSED, self.ended_by[1])
 
     def close(self) -> None:
         """End it, whatever state it is in; never waits."""
@@ -348,7 +356,21 @@ def _allowances() -> dict[Down, Allowance]:
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails: the client forgets it then."""
+    """Closes itself when its handshake fails: the client forgets it then. Keeps the alert it was ended by.
+
+    In TLS 1.3 a server refuses its client's certificate after the handshake, and the client forgets why it was ended.
+    """
+
+    alert: ssl.SSLError | None = None
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self.alert = error
+            raise
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's signature
         try:

@@ -33,6 +33,8 @@ class LinkCause(StrEnum):
     CLOCK_BEHIND = "clock_behind"
     """The broker's certificate is not valid yet, by this clock."""
     CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_REFUSED = "certificate_refused"
+    """It is this controller's, which the broker does not take, or which has expired."""
     OTHER_AUTHORITY = "other_authority"
     OTHER_NAME = "other_name"
     TLS_FAILED = "tls_failed"
@@ -51,6 +53,7 @@ class LinkCause(StrEnum):
 NEXT_STEPS: Final = {
     LinkCause.CLOCK_BEHIND: "the broker's certificate is not valid yet by this clock; set the clock",
     LinkCause.CERTIFICATE_EXPIRED: "the broker's certificate has expired; renew it at the hub, or set the clock",
+    LinkCause.CERTIFICATE_REFUSED: "this controller's certificate has expired or is refused; renew it at the hub",
     LinkCause.OTHER_AUTHORITY: "the broker's certificate is not of this site's root; check [hub] and the keys",
     LinkCause.OTHER_NAME: "the broker's certificate is for another name; check [hub] host",
     LinkCause.TLS_FAILED: "no TLS with the broker; check [hub] host and port",
@@ -76,6 +79,17 @@ _VERIFY_CODES: Final = {  # OpenSSL's X509_V_ERR_*
     62: LinkCause.OTHER_NAME,
     64: LinkCause.OTHER_NAME,
 }
+
+
+_REFUSED_BY: Final = (  # ends of OpenSSL's names for a server's alerts about its client's certificate
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_CERTIFICATE_REQUIRED",
+    "ALERT_UNKNOWN_CA",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +164,8 @@ def cause_of(error: Exception) -> LinkCause:
         case ssl.SSLCertVerificationError():
             return _VERIFY_CODES.get(error.verify_code, LinkCause.TLS_FAILED)
         case ssl.SSLError():
-            return LinkCause.TLS_FAILED
+            refused = str(getattr(error, "reason", "")).endswith(_REFUSED_BY)
+            return LinkCause.CERTIFICATE_REFUSED if refused else LinkCause.TLS_FAILED
         case Stalled():
             return LinkCause.STALLED
         case TimeoutError():

@@ -40,11 +40,13 @@ class Uplink:
         status: Callable[[], ControllerStatus],
         counts: Counts | None = None,
         standing: Callable[[], object] = lambda: None,
+        has_expired: Callable[[], bool] = lambda: False,
     ) -> None:
         """All are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in. ``standing``: what the
         hub hears of at once, by a heartbeat, when it changes.
 
-        ``tls_context`` is called for every connection, so that a renewed certificate is used.
+        ``tls_context`` is called for every connection, so that a renewed certificate is used; ``has_expired``: whether ours
+        has, asked when a broker ends a connection without a word.
         """
         self._settings = settings
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -58,6 +60,7 @@ class Uplink:
             put=put,
             status=status,
             standing=standing,
+            has_expired=has_expired,
             wake=self._wake_reader,
             stopping=threading.Event(),
             counts=counts or Counts(),

@@ -14,14 +14,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from edge import watchdog
-from edge.clock import Clock, utc_now
+from edge.clock import BUILT, Clock, utc_now
 from edge.command_intake import CommandIntake
 from edge.config import Backend, Config, ReaderConfig
 from edge.controller import DoorController
@@ -31,7 +31,7 @@ from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
 from edge.journal_opening import open_journal
-from edge.keystore import Keystore, read_policy_keys
+from edge.keystore import Keystore, read_certificate, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Antenna, Reader, ReaderSettings
@@ -40,13 +40,13 @@ from edge.policy_store import PolicyStore
 from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
 from edge.snapshot import ControllerSnapshot
+from edge.state_dir import make_state_dir
 from edge.status_socket import StatusServer
 from edge.timetable import Timetable
 from pacs.card.p256 import parse_point
 from pacs.card.pkoc import reader_identifier
 from pacs.commands import ID_BYTES
 from pacs.credential import TrustAnchors
-from pacs.errors import StoreError
 from pacs.identifiers import DoorId
 from pacs.rules import Side
 
@@ -57,9 +57,6 @@ Readers: TypeAlias = Mapping[tuple[DoorId, Side], Reader]
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long one thread may keep another from the interpreter; the default of 5 ms is a whole phase of a tap."""
-
-BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock is right that is before this."""
 
 
 class _Part(Protocol):
@@ -86,7 +83,7 @@ def run_controller(
     wall = wall or utc_now
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     watchdog.tell("STATUS=starting")
-    _make_state_dir(config.state_dir)
+    make_state_dir(config.state_dir)
 
     def put(happened: Input) -> None:
         service.put(happened)
@@ -334,14 +331,8 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         status=heartbeat.status,
         counts=counts,
         standing=heartbeat.standing,
+        has_expired=lambda: read_certificate(config.keys.device_certificate).not_valid_after_utc <= utc_now(),
     )
-
-
-def _make_state_dir(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; check [controller] state_dir") from error
 
 
 def software() -> str:

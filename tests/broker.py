@@ -15,7 +15,7 @@ import subprocess
 import sysconfig
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -103,12 +103,14 @@ class TestBroker:
         """End it with SIGKILL."""
         self._end(signal.SIGKILL)
 
-    def identity(self, name: str) -> Identity:
-        """A client certificate for ``name``, signed by the broker's root, with an encrypted key."""
+    def identity(self, name: str, *, expired: bool = False) -> Identity:
+        """A client certificate for ``name``, signed by the broker's root, with an encrypted key; or a day too old."""
         passphrase_file = self.directory / "passphrase"
         passphrase_file.touch(mode=0o600)
         passphrase_file.write_bytes(PASSPHRASE + b"\n")
-        certificate, key = self._certify(name, Purpose.CLIENT, BestAvailableEncryption(PASSPHRASE))
+        certificate, key = self._certify(
+            name, Purpose.CLIENT, BestAvailableEncryption(PASSPHRASE), issued_days_ago=3 if expired else 0
+        )
         return Identity(certificate=certificate, key=key, root=self._root, passphrase_file=passphrase_file)
 
     def _end(self, number: signal.Signals) -> None:
@@ -122,12 +124,22 @@ class TestBroker:
             self._process = None
 
     def _certify(
-        self, name: str, purpose: Purpose, encryption: KeySerializationEncryption
+        self,
+        name: str,
+        purpose: Purpose,
+        encryption: KeySerializationEncryption,
+        *,
+        issued_days_ago: int = 0,
     ) -> tuple[Path, Path]:
         key = generate_key()
         hosts = ("127.0.0.1",) if purpose is Purpose.SERVER else ()
         certificate = self.authority.certify(
-            name=name, public_key=key.public_key(), purpose=purpose, now=datetime.now(UTC), hosts=hosts
+            name=name,
+            public_key=key.public_key(),
+            purpose=purpose,
+            now=datetime.now(UTC) - timedelta(days=issued_days_ago),
+            hosts=hosts,
+            days=2,
         )
         certificate_path = self.directory / f"{name}.cert.pem"
         certificate_path.write_bytes(certificate_pem(certificate))

@@ -25,6 +25,12 @@ def _verification(code: int) -> ssl.SSLCertVerificationError:
     return error
 
 
+def _alert(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError("alert")
+    error.reason = reason
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
@@ -34,6 +40,10 @@ def _verification(code: int) -> ssl.SSLCertVerificationError:
         (_verification(62), LinkCause.OTHER_NAME),
         (_verification(1), LinkCause.TLS_FAILED),
         (ssl.SSLError("bad record"), LinkCause.TLS_FAILED),
+        (_alert("SSLV3_ALERT_CERTIFICATE_EXPIRED"), LinkCause.CERTIFICATE_REFUSED),
+        (_alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), LinkCause.CERTIFICATE_REFUSED),
+        (_alert("TLSV1_ALERT_UNKNOWN_CA"), LinkCause.CERTIFICATE_REFUSED),
+        (_alert("TLSV1_ALERT_PROTOCOL_VERSION"), LinkCause.TLS_FAILED),
         (Stalled(), LinkCause.STALLED),
         (TimeoutError(), LinkCause.TIMED_OUT),
         (ConnectionRefusedError(), LinkCause.NOBODY_LISTENS),

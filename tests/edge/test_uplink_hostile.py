@@ -247,6 +247,33 @@ def test_a_controller_that_the_broker_does_not_know(tmp_path: Path, broker: Test
     assert state.cause is LinkCause.NOT_ADMITTED
 
 
+@pytest.mark.parametrize("newest", ["TLSv1_2", "TLSv1_3"])
+def test_a_certificate_of_ours_that_has_expired(tmp_path: Path, broker: TestBroker, newest: str) -> None:
+    """The broker's alert says so: within the handshake, or after it in TLS 1.3."""
+    identity = broker.identity("c1", expired=True)
+
+    def context() -> ssl.SSLContext:
+        context = identity.tls_context()
+        context.maximum_version = ssl.TLSVersion[newest]
+        return context
+
+    controller = Controller(tmp_path, broker.port, context)
+    controller.uplink.start()
+    # an alert that is overtaken by the end of its connection comes with one of the next
+    until(lambda: controller.uplink.state.cause is LinkCause.CERTIFICATE_REFUSED, "the alert")
+    assert "renew" in controller.uplink.state.words
+    controller.close()
+
+
+def test_an_alert_that_was_lost_is_made_up_for_by_the_date(tmp_path: Path, broker: TestBroker) -> None:
+    """A connection that ends without a word is blamed on our certificate where that has expired."""
+    controller = Controller(tmp_path, broker.port, broker.identity("c9").tls_context)
+    object.__setattr__(controller.uplink._parts, "has_expired", lambda: True)
+    state = failing(controller)
+    controller.close()
+    assert state.cause is LinkCause.CERTIFICATE_REFUSED
+
+
 def test_a_connection_on_which_nothing_moves(tmp_path: Path, broker: TestBroker) -> None:
     """When a broker stops reading in the middle of a backlog, the connection is given up and the rest goes up anew."""
     with (
