@@ -39,7 +39,12 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="drempel", prog_name="drempel-edge")
 def main() -> None:
-    """Decide at the doors of one controller."""
+    """Decide at the doors of one controller.
+
+    Exit status: 0 done; 1 not, and standard error says why; 2 wrong usage. Each command's own --help says more.
+
+    Example: drempel-edge check-config --config /etc/drempel/controller.toml
+    """
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ def main() -> None:
     """Drempel's hub: administration, live page and the doors' broker.
 
     Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+
+    Example: drempel-hub run --config wilgenoord/hub/hub.toml
     """
 
 

@@ -20,7 +20,12 @@ from provisioning.site import Site, create_site, generate_issuer, site_files
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="drempel", prog_name="drempel-provision")
 def main() -> None:
-    """Make a site's keys, its controllers' keys, and its cards."""
+    """Make a site's keys, its controllers' keys, and its cards.
+
+    Exit status: 0 done; 1 files, keys or a malformed value; 2 the command line; 3 the card or its reader; 4 the hub.
+
+    Example: drempel-provision site create wilgenoord --site wilgenoord
+    """
 
 
 @main.group("site")
@@ -111,7 +116,8 @@ Next:
     epilog="""\
 Examples:
   drempel-provision reader add c-front --door front --site-dir wilgenoord
-  drempel-provision reader add c-hall --door hall,garden --device /dev/ttyUSB0 --device /dev/ttyUSB1 \\
+  drempel-provision reader add c-hall --door hall,garden \\
+      --device /dev/drempel-reader-platform-usb-0_1_1 --device /dev/drempel-reader-platform-usb-0_1_2 \\
       --strike fail-safe --site-dir wilgenoord --hub https://hub.wilgenoord.example --token-file token
 """,
 )

@@ -46,7 +46,12 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="drempel", prog_name="drempel-sim")
 def main() -> None:
-    """Play the world: cards, readers, doors and whole sites, without any hardware."""
+    """Play the world: cards, readers, doors and whole sites, without any hardware.
+
+    Exit status: 0 done; 1 not, and standard error says why; 2 wrong usage. Each command's own --help says more.
+
+    Example: drempel-sim demo --for 30s
+    """
 
 
 if __name__ == "__main__":

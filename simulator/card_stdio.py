@@ -193,6 +193,8 @@ def card_command(
 
     The first line on standard error is JSON with the public keys. A line that is no command gets a status word.
 
+    Exit status: 0 its input ended; 1 it cannot be made, and standard error says why; 2 wrong usage.
+
     Example: drempel-sim card --pkoc v2 --stdio --issuer-key card-issuer.key.pem --iir AGENCY0000000001
     """
     today = datetime.now(UTC).date()

@@ -66,6 +66,7 @@ def demo_command(seconds: float, form: str, seed: int, directory: Path | None) -
     not the one decide() gives; 2 wrong usage. Ctrl-C ends the day early and still reports.
 
     \b
+    Examples:
     drempel-sim demo
     drempel-sim demo --for 30s --format json
     """

@@ -100,18 +100,34 @@ class _Server:
 
 @click.command("pn532")
 @click.option("--timing", type=click.Choice(["none", "realistic"]), default="none", show_default=True)
-@click.option("--link", type=click.Path(path_type=Path), help="Make this symbolic link to the terminal.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make this symbolic link to the terminal; one that is there is replaced.",
+)
 @click.option("--firmware-ms", type=click.FloatRange(0), default=0.0, help="The chip's own time per command.")
 @click.option("--poll-ms", type=click.FloatRange(0.5), default=5.0, help="Between two unanswered REQA.")
 def pn532_command(
     timing: Literal["none", "realistic"], link: Path | None, firmware_ms: float, poll_ms: float
 ) -> None:
-    """Run a virtual PN532 on a pseudo-terminal until its input, orders as JSON lines, ends."""
+    r"""Run a virtual PN532 on a pseudo-terminal until its input, orders as JSON lines, ends.
+
+    Its first line says where the terminal is. Orders: {"insert": card}, {"remove": true}, {"fault": name}; each is
+    answered with one line.
+
+    Exit status: 0 its input ended; 1 there is no terminal to be had, or --link is taken; 2 wrong usage.
+
+    Example: (sleep 5; printf '{"insert": %s}\n' "$(cat card.json)"; sleep 5) | drempel-sim pn532 --link /tmp/reader
+    """
     # Waits end when they should, not up to 50 µs later.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     played = Timing.realistic(firmware_ms=firmware_ms, poll_ms=poll_ms)
-    _Server(played if timing == "realistic" else Timing.none(), link, sys.stdout).run(sys.stdin)
+    try:
+        _Server(played if timing == "realistic" else Timing.none(), link, sys.stdout).run(sys.stdin)
+    except OSError as error:
+        click.echo(f"drempel-sim: {error.filename or link}: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

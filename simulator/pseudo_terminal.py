@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import termios
 import tty
@@ -16,9 +17,9 @@ _SPEEDS = {
 
 
 class PseudoTerminal:
-    """A pseudo-terminal in raw mode, reachable at ``path`` and at ``link``. Raises OSError when there is none to be had.
+    """A pseudo-terminal in raw mode, reachable at ``path`` and at ``link``, which may replace a link and nothing else.
 
-    One slave stays open here, so that hosts may close and open theirs.
+    Raises OSError when there is no terminal to be had, or no such link. One slave stays open here, so that hosts may close and open theirs.
     """
 
     def __init__(self, link: Path | None) -> None:
@@ -29,10 +30,7 @@ class PseudoTerminal:
             self.path = os.ttyname(self._slave)
             self._link = link
             if link is not None:
-                fresh = link.with_name(f"{link.name}.new")
-                fresh.unlink(missing_ok=True)
-                fresh.symlink_to(self.path)
-                fresh.replace(link)
+                _point(link, self.path)
         except OSError:
             os.close(self.master)
             os.close(self._slave)
@@ -60,6 +58,18 @@ class PseudoTerminal:
         """Bytes nobody reads are lost once the terminal's buffer is full, as on a wire."""
         with contextlib.suppress(BlockingIOError):
             os.write(self.master, data)
+
+
+def _point(link: Path, terminal: str) -> None:
+    """Make the link in one step: it leads to a terminal at any time."""
+    if link.exists() and not link.is_symlink():
+        raise FileExistsError(errno.EEXIST, "exists and is no link", str(link))
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        fresh.symlink_to(terminal)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(link)) from error
+    fresh.replace(link)
 
 
 def garbled(data: bytes) -> bytes:

@@ -115,6 +115,21 @@ def test_plugged_in_again_under_its_link(tmp_path: Path) -> None:
             process.remove()
 
 
+@pytest.mark.parametrize("place", ["taken", "absent/link"])
+def test_no_file_is_lost_to_a_link(tmp_path: Path, place: str) -> None:
+    """What is no link is left alone, also beside it; that, and a directory that is not there, are one line and status 1."""
+    for name in ("taken", "taken.new"):
+        (tmp_path / name).write_text("kept")
+    arguments = [sys.executable, "-m", "simulator.pn532_process", f"--link={tmp_path / place}"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, input="", timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert str(tmp_path / place) in ended.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "taken": "kept",
+        "taken.new": "kept",
+    }
+
+
 def test_wrong_orders_are_refused_and_survived() -> None:
     """Every line gets a line; what is no order gets an error."""
     orders = [
