@@ -9,14 +9,15 @@ import contextlib
 import errno
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge import segments
 from edge.segments import SegmentHeader
-from edge.state_files import StateFiles
+from edge.state_files import StateFiles, read_around
 from pacs.errors import MalformedData
-from pacs.events import Event, EventDraft, genesis
+from pacs.events import Event, EventDraft, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 
 SUFFIX = ".segment"
@@ -24,31 +25,65 @@ PART = ".part"
 """Of what is not complete yet; removed at the next start."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchecked:
+    """What a segment has to be by those behind it, before anybody has looked at its records.
+
+    ``last_hash``: of its last event, as the segment behind it says. ``size``: of the file.
+    """
+
+    last_sequence: int
+    last_hash: bytes
+    size: int
+
+
 class Segment:
     """Consecutive records in one file; a file with damage in its midst holds several.
 
-    ``offsets``: where each record begins, and last where the next one will.
+    ``offsets``: where each record begins, and last where the next one will; meaningless while ``unchecked``. No event of
+    an unchecked segment is given to anybody: its records are checked first, all of them, once.
     """
 
-    __slots__ = ("first_sequence", "offsets", "path")
+    __slots__ = ("first_sequence", "offsets", "path", "unchecked")
 
-    def __init__(self, path: Path, first_sequence: int, offsets: array[int]) -> None:
+    def __init__(
+        self, path: Path, first_sequence: int, offsets: array[int], unchecked: Unchecked | None = None
+    ) -> None:
         self.path = path
         self.first_sequence = first_sequence
         self.offsets = offsets
+        self.unchecked = unchecked
 
     @property
     def last_sequence(self) -> int:
         """One before ``first_sequence`` when there is no record."""
-        return self.first_sequence + len(self.offsets) - 2
+        unchecked = self.unchecked  # another thread may be checking
+        return unchecked.last_sequence if unchecked else self.first_sequence + len(self.offsets) - 2
 
     @property
     def size(self) -> int:
         """Bytes in use."""
-        return self.offsets[-1]
+        unchecked = self.unchecked
+        return unchecked.size if unchecked else self.offsets[-1]
 
-    def read(self, first: int, last: int) -> list[bytes]:
-        """The events from ``first`` to ``last``, both in this segment; none when ``last`` is before ``first``.
+    def check(self, files: StateFiles) -> None:
+        """Check every record, if nobody has.
+
+        Raises ``OSError``, and ``MalformedData`` when one of them does not pass its check or they do not lead to the
+        segment behind.
+        """
+        if not self.unchecked:
+            return
+        runs = self._whole_runs(files.read(self.path), self.unchecked)
+        if len(runs) != 1 or runs[0].first_sequence != self.first_sequence:
+            raise MalformedData(f"journal: {self.path.name} is damaged")
+        if runs[0].last_sequence != self.last_sequence:
+            raise MalformedData(f"journal: {self.path.name} is damaged")
+        self.offsets = runs[0].offsets
+        self.unchecked = None
+
+    def read(self, files: StateFiles, first: int, last: int) -> list[bytes]:
+        """The events from ``first`` to ``last``, both in this checked segment; none when ``last`` is before ``first``.
 
         Raises ``OSError``, and ``MalformedData`` when a record no longer passes its check.
         """
@@ -56,24 +91,53 @@ class Segment:
             return []
         begin = self.offsets[first - self.first_sequence]
         end = self.offsets[last - self.first_sequence + 1]
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(begin)
-            data = file.read(end - begin)
+        data = files.read(self.path, begin, end - begin)
         if len(data) != end - begin:
             raise MalformedData(f"journal: {self.path.name} is shorter than it was")
-        events = []
-        for sequence in range(first, last + 1):
-            place = sequence - self.first_sequence
-            raw = data[self.offsets[place] - begin : self.offsets[place + 1] - begin]
-            events.append(segments.event_of(sequence, raw))
-        return events
+        return [
+            segments.event_of(sequence, self._record(data, sequence, begin))
+            for sequence in range(first, last + 1)
+        ]
 
-    def is_sound(self, sequence: int) -> bool:
-        """Whether this event passes its check. Raises ``OSError``."""
+    def sound_parts(self, files: StateFiles) -> list[Segment]:
+        """What can be relied on, each part of it checked, with one reading of the file; none when it is gone.
+
+        Raises ``OSError`` when the disk is not at fault.
+        """
         try:
-            return bool(self.read(sequence, sequence))
-        except MalformedData:
-            return False
+            data = read_around(files, self.path)
+        except FileNotFoundError:
+            data = b""
+        if self.unchecked:
+            return self._whole_runs(data, self.unchecked)
+        parts = list[Segment]()
+        for sequence in range(self.first_sequence, self.last_sequence + 1):
+            place = sequence - self.first_sequence
+            try:
+                segments.event_of(sequence, self._record(data, sequence))
+            except MalformedData:
+                continue
+            if not parts or parts[-1].last_sequence != sequence - 1:
+                parts.append(Segment(self.path, sequence, self.offsets[place : place + 1]))
+            parts[-1].offsets.append(self.offsets[place + 1])
+        return parts
+
+    def _record(self, data: bytes, sequence: int, begin: int = 0) -> bytes:
+        place = sequence - self.first_sequence
+        return data[self.offsets[place] - begin : self.offsets[place + 1] - begin]
+
+    def _whole_runs(self, data: bytes, expected: Unchecked) -> list[Segment]:
+        """None when what is there does not lead to the segment behind."""
+        parts = list[Segment]()
+        for run in segments.scan(data, self.first_sequence).runs:
+            offsets = run.offsets[: max(0, expected.last_sequence + 2 - run.first_sequence)]
+            if len(offsets) > 1:
+                parts.append(Segment(self.path, run.first_sequence, offsets))
+        if parts and parts[-1].last_sequence == expected.last_sequence:
+            begin, end = parts[-1].offsets[-2:]
+            if event_hash(data[begin + segments.RECORD_OVERHEAD : end]) != expected.last_hash:
+                return []
+        return parts
 
     def without(self, first: int, last: int) -> list[Segment]:
         """The records before and behind these; the one behind is there also when it is empty."""
@@ -82,6 +146,15 @@ class Segment:
         if place:
             parts.insert(0, Segment(self.path, self.first_sequence, self.offsets[: place + 1]))
         return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Events of a segment that can no longer be read: ``holes``, first and last of each, and the ``parts`` that can."""
+
+    segment: Segment
+    holes: tuple[tuple[int, int], ...]
+    parts: tuple[Segment, ...]
 
 
 class Chain:
@@ -93,8 +166,14 @@ class Chain:
     """
 
     def __init__(
-        self, directory: Path, parts: tuple[Segment, ...], last_hash: bytes, acknowledged: int
+        self,
+        files: StateFiles,
+        directory: Path,
+        parts: tuple[Segment, ...],
+        last_hash: bytes,
+        acknowledged: int,
     ) -> None:
+        self._files = files
         self.directory = directory
         self.journal_id = journal_id_of(directory)
         self.segments = parts
@@ -139,50 +218,69 @@ class Chain:
         for segment in parts:
             last = min(segment.last_sequence, through, from_sequence + max_events - 1)
             if segment.first_sequence <= from_sequence <= last:
+                segment.check(self._files)
                 first = from_sequence - segment.first_sequence
                 limit = segment.offsets[first] + max_bytes
                 while last > from_sequence and segment.offsets[last - segment.first_sequence + 1] > limit:
                     last -= 1
-                events = segment.read(from_sequence, last)
+                events = segment.read(self._files, from_sequence, last)
                 if from_sequence <= self._unread(self.read_through):
                     self.read_through = max(self.read_through, last)
                 return events
         return []
 
-    def skip_damage(self, sequence: int) -> tuple[int, int] | None:
-        """Let go of the first records from there on, in the same segment, that do not pass their check.
+    def segment_of(self, sequence: int) -> Segment | None:
+        """Where this event is held; from any thread."""
+        candidates = (each for each in self.segments if each.first_sequence <= sequence <= each.last_sequence)
+        return next(candidates, None)
 
-        Returns the first and the last of them; None when there is none. Raises ``OSError``.
+    def find_damage(self, segment: Segment) -> Damage | None:
+        """Read the segment once and say what cannot be relied on; changes nothing; from any thread.
+
+        Raises ``OSError`` when the disk is not at fault.
         """
-        for place, segment in enumerate(self.segments):
-            if segment.first_sequence <= sequence <= segment.last_sequence:
-                candidates = range(sequence, segment.last_sequence + 1)
-                first = next((at for at in candidates if not segment.is_sound(at)), None)
-                if first is None:
-                    return None
-                last = first
-                while last < segment.last_sequence and not segment.is_sound(last + 1):
-                    last += 1
-                # another thread may be reading: parts are replaced, not changed
-                parts = segment.without(first, last)
-                self.segments = (*self.segments[:place], *parts, *self.segments[place + 1 :])
-                self.damaged.add(segment.path)
-                return first, last
-        return None
+        last_sequence = segment.last_sequence  # of a segment that grows, what is there at this moment
+        parts = segment.sound_parts(self._files)
+        holes, behind = [], segment.first_sequence
+        for part in parts:
+            if behind < part.first_sequence:
+                holes.append((behind, part.first_sequence - 1))
+            behind = part.last_sequence + 1
+        if behind <= last_sequence:
+            holes.append((behind, last_sequence))
+        return Damage(segment=segment, holes=tuple(holes), parts=tuple(parts)) if holes else None
+
+    def skip(self, damage: Damage) -> bool:
+        """Let go of what is damaged; False when the segment is no longer what it was. Reads nothing."""
+        if not any(segment is damage.segment for segment in self.segments):
+            return False
+        segment = damage.segment
+        if segment.unchecked:
+            parts = [
+                *damage.parts,
+                Segment(segment.path, segment.last_sequence + 1, array("I", [segment.size])),
+            ]
+        else:
+            parts = [segment]
+            for first, last in damage.holes:
+                parts[-1:] = parts[-1].without(first, last)
+        # another thread may be reading: parts are replaced, not changed
+        place = next(place for place, each in enumerate(self.segments) if each is segment)
+        self.segments = (*self.segments[:place], *parts, *self.segments[place + 1 :])
+        self.damaged.add(segment.path)
+        return True
 
     def drafts(self, first: int) -> list[EventDraft]:
-        """Every event from there on that can be read. Raises ``OSError``."""
-        drafts = []
+        """Every event from there on that can be read. Raises ``OSError`` when the disk is not at fault."""
+        drafts = list[EventDraft]()
         for segment in self.segments:
-            for sequence in range(max(first, segment.first_sequence), segment.last_sequence + 1):
+            if segment.last_sequence < first:
+                continue
+            for part in segment.sound_parts(self._files):
                 with contextlib.suppress(MalformedData):
-                    drafts += [Event.from_bytes(data).draft for data in segment.read(sequence, sequence)]
+                    events = part.read(self._files, max(first, part.first_sequence), part.last_sequence)
+                    drafts += [Event.from_bytes(data).draft for data in events]
         return drafts
-
-
-def size_of(parts: Iterable[Segment]) -> int:
-    """Bytes of the files these are in."""
-    return sum({segment.path: segment.size for segment in parts}.values())
 
 
 def directory_name(ordinal: int, journal_id: JournalId) -> str:
@@ -225,19 +323,33 @@ def begin_segment(files: StateFiles, directory: Path, header: SegmentHeader) -> 
     return Segment(path, header.first_sequence, array("I", [segments.HEADER_BYTES])), fd
 
 
-def begin_chain(files: StateFiles, parent: Path, ordinal: int, controller_id: ControllerId) -> Chain:
-    """A chain without events under a journal id drawn here, durable. Raises ``OSError``.
+def begin_chain(
+    files: StateFiles,
+    parent: Path,
+    ordinal: int,
+    controller_id: ControllerId,
+    drafts: Sequence[EventDraft] = (),
+) -> Chain:
+    """A chain of these events under a journal id drawn here, durable. Raises ``OSError``.
 
     Its directory has its name only when it is complete.
     """
     journal_id = JournalId(os.urandom(16).hex())
-    previous_hash = genesis(controller_id, journal_id)
+    last_hash = genesis(controller_id, journal_id)
     final = parent / directory_name(ordinal, journal_id)
     partial = final.with_name(final.name + PART)
     files.make_directory(partial)
-    header = SegmentHeader(journal_id=journal_id, first_sequence=1, previous_hash=previous_hash)
+    header = SegmentHeader(journal_id=journal_id, first_sequence=1, previous_hash=last_hash)
     segment, fd = begin_segment(files, partial, header)
+    records = bytearray()
+    for sequence, draft in enumerate(drafts, 1):
+        event = bytes(Event(sequence=sequence, previous_hash=last_hash, draft=draft))
+        records += segments.record(sequence, event)
+        segment.offsets.append(segments.HEADER_BYTES + len(records))
+        last_hash = event_hash(event)
     try:
+        if records and files.write_at(fd, bytes(records), segments.HEADER_BYTES) != len(records):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(segment.path))
         files.sync(fd)
     finally:
         os.close(fd)
@@ -245,7 +357,7 @@ def begin_chain(files: StateFiles, parent: Path, ordinal: int, controller_id: Co
     files.rename(partial, final)
     files.sync_directory(parent)
     segment.path = final / segment.path.name
-    return Chain(final, (segment,), previous_hash, 0)
+    return Chain(files, final, (segment,), last_hash, 0)
 
 
 def first_sequence_of(path: Path) -> int:

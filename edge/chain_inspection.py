@@ -1,19 +1,24 @@
 """Reading one chain's directory: what can be relied on and what cannot. Nothing is changed.
 
+Of a segment that others follow only the header is read: its records are checked before the first of them is given to
+anybody. The last one, which new events continue, is checked at once.
+
 Damage costs the records it is in. Those behind it are found again, and the chain goes on with them, unless its end
 cannot be known: which sequences were used there nobody can say, so the chain ends.
 """
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge import segments
-from edge.chain import Segment, first_sequence_of, journal_id_of, segment_name, segment_paths
-from edge.segments import SegmentHeader
+from edge.chain import Segment, Unchecked, first_sequence_of, journal_id_of, segment_name, segment_paths
+from edge.segments import HEADER_BYTES, RECORD_OVERHEAD, SHORTEST_RECORD, SegmentHeader
+from edge.state_files import StateFiles, is_lost, read_around
 from pacs.errors import MalformedData
-from pacs.events import event_hash, genesis
+from pacs.events import MAX_EVENT_BYTES, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 
 
@@ -53,8 +58,8 @@ class Inspection:
         return self.parts[-1].last_sequence if self.parts else 0
 
 
-def inspect(directory: Path, controller_id: ControllerId, released: int) -> Inspection:
-    """Read every segment, one after the other. Raises ``OSError``.
+def inspect(directory: Path, controller_id: ControllerId, released: int, files: StateFiles) -> Inspection:
+    """Read the header of every segment, and of the last one the records too. Raises ``OSError``.
 
     Damage up to ``released`` is no fault when what is behind it is readable: nobody needs it.
     """
@@ -63,17 +68,63 @@ def inspect(directory: Path, controller_id: ControllerId, released: int) -> Insp
     paths = segment_paths(directory)
     while len(paths) > 1 and first_sequence_of(paths[1]) <= released + 1:
         found.spent.append(paths.pop(0))  # removed before, but the removal did not last
-    for path in paths:
-        _take(found, path, journal_id, released, is_last=path == paths[-1])
+    sizes = {path: path.stat().st_size for path in paths}
+    unused = [path for path in paths[:-1] if sizes[path] <= HEADER_BYTES]
+    found.spent += unused  # begun for an event that was written elsewhere
+    paths = [path for path in paths if path not in unused]
+    with_records = [path for path in paths if sizes[path] > HEADER_BYTES]
+    headers = [_own_header(files, path, journal_id) for path in paths]
+    for path, header, following in zip(paths, headers, [*headers[1:], None], strict=True):
+        is_newest = path == paths[-1] or path == with_records[-1]
+        deferred = (
+            not is_newest
+            and header
+            and following
+            and _defer(found, path, sizes[path], header, following, released)
+        )
+        if not deferred:
+            _take(found, path, read_around(files, path), journal_id, released, is_last=path == paths[-1])
     if not found.faults and (not found.parts or found.last_sequence < released):
         found.faults.append(f"{directory.name}: ends before event {released}, which the hub has")
     return found
 
 
-def _take(found: Inspection, path: Path, journal_id: JournalId, released: int, *, is_last: bool) -> None:
-    data = path.read_bytes()
-    if is_last and found.parts and not data:
-        found.spent.append(path)  # begun, never used
+def _own_header(files: StateFiles, path: Path, journal_id: JournalId) -> SegmentHeader | None:
+    """None when it cannot be read, or is another's."""
+    try:
+        header, refusal = _header(files.read(path, 0, HEADER_BYTES), path, journal_id)
+    except OSError as error:
+        if not is_lost(error):
+            raise
+        return None
+    return None if refusal else header
+
+
+def _defer(
+    found: Inspection, path: Path, size: int, header: SegmentHeader, following: SegmentHeader, released: int
+) -> bool:
+    """Take the segment for what the one behind it says it is; False when it cannot be that."""
+    first = header.first_sequence
+    count = following.first_sequence - first
+    records = size - HEADER_BYTES
+    if not count * SHORTEST_RECORD <= records <= count * (RECORD_OVERHEAD + MAX_EVENT_BYTES):
+        return False
+    if first <= found.last_sequence or not _continues(found, header, first):
+        return False
+    unchecked = Unchecked(
+        last_sequence=following.first_sequence - 1, last_hash=following.previous_hash, size=size
+    )
+    _hole_before(found, first, released)
+    found.parts.append(Segment(path, first, array("I"), unchecked))
+    found.last_hash = following.previous_hash
+    return True
+
+
+def _take(
+    found: Inspection, path: Path, data: bytes, journal_id: JournalId, released: int, *, is_last: bool
+) -> None:
+    if is_last and found.parts and _is_unused(found, path, data):
+        found.spent.append(path)
         return
     header, refusal = _header(data, path, journal_id)
     first = first_sequence_of(path)
@@ -84,7 +135,7 @@ def _take(found: Inspection, path: Path, journal_id: JournalId, released: int, *
     if refusal or not (runs or header):
         # without its header a segment is still known by its name, and by records that fit there
         if is_last:
-            found.torn = not found.faults and len(data) < segments.HEADER_BYTES
+            found.torn = not found.faults and len(data) < HEADER_BYTES
             found.faults.append(f"{path.name}: {refusal or 'header damaged'}")
             found.lost_at_least += sum(len(run.offsets) - 1 for run in runs)
         found.unusable.append(path)
@@ -94,7 +145,7 @@ def _take(found: Inspection, path: Path, journal_id: JournalId, released: int, *
         found.parts.append(Segment(path, run.first_sequence, run.offsets))
     if runs:
         begin, end = runs[-1].offsets[-2:]
-        found.last_hash = event_hash(data[begin + segments.RECORD_OVERHEAD : end])
+        found.last_hash = event_hash(data[begin + RECORD_OVERHEAD : end])
     elif header:
         found.last_hash = header.previous_hash
     if len(scan.runs) > 1 or scan.unreadable_bytes:
@@ -103,6 +154,11 @@ def _take(found: Inspection, path: Path, journal_id: JournalId, released: int, *
         found.torn = True
         found.faults.append(f"{path.name}: {scan.unreadable_bytes} unreadable bytes at its end")
         found.cut = found.parts[-1]
+
+
+def _is_unused(found: Inspection, path: Path, data: bytes) -> bool:
+    """Whether the segment was begun and never used, or for an event that was written elsewhere."""
+    return not data or (len(data) == HEADER_BYTES and first_sequence_of(path) <= found.last_sequence)
 
 
 def _header(data: bytes, path: Path, journal_id: JournalId) -> tuple[SegmentHeader | None, str]:

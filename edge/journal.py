@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from edge import journal_notes as notes
 from edge import journal_recovery as recovery
 from edge import segments
 from edge.chain import Chain, begin_chain
+from edge.journal_damage import DamageFinder
 from edge.journal_notes import GapCause, JournalGap
 from edge.journal_values import EventRange, JournalFull, JournalLimits, Opening, Outgoing
 from edge.segment_writer import SegmentWriter
@@ -68,8 +69,8 @@ class _Prepared:
 
 
 class Journal:
-    """``sync`` and ``read`` may be called from any thread; everything else belongs to one, and waits for the disk only in
-    ``close`` and where a gap is found.
+    """``sync``, ``read``, ``outgoing``, ``waiting`` and ``undurable`` may be used from any thread; everything else belongs to
+    one, and waits for the disk only in ``close``, ``gaps_recorded`` and where the hub is ahead.
 
     Every method raises ``StoreError`` when the disk fails; what was appended before stays.
     """
@@ -82,8 +83,11 @@ class Journal:
         limits: JournalLimits | None = None,
         files: StateFiles | None = None,
         is_lasting: bool = True,
+        adopt: Sequence[Path] = (),
     ) -> None:
         """Open or create the journal in ``directory``. ``is_lasting``: what is durable there outlasts the power.
+
+        ``adopt``: journals that were kept elsewhere meanwhile; this one goes on with their events, and they are removed.
 
         Raises ``StoreError`` when it cannot be read or written, or another process has it.
         """
@@ -103,6 +107,8 @@ class Journal:
                 raise StoreError(f"{directory}: belongs to somebody else; give it to the controller's user")
             self._lock = hold_lock(directory / "lock")
             undo.callback(os.close, self._lock)
+            for kept_meanwhile in adopt:
+                recovery.adopt(directory, kept_meanwhile, self._files)
             found = recovery.recover(directory, controller_id, self._files)
             self._next_ordinal = found.next_ordinal
             self._chains = found.chains
@@ -112,7 +118,10 @@ class Journal:
             undo.callback(self._writer.close)
             self._spent = SpentFiles(directory, self._files, self._guard)
             undo.callback(self._spent.close)
-            self._size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+            self._damage = DamageFinder(directory, self._files)
+            self._spent.left_bytes = recovery.quarantined_bytes(directory)
+            everything = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+            self._held_bytes = everything - self._spent.left_bytes
             self._release()
             self._spent.note(self._chains[0])
             self._spent.remove(self._chains[0])
@@ -133,6 +142,10 @@ class Journal:
     def last_sequence(self) -> int:
         """Of the chain that takes new events; 0 before the first."""
         return self._chains[-1].last_sequence
+
+    @property
+    def _size(self) -> int:
+        return self._held_bytes + self._spent.left_bytes
 
     @property
     def is_full(self) -> bool:
@@ -180,13 +193,13 @@ class Journal:
                 if chain.segments[-1].size >= self._limits.segment_bytes:
                     following = self._writer.go_on(chain)
                     chain.segments = (*chain.segments, following)
-                    self._size += following.size
+                    self._held_bytes += following.size
                 self._writer.write(chain.segments[-1], record)
             except OSError as error:
                 raise store_error(error, self._directory) from error
             chain.last_hash = prepared.hash
             self._prepared = None
-            self._size += len(record)
+            self._held_bytes += len(record)
             if self._dropped and says == self._dropped[0]:
                 self._dropped[1].is_said(chain, event.sequence)
                 self._dropped = None
@@ -197,18 +210,16 @@ class Journal:
 
         An older or another journal's acknowledgement changes nothing. Returns a gap, to be recorded, when the
         hub has events that were never read here: a disk lost what it had confirmed. Then another chain begins,
-        with the events the hub cannot have under numbers of their own.
+        with the events the hub cannot have under numbers of their own. All of that is done, or, when the disk fails,
+        nothing: the hub acknowledges again.
         """
         chain = self._chains[0]
         if journal_id != chain.journal_id or sequence <= chain.acknowledged:
             return None
         gap = None
         with self._naming():
-            if not chain.may_have_been_read(sequence) and len(self._chains) == 1:
-                gap = self._end(
-                    chain, chain.read_through, GapCause.HUB_AHEAD, f"the hub has events up to {sequence}"
-                )
-                self._spent.abandoned = chain.directory
+            if not chain.may_have_been_read(sequence):
+                gap = self._end(chain, f"the hub has events up to {sequence}")
             chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
             self._release()
             self._spent.note(self._chains[0])
@@ -265,35 +276,27 @@ class Journal:
         return dropped
 
     def skip_damage(self, journal_id: JournalId, sequence: int) -> tuple[JournalGap, ...]:
-        """``read`` failed from ``sequence`` on: go on behind the damage it has found there.
+        """``read`` failed at ``sequence``: go on behind the damage it has found around there.
 
-        Returns the gaps, to be recorded; none when it has found no damage.
+        Returns the gaps, to be recorded; none when it has found no damage, or what is damaged is not needed.
         """
         chain = next((chain for chain in self._chains if chain.journal_id == journal_id), None)
-        with self._naming():
-            with self._guard:
-                damage = chain.skip_damage(sequence) if chain else None
-            if chain is None or damage is None:
+        found = self._damage.take(journal_id, sequence)
+        if chain is None or found is None:
+            return ()
+        with self._guard:
+            if not chain.skip(found.damage):
                 return ()
-            first, last = damage
-            gap = JournalGap(
-                journal_id=chain.journal_id,
-                last_sequence=first - 1,
-                cause=GapCause.DAMAGED,
-                lost_at_least=last - first + 1,
-                explanation=f"events {first} to {last} can no longer be read",
-                is_end=False,
-            )
-            notes.add_gap(self._directory, gap, self._files)
-            self._release()
+        self._release()
+        with self._naming():
             self._spent.note(self._chains[0])
-        return (gap,)
+        return found.gaps
 
     def gaps_recorded(self) -> None:
         """Every gap of ``opening``, ``acknowledge`` and ``skip_damage`` is an event: make it durable and forget them."""
         self.sync()
         held = {chain.journal_id: chain.released for chain in self._chains}
-        with self._naming():
+        with self._naming(), self._damage.noting:
             notes.keep_gaps(self._directory, held, self._files, recorded=True)
 
     def leave_unclean(self) -> None:
@@ -316,25 +319,37 @@ class Journal:
     # ---- any thread
 
     def sync(self) -> None:
-        """Return once everything appended before the call is durable, and readable by the uplink.
+        """Return once everything appended before the call is durable; the uplink can read it from then on.
 
-        Afterwards removes the files of what the hub has acknowledged.
+        Afterwards removes the files of what the hub has acknowledged, and begins the next file when this one is nearly
+        full. When the disk fails, what was appended can be read all the same, since the hub is its last hope; it is not
+        durable, and the next call makes it so.
         """
         with self._syncing, self._naming():
             with self._guard:
                 chain, last, fds = self._chains[-1], self.last_sequence, self._writer.unsynced()
-            if last != chain.readable_through or len(fds) > 1:
+            if last != chain.durable_through or len(fds) > 1:
                 try:
-                    for fd in fds:
-                        self._files.sync(fd)
+                    self._writer.make_durable(fds)
                     if len(fds) > 1:
                         self._files.sync_directory(chain.directory)
                 finally:
-                    # when the disk fails the hub is the last hope of these events: they become readable all the same
-                    chain.readable_through = chain.durable_through = last
+                    chain.readable_through = last
+                chain.durable_through = last
                 with self._guard:
                     self._writer.synced(fds)
+            self._begin_segment_ahead(chain)
             self._spent.remove(self._chains[0])
+
+    def _begin_segment_ahead(self, chain: Chain) -> None:
+        """So that no card waits for a file to be made."""
+        nearly_full = self._limits.segment_bytes * 3 // 4
+        if chain.segments[-1].size < nearly_full or chain is not self._chains[-1]:
+            return
+        with contextlib.suppress(OSError):  # it is made, or its failure met, by the event that needs it
+            following = self._writer.prepare(chain, self._guard)
+            with self._guard:
+                self._held_bytes += following.size if following else 0
 
     @property
     def outgoing(self) -> Outgoing:
@@ -356,16 +371,19 @@ class Journal:
     ) -> list[bytes]:
         """Durable events from ``from_sequence`` on, at least one if there is one.
 
-        None when the journal or the event was dropped meanwhile, because the hub has it.
+        None where the journal or the event was dropped meanwhile, because the hub has it. Raises ``StoreError`` when they
+        cannot be read; what is damaged there is found then, for ``skip_damage``.
         """
         chain = self._chains[0]
         if chain.journal_id != journal_id:
             return []
         try:
             return chain.read(from_sequence, max_events, max_bytes)
-        except FileNotFoundError:
-            return []
         except (OSError, MalformedData) as error:
+            if isinstance(error, FileNotFoundError) and not chain.segment_of(from_sequence):
+                return []
+            with self._naming():
+                self._damage.look(chain, from_sequence, error)
             raise StoreError(f"{chain.directory}: {error}; check the disk") from error
 
     # ---- inside
@@ -379,34 +397,37 @@ class Journal:
         except MalformedData as error:
             raise StoreError(f"{self._directory}: {error}; check the disk") from error
 
-    def _begin_chain(self) -> Chain:
-        chain = begin_chain(self._files, self._directory, self._next_ordinal, self._controller_id)
+    def _begin_chain(self, drafts: Sequence[EventDraft] = ()) -> Chain:
+        chain = begin_chain(self._files, self._directory, self._next_ordinal, self._controller_id, drafts)
         self._next_ordinal += 1
         return chain
 
-    def _end(self, chain: Chain, held: int, cause: GapCause, explanation: str) -> JournalGap:
-        """Let a chain end after ``held``; what can be read behind it gets numbers in the newest chain."""
-        first = max(held + 1, chain.last_sequence - MAX_RENUMBERED + 1)
-        taken_over = chain.drafts(first)
+    def _end(self, chain: Chain, explanation: str) -> JournalGap:
+        """Let a chain end after what the hub may have; what can be read behind it gets numbers in another chain."""
+        held = chain.read_through
+        taken_over = list[EventDraft]()
+        if chain is self._chains[-1]:
+            taken_over = chain.drafts(max(held + 1, chain.last_sequence - MAX_RENUMBERED + 1))
+            following = self._begin_chain(taken_over)
+            with self._guard:
+                self._writer.follow(following.segments[-1])
+                chain.durable_through = chain.last_sequence  # in the other chain it is
+                self._chains += (following,)
+                self._held_bytes += following.segments[-1].size
         gap = JournalGap(
             journal_id=chain.journal_id,
             last_sequence=held,
-            cause=cause,
+            cause=GapCause.HUB_AHEAD,
             lost_at_least=chain.last_sequence - held - len(taken_over),
             explanation=explanation,
             is_end=True,
         )
-        notes.add_gap(self._directory, gap, self._files)
-        if chain is self._chains[-1]:
-            following = self._begin_chain()
-            with self._guard:
-                self._writer.follow(following.segments[-1])
-                self._chains += (following,)
-        for draft in taken_over:
-            self.append(draft)
+        self._spent.abandoned = chain.directory
+        with self._damage.noting:
+            notes.add_gap(self._directory, gap, self._files)
         return gap
 
     def _release(self, because: Awaited | None = None) -> None:
         with self._guard:
             self._chains, freed = self._spent.release(self._chains, because)
-            self._size -= freed
+            self._held_bytes -= freed

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum, unique
 from pathlib import Path
+from typing import Any
 
 from edge.chain import Chain
-from edge.state_files import StateFiles, replace_file
+from edge.state_files import StateFiles, checked_line, is_lost, replace_file, text_of
 from pacs.errors import MalformedData
 from pacs.identifiers import JournalId
 
@@ -78,10 +79,10 @@ def acknowledged_bytes(journal_id: JournalId, sequence: int) -> bytes:
     return data + struct.pack(">I", zlib.crc32(data))
 
 
-def read_acknowledged(directory: Path) -> tuple[JournalId, int] | None:
-    """None when it is not there or damaged: then the hub is asked for everything that is held."""
+def read_acknowledged(directory: Path, files: StateFiles) -> tuple[JournalId, int] | None:
+    """None when it is not there or damaged: then the hub is asked for everything that is held. Raises ``OSError``."""
     try:
-        data = (directory / ACKNOWLEDGED).read_bytes()
+        data = _read(directory / ACKNOWLEDGED, files)
         journal_id, sequence, check = _ACKNOWLEDGED.unpack(data)
     except (FileNotFoundError, struct.error):
         return None
@@ -91,7 +92,7 @@ def read_acknowledged(directory: Path) -> tuple[JournalId, int] | None:
 def write_mark(directory: Path, chain: Chain, files: StateFiles) -> None:
     """Leave the mark of a proper end. Raises ``OSError``."""
     text = f"{chain.journal_id} {chain.last_sequence} {chain.last_hash.hex()}"
-    replace_file(files, directory / CLOSED, f"{text} {zlib.crc32(text.encode()):08x}\n".encode())
+    replace_file(files, directory / CLOSED, checked_line(text))
 
 
 def remove_mark(directory: Path, files: StateFiles) -> None:
@@ -101,13 +102,10 @@ def remove_mark(directory: Path, files: StateFiles) -> None:
         files.sync_directory(directory)
 
 
-def read_mark(directory: Path) -> Mark | None:
-    """None when it is not there or damaged: the end was not a proper one."""
+def read_mark(directory: Path, files: StateFiles) -> Mark | None:
+    """None when it is not there or damaged: the end was not a proper one. Raises ``OSError``."""
     try:
-        text, _, check = (directory / CLOSED).read_text("ascii").removesuffix("\n").rpartition(" ")
-        if f"{zlib.crc32(text.encode()):08x}" != check:
-            return None
-        journal_id, sequence, last_hash = text.split(" ")
+        journal_id, sequence, last_hash = text_of(_read(directory / CLOSED, files)).split(" ")
         return Mark(
             journal_id=JournalId(journal_id), last_sequence=int(sequence), last_hash=bytes.fromhex(last_hash)
         )
@@ -115,39 +113,65 @@ def read_mark(directory: Path) -> Mark | None:
         return None
 
 
-def read_gaps(directory: Path) -> tuple[JournalGap, ...]:
-    """The gaps that are not events yet, and those in chains that are still held. A damaged list is itself a gap."""
+def read_gaps(directory: Path, files: StateFiles) -> tuple[JournalGap, ...]:
+    """The gaps that are not events yet, and those in chains that are still held. A damaged list is itself a gap.
+
+    Raises ``OSError``.
+    """
     try:
-        data = (directory / GAPS).read_bytes()
+        entries = json.loads(text_of(_read(directory / GAPS, files)))
+        return tuple(map(_gap, entries))
     except FileNotFoundError:
         return ()
-    try:
-        return tuple(
-            JournalGap(
-                **entry | {"journal_id": JournalId(entry["journal_id"]), "cause": GapCause(entry["cause"])}
-            )
-            for entry in json.loads(data)
-        )
     except (ValueError, TypeError, KeyError, MalformedData):
         return (vanished(JournalId("0" * 32), 0, "the list of gaps is damaged"),)
+
+
+def _gap(entry: dict[str, Any]) -> JournalGap:
+    """Raises ``TypeError``, ``KeyError`` or ``ValueError`` for anything but what ``write_gaps`` writes."""
+    gap = JournalGap(
+        **entry | {"journal_id": JournalId(entry["journal_id"]), "cause": GapCause(entry["cause"])}
+    )
+    for value, expected in (
+        (gap.last_sequence, int),
+        (gap.lost_at_least, int),
+        (gap.explanation, str),
+        (gap.is_end, bool),
+        (gap.recorded, bool),
+    ):
+        if type(value) is not expected:
+            raise TypeError("a gap of another kind")
+    return gap
+
+
+def _read(path: Path, files: StateFiles) -> bytes:
+    """Nothing when the disk cannot give it back. Raises ``OSError``, ``FileNotFoundError`` among it."""
+    try:
+        return files.read(path)
+    except OSError as error:
+        if not is_lost(error):
+            raise
+        return b""
 
 
 def write_gaps(directory: Path, gaps: tuple[JournalGap, ...], files: StateFiles) -> None:
     """Replace the list, or remove it when there are none. Raises ``OSError``."""
     if gaps:
-        data = json.dumps([asdict(gap) for gap in gaps], indent=1).encode()
-        replace_file(files, directory / GAPS, data)
+        text = json.dumps([asdict(gap) for gap in gaps])
+        replace_file(files, directory / GAPS, checked_line(text))
         return
     with contextlib.suppress(FileNotFoundError):
         files.remove(directory / GAPS)
         files.sync_directory(directory)
 
 
-def add_gap(directory: Path, gap: JournalGap, files: StateFiles) -> None:
-    """Keep it, durably, until it is an event; nothing when it is known. Raises ``OSError``."""
-    gaps = read_gaps(directory)
-    if not any(known.covers(gap) for known in gaps):
-        write_gaps(directory, (*gaps, gap), files)
+def add_gap(directory: Path, gap: JournalGap, files: StateFiles) -> bool:
+    """Keep it, durably, until it is an event; False when it is known already. Raises ``OSError``."""
+    gaps = read_gaps(directory, files)
+    if any(known.covers(gap) for known in gaps):
+        return False
+    write_gaps(directory, (*gaps, gap), files)
+    return True
 
 
 def keep_gaps(
@@ -157,7 +181,7 @@ def keep_gaps(
 
     ``recorded``: all of them are events. Raises ``OSError``.
     """
-    gaps = read_gaps(directory)
+    gaps = read_gaps(directory, files)
     known = tuple(replace(gap, recorded=True) for gap in gaps) if recorded else gaps
     kept = tuple(
         gap

@@ -6,14 +6,17 @@ with an id of its own; the hub sees that one replaced the other, and between the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from edge import journal_notes as notes
 from edge.journal import Journal, JournalLimits
 from edge.journal_notes import GapCause, JournalGap
 from edge.journal_policy import JournalPolicy
@@ -40,15 +43,21 @@ def open_journal(
     Raises ``StoreError`` when another process has it, or there is no memory to be had either.
     """
     limits = JournalLimits(max_bytes=policy.max_mib * 1024 * 1024)
+    name = f"drempel-{controller_id}-journal"
+    kept_meanwhile = [place / name for place in _memories(environment) if _is_ours(place / name)]
     try:
-        return Journal(directory, controller_id=controller_id, limits=limits, files=files)
+        return Journal(
+            directory, controller_id=controller_id, limits=limits, files=files, adopt=kept_meanwhile
+        )
     except StoreError as error:
         if not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, BlockingIOError):
             raise
         log.critical("events are kept in memory until the next start: %s", error)
         why = str(error)
+    with contextlib.suppress(OSError):  # an earlier end was a proper one, but not everything will be here
+        notes.remove_mark(directory, files or StateFiles())
     journal = Journal(
-        _memory(environment) / f"drempel-{controller_id}-journal",
+        next(place for place in _memories(environment) if os.access(place, os.W_OK)) / name,
         controller_id=controller_id,
         limits=IN_MEMORY,
         is_lasting=False,
@@ -65,9 +74,16 @@ def open_journal(
     return journal
 
 
-def _memory(environment: Mapping[str, str]) -> Path:
-    """A directory in memory: the service's own one, or the machine's."""
+def _memories(environment: Mapping[str, str]) -> list[Path]:
+    """Directories in memory: the service's own one, and the machine's."""
     given = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     candidates = [Path(given)] if given else []
-    candidates += [Path("/dev/shm"), Path(tempfile.gettempdir())]  # noqa: S108 - the journal makes its own, 0700, and checks whose it is
-    return next(path for path in candidates if os.access(path, os.W_OK))
+    return [*candidates, Path("/dev/shm"), Path(tempfile.gettempdir())]  # noqa: S108 - the journal makes its own, 0700, and checks whose it is
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether there is a directory that nobody else has made."""
+    with contextlib.suppress(OSError):
+        found = place.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from edge import journal_notes as notes
 from edge.chain import Chain
 from edge.chain_inspection import Inspection, inspect
 from edge.journal_notes import GapCause, JournalGap, Mark
-from edge.state_files import StateFiles, replace_file
+from edge.state_files import StateFiles, read_around, replace_file
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, JournalId
 
@@ -38,11 +39,11 @@ class Found:
 
 
 def recover(directory: Path, controller_id: ControllerId, files: StateFiles) -> Found:
-    """Read everything in the journal's directory and set aside what cannot be used. Raises ``OSError``."""
+    """Open every chain in the journal's directory and set aside what cannot be used. Raises ``OSError``."""
     _remove_parts(directory, files)
     directories = _chain_directories(directory)
-    acknowledged = notes.read_acknowledged(directory)
-    mark = notes.read_mark(directory)
+    acknowledged = notes.read_acknowledged(directory, files)
+    mark = notes.read_mark(directory, files)
     kept: list[Chain] = []
     ended = True
     if acknowledged and acknowledged[0] not in map(chains_on_disk.journal_id_of, directories):
@@ -50,7 +51,7 @@ def recover(directory: Path, controller_id: ControllerId, files: StateFiles) -> 
     for path in _outstanding(directories, acknowledged, files):
         journal_id = chains_on_disk.journal_id_of(path)
         released = _released(path, acknowledged)
-        found = inspect(path, controller_id, released)
+        found = inspect(path, controller_id, released, files)
         if mark and path == directories[-1] and mark.journal_id == journal_id:
             _compare(found, mark)
         for gap in _gaps(journal_id, found):
@@ -58,11 +59,11 @@ def recover(directory: Path, controller_id: ControllerId, files: StateFiles) -> 
         set_aside(directory, path, found, files)
         ended = bool(found.faults)
         if found.parts:
-            chain = Chain(path, tuple(found.parts), found.last_hash, released)
+            chain = Chain(files, path, tuple(found.parts), found.last_hash, released)
             chain.damaged = found.damaged
             kept.append(chain)
     notes.keep_gaps(directory, {chain.journal_id: chain.released for chain in kept}, files)
-    gaps = tuple(gap for gap in notes.read_gaps(directory) if not gap.recorded)
+    gaps = tuple(gap for gap in notes.read_gaps(directory, files) if not gap.recorded)
     newest = kept[-1] if kept else None
     return Found(
         chains=tuple(kept),
@@ -76,6 +77,32 @@ def recover(directory: Path, controller_id: ControllerId, files: StateFiles) -> 
         or (mark.journal_id, mark.last_sequence) != (newest.journal_id, newest.last_sequence),
         gaps=gaps,
     )
+
+
+def adopt(directory: Path, other: Path, files: StateFiles) -> None:
+    """Move the chains of another journal here, behind those that are here. Raises ``OSError``.
+
+    After a crash on the way it is begun again where it stood.
+    """
+    known = {chains_on_disk.journal_id_of(path) for path in _chain_directories(directory)}
+    for gap in notes.read_gaps(other, files):
+        if not gap.recorded:
+            notes.add_gap(directory, gap, files)
+    for path in _chain_directories(other):
+        journal_id = chains_on_disk.journal_id_of(path)
+        if journal_id not in known:
+            ordinals = map(chains_on_disk.ordinal_of, _chain_directories(directory))
+            name = chains_on_disk.directory_name(max(ordinals, default=0) + 1, journal_id)
+            partial = directory / f"{name}{chains_on_disk.PART}"
+            if partial.exists():
+                _remove_tree(partial, files)
+            files.make_directory(partial)
+            for source in chains_on_disk.segment_paths(path):
+                replace_file(files, partial / source.name, files.read(source))
+            files.rename(partial, directory / name)
+            files.sync_directory(directory)
+        _remove_tree(path, files)
+    shutil.rmtree(other)
 
 
 def _released(path: Path, acknowledged: tuple[JournalId, int] | None) -> int:
@@ -112,6 +139,12 @@ def quarantine(directory: Path, source: Path, files: StateFiles) -> None:
     _bound_quarantine(place, files)
 
 
+def quarantined_bytes(directory: Path) -> int:
+    """Of what is kept aside. Raises ``OSError``."""
+    place = directory / QUARANTINE
+    return sum(path.stat().st_size for path in place.iterdir()) if place.is_dir() else 0
+
+
 def _bound_quarantine(place: Path, files: StateFiles) -> None:
     kept = sorted(place.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     while len(kept) > 1 and sum(path.stat().st_size for path in kept) > QUARANTINE_BYTES:
@@ -131,7 +164,7 @@ def set_aside(directory: Path, path: Path, found: Inspection, files: StateFiles)
     if found.cut:
         place = directory / QUARANTINE
         files.make_directory(place)
-        rest = found.cut.path.read_bytes()[found.cut.size :]
+        rest = read_around(files, found.cut.path)[found.cut.size :]
         if rest:
             replace_file(files, place / f"{path.name}.{found.cut.path.name}.from_{found.cut.size}", rest)
             _bound_quarantine(place, files)

@@ -16,6 +16,7 @@ A record's sequence is its place, and its check covers it: a record that was mov
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from array import array
@@ -36,6 +37,8 @@ MAX_TRIES = 50_000
 _HEADER = struct.Struct(">8s16sQ32s")
 _CHECK = struct.Struct(">I")
 _RECORD = struct.Struct(">II")
+_LENGTH = re.compile(rb"\0\0(?!\0\0)")
+"""How the length of an event begins."""
 _PLACE = struct.Struct(">QI")
 
 
@@ -126,7 +129,8 @@ def _next_record(data: bytes, damaged_at: int, damaged: int) -> tuple[int, int] 
     """
     tries = 0
     offset = damaged_at + SHORTEST_RECORD
-    while tries < MAX_TRIES and (offset := data.find(b"\0\0", offset)) >= 0:
+    while tries < MAX_TRIES and (found := _LENGTH.search(data, offset)):
+        offset = found.start()
         end = _end_of_record(data, offset)
         if end is not None:
             most_between = min((offset - damaged_at) // SHORTEST_RECORD, MAX_TRIES - tries)

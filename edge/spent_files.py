@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Self
 
 from edge import journal_notes as notes
 from edge import journal_recovery as recovery
-from edge.chain import Chain, Segment, size_of
+from edge.chain import Chain, Segment
 from edge.state_files import StateFiles
 
 
@@ -35,11 +36,10 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spent:
-    """The whole chain or some of its segments. ``because``: what has to be durable first."""
+    """The whole chain or some of its segments, by their paths and sizes. ``because``: what has to be durable first."""
 
     chain: Chain
-    paths: tuple[Path, ...]
-    size: int
+    sizes: dict[Path, int]
     is_whole: bool
     because: Awaited | None
 
@@ -47,8 +47,8 @@ class _Spent:
     def of(
         cls, chain: Chain, parts: Sequence[Segment], because: Awaited | None, *, is_whole: bool = True
     ) -> Self:
-        paths = tuple(dict.fromkeys(segment.path for segment in parts))
-        return cls(chain=chain, paths=paths, size=size_of(parts), is_whole=is_whole, because=because)
+        sizes = {segment.path: segment.size for segment in parts}
+        return cls(chain=chain, sizes=sizes, is_whole=is_whole, because=because)
 
     @property
     def may_go(self) -> bool:
@@ -56,7 +56,7 @@ class _Spent:
 
 
 class SpentFiles:
-    """``release`` and ``note`` never wait; ``remove`` does. Every method raises ``OSError``."""
+    """``release`` and ``note`` never wait; ``remove`` and ``sync`` do. Every method but ``release`` raises ``OSError``."""
 
     def __init__(self, directory: Path, files: StateFiles, guard: threading.Lock) -> None:
         """Open or create the note of what nobody needs. ``guard`` is that of the chains."""
@@ -68,6 +68,8 @@ class SpentFiles:
         self._noted_fd = files.open(path, create=not path.exists())
         self.abandoned: Path | None = None
         """A chain whose files are kept aside."""
+        self.left_bytes = 0
+        """Of files that were let go of and are still there: kept aside, or not to be removed."""
 
     def release(
         self, chains: tuple[Chain, ...], because: Awaited | None = None
@@ -90,7 +92,7 @@ class SpentFiles:
             spent.append(_Spent.of(chain, freed, because, is_whole=False))
         chain.segments = parts
         self._spent += spent
-        return kept, sum(each.size for each in spent)
+        return kept, sum(sum(each.sizes.values()) for each in spent)
 
     def note(self, chain: Chain) -> None:
         """Write down what nobody needs of the oldest chain, as far as it is durable why."""
@@ -103,22 +105,43 @@ class SpentFiles:
             self._files.write_at(self._noted_fd, data, 0)
 
     def remove(self, chain: Chain) -> None:
-        """Remove what may go, once that is durable; what is damaged or abandoned is kept aside."""
+        """Remove what may go, once that is durable; what is damaged or abandoned is kept aside.
+
+        What cannot be removed is tried again the next time.
+        """
         with self._guard:
             ready = [each for each in self._spent if each.may_go]
-            self._spent = [each for each in self._spent if not each.may_go]
         if not ready:
             return
         self.note(chain)
         self.sync()
+        failure: OSError | None = None
         for each in ready:
-            for path in each.paths:
-                if path.parent == self.abandoned or path in each.chain.damaged:
+            try:
+                self._remove(each)
+            except OSError as error:
+                failure = failure or error
+        with self._guard:
+            self._spent = [each for each in self._spent if each not in ready or each.sizes]
+            stuck = sum(sum(each.sizes.values()) for each in ready)
+        self.left_bytes = stuck + recovery.quarantined_bytes(self._directory)
+        if failure:
+            raise failure
+
+    def _remove(self, spent: _Spent) -> None:
+        """Forget each file that is gone; raises ``OSError`` at the first that is not."""
+        for path in tuple(spent.sizes):
+            with contextlib.suppress(FileNotFoundError):
+                if path.parent == self.abandoned or path in spent.chain.damaged:
                     recovery.quarantine(self._directory, path, self._files)
                 else:
                     self._files.remove(path)
-            if each.is_whole:
-                self._files.remove_directory(each.chain.directory)
+            del spent.sizes[path]
+        if spent.is_whole:
+            with contextlib.suppress(
+                OSError
+            ):  # an empty directory takes no room, and is removed at the next start
+                self._files.remove_directory(spent.chain.directory)
 
     def sync(self) -> None:
         """Make the note durable."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 from edge import segments
 from edge.journal import Journal, JournalLimits
+from edge.journal_notes import JournalGap
 from edge.state_files import StateFiles
+from pacs.errors import MalformedData
 from pacs.events import Event, EventDraft, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
@@ -41,7 +44,27 @@ class QuickFiles(StateFiles):
 def open_journal(
     directory: Path, *, limits: JournalLimits = SMALL, files: StateFiles | None = None
 ) -> Journal:
-    return Journal(directory, controller_id=C1, limits=limits, files=files or QuickFiles())
+    """With everything in it checked, which otherwise waits until it is read; ``opening`` says what that found."""
+    journal = Journal(directory, controller_id=C1, limits=limits, files=files or QuickFiles())
+    try:
+        found = check_everything(journal)
+    except BaseException:
+        abandon(journal)
+        raise
+    gaps = sorted((*journal.opening.gaps, *found), key=lambda gap: (gap.journal_id, gap.last_sequence))
+    journal.opening = replace(journal.opening, gaps=tuple(gaps))
+    return journal
+
+
+def check_everything(journal: Journal) -> list[JournalGap]:
+    """The gaps that are found when every segment is read."""
+    gaps = list[JournalGap]()
+    with journal._naming():
+        for chain in journal._chains:
+            for segment in [segment for segment in chain.segments if segment.unchecked]:
+                journal._damage.look(chain, segment.first_sequence, MalformedData("not checked"))
+                gaps += journal.skip_damage(chain.journal_id, segment.first_sequence)
+    return gaps
 
 
 def abandon(journal: Journal) -> None:

@@ -67,7 +67,7 @@ def is_kept(directory: Path, damaged: bytes | bytearray) -> bool:
 def test_flipped_bit_in_every_byte(tmp_path: Path, close: bool) -> None:
     """No flipped bit passes unseen: an event arrives unchanged or its absence is reported, and the bytes are kept."""
     original = tmp_path / "original"
-    events = fill(original, 4, close=close)
+    events = fill(original, 6, close=close)
     for file in [*segment_files(original), *original.glob("closed"), original / "acknowledged"]:
         for position in range(file.stat().st_size):
             copy = tmp_path / "copy"
@@ -95,11 +95,11 @@ def test_flipped_bit_in_every_byte(tmp_path: Path, close: bool) -> None:
                 ends = segments.scan(file.read_bytes(), int(file.stem)).runs[0].offsets
                 end = next(end for end in ends if end > position)
                 assert is_kept(copy, data[position:end])
-                assert added.sequence == (1 if gap.is_end else 5)
+                assert added.sequence == (1 if gap.is_end else 7)
             else:
                 assert not missing
                 assert not gaps
-                assert added.sequence == 5
+                assert added.sequence == 7
                 assert journal.opening.unclean == (file.name == "closed" or not close)
             journal.close()
             shutil.rmtree(copy)
