@@ -261,7 +261,7 @@ def test_a_certificate_of_ours_that_has_expired(tmp_path: Path, broker: TestBrok
     controller.uplink.start()
     # an alert that is overtaken by the end of its connection comes with one of the next
     until(lambda: controller.uplink.state.cause is LinkCause.CERTIFICATE_REFUSED, "the alert")
-    assert "renew" in controller.uplink.state.words
+    assert "provision it again" in controller.uplink.state.words
     controller.close()
 
 

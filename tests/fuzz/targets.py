@@ -403,12 +403,17 @@ green_pin = 23
 """
 
 
+LONGEST_NAME: Final = "k" * 255
+"""A file system takes no longer one: looking for it is an error, and not an absent file."""
+
+
 @cache
 def _site_files() -> Path:
-    """A directory with the key file a configuration names; in memory where there is such a place."""
+    """A directory with the key files a configuration names; in memory where there is such a place."""
     memory = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
-    (directory / "k").touch(mode=0o600)
+    for name in ("k", LONGEST_NAME):
+        (directory / name).touch(mode=0o600)
     return directory
 
 
@@ -532,7 +537,10 @@ TARGETS: Final[dict[str, Target]] = {
     "configuration": Target(
         feed=_configuration,
         refusals=(ConfigError,),
-        seeds=lambda: [CONFIGURATION.encode()],
+        seeds=lambda: [
+            CONFIGURATION.encode(),
+            CONFIGURATION.replace('root_certificate = "k"', f'root_certificate = "{LONGEST_NAME}"').encode(),
+        ],
         max_bytes=2_048,
     ),
 }
