@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp
 
-from hub import api, audit
+from hub import api, audit, import_rows, photographs
 from hub.api import problems
 from hub.api.attempts import Attempts
 from hub.api.feed import Feed
@@ -24,6 +25,7 @@ from hub.api.problems import Code, Problem
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services
 from hub.broker import BrokerSettings
+from hub.imports import Imports
 from hub.keys import HubKeys
 from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
@@ -40,6 +42,10 @@ from pacs.errors import PacsError
 _log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
+LARGER_BODIES = {
+    re.compile("/api/v1/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES,
+    re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
+}
 
 
 def utc_now() -> datetime:
@@ -61,7 +67,7 @@ def create_app(
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, larger=LARGER_BODIES)
     app.is_https = settings.is_https
     problems.install(app, _problem_page)
     for router in (*api.routers(), static_files.router, sign_in.router, watch.router, cards.router):
@@ -100,7 +106,9 @@ async def _lifespan(
         app.state.failure = error
         database.close()
         raise
+    imports = Imports(database, site_changed=link.site_changed, clock=clock)
     try:
+        await run_in_threadpool(imports.start)
         services = Services(
             settings=settings,
             database=database,
@@ -110,6 +118,8 @@ async def _lifespan(
             commands=link.commands,
             alarms=link.alarms,
             feed=Feed(database, live, clock),
+            imports=imports,
+            questions=link.questions,
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,
             health=lambda: link.health,
@@ -128,6 +138,7 @@ async def _lifespan(
             with contextlib.suppress(asyncio.CancelledError):
                 await following
     finally:
+        await run_in_threadpool(imports.stop)
         await run_in_threadpool(link.stop)
         database.close()
 

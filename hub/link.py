@@ -16,10 +16,12 @@ from hub.ingest import Ingest
 from hub.keys import HubKeys
 from hub.live import LiveBus
 from hub.mqtt import HubClient
+from hub.questions import Questions
 from hub.revocation import Revocation
 from hub.store import controllers, sites
 from hub.store.database import Database
 from hub.store.sites import Site
+from pacs import envelope
 
 TIME_ZONE = "Europe/Amsterdam"
 """Of a new site, until somebody says otherwise."""
@@ -58,6 +60,8 @@ class ControllerLink:
             publish=self.client.publish,
             clock=clock,
         )
+        trusted = envelope.trusted_keys(keys.policy_key.public_key())
+        self.questions = Questions(database, trusted=trusted, clock=clock)
         self.alarms = Alarms(database, live, bounds or AlarmBounds(), clock)
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pacs.identifiers import (
@@ -94,7 +94,9 @@ def reception_centre(
                 ),
             ),
         ),
-        residents=tuple(_resident(number, given, family) for number, (given, family) in enumerate(PEOPLE, 1)),
+        residents=tuple(
+            _resident(number, given, family, now) for number, (given, family) in enumerate(PEOPLE, 1)
+        ),
     )
 
 
@@ -103,7 +105,7 @@ def _around(now: datetime) -> Window:
     return Window(weekdays=days, start_minute=ALWAYS.start_minute, end_minute=ALWAYS.end_minute)
 
 
-def _resident(number: int, given_name: str, family_name: str) -> Resident:
+def _resident(number: int, given_name: str, family_name: str, now: datetime) -> Resident:
     return Resident(
         id=CardholderId(f"person-{number:02}"),
         given_name=given_name,
@@ -113,4 +115,5 @@ def _resident(number: int, given_name: str, family_name: str) -> Resident:
         extended_opening=number == 5,
         may_escort=number == len(PEOPLE) - 1,
         escort_required=number == len(PEOPLE),
+        valid_until=now + timedelta(days=2) if number == len(PEOPLE) else None,
     )

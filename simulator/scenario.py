@@ -31,7 +31,7 @@ NOT_READ: Final = "not_read"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """A fictitious person and the access levels they hold."""
+    """A fictitious person and the access levels they hold; a visitor holds them until ``valid_until``."""
 
     id: CardholderId
     given_name: str
@@ -42,6 +42,7 @@ class Resident:
     extended_opening: bool = False
     escort_required: bool = False
     may_escort: bool = False
+    valid_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,7 @@ def door_body(door: Door, name: str) -> dict[str, Any]:
 def resident_body(resident: Resident) -> dict[str, Any]:
     """A person as the hub's interface takes them."""
     rights = ("attended", "extended_opening", "escort_required", "may_escort")
+    until = resident.valid_until
     return {
         "id": resident.id,
         "category": resident.category,
@@ -188,6 +190,7 @@ def resident_body(resident: Resident) -> dict[str, Any]:
         "family_name": resident.family_name,
         "access_level_ids": list(resident.levels),
         **{right: True for right in rights if getattr(resident, right)},
+        **({} if until is None else {"valid_until": until.isoformat()}),
     }
 
 

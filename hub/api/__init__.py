@@ -19,7 +19,9 @@ def routers() -> tuple[APIRouter, ...]:
         doors,
         events,
         health,
+        imports,
         operators,
+        questions,
         stream,
     )
 
@@ -29,6 +31,8 @@ def routers() -> tuple[APIRouter, ...]:
         areas,
         access_levels,
         cardholders,
+        questions,
+        imports,
         cards,
         commands,
         documents,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, StrictInt
-from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, portion
+from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
+from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
@@ -22,7 +23,6 @@ from hub.store.access_levels import NamedLevel
 from hub.store.errors import NotFound
 from hub.store.schedules import NamedSchedule
 from pacs import rules, schedule
-from pacs.identifiers import AccessLevelId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["access levels"])
 
@@ -45,6 +45,14 @@ class NewSchedule(Body):
     name: fields.Name
     windows: Windows
     holiday_windows: Windows = Field(default_factory=list)
+
+
+class ScheduleChange(Body):
+    """What may change; what is absent stays."""
+
+    name: fields.Name | None = None
+    windows: Windows | None = None
+    holiday_windows: Windows | None = None
 
 
 class Schedule(Answer):
@@ -77,6 +85,13 @@ class NewLevel(Body):
     id: fields.Level
     name: fields.Name
     rules: Annotated[list[Rule], Field(max_length=2000)]
+
+
+class LevelChange(Body):
+    """What may change; what is absent stays."""
+
+    name: fields.Name | None = None
+    rules: Annotated[list[Rule], Field(max_length=2000)] | None = None
 
 
 class Level(Answer):
@@ -133,6 +148,61 @@ def list_schedules(
     return Schedules(schedules=list(found), next_after=next_after)
 
 
+@router.get("/schedules/{schedule_id}")
+def one_schedule(
+    schedule_id: fields.Schedule,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+) -> Schedule:
+    """One schedule."""
+    with services(request).database.read() as connection:
+        return _schedule(schedule_store.get(connection, schedule_id))
+
+
+@router.patch("/schedules/{schedule_id}")
+def change_schedule(
+    schedule_id: fields.Schedule,
+    body: ScheduleChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> Schedule:
+    """Change a schedule; doors follow with their next policy version."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = schedule_store.get(connection, schedule_id)
+        changed = replace(
+            found,
+            name=body.name or found.name,
+            schedule=schedule.Schedule(
+                id=schedule_id,
+                windows=found.schedule.windows if body.windows is None else _windows(body.windows),
+                holiday_windows=found.schedule.holiday_windows
+                if body.holiday_windows is None
+                else _windows(body.holiday_windows),
+            ),
+        )
+        if changed != found:
+            schedule_store.change(connection, changed.schedule, name=changed.name)
+            note(connection, hub, principal, action="schedule.change", subject=f"schedule:{schedule_id}")
+    hub.site_changed()
+    return _schedule(changed)
+
+
+@router.delete("/schedules/{schedule_id}", status_code=204)
+def delete_schedule(
+    schedule_id: fields.Schedule,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> Response:
+    """Delete a schedule; refused (``in_use``) while an access level or a door's mode names it."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        schedule_store.remove(connection, schedule_id)
+        note(connection, hub, principal, action="schedule.delete", subject=f"schedule:{schedule_id}")
+    hub.site_changed()
+    return Response(status_code=204)
+
+
 @router.post("/access-levels", status_code=201)
 def create_level(
     body: NewLevel,
@@ -142,16 +212,15 @@ def create_level(
 ) -> Level:
     """Create an access level."""
     hub = services(request)
-    rule_set = {rules.AccessRule(door_id=each.door_id, schedule_id=each.schedule_id) for each in body.rules}
-    new = rules.AccessLevel(id=body.id, rules=tuple(sorted(rule_set, key=_by_door)))
+    new = rules.AccessLevel(id=body.id, rules=_rules(body.rules))
     made = create(
         hub,
         principal,
         response,
         subject=f"access_level:{body.id}",
-        find=lambda connection: _find_level(connection, body.id),
+        find=lambda connection: level_store.get(connection, body.id),
         add=lambda connection: level_store.add(connection, new, name=body.name, now=hub.clock()),
-        same=lambda found: (set(found.level.rules), found.name) == (rule_set, body.name),
+        same=lambda found: (set(found.level.rules), found.name) == (set(new.rules), body.name),
     )
     return _level(made)
 
@@ -168,6 +237,62 @@ def list_levels(
         every = [_level(each) for each in level_store.list_all(connection)]
     found, next_after = portion(every, after, limit)
     return Levels(access_levels=list(found), next_after=next_after)
+
+
+@router.get("/access-levels/{level_id}")
+def one_level(
+    level_id: fields.Level,
+    request: Request,
+    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+) -> Level:
+    """One access level."""
+    with services(request).database.read() as connection:
+        return _level(level_store.get(connection, level_id))
+
+
+@router.patch("/access-levels/{level_id}")
+def change_level(
+    level_id: fields.Level,
+    body: LevelChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> Level:
+    """Change an access level; doors follow with their next policy version."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = level_store.get(connection, level_id)
+        wanted = found.level.rules if body.rules is None else _rules(body.rules)
+        changed = replace(
+            found, name=body.name or found.name, level=rules.AccessLevel(id=level_id, rules=wanted)
+        )
+        if (changed.name, set(wanted)) != (found.name, set(found.level.rules)):
+            try:
+                level_store.change(connection, changed.level, name=changed.name)
+            except NotFound as error:
+                raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
+            note(connection, hub, principal, action="access_level.change", subject=f"access_level:{level_id}")
+    hub.site_changed()
+    return _level(changed)
+
+
+@router.delete("/access-levels/{level_id}", status_code=204)
+def delete_level(
+    level_id: fields.Level,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+) -> Response:
+    """Delete an access level; refused (``in_use``) while somebody holds it or a door names it."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        level_store.remove(connection, level_id)
+        note(connection, hub, principal, action="access_level.delete", subject=f"access_level:{level_id}")
+    hub.site_changed()
+    return Response(status_code=204)
+
+
+def _rules(bodies: list[Rule]) -> tuple[rules.AccessRule, ...]:
+    found = {rules.AccessRule(door_id=each.door_id, schedule_id=each.schedule_id) for each in bodies}
+    return tuple(sorted(found, key=_by_door))
 
 
 def _windows(bodies: list[Window]) -> tuple[schedule.Window, ...]:
@@ -197,13 +322,6 @@ def _schedule(named: NamedSchedule) -> Schedule:
 
 def _by_door(rule: rules.AccessRule) -> tuple[str, str]:
     return rule.door_id, rule.schedule_id
-
-
-def _find_level(connection: Connection, level_id: AccessLevelId) -> NamedLevel:
-    for found in level_store.list_all(connection):
-        if found.level.id == level_id:
-            return found
-    raise NotFound(f"access level {level_id} is not there")
 
 
 def _level(named: NamedLevel) -> Level:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field, StrictBool
 from sqlalchemy import Connection
 
+from hub import photographs
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, looked, note
@@ -20,6 +21,7 @@ from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import cardholders as store
+from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
 from hub.store.errors import NotFound
 from pacs.identifiers import CardholderId
@@ -30,7 +32,8 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cardholders", tags
 class NewCardholder(Body):
     """``id`` is drawn when absent. ``attended``: a person on duty decides at every door.
     ``extended_opening``: doors stay unlocked longer. ``escort_required``: opens together with somebody who
-    ``may_escort`` only.
+    ``may_escort`` only. ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; a visitor
+    needs the latter. ``external_id``: their name in the system they come from.
     """
 
     id: fields.Cardholder | None = None
@@ -42,10 +45,15 @@ class NewCardholder(Body):
     extended_opening: StrictBool = False
     escort_required: StrictBool = False
     may_escort: StrictBool = False
+    room: fields.Room | None = None
+    language: fields.Language | None = None
+    valid_from: fields.Instant | None = None
+    valid_until: fields.Instant | None = None
+    external_id: fields.ExternalId | None = None
 
 
 class CardholderChange(Body):
-    """What may change; what is absent stays."""
+    """What may change; what is absent stays. What is known of nobody may be set to null: ``room`` and what follows it."""
 
     category: Category | None = None
     given_name: fields.Name | None = None
@@ -55,6 +63,25 @@ class CardholderChange(Body):
     extended_opening: StrictBool | None = None
     escort_required: StrictBool | None = None
     may_escort: StrictBool | None = None
+    room: fields.Room | None = None
+    language: fields.Language | None = None
+    valid_from: fields.Instant | None = None
+    valid_until: fields.Instant | None = None
+    external_id: fields.ExternalId | None = None
+
+    def applied_to(self, person: store.Cardholder) -> store.Cardholder:
+        """``person`` with what is present here."""
+        present: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in self.model_fields_set
+            if name in _NULLABLE or getattr(self, name) is not None
+        }
+        if "access_level_ids" in present:
+            present["access_level_ids"] = tuple(sorted(set(present["access_level_ids"])))
+        return replace(person, **present)
+
+
+_NULLABLE = {"room", "language", "valid_from", "valid_until", "external_id"}
 
 
 class Cardholder(Answer):
@@ -69,6 +96,11 @@ class Cardholder(Answer):
     extended_opening: bool
     escort_required: bool
     may_escort: bool
+    room: str | None
+    language: str | None
+    valid_from: datetime | None
+    valid_until: datetime | None
+    external_id: str | None
     created_at: datetime
 
 
@@ -99,6 +131,11 @@ def enrol(
         extended_opening=body.extended_opening,
         escort_required=body.escort_required,
         may_escort=body.may_escort,
+        room=body.room,
+        language=body.language,
+        valid_from=body.valid_from,
+        valid_until=body.valid_until,
+        external_id=body.external_id,
     )
 
     def add(connection: Connection) -> store.Cardholder:
@@ -123,10 +160,11 @@ def listed(
     principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
     after: fields.Cardholder | None = None,
     limit: fields.Limit = 100,
+    external_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Cardholders:
-    """Cardholders by id."""
+    """Cardholders by id; all, or the one with an external id."""
     with services(request).database.read() as connection:
-        found = store.list_all(connection, after=after, limit=limit + 1)
+        found = store.list_all(connection, after=after, limit=limit + 1, external_id=external_id)
     looked(services(request), principal, "cardholders", shown=len(found[:limit]))
     return Cardholders(
         cardholders=[Cardholder.model_validate(each) for each in found[:limit]],
@@ -156,12 +194,9 @@ def change(
 ) -> Cardholder:
     """Change what is said of a person; doors follow with their next policy version."""
     hub = services(request)
-    present: dict[str, Any] = body.model_dump(exclude_none=True)
-    if "access_level_ids" in present:
-        present["access_level_ids"] = tuple(sorted(set(present["access_level_ids"])))
     with hub.database.write() as connection:
         found = store.get(connection, cardholder_id)
-        changed = replace(found, **present)
+        changed = body.applied_to(found)
         if _comparable(changed) != _comparable(found):
             try:
                 store.change(connection, changed)
@@ -176,6 +211,68 @@ def change(
             )
     hub.site_changed()
     return Cardholder.model_validate(changed)
+
+
+async def _sent_photograph(request: Request) -> bytes:
+    return await request.body()
+
+
+_PHOTOGRAPH_TYPES = {"image/jpeg", "image/png"}
+_PHOTOGRAPH = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.put(
+    "/{cardholder_id}/photo",
+    status_code=204,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"image/jpeg": _PHOTOGRAPH, "image/png": _PHOTOGRAPH}}
+    },
+)
+def put_photograph(
+    cardholder_id: fields.Cardholder,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    sent: Annotated[bytes, Depends(_sent_photograph)],
+) -> Response:
+    """Store a person's photograph: a JPEG or PNG of at most 2 MiB, which is kept smaller and without metadata."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() not in _PHOTOGRAPH_TYPES:
+        raise Problem(Code.MEDIA_TYPE, "A photograph is image/jpeg or image/png.")
+    hub = services(request)
+    picture = photographs.prepared(sent)
+    with hub.database.write() as connection:
+        store.get(connection, cardholder_id)
+        photograph_store.put(connection, cardholder_id, picture, hub.clock())
+        note(connection, hub, principal, action="photo.change", subject=f"cardholder:{cardholder_id}")
+    return Response(status_code=204)
+
+
+@router.get("/{cardholder_id}/photo", response_class=Response)
+def get_photograph(
+    cardholder_id: fields.Cardholder,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.NAMES_READ)],
+) -> Response:
+    """A person's photograph, as JPEG; never cached. Each look is audited."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        picture = photograph_store.get(connection, cardholder_id)
+        note(connection, hub, principal, action="photo.read", subject=f"cardholder:{cardholder_id}")
+    return Response(picture, media_type=photographs.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+@router.delete("/{cardholder_id}/photo", status_code=204)
+def delete_photograph(
+    cardholder_id: fields.Cardholder,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+) -> Response:
+    """Delete a person's photograph; repeating it does no harm."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        store.get(connection, cardholder_id)
+        if photograph_store.remove(connection, cardholder_id):
+            note(connection, hub, principal, action="photo.delete", subject=f"cardholder:{cardholder_id}")
+    return Response(status_code=204)
 
 
 def _comparable(person: store.Cardholder) -> store.Cardholder:

@@ -5,13 +5,21 @@ Ids follow ``pacs.identifiers``; names are text that people read, never parsed. 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+)
 
+from hub.entered import LONGEST_LANGUAGE_TAG, language_tag, moment, readable
 from pacs.errors import MalformedData
 from pacs.identifiers import (
     AccessLevelId,
@@ -24,8 +32,6 @@ from pacs.identifiers import (
 )
 
 T = TypeVar("T")
-_REFUSED_CATEGORIES = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
-_DIRECTION_OVERRIDES = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Body(BaseModel):
@@ -61,17 +67,6 @@ def _credential(value: Any) -> CredentialId:
     return value if isinstance(value, CredentialId) else CredentialId.parse(value)
 
 
-def _readable(text: str) -> str:
-    text = unicodedata.normalize("NFC", text).strip()
-    if not text:
-        raise ValueError("text expected, not only spaces")
-    if any(
-        unicodedata.category(each) in _REFUSED_CATEGORIES or each in _DIRECTION_OVERRIDES for each in text
-    ):
-        raise ValueError("control characters are not allowed")
-    return text
-
-
 Door = Annotated[DoorId, *_identifier(DoorId)]
 Controller = Annotated[ControllerId, *_identifier(ControllerId)]
 Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
@@ -90,6 +85,12 @@ def _credential_in_path(credential_id: Annotated[str, Path(max_length=64)]) -> C
 
 
 CredentialInPath = Annotated[CredentialId, Depends(_credential_in_path)]
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
-ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(readable))]
+ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_validated(readable))]
+Room = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_validated(readable))]
+ExternalId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(readable))]
+Language = Annotated[
+    str, Field(min_length=2, max_length=LONGEST_LANGUAGE_TAG), AfterValidator(_validated(language_tag))
+]
+Instant = Annotated[AwareDatetime, AfterValidator(_validated(moment))]
 Limit = Annotated[int, Field(ge=1, le=500)]

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from hub.operators import SignInRefused
 from hub.revocation import CardRevoked
-from hub.store.errors import AlreadyExists, NotFound
+from hub.store.errors import AlreadyExists, InUse, NotFound
 from pacs.errors import MalformedData
 
 _log = structlog.get_logger(__name__)
@@ -47,10 +47,17 @@ class Code(Enum):
     REFERENCE_UNKNOWN = Kind(422, "Refers to something unknown", "Create what it refers to first.")
     METHOD_NOT_ALLOWED = Kind(405, "Method not allowed", "Use one of the methods in Allow.")
     ALREADY_EXISTS = Kind(409, "Exists with other content", "Choose another id, or change the existing one.")
+    IN_USE = Kind(409, "Still in use", "Take it out of what the detail names, then try again.")
     CARD_REVOKED = Kind(409, "The card was revoked", "Issue another card: a revoked one stays revoked.")
-    BODY_TOO_LARGE = Kind(413, "Request too large", "Send less: 64 KiB at most.")
+    BODY_TOO_LARGE = Kind(
+        413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."
+    )
     TOO_SLOW = Kind(408, "Request too slow", "Send the body without pauses.")
-    MEDIA_TYPE = Kind(415, "Unsupported media type", "Send JSON with Content-Type application/json.")
+    MEDIA_TYPE = Kind(
+        415,
+        "Unsupported media type",
+        "Send one of the media types that the route takes, which is JSON for most.",
+    )
     INVALID = Kind(422, "Invalid request", "Correct the fields named in errors.")
     INTERNAL = Kind(500, "The hub made an error", "Try again; if it stays, look at the hub's log.")
     NOT_READY = Kind(503, "Not ready", "Wait a moment and try again.")
@@ -120,6 +127,7 @@ def install(app: FastAPI, render_page: RenderPage) -> None:
     app.add_exception_handler(MalformedData, handler(lambda error: Problem(Code.INVALID, str(error))))
     app.add_exception_handler(NotFound, handler(lambda error: Problem(Code.NOT_FOUND, str(error))))
     app.add_exception_handler(AlreadyExists, handler(lambda error: Problem(Code.ALREADY_EXISTS, str(error))))
+    app.add_exception_handler(InUse, handler(lambda error: Problem(Code.IN_USE, str(error))))
     app.add_exception_handler(CardRevoked, handler(lambda error: Problem(Code.CARD_REVOKED, str(error))))
     app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
     app.add_exception_handler(Exception, handler(_from_bug))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -50,15 +53,22 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than ``limit`` bytes ends the request with 413, a slow one with 408."""
+    """ASGI middleware: a body of more than ``limit`` bytes ends the request with 413, a slow one with 408.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    ``larger``: other limits, for the paths that a pattern matches as a whole.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limit: int, larger: Mapping[re.Pattern[str], int] = MappingProxyType({})
+    ) -> None:
         self._app = app
         self._limit = limit
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what is read of it."""
         read, complete = 0, False
+        limit = self._limit_of(scope)
 
         async def counted() -> Message:
             nonlocal read, complete
@@ -71,8 +81,12 @@ class BodyLimit:
                 raise HTTPException(408) from error
             read += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if read > self._limit:
+            if read > limit:
                 raise HTTPException(413)
             return message
 
         await self._app(scope, counted if scope["type"] == "http" else receive, send)
+
+    def _limit_of(self, scope: Scope) -> int:
+        path = scope.get("path", "")
+        return next((each for pattern, each in self._larger.items() if pattern.fullmatch(path)), self._limit)

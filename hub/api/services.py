@@ -11,7 +11,9 @@ from fastapi import Request
 
 from hub.alarms import Alarms
 from hub.commands import Commands
+from hub.imports import Imports
 from hub.operators import Operators
+from hub.questions import Questions
 from hub.revocation import Revocation
 from hub.settings import Settings
 from hub.store.database import Database
@@ -37,6 +39,8 @@ class Services:
     commands: Commands
     alarms: Alarms
     feed: Feed
+    imports: Imports
+    questions: Questions
     site_changed: Callable[[], None]
     is_settled: Callable[[], bool]
     health: Callable[[], Mapping[str, bool]]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import insert_new
-from hub.store.errors import NotFound
-from hub.store.schema import access_levels, access_rules
+from hub.store.errors import InUse, NotFound
+from hub.store.schema import access_levels, access_rules, cardholder_levels, doors
 from pacs.identifiers import AccessLevelId, DoorId, ScheduleId
 from pacs.rules import AccessLevel, AccessRule
 
@@ -32,7 +32,7 @@ def add(connection: Connection, level: AccessLevel, *, name: str, now: datetime)
 
 
 def change(connection: Connection, level: AccessLevel, *, name: str) -> None:
-    """Replace a level's rules and name; raises ``NotFound``."""
+    """Replace a level's rules and name; raises ``NotFound``, also when a door or schedule is not there."""
     changed = connection.execute(
         update(access_levels).where(access_levels.c.id == level.id).values(name=name)
     )
@@ -42,10 +42,41 @@ def change(connection: Connection, level: AccessLevel, *, name: str) -> None:
     _write_rules(connection, level)
 
 
+def get(connection: Connection, level_id: AccessLevelId) -> NamedLevel:
+    """One level; raises ``NotFound``."""
+    found = _read(connection, level_id)
+    if not found:
+        raise NotFound(f"access level {level_id} is not there")
+    return found[0]
+
+
+def remove(connection: Connection, level_id: AccessLevelId) -> None:
+    """Delete a level and its rules; raises ``NotFound``, and ``InUse`` while somebody holds it or a door names it."""
+    get(connection, level_id)
+    holders = select(func.count()).select_from(cardholder_levels)
+    held: int = connection.scalar(holders.where(cardholder_levels.c.access_level_id == level_id)) or 0
+    if held:
+        raise InUse(f"access level {level_id} is held by cardholders: {held}")
+    rows = connection.execute(select(doors.c.id, doors.c.first_person_levels).order_by(doors.c.id))
+    if named := [row.id for row in rows if level_id in row.first_person_levels]:
+        raise InUse(f"access level {level_id} is a first person's at doors: {', '.join(named)}")
+    connection.execute(delete(access_rules).where(access_rules.c.access_level_id == level_id))
+    connection.execute(delete(access_levels).where(access_levels.c.id == level_id))
+
+
 def list_all(connection: Connection) -> list[NamedLevel]:
     """Every level with its rules, by id."""
+    return _read(connection)
+
+
+def _read(connection: Connection, level_id: AccessLevelId | None = None) -> list[NamedLevel]:
     rules: dict[str, list[AccessRule]] = {}
-    for row in connection.execute(select(access_rules).order_by(*access_rules.primary_key)):
+    rows = select(access_rules).order_by(*access_rules.primary_key)
+    levels = select(access_levels).order_by(access_levels.c.id)
+    if level_id is not None:
+        rows = rows.where(access_rules.c.access_level_id == level_id)
+        levels = levels.where(access_levels.c.id == level_id)
+    for row in connection.execute(rows):
         rule = AccessRule(door_id=DoorId(row.door_id), schedule_id=ScheduleId(row.schedule_id))
         rules.setdefault(row.access_level_id, []).append(rule)
     return [
@@ -54,7 +85,7 @@ def list_all(connection: Connection) -> list[NamedLevel]:
             name=row.name,
             created_at=row.created_at,
         )
-        for row in connection.execute(select(access_levels).order_by(access_levels.c.id))
+        for row in connection.execute(levels)
     ]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import insert_new
-from hub.store.errors import NotFound
+from hub.store.errors import AlreadyExists, NotFound
 from hub.store.schema import cardholder_levels, cardholders
 from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId, CardholderId
@@ -31,7 +31,9 @@ class Cardholder:
     """One person; names never leave the hub.
 
     ``attended``: a person on duty decides at every door. ``extended_opening``: doors stay unlocked longer.
-    ``escort_required``: admitted together with somebody who ``may_escort`` only.
+    ``escort_required``: admitted together with somebody who ``may_escort`` only. ``language``: BCP 47.
+    ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; None: no bound.
+    ``external_id``: their name in the system they are imported from, of nobody else here.
     """
 
     id: CardholderId
@@ -44,29 +46,89 @@ class Cardholder:
     extended_opening: bool = False
     escort_required: bool = False
     may_escort: bool = False
-
-    def __post_init__(self) -> None:
-        if self.escort_required and self.may_escort:
-            raise MalformedData("cardholder: who needs an escort cannot be one")
+    room: str | None = None
+    language: str | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    external_id: str | None = None
 
 
 _FLAGS = ("attended", "extended_opening", "escort_required", "may_escort")
+_FACTS = ("room", "language", "valid_from", "valid_until", "external_id")
+
+
+def conflicts(person: Cardholder) -> Iterator[tuple[str, str]]:
+    """Each field that does not go with the others, and why."""
+    if person.escort_required and person.may_escort:
+        yield "escort_required", "who needs an escort cannot be one"
+    if person.category is Category.VISITOR and person.valid_until is None:
+        yield "valid_until", "a visitor's access needs an end"
+    if person.valid_from and person.valid_until and person.valid_from >= person.valid_until:
+        yield "valid_until", "must be after valid_from"
 
 
 def add(connection: Connection, person: Cardholder) -> None:
-    """Add a cardholder; raises ``AlreadyExists``, or ``NotFound`` when a level is not there."""
+    """Add a cardholder.
+
+    Raises ``AlreadyExists``, also for an external id that somebody has, ``NotFound`` when a level is not there, and
+    ``MalformedData`` when there are ``conflicts``.
+    """
+    _check(connection, person)
     insert_new(connection, cardholders, _row(person))
     set_levels(connection, person.id, person.access_level_ids)
 
 
 def change(connection: Connection, person: Cardholder) -> None:
-    """Store what is said of somebody; raises ``NotFound`` when the person or a level is not there."""
+    """Store what is said of somebody; raises ``NotFound`` when the person is not there, and what ``add`` does."""
+    _check(connection, person)
     changed = connection.execute(
         update(cardholders).where(cardholders.c.id == person.id).values(**_row(person))
     )
     if changed.rowcount != 1:
         raise NotFound(f"cardholder {person.id} is not there")
     set_levels(connection, person.id, person.access_level_ids)
+
+
+def add_many(connection: Connection, people: Sequence[Cardholder]) -> None:
+    """Add people without ``conflicts`` whose ids, external ids and levels the caller has looked up in this transaction."""
+    if people:
+        connection.execute(insert(cardholders), [_row(person) for person in people])
+        _insert_levels(connection, people)
+
+
+def change_many(connection: Connection, people: Sequence[Cardholder]) -> None:
+    """Store what is said of people who are there; the same is asked of the caller as by ``add_many``."""
+    if not people:
+        return
+    ids = [{"person": person.id} for person in people]
+    mine = cardholders.c.id == bindparam("person")
+    rows = [_row(person) | {"person": person.id} for person in people]
+    changed = update(cardholders).where(mine)
+    connection.execute(changed.values({name: bindparam(name) for name in _row(people[0])}), rows)
+    connection.execute(
+        delete(cardholder_levels).where(cardholder_levels.c.cardholder_id == bindparam("person")), ids
+    )
+    _insert_levels(connection, people)
+
+
+def _insert_levels(connection: Connection, people: Iterable[Cardholder]) -> None:
+    rows = [
+        {"cardholder_id": person.id, "access_level_id": level}
+        for person in people
+        for level in dict.fromkeys(person.access_level_ids)
+    ]
+    if rows:
+        connection.execute(insert(cardholder_levels), rows)
+
+
+def _check(connection: Connection, person: Cardholder) -> None:
+    for field, problem in conflicts(person):
+        raise MalformedData(f"{field}: {problem}")
+    if person.external_id is not None:
+        columns = cardholders.c
+        same = select(columns.id).where(columns.external_id == person.external_id, columns.id != person.id)
+        if connection.execute(same).first() is not None:
+            raise AlreadyExists("external_id: somebody else has it")
 
 
 def _row(person: Cardholder) -> dict[str, object]:
@@ -93,13 +155,25 @@ def get(connection: Connection, cardholder_id: CardholderId) -> Cardholder:
 
 
 def list_all(
-    connection: Connection, *, after: CardholderId | None = None, limit: int = 1_000
+    connection: Connection,
+    *,
+    after: CardholderId | None = None,
+    limit: int = 1_000,
+    external_id: str | None = None,
 ) -> list[Cardholder]:
-    """Cardholders by id, from behind ``after``."""
+    """Cardholders by id, from behind ``after``; only who has this external id."""
     query = select(cardholders).order_by(cardholders.c.id).limit(limit)
+    if external_id is not None:
+        query = query.where(cardholders.c.external_id == external_id)
     if after is not None:
         query = query.where(cardholders.c.id > after)
     return _read(connection, query)
+
+
+def by_external_id(connection: Connection) -> dict[str, Cardholder]:
+    """External id → person, for everybody who has one."""
+    found = _read(connection, select(cardholders).where(cardholders.c.external_id.is_not(None)))
+    return {person.external_id: person for person in found if person.external_id is not None}
 
 
 def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Cardholder]:
@@ -118,7 +192,7 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Car
             family_name=row.family_name,
             access_level_ids=tuple(levels.get(row.id, ())),
             created_at=row.created_at,
-            **{flag: getattr(row, flag) for flag in _FLAGS},
+            **{flag: getattr(row, flag) for flag in (*_FLAGS, *_FACTS)},
         )
         for row in rows
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum, unique
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -153,25 +154,44 @@ def _card(row: Row[Any]) -> Card:
 
 
 def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
-    """What every card may do: the part of the policy that follows from cards and their holders."""
-    levels: dict[str, list[AccessLevelId]] = {}
-    for row in connection.execute(select(cardholder_levels).order_by(*cardholder_levels.primary_key)):
-        levels.setdefault(row.cardholder_id, []).append(AccessLevelId(row.access_level_id))
-    people = cardholders.c
+    """What every card may do: the part of the policy that follows from cards and their holders.
+
+    A card is valid while both it and its holder are.
+    """
+    levels = _levels_held(connection)
+    people, card = cardholders.c, cards.c
     flags = (people.attended, people.extended_opening, people.escort_required, people.may_escort)
-    query = select(cards, *flags).join(cardholders, people.id == cards.c.cardholder_id)
+    bounds = (card.valid_from, card.valid_until, people.valid_from, people.valid_until)
+    query = select(card.credential_id, card.status_index, people.id, *bounds, *flags)
+    query = query.join(cardholders, people.id == card.cardholder_id).order_by(card.credential_id)
     found: dict[CredentialId, Entitlement] = {}
-    for row in connection.execute(query.order_by(cards.c.credential_id)):
-        credential_id = CredentialId.parse(row.credential_id)
+    for credential, index, holder, begins, ends, person_begins, person_ends, *flag in connection.execute(
+        query
+    ):
+        credential_id = CredentialId.parse(credential)
+        attended, extended_opening, escort_required, may_escort = flag
         found[credential_id] = Entitlement(
             credential_id=credential_id,
-            status_index=row.status_index,
-            access_level_ids=tuple(levels.get(row.cardholder_id, ())),
-            valid_from=row.valid_from,
-            valid_until=row.valid_until,
-            attended=row.attended,
-            extended_opening=row.extended_opening,
-            escort_required=row.escort_required,
-            may_escort=row.may_escort,
+            status_index=index,
+            access_level_ids=levels.get(holder, ()),
+            valid_from=max(begins, person_begins) if begins and person_begins else begins or person_begins,
+            valid_until=min(ends, person_ends) if ends and person_ends else ends or person_ends,
+            attended=attended,
+            extended_opening=extended_opening,
+            escort_required=escort_required,
+            may_escort=may_escort,
         )
     return found
+
+
+def _levels_held(connection: Connection) -> dict[str, tuple[AccessLevelId, ...]]:
+    """Cardholder → access levels in order; those who have the same ones share them."""
+    held: dict[str, tuple[AccessLevelId, ...]] = {}
+    columns = cardholder_levels.c
+    query = select(columns.cardholder_id, columns.access_level_id).order_by(*cardholder_levels.primary_key)
+    named = lru_cache(None)(AccessLevelId)
+    shared: dict[tuple[AccessLevelId, ...], tuple[AccessLevelId, ...]] = {}
+    for holder, level_id in connection.execute(query):
+        levels = (*held.get(holder, ()), named(level_id))
+        held[holder] = shared.setdefault(levels, levels)
+    return held

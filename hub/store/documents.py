@@ -40,19 +40,41 @@ def add(connection: Connection, document: Document) -> None:
     """Store the next version.
 
     The data of versions before the last but one is let go; of those before that say the same, all but the first.
+    What a controller in use goes by, as far as it has confirmed, stays.
     """
     columns = documents.c
+    held = _held_versions(connection, document.kind)
     connection.execute(insert(documents).values(**asdict(document)))
     query = select(columns.version, columns.content_digest).where(columns.kind == document.kind)
     newest = connection.execute(query.order_by(columns.version.desc()).limit(4)).all()
-    if len(newest) == 4 and newest[2].content_digest == newest[3].content_digest:
+    says_the_same = len(newest) == 4 and newest[2].content_digest == newest[3].content_digest
+    if says_the_same and newest[2].version not in held:
         superseded = (columns.kind == document.kind) & (columns.version == newest[2].version)
         connection.execute(delete(documents).where(superseded))
     connection.execute(
         update(documents)
-        .where(documents.c.kind == document.kind, documents.c.version < document.version - 1)
+        .where(columns.kind == document.kind, columns.version < document.version - 1)
+        .where(columns.version.not_in(held), columns.data != b"")
         .values(data=b"")
     )
+
+
+def _held_versions(connection: Connection, kind: DocumentKind) -> set[int]:
+    columns = confirmations.c
+    highest = (
+        select(func.max(columns.version))
+        .join(controllers, controllers.c.id == columns.controller_id)
+        .where(columns.kind == kind, controllers.c.retired_at.is_(None))
+        .group_by(columns.controller_id)
+    )
+    return set(connection.scalars(highest))
+
+
+def held(connection: Connection, kind: DocumentKind, version: int) -> Document | None:
+    """This version with its data; None when it is not there, or its data was let go."""
+    query = select(documents).where(documents.c.kind == kind, documents.c.version == version)
+    row = connection.execute(query).first()
+    return None if row is None or not row.data else Document(**{**fields(row), "kind": kind})
 
 
 def newest(connection: Connection, kind: DocumentKind) -> Document | None:

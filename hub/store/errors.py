@@ -11,3 +11,7 @@ class NotFound(PacsError):
 
 class AlreadyExists(PacsError):
     """The id is taken."""
+
+
+class InUse(PacsError):
+    """It cannot go while something else names it; the message says what."""

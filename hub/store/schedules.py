@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from hub.store.database import insert_new
-from hub.store.errors import NotFound
-from hub.store.schema import schedules
+from hub.store.errors import InUse, NotFound
+from hub.store.schema import access_rules, doors, schedules
 from pacs.identifiers import ScheduleId
 from pacs.schedule import Schedule, Window
 
@@ -48,6 +48,18 @@ def get(connection: Connection, schedule_id: ScheduleId) -> NamedSchedule:
     if row is None:
         raise NotFound(f"schedule {schedule_id} is not there")
     return _named(row)
+
+
+def remove(connection: Connection, schedule_id: ScheduleId) -> None:
+    """Delete a schedule; raises ``NotFound``, and ``InUse`` while an access level or a door's mode names it."""
+    get(connection, schedule_id)
+    levels = select(access_rules.c.access_level_id).where(access_rules.c.schedule_id == schedule_id)
+    if named := sorted(set(connection.scalars(levels))):
+        raise InUse(f"schedule {schedule_id} is of access levels: {', '.join(named)}")
+    rows = connection.execute(select(doors.c.id, doors.c.mode_rules).order_by(doors.c.id))
+    if named := [row.id for row in rows if any(rule[0] == schedule_id for rule in row.mode_rules)]:
+        raise InUse(f"schedule {schedule_id} sets the mode of doors: {', '.join(named)}")
+    connection.execute(delete(schedules).where(schedules.c.id == schedule_id))
 
 
 def list_all(connection: Connection) -> list[NamedSchedule]:

@@ -153,7 +153,20 @@ cardholders = Table(
     Column("extended_opening", Boolean, nullable=False),
     Column("escort_required", Boolean, nullable=False, server_default=false()),
     Column("may_escort", Boolean, nullable=False, server_default=false()),
+    Column("room", Text),
+    Column("language", String(35)),  # BCP 47
+    Column("valid_from", Instant),  # bound every card of theirs
+    Column("valid_until", Instant),
+    Column("external_id", String(100), unique=True),  # in the system that people are imported from
     Column("created_at", Instant, nullable=False),
+)
+
+photographs = Table(
+    "photographs",
+    metadata,
+    Column("cardholder_id", NAME, ForeignKey("cardholders.id"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),  # JPEG, as hub.photographs makes them
+    Column("taken_over_at", Instant, nullable=False),
 )
 
 cardholder_levels = Table(
@@ -161,6 +174,24 @@ cardholder_levels = Table(
     metadata,
     Column("cardholder_id", NAME, ForeignKey("cardholders.id"), primary_key=True),
     Column("access_level_id", NAME, ForeignKey("access_levels.id"), primary_key=True),
+)
+
+import_jobs = Table(
+    "import_jobs",
+    metadata,
+    Column("id", String(16), primary_key=True),  # hex
+    Column("state", String(16), nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("actor", Text, nullable=False),  # as in the audit log
+    Column("digest", String(64), nullable=False),  # SHA-256 of what was sent, hex
+    Column("rows", Integer, nullable=False),
+    Column("created", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+    Column("fault_count", Integer, nullable=False),
+    Column("faults", JSON, nullable=False),  # [row, column, external id, problem], …
+    Column("queued_at", Instant, nullable=False),
+    Column("ended_at", Instant),
 )
 
 cards = Table(

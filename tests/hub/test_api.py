@@ -41,6 +41,9 @@ EXAMPLE = {
     "command_id": "0" * 32,
     "credential_id": "00000000-0000-4000-8000-000000000000",
     "day": "1999-12-31",
+    "import_id": "0" * 16,
+    "level_id": "nothing",
+    "schedule_id": "never",
     "digest": "0" * 16,
     "name": "nothing.css",
     "operator_id": "0" * 16,
@@ -258,7 +261,7 @@ def test_lists_are_portioned_completely(hub: RunningHub, admin: httpx.Client) ->
 
 def test_a_cardholder_without_id_gets_one(admin: httpx.Client) -> None:
     """Two people of the same name are two people."""
-    body = {"category": "visitor", "given_name": "Ama", "family_name": "Mensah"}
+    body = {"category": "staff", "given_name": "Ama", "family_name": "Mensah"}
     made = [admin.post("/api/v1/cardholders", json=body) for _ in range(2)]
     assert [answer.status_code for answer in made] == [201, 201]
     assert made[0].json()["id"] != made[1].json()["id"]

@@ -381,7 +381,7 @@ def test_a_long_list_has_further_pages(hub: RunningHub) -> None:
         for number in range(55):
             person = {
                 "id": f"many-{number}",
-                "category": "visitor",
+                "category": "staff",
                 "given_name": "Many",
                 "family_name": str(number),
             }

@@ -1,0 +1,98 @@
+"""Imports of people: what was asked, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from hub.import_rows import Fault
+from hub.store.database import fields
+from hub.store.errors import NotFound
+from hub.store.schema import import_jobs
+
+
+@unique
+class State(StrEnum):
+    """How far an import is."""
+
+    QUEUED = "queued"
+    CHECKING = "checking"
+    APPLYING = "applying"
+    DONE = "done"
+    REFUSED = "refused"  # faults were found; nothing was changed
+    FAILED = "failed"  # by the hub's own fault; nothing was changed
+    INTERRUPTED = "interrupted"  # the hub stopped; nothing was changed
+
+
+ENDED = (State.DONE, State.REFUSED, State.FAILED, State.INTERRUPTED)
+FAULTS_KEPT = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One import. After a dry run that is ``done``, ``created`` and ``changed`` say what it would do.
+
+    ``faults``: the first ``FAULTS_KEPT`` of ``fault_count``. ``digest``: SHA-256 of what was sent, hex.
+    """
+
+    id: str
+    state: State
+    dry_run: bool
+    actor: str
+    digest: str
+    queued_at: datetime
+    rows: int = 0
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    fault_count: int = 0
+    faults: tuple[Fault, ...] = ()
+    ended_at: datetime | None = None
+
+
+def add(connection: Connection, job: Job) -> None:
+    """Store an import."""
+    connection.execute(insert(import_jobs).values(_row(job)))
+
+
+def change(connection: Connection, job: Job) -> None:
+    """Store what became of an import."""
+    connection.execute(update(import_jobs).where(import_jobs.c.id == job.id).values(_row(job)))
+
+
+def get(connection: Connection, job_id: str) -> Job:
+    """One import; raises ``NotFound``."""
+    row = connection.execute(select(import_jobs).where(import_jobs.c.id == job_id)).first()
+    if row is None:
+        raise NotFound(f"import {job_id} is not there")
+    return _job(row)
+
+
+def interrupt(connection: Connection, now: datetime) -> None:
+    """Imports that no process works at any more have ended."""
+    waiting = import_jobs.c.state.not_in(ENDED)
+    connection.execute(update(import_jobs).where(waiting).values(state=State.INTERRUPTED, ended_at=now))
+
+
+def applied(connection: Connection) -> int:
+    """How many imports were carried out, whichever process did it."""
+    done = (import_jobs.c.state == State.DONE) & ~import_jobs.c.dry_run
+    return connection.scalar(select(func.count()).select_from(import_jobs).where(done)) or 0
+
+
+def _row(job: Job) -> Mapping[str, Any]:
+    faults = [[each.row, each.column, each.external_id, each.problem] for each in job.faults[:FAULTS_KEPT]]
+    return {field: value for field, value in asdict(job).items() if field != "faults"} | {"faults": faults}
+
+
+def _job(row: Row[Any]) -> Job:
+    faults = tuple(
+        Fault(row=number, column=column, external_id=external_id, problem=problem)
+        for number, column, external_id, problem in row.faults
+    )
+    return Job(**{**fields(row), "state": State(row.state), "faults": faults})
