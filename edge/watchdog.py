@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from edge.nfc.reader import LONGEST_TURN_S, LOOK_S
+
 log = logging.getLogger(__name__)
 
-LONGEST_TURN_S: Final = 8.0
-"""A thread comes round at least this often, also while it waits to re-open a broken reader."""
-
-
+HANGS_AFTER_S: Final = LONGEST_TURN_S + LOOK_S
+"""By then a reader that hangs is an alarm already, so that its loss is recorded before a restart."""
 SOON_S: Final = 3600.0
 """A reader that hangs again within this time of a start was not cured by it."""
 
@@ -56,11 +56,11 @@ def interval_s(*, environment: Mapping[str, str] = os.environ, pid: int | None =
     usec = environment.get("WATCHDOG_USEC", "")
     if not (usec.isascii() and usec.isdigit() and int(usec)):
         return None
-    if int(usec) < LONGEST_TURN_S * 1e6:
+    if int(usec) < HANGS_AFTER_S * 1e6:
         log.warning(
             "WatchdogSec is %.1f s: a reader that is unplugged will restart the controller; set at least %.0f s",
             int(usec) / 1e6,
-            LONGEST_TURN_S + 2,
+            HANGS_AFTER_S + 2,
         )
     return int(usec) / 1e6
 
@@ -104,8 +104,8 @@ class Watchdog:
 
     @property
     def hanging(self) -> tuple[str, ...]:
-        """The threads that have not come round for ``LONGEST_TURN_S``."""
-        since_ns = self._monotonic_ns() - round(LONGEST_TURN_S * 1e9)
+        """The threads that have not come round for ``HANGS_AFTER_S``."""
+        since_ns = self._monotonic_ns() - round(HANGS_AFTER_S * 1e9)
         return tuple(name for name, thread in self._threads.items() if thread.came_round_ns <= since_ns)
 
     @property

@@ -117,7 +117,7 @@ def test_a_thread_with_nothing_to_do_comes_round_and_one_that_hangs_does_not(
 
     timetable.set("hangs", timetable.now_s(), hang)
     assert hangs.wait(10)
-    timetable.came_round_ns -= int((watchdog.LONGEST_TURN_S + 1) * 1e9)
+    timetable.came_round_ns -= int((watchdog.HANGS_AFTER_S + 1) * 1e9)
     assert not guard.feed()
     goes_on.set()
     timetable.stop()

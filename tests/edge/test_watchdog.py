@@ -19,7 +19,7 @@ import pytest
 from edge.nfc.pn532 import OPEN_S
 from edge.nfc.reader import Reader, ReaderSettings
 from edge.timetable import Timetable
-from edge.watchdog import LONGEST_TURN_S, Watchdog, interval_s, tell
+from edge.watchdog import HANGS_AFTER_S, Watchdog, interval_s, tell
 from pacs.credential import TrustAnchors
 from pacs.identifiers import DoorId
 from pacs.rules import Side
@@ -333,4 +333,4 @@ def test_a_manager_more_impatient_than_a_broken_reader_is_warned_of(caplog: pyte
     """Its wish is kept, and whoever set it is told what will happen."""
     with caplog.at_level(logging.WARNING):
         assert interval_s(environment={"WATCHDOG_USEC": "5000000"}) == 5.0
-    assert f"at least {LONGEST_TURN_S + 2:.0f} s" in caplog.text
+    assert f"at least {HANGS_AFTER_S + 2:.0f} s" in caplog.text
