@@ -30,7 +30,8 @@ from hub.keys import HubKeys
 from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.operators import Operators
-from hub.pages import cards, sign_in, static_files, watch
+from hub.orders import Orders
+from hub.pages import cards, orders, sign_in, static_files, watch
 from hub.pages.rendering import Pages
 from hub.pages.views import live_variant
 from hub.settings import Settings, database_address, passphrase_file
@@ -70,7 +71,7 @@ def create_app(
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, larger=LARGER_BODIES)
     app.is_https = settings.is_https
     problems.install(app, _problem_page)
-    for router in (*api.routers(), static_files.router, sign_in.router, watch.router, cards.router):
+    for router in (*api.routers(), static_files.router, sign_in.router, watch.router, orders.router, cards.router):
         app.include_router(router)
     return app
 
@@ -117,6 +118,7 @@ async def _lifespan(
             revocation=link.revocation,
             commands=link.commands,
             alarms=link.alarms,
+            orders=Orders(database, link.commands, clock),
             feed=Feed(database, live, clock),
             imports=imports,
             questions=link.questions,

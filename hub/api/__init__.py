@@ -21,6 +21,7 @@ def routers() -> tuple[APIRouter, ...]:
         health,
         imports,
         operators,
+        orders,
         questions,
         stream,
     )
@@ -35,6 +36,7 @@ def routers() -> tuple[APIRouter, ...]:
         imports,
         cards,
         commands,
+        orders,
         documents,
         events,
         alarms,

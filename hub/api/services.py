@@ -13,6 +13,7 @@ from hub.alarms import Alarms
 from hub.commands import Commands
 from hub.imports import Imports
 from hub.operators import Operators
+from hub.orders import Orders
 from hub.questions import Questions
 from hub.revocation import Revocation
 from hub.settings import Settings
@@ -38,6 +39,7 @@ class Services:
     revocation: Revocation
     commands: Commands
     alarms: Alarms
+    orders: Orders
     feed: Feed
     imports: Imports
     questions: Questions

@@ -15,6 +15,9 @@ import structlog
 from jinja2 import nodes
 
 from hub import logs
+from hub.api.alarms import AlarmState
+from hub.api.door_status import Lock
+from hub.api.orders import Arrival
 from hub.completeness import Cause
 from hub.operators import SESSION_IDLE
 from hub.pages import words
@@ -22,11 +25,16 @@ from hub.pages.rendering import Pages
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
 from hub.store import directory
+from hub.store.alarms import AlarmKind, Clearance
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
+from hub.store.door_state import Contact
 from pacs.cbor import END_OF_TIME
+from pacs.commands import Action, open_command
 from pacs.events import EventKind
-from pacs.identifiers import CredentialId
+from pacs.identifiers import CredentialId, DoorId
+from pacs.messages import DocumentKind
+from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import DoorMode, Side
 from tests.hub.controller import eventually
@@ -34,6 +42,7 @@ from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
 
 NASTY = "<script>alert(1)</script>"
 PAGES = ("/", "/cards", "/cardholders", "/doors")
+ORDERS = ("/lockdown", "/doors/front/command")
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +284,118 @@ def test_a_past_hole_in_a_record_stays_visible(tmp_path: Path) -> None:
         assert re.search(r"Not complete \S+ to \S+ : the controller ended without warning", said)
 
 
+# -- alarms and orders ------------------------------------------------------------------------------
+
+
+def test_an_alarm_is_acknowledged_by_form(tmp_path: Path) -> None:
+    """On top of the live page, with the note as text; what is no note is left out; only some can."""
+    with running_hub(tmp_path) as hub:
+        front = hub.door("front", NASTY)
+        front.record(EventKind.DOOR_FORCED, door_id=DoorId("front"))
+        front.until_acknowledged()
+        with hub.signed_in(Role.GUARD, "Olu") as guard, hub.signed_in(Role.AUDITOR) as auditor:
+            page = guard.get("/").text
+            assert page.index("Forced open") < page.index('id="taps"')
+            assert "may-acknowledge" in page
+            assert "may-acknowledge" not in auditor.get("/").text
+            (path,) = re.findall(r'action="(/alarms/\d+/acknowledge)"', page)
+            form = {"csrf_token": csrf_of(page), "note": "<b>The wind</b>"}
+            assert guard.post(path, data=form | {"csrf_token": ""}).status_code == 403
+            forbidden = {"csrf_token": csrf_of(auditor.get("/").text)}
+            assert auditor.post(path, data=forbidden).status_code == 403
+            assert guard.post(path, data=form).headers["location"] == "/#alarms"
+            page = guard.get("/").text
+            assert html.escape("<b>The wind</b>") in page
+            assert NASTY not in page
+            assert "Olu took note at" in text_of(page)
+            assert "Olu" not in auditor.get("/").text
+            assert guard.post(path, data=form | {"note": "\x07"}).status_code == 303
+            assert "Olu took note at" in text_of(guard.get("/").text)
+
+
+def test_a_doors_last_known_state_has_its_age(tmp_path: Path) -> None:
+    """While it is heard it stands so; once it is away nothing of that is said of this moment (rule R2)."""
+    with running_hub(tmp_path) as hub, hub.signed_in(Role.GUARD) as guard:
+        front = hub.door("front", "Front door")
+        then = hub.clock() - timedelta(minutes=40, seconds=5)
+        details = {"mode": "unlocked", "cause": "schedule"}
+        front.record(EventKind.DOOR_MODE_CHANGED, door_id=DoorId("front"), details=details)
+        front.record(EventKind.DOOR_CLOSED, door_id=DoorId("front"), occurred_at=then)
+        front.until_acknowledged()
+        said = text_of(guard.get("/doors").text)
+        assert re.search(r"Mode Unlocked: opens for everybody, by its schedule, since \S+", said)
+        assert re.search(r"Door Closed since \S+ \( 40 min ago \)\. Unlocked", said)
+        assert "Not known now" not in said
+        front.drop()
+        said = eventually(
+            lambda: (t := text_of(guard.get("/doors").text)) and "Offline since" in t and t, "offline"
+        )
+        assert re.search(r"State Not known now\. Last heard of \S+ \( \d+ s ago \); until then:", said)
+        assert "Last mode Unlocked" in said
+        assert "Last seen Closed since" in said
+        assert not re.search(r" (Mode|Door) (Unlocked|Closed)", said)
+
+
+def test_an_order_to_a_door_by_form(hub: RunningHub) -> None:
+    """A reason is needed; the page says what became of it by the door's own event."""
+    front = hub.controllers["front"]
+    front.heartbeat()
+    with hub.signed_in(Role.GUARD) as guard, hub.signed_in(Role.AUDITOR) as auditor:
+        assert auditor.get("/doors/front/command").status_code == 403
+        assert "may-command" not in auditor.get("/doors").text
+        page = guard.get("/doors/front/command").text
+        form = {"csrf_token": csrf_of(page), "order": "unlock_once", "reason": "x"}
+        refused = guard.post("/doors/front/command", data=form)
+        assert refused.status_code == 422
+        assert "Say in a few words why" in text_of(refused.text)
+        form["reason"] = "A parcel"
+        assert guard.post("/doors/front/command", data=form).headers["location"] == "/doors/front/command"
+        assert "Unlock once" in text_of(guard.get("/doors/front/commands").text)
+        command = open_command(eventually(lambda: front.commands, "sent")[-1], front.trusted)
+        details = {"command": command.command_id, "action": "unlock_once"}
+        front.record(EventKind.COMMAND_EXECUTED, door_id=DoorId("front"), details=details)
+        front.until_acknowledged()
+        assert "Executed" in text_of(guard.get("/doors/front/commands").text)
+        assert guard.get("/doors/nowhere/command").status_code == 404
+
+
+def test_a_lockdown_says_at_which_doors_it_is(tmp_path: Path) -> None:
+    """Needs a reason and a confirmation; executed is what a door's event says; who is away is named."""
+    with running_hub(tmp_path) as hub, hub.signed_in(Role.GUARD) as guard:
+        front, kitchen = hub.door("front", "Front door"), hub.door("kitchen", "Kitchen")
+        hub.until_confirmed()
+        kitchen.drop()
+        eventually(lambda: "Kitchen" in text_of(guard.get("/lockdown").text).split("What should")[0], "away")
+        form = {"csrf_token": csrf_of(guard.get("/").text), "order": "lockdown", "reason": "A threat"}
+        for lacking in (
+            {"confirmed": ""},
+            {"confirmed": "yes", "reason": ""},
+            {"confirmed": "yes", "order": "x"},
+        ):
+            assert guard.post("/lockdown", data=form | lacking).status_code == 422
+        assert front.commands == []
+        place = guard.post("/lockdown", data=form | {"confirmed": "yes"}).headers["location"]
+        command = open_command(eventually(lambda: front.commands, "sent")[-1], front.trusted)
+        assert command.mode is DoorMode.LOCKDOWN
+        assert "Lockdown: executed at 0 of 2 doors." in text_of(guard.get(place).text)
+        details = {"command": command.command_id, "action": "set_mode"}
+        front.record(EventKind.COMMAND_EXECUTED, door_id=DoorId("front"), details=details)
+        front.until_acknowledged()
+        for path in (place, "/", f"{place}/doors", f"{place}/arrival"):
+            said = text_of(guard.get(path).text)
+            assert "Lockdown: executed at 1 of 2 doors." in said
+            assert re.search(
+                r"Kitchen is offline since \S+ \. Whether it carries this out is not known", said
+            )
+        answer = guard.get(f"/api/v1{place}").json()
+        assert (answer["executed"], [door["state"] for door in answer["doors"]]) == (1, ["executed", "sent"])
+        hub.clock.ahead += timedelta(minutes=6)
+        assert [door["state"] for door in guard.get(f"/api/v1{place}").json()["doors"]] == [
+            "executed",
+            "unanswered",
+        ]
+
+
 # -- what is shown ----------------------------------------------------------------------------------
 
 
@@ -439,7 +560,7 @@ def test_pages_keep_to_their_own_policy(hub: RunningHub) -> None:
     """No inline script, style or handler in any page; what they load is there and may be cached for good."""
     credential = hub.card()
     with hub.signed_in() as browser:
-        for path in (*PAGES, f"/cards/{credential}"):
+        for path in (*PAGES, *ORDERS, f"/cards/{credential}"):
             page = browser.get(path).text
             assert not re.search(
                 r"<script(?![^>]*\bsrc=)|<style|<[^>]*\s(style|on\w+)=|=\"javascript:", page
@@ -456,7 +577,7 @@ def test_pages_are_built_for_everybody(hub: RunningHub) -> None:
     """A language, a viewport, one heading, labels on fields, a way past the navigation."""
     credential = hub.card()
     with hub.signed_in() as browser, hub.client() as stranger:
-        pages = [browser.get(path).text for path in (*PAGES, f"/cards/{credential}")]
+        pages = [browser.get(path).text for path in (*PAGES, *ORDERS, f"/cards/{credential}")]
         pages += [stranger.get(path).text for path in ("/sign-in", hub.link(Role.GUARD))]
     for page in pages:
         assert '<html lang="en" dir="ltr">' in page
@@ -486,9 +607,20 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         (words.SIDES, Side),
         (words.ROLES, Role),
         (words.CAUSES, Cause),
+        (words.MODE_NAMES, DoorMode),
+        (words.ALARMS, AlarmKind),
+        (words.ADVICE, AlarmKind),
+        (words.ALARM_STATES, AlarmState),
+        (words.CLEARANCES, Clearance),
+        (words.DOCUMENTS, DocumentKind),
+        (words.CONTACTS, Contact),
+        (words.LOCKS, Lock),
+        (words.ARRIVALS, Arrival),
+        (words.ACTIONS, Action),
     ):
         assert set(texts) == set(kind)
         assert all(texts.values())
+    assert set(ModeCause) <= set(words.MODE_CAUSES)
 
 
 def test_every_text_goes_through_gettext(hub: RunningHub) -> None:
