@@ -71,7 +71,14 @@ def create_app(
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, larger=LARGER_BODIES)
     app.is_https = settings.is_https
     problems.install(app, _problem_page)
-    for router in (*api.routers(), static_files.router, sign_in.router, watch.router, orders.router, cards.router):
+    for router in (
+        *api.routers(),
+        static_files.router,
+        sign_in.router,
+        watch.router,
+        orders.router,
+        cards.router,
+    ):
         app.include_router(router)
     return app
 

@@ -31,6 +31,12 @@ NAVIGATION = (
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
 )
+_AGES = (
+    (86_400, N_("%d days ago")),
+    (3_600, N_("%d h ago")),
+    (60, N_("%d min ago")),
+    (1, N_("%d s ago")),
+)
 _TONES = {CardStatus.VALID: "good", CardStatus.SUSPENDED: "bad", CardStatus.REVOKED: "bad"}
 
 
@@ -80,6 +86,15 @@ class Pages:
         title = f"{local:%Y-%m-%d %H:%M:%S %Z}"
         return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), title, text)
 
+    def age(self, at: datetime) -> Markup:
+        """How long ago, as a page that stays open keeps it up."""
+        passed_s = max(1, int((self._hub.clock() - at).total_seconds()))
+        for unit_s, text in _AGES:
+            if passed_s >= unit_s:
+                said = self.gettext(text) % (passed_s // unit_s)
+                break
+        return Markup('<span class="age" data-at="{}">{}</span>').format(at.isoformat(), said)
+
     def _make_environment(self) -> Environment:
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -93,6 +108,7 @@ class Pages:
             gettext, lambda one, many, number: gettext(one if number == 1 else many), newstyle=True
         )
         environment.filters["moment"] = self.moment
+        environment.filters["age"] = self.age
         environment.globals |= {
             "language": "en",
             "direction": "ltr",
@@ -100,6 +116,7 @@ class Pages:
             "time_zone": self._site.time_zone,
             "static": lambda name: FILES[name].address,
             "mode_text": words.spoken(words.MODES, DoorMode, gettext),
+            "now": lambda: self._hub.clock().isoformat(),
             "role_text": words.spoken(words.ROLES, Role, gettext),
             "category_text": words.spoken(words.CATEGORIES, Category, gettext),
             "status_pill": self._status_pill,

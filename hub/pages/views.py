@@ -8,16 +8,23 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hub.api.alarms import AlarmAnswer, AlarmState, urgency
 from hub.api.door_status import DoorStatus
 from hub.api.feed import Variant
+from hub.api.orders import Arrival, OrderAnswer, OrderAtDoor
 from hub.api.taps import EventAnswer
 from hub.pages import words
 from hub.pages.rendering import Pages
 from hub.revocation import CardDistribution
+from hub.store.alarms import AlarmKind
 from hub.store.cards import Card, CardStatus
 from hub.store.controllers import ControllerState
+from hub.store.door_state import Contact
+from hub.store.journals import AnomalyKind
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
 
 HOLES_SHOWN = 3
 
@@ -45,6 +52,7 @@ def tap_context(pages: Pages, event: EventAnswer) -> dict[str, Any]:
         "person": event.person,
         "someone": _("Unknown card") if event.credential_id else _("Somebody"),
         "credential_id": event.credential_id if event.cardholder_id else None,
+        "door_id": event.door_id or "",
         "door_name": door_name,
         "side_text": _(words.SIDES[event.side]) if event.side else "",
         "announcement": ": ".join(part for part in (door_name, outcome_text, reason_text) if part),
@@ -71,14 +79,120 @@ def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
             for each in door.anomalies
         ],
         "further_holes": max(0, len(closed) - HOLES_SHOWN),
+        "stands": _stands(pages, door),
+        "alarms": [pages.gettext(words.ALARMS[kind]) for kind in door.alarms],
         "revocations_current": door.revocations_version >= door.revocations_newest,
         "last_event": {"at": last.occurred_at, "text": text} if last else None,
     }
 
 
+def _stands(pages: Pages, door: DoorStatus) -> dict[str, Any]:
+    """How a door stands: as it is while it is heard, else as it was, with its age (rule R2)."""
+    _ = pages.gettext
+    known = door.last_known
+    cause = known.mode_cause or ""
+    return {
+        "current": door.online,
+        "as_of": known.as_of,
+        "mode": known.mode,
+        "mode_text": _(words.MODES[known.mode]) if known.mode else None,
+        "cause_text": _(words.MODE_CAUSES[cause]) if cause in words.MODE_CAUSES else "",
+        "mode_since": known.mode_since,
+        "contact": known.contact,
+        "contact_text": _(words.CONTACTS[known.contact]) if known.contact else None,
+        "contact_since": known.contact_since,
+        "lock_text": _(words.LOCKS[known.lock]) if known.lock and known.contact is not Contact.OPEN else None,
+    }
+
+
+def alarm_context(pages: Pages, alarm: AlarmAnswer) -> dict[str, Any]:
+    """What the alarm fragment shows."""
+    _ = pages.gettext
+    title = _(words.ALARMS[alarm.kind])
+    names = ", ".join(door.name for door in alarm.doors) or alarm.controller_id
+    state, kind, _number = urgency(alarm)
+    return {name: getattr(alarm, name) for name in AlarmAnswer.model_fields} | {
+        "title": title,
+        "state_text": _("Reminder") if alarm.reminder else _(words.ALARM_STATES[alarm.state]),
+        "advice": _(words.ADVICE[alarm.kind]) if alarm.state == AlarmState.STANDING else "",
+        "names": [door.name for door in alarm.doors] or [alarm.controller_id],
+        "door_ids": " ".join(door.id for door in alarm.doors),
+        "detail_text": _detail(pages, alarm),
+        "clearance_text": _(words.CLEARANCES[alarm.clearance]) if alarm.clearance else "",
+        "rank": f"{state}{kind:02}",
+        "ring": f"{alarm.id}:{alarm.remind_at.timestamp():.0f}" if alarm.remind_at else str(alarm.id),
+        "announcement": f"{title}: {names}",
+    }
+
+
+def _detail(pages: Pages, alarm: AlarmAnswer) -> str:
+    _ = pages.gettext
+    if alarm.side:
+        return _(words.SIDES[alarm.side])
+    if alarm.kind is AlarmKind.RECORD_BROKEN and alarm.detail in (*AnomalyKind,):
+        return _(words.ANOMALIES[AnomalyKind(alarm.detail)])
+    if alarm.kind is AlarmKind.POLICY_UNCONFIRMED and alarm.detail in (*DocumentKind,):
+        return _(words.DOCUMENTS[DocumentKind(alarm.detail)])
+    return ""
+
+
+def order_context(pages: Pages, order: OrderAnswer) -> dict[str, Any]:
+    """Where an order has arrived, in a sentence and door by door."""
+    _ = pages.gettext
+    lacking = [door for door in order.doors if door.state is not Arrival.EXECUTED]
+    what = _(words.MODE_NAMES[order.mode]) if order.mode else _(words.ACTIONS[order.action])
+    counted = _("executed at %d of %d doors") % (order.executed, len(order.doors))
+    return {
+        "id": order.id,
+        "issued_at": order.issued_at,
+        "headline": f"{what}: {counted}.",
+        "tone": "warn" if lacking or not order.doors else "good",
+        "pending": any(door.state is Arrival.SENT for door in order.doors),
+        "executed": order.executed,
+        "total": max(1, len(order.doors)),
+        "lacking": [_order_line(pages, door) for door in lacking],
+        "doors": [
+            {"name": door.name, "done": door.state is Arrival.EXECUTED, "at": door.outcome_at, "text": text}
+            for door in order.doors
+            for text in [arrival_text(pages, door.state, door.refusal)]
+        ],
+    }
+
+
+def _order_line(pages: Pages, door: OrderAtDoor) -> Markup:
+    _ = pages.gettext
+    name = Markup("<bdi>{}</bdi>").format(door.name)
+    if door.online or door.since is None or door.state in (Arrival.REFUSED, Arrival.NOT_GIVEN):
+        return Markup("{}: {}").format(name, arrival_text(pages, door.state, door.refusal))
+    since = pages.moment(door.since)
+    return Markup("{} {} {}. {}").format(
+        name,
+        _("is offline since"),
+        since,
+        _("Whether it carries this out is not known; send somebody there."),
+    )
+
+
+def arrival_text(pages: Pages, state: Arrival, refusal: Reason | None) -> str:
+    """What became of a command."""
+    text = pages.gettext(words.ARRIVALS[state])
+    return f"{text}: {pages.gettext(words.REASONS[refusal])}" if refusal else text
+
+
 def live_variant(pages: Pages, *, names: bool) -> Variant:
     """How the pages see the live stream: fragments of HTML, in JSON."""
-    return Variant(tap=_TapFragment(pages), door=_DoorFragment(pages), names=names)
+    return Variant(
+        tap=_TapFragment(pages), door=_DoorFragment(pages), names=names, alarm=_AlarmFragment(pages)
+    )
+
+
+@dataclass(frozen=True)
+class _AlarmFragment:
+    pages: Pages
+
+    def __call__(self, alarm: AlarmAnswer) -> str:
+        context = alarm_context(self.pages, alarm)
+        return json.dumps({"id": alarm.id, "html": self.pages.fragment("alarm.html", alarm=context)})
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,56 @@
-"""The live page and the doors."""
+"""The live page with its alarms, and the doors."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import Field, TypeAdapter, ValidationError
 
+from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
+from hub.api.alarms import AlarmInPath, open_alarms
 from hub.api.changes import looked
 from hub.api.door_status import statuses
 from hub.api.feed import EventStream
+from hub.api.orders import arrival
 from hub.api.services import services
 from hub.api.stream import After, LastEventId, frames, resume_from
 from hub.api.taps import answers
 from hub.operators import Principal
+from hub.pages import words
 from hub.pages.rendering import Pages
-from hub.pages.views import door_context, tap_context
+from hub.pages.views import alarm_context, door_context, order_context, tap_context
 from hub.roles import Permission
-from hub.store import events
+from hub.store import events, orders
+from hub.store.alarms import AlarmKind
 from hub.store.events import ABOUT_PEOPLE
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
 TAPS_SHOWN = 40
+ORDER_SHOWN_FOR = timedelta(hours=1)
 
 
 @router.get("/")
 def live_page(
     request: Request, principal: Annotated[Principal, requires(Permission.EVENTS_READ)]
 ) -> Response:
-    """Taps as they happen, and every door."""
+    """Alarms, taps as they happen, and every door."""
     hub, pages = services(request), _pages(request)
+    now = hub.clock()
     with hub.database.read() as connection:
         newest = events.listing(connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True)
         taps = answers(connection, newest)
-        doors = statuses(connection, hub.clock())
+        doors = statuses(connection, now)
+        alarms = open_alarms(connection, now)
+        order = orders.newest(connection, since=now - ORDER_SHOWN_FOR)
+        arrived = arrival(connection, order, now) if order else None
     if not principal.may(Permission.NAMES_READ):
         taps = [each.without_names() for each in taps]
+        alarms = [each.without_names() for each in alarms]
     looked(hub, principal, "events", shown=sum(each.person is not None for each in taps))
     return pages.response(
         request,
@@ -44,6 +58,11 @@ def live_page(
         principal,
         taps=[tap_context(pages, each) for each in taps],
         doors=[door_context(pages, each) for each in doors],
+        alarms=[alarm_context(pages, each) for each in alarms],
+        kinds=[(kind.value, pages.gettext(words.ALARMS[kind])) for kind in AlarmKind],
+        order=order_context(pages, arrived) if arrived else None,
+        may_acknowledge=principal.may(Permission.ALARMS_ACKNOWLEDGE),
+        may_command=principal.may(Permission.DOORS_COMMAND),
         last_id=taps[0].id if taps else 0,
     )
 
@@ -57,7 +76,34 @@ def doors_page(
     with hub.database.read() as connection:
         doors = statuses(connection, hub.clock())
     shown = [door_context(pages, each) for each in doors]
-    return pages.response(request, "doors.html", principal, doors=shown)
+    may_command = principal.may(Permission.DOORS_COMMAND)
+    return pages.response(request, "doors.html", principal, doors=shown, may_command=may_command)
+
+
+class NoteForm(fields.Body):
+    """Beside an alarm; ``csrf_token`` is checked before."""
+
+    csrf_token: str = ""
+    note: Annotated[str, Field(max_length=1000)] = ""
+
+
+_TEXT: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
+
+
+@router.post("/alarms/{alarm_id}/acknowledge")
+def acknowledge(
+    alarm_id: AlarmInPath,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ALARMS_ACKNOWLEDGE)],
+    form: Annotated[NoteForm, Form()],
+) -> Response:
+    """Take note of an alarm. A note that is no text does not keep anybody from taking note."""
+    try:
+        note = _TEXT.validate_python(form.note)
+    except ValidationError:
+        note = ""
+    services(request).alarms.acknowledge(alarm_id, note=note, actor=principal.actor)
+    return RedirectResponse("/#alarms", 303)
 
 
 @router.get("/live/stream")

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from hub.api.alarms import AlarmState
+from hub.api.door_status import Lock
+from hub.api.orders import Arrival
 from hub.completeness import Cause
 from hub.roles import Role
+from hub.store.alarms import AlarmKind, Clearance
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
+from hub.store.door_state import Contact
 from hub.store.journals import AnomalyKind
+from pacs.commands import Action
 from pacs.events import EventKind
+from pacs.messages import DocumentKind
+from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import DoorMode, Side
 
@@ -154,6 +162,96 @@ MODES: Mapping[DoorMode, str] = {
     DoorMode.ATTENDED: N_("Attended: a person decides"),
     DoorMode.LOCKDOWN: N_("Lockdown: no entry; the way out is free"),
     DoorMode.OUT_OF_SERVICE: N_("Out of service"),
+}
+
+MODE_NAMES: Mapping[DoorMode, str] = {
+    DoorMode.SECURED: N_("Secured"),
+    DoorMode.UNLOCKED: N_("Unlocked"),
+    DoorMode.ATTENDED: N_("Attended"),
+    DoorMode.LOCKDOWN: N_("Lockdown"),
+    DoorMode.OUT_OF_SERVICE: N_("Out of service"),
+}
+
+MODE_CAUSES: Mapping[str, str] = {
+    ModeCause.POLICY.value: N_("as set for this door"),
+    ModeCause.SCHEDULE.value: N_("by its schedule"),
+    ModeCause.COMMAND.value: N_("ordered by an operator"),
+    ModeCause.CLOCK_UNTRUSTED.value: N_("because its clock cannot be trusted"),
+    "policy_missing": N_("because it has no policy yet"),
+    "door_unknown": N_("because it is not in its policy"),
+}
+
+ALARMS: Mapping[AlarmKind, str] = {
+    AlarmKind.FIRE: N_("Fire alarm"),
+    AlarmKind.FORCED: N_("Forced open"),
+    AlarmKind.TAMPER: N_("Housing opened"),
+    AlarmKind.HELD: N_("Held open too long"),
+    AlarmKind.DOOR_SILENT: N_("Not connected"),
+    AlarmKind.READER_LOST: N_("Reader lost"),
+    AlarmKind.RECORD_BROKEN: N_("Record in doubt"),
+    AlarmKind.CONTROLLER_FAULT: N_("Controller error"),
+    AlarmKind.JOURNAL_FULL: N_("Journal full"),
+    AlarmKind.CLOCK_UNTRUSTED: N_("Clock not trusted"),
+    AlarmKind.POLICY_TOO_OLD: N_("Policy too old"),
+    AlarmKind.POLICY_UNCONFIRMED: N_("Change not confirmed"),
+}
+
+ADVICE: Mapping[AlarmKind, str] = {
+    AlarmKind.FIRE: N_("Follow the fire plan. Meanwhile no door reports being forced or held."),
+    AlarmKind.FORCED: N_("Opened without a card, a button or a command. Go and look."),
+    AlarmKind.TAMPER: N_("Somebody may be at the reader's wires. Go and look."),
+    AlarmKind.HELD: N_("Anybody can walk in until it is closed."),
+    AlarmKind.DOOR_SILENT: N_("It decides by itself on what it last received; nothing is seen of it here."),
+    AlarmKind.READER_LOST: N_("Cards are not read there. Let people in by hand."),
+    AlarmKind.RECORD_BROKEN: N_("What is listed of it may not be all, or not be right. Tell the technician."),
+    AlarmKind.CONTROLLER_FAULT: N_("It refused rather than guess. Tell the technician."),
+    AlarmKind.JOURNAL_FULL: N_("It was away too long to keep all its events."),
+    AlarmKind.CLOCK_UNTRUSTED: N_("Its times may be wrong, and schedules may not be followed."),
+    AlarmKind.POLICY_TOO_OLD: N_("It may refuse or admit by old rules."),
+    AlarmKind.POLICY_UNCONFIRMED: N_("A block or another change may not be in force there."),
+}
+
+ALARM_STATES: Mapping[AlarmState, str] = {
+    AlarmState.STANDING: N_("Alarm"),
+    AlarmState.ACKNOWLEDGED: N_("Acknowledged"),
+    AlarmState.OVER: N_("Over"),
+    AlarmState.CLOSED: N_("Closed"),
+}
+
+CLEARANCES: Mapping[Clearance, str] = {
+    Clearance.EVENT: N_("the door says so"),
+    Clearance.SEEN: N_("the hub sees it"),
+    Clearance.RESTARTED: N_("its controller started anew; how it ended is not known"),
+    Clearance.WITHDRAWN: N_("its controller is no longer in use"),
+    Clearance.ACKNOWLEDGED: N_("acknowledged"),
+}
+
+DOCUMENTS: Mapping[DocumentKind, str] = {
+    DocumentKind.POLICY: N_("rules"),
+    DocumentKind.REVOCATIONS: N_("blocked cards"),
+}
+
+CONTACTS: Mapping[Contact, str] = {Contact.OPEN: N_("Open"), Contact.CLOSED: N_("Closed")}
+
+LOCKS: Mapping[Lock, str] = {
+    Lock.LOCKED: N_("Locked, apart from single openings"),
+    Lock.UNLOCKED: N_("Unlocked"),
+}
+
+ARRIVALS: Mapping[Arrival, str] = {
+    Arrival.SENT: N_("Sent, not carried out yet"),
+    Arrival.EXECUTED: N_("Executed"),
+    Arrival.REFUSED: N_("Refused by the door"),
+    Arrival.UNANSWERED: N_("No answer: not known whether it was carried out"),
+    Arrival.NOT_GIVEN: N_("Not sent: its controller is not in use"),
+}
+
+ACTIONS: Mapping[Action, str] = {
+    Action.UNLOCK_ONCE: N_("Unlock once"),
+    Action.SET_MODE: N_("Set mode"),
+    Action.CLEAR_MODE: N_("Back to its own mode"),
+    Action.GRANT: N_("Let in"),
+    Action.REFUSE: N_("Refuse"),
 }
 
 STATUSES: Mapping[CardStatus, str] = {
