@@ -19,8 +19,7 @@ from typing import IO, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.sender import Sender
-from hub.mqtt_packets import publish_confirmed
+from bench.sender import Sender, publish_confirmed
 from hub.store import controllers, events, sites
 from hub.store.controllers import Controller
 from hub.store.database import Database

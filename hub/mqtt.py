@@ -1,7 +1,7 @@
 """The hub's connection to the broker: mutual TLS, everything handed on at once.
 
-One thread reads, confirms and writes, as many packets at a time as there are: a call for each message would cost
-more than storing it. Nothing waits for the hub at the broker: controllers send what is not acknowledged again, and
+One thread of our own turns the MQTT library, and hands on all messages that are here at a time: to wake the one who
+stores them for each would cost as much as storing it. Nothing waits for the hub at the broker: controllers send what is not acknowledged again, and
 an old hello or heartbeat would say what is no longer so. That the broker is told of what was taken (PUBACK) only
 keeps it from sending more than the hub takes.
 """
@@ -11,22 +11,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import select
 import selectors
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any
 
 import structlog
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
-from hub import mqtt_packets as packets
 from hub.inbox import Message
 from hub.keys import HubKeys
-from hub.mqtt_packets import Kind
-from pacs.errors import MalformedData
-from pacs.topics import UP_QOS, DownTopic, up_filter
+from pacs.topics import DOWN_QOS, UP_QOS, DownTopic, up_filter
 
 KEEPALIVE_S = 20
 CONNECT_WITHIN_S = 15.0
@@ -34,8 +35,7 @@ LONGEST_RECONNECT_S = 5.0
 END_WITHIN_S = 3.0
 STOP_WAIT_S = 10.0
 UNSENT_BYTES = 64 * 1024 * 1024
-_READ_BYTES = _WRITE_BYTES = 64 * 1024
-_READS = 32  # of at most one TLS record each
+MOST_AT_ONCE = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -44,18 +44,34 @@ class HubClient:
     """Receives what all controllers publish; publishes to each on its own topics."""
 
     def __init__(self, keys: HubKeys) -> None:
-        self._keys = keys
         self._on_messages: Callable[[Sequence[Message]], None] = _ignore
         self._on_lost: Callable[[], None] = _ignore
         self._address = ("", 0)
+        self._received: list[Message] = []
         self._subscribed = threading.Event()
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._unsent = bytearray()
+        self._unsent_bytes = 0
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
+        self._client = self._made(keys)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def _made(self, keys: HubKeys) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id(keys),
+            clean_session=True,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.tls_set_context(_context(keys))
+        client.connect_timeout = CONNECT_WITHIN_S
+        client.on_connect = self._connected
+        client.on_subscribe = self._subscription
+        client.on_message = self._message
+        client.on_socket_register_write = self._wake
+        return client
 
     @property
     def is_connected(self) -> bool:
@@ -83,6 +99,10 @@ class HubClient:
             self._thread.join(STOP_WAIT_S)
         self._woken.close()
         self._waker.close()
+        # without these references the client is freed as soon as nobody has it
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
+        self._client.on_socket_register_write = None
+        self._on_messages = self._on_lost = _ignore
 
     def wait_until_connected(self, timeout_s: float) -> bool:
         """Whether it is within this time."""
@@ -90,16 +110,11 @@ class HubClient:
 
     def publish(self, topic: DownTopic, payload: bytes) -> None:
         """Send at most once; without a connection the message is lost, and sent again by whoever needs it."""
-        packet = packets.publish(str(topic), payload)
-        with self._lock:
-            if not self._subscribed.is_set() or len(self._unsent) > UNSENT_BYTES:
-                return
-            wakes = not self._unsent
-            self._unsent += packet
-        if wakes:
-            self._wake()
+        if self._subscribed.is_set() and self._unsent_bytes < UNSENT_BYTES:
+            self._unsent_bytes += len(payload)  # roughly: two threads may count one
+            self._client.publish(str(topic), payload, qos=DOWN_QOS)
 
-    def _wake(self) -> None:
+    def _wake(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # full: the thread is about to look anyway
             self._waker.send(b"\0")
 
@@ -109,11 +124,13 @@ class HubClient:
         bound_s = 1.0
         while not self._stopping.is_set():
             try:
+                self._client.connect(*self._address, keepalive=KEEPALIVE_S)
                 self._serve()
-            except (OSError, MalformedData) as error:
+            except (OSError, ValueError) as error:
                 log.warning("broker_disconnected", reason=str(error))
             except Exception:
                 log.exception("broker_connection_failed")
+            self._received = []
             if self._subscribed.is_set():
                 bound_s = 1.0
                 self._lost()
@@ -121,126 +138,84 @@ class HubClient:
             bound_s = min(2 * bound_s, LONGEST_RECONNECT_S)
 
     def _lost(self) -> None:
-        with self._lock:
-            self._subscribed.clear()
-            self._unsent.clear()
+        self._subscribed.clear()
+        self._unsent_bytes = 0
         try:
             self._on_lost()
         except Exception:
             log.exception("loss_of_broker_not_handled")
 
     def _serve(self) -> None:
-        """One connection, until the hub stops; raises ``OSError`` or ``MalformedData`` when it ends before."""
-        with (
-            socket.create_connection(self._address, CONNECT_WITHIN_S) as plain,
-            _context(self._keys).wrap_socket(plain, server_hostname=self._address[0]) as connection,
-            _Wire(connection, self._woken) as wire,
-        ):
-            wire.send(packets.connect(client_id(self._keys), KEEPALIVE_S))
+        """One connection, until the hub stops; raises ``OSError`` when it ends before."""
+        connection = self._client.socket()
+        if not isinstance(connection, ssl.SSLSocket):
+            raise ConnectionError("no connection")
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                wire.wait()
-                if received := wire.receive():
-                    self._take(wire, received)
-                wire.send(self._taken_unsent())
-            wire.end(self._taken_unsent() + packets.DISCONNECT)
+                if not connection.pending():
+                    writes = selectors.EVENT_WRITE if self._client.want_write() else 0
+                    selector.modify(connection, selectors.EVENT_READ | writes)
+                    selector.select(1.0)
+                    with contextlib.suppress(BlockingIOError):
+                        self._woken.recv(4096)
+                self._read()
+                self._write()
+                _check(self._client.loop_misc())
+        self._end(connection)
 
-    def _take(self, wire: _Wire, received: bytearray) -> None:
-        """Hand on what was published, confirm it, and answer the rest."""
-        messages: list[Message] = []
-        confirmations = bytearray()
-        for packet in packets.take(received):
-            match packet.kind:
-                case Kind.PUBLISH:
-                    found = packets.published(packet)
-                    messages.append(Message(found.topic, found.payload, found.is_repeated))
-                    if found.packet_id:
-                        confirmations += packets.confirm(found.packet_id)
-                case Kind.CONNECT_ANSWER:
-                    _refused(packet)
-                    wire.send(packets.subscribe(up_filter(), UP_QOS))
-                case Kind.SUBSCRIBE_ANSWER:
-                    _refused(packet)
-                    self._subscribed.set()
-                    log.info("broker_connected")
-                case Kind.PUBLISH_ANSWER | Kind.PING_ANSWER:
-                    pass
+    def _read(self) -> None:
+        """Hand on all messages that are here; the library confirms them."""
+        before = -1
+        while before < len(self._received) < MOST_AT_ONCE:
+            before = len(self._received)
+            _check(self._client.loop_read())
+        messages, self._received = self._received, []
         if messages:
             try:
                 self._on_messages(messages)
             except Exception:
                 log.exception("messages_not_taken", messages=len(messages))
-            wire.send(confirmations)
 
-    def _taken_unsent(self) -> bytes:
-        with self._lock:
-            taken = bytes(self._unsent)
-            self._unsent.clear()
-            return taken
+    def _write(self) -> None:
+        if self._client.want_write():
+            _check(self._client.loop_write())
+            if not self._client.want_write():
+                self._unsent_bytes = 0
 
-
-class _Wire:
-    """A connection that nobody waits for; ``waker`` becomes readable when there is something to send."""
-
-    def __init__(self, connection: ssl.SSLSocket, waker: socket.socket) -> None:
-        connection.setblocking(False)
-        self._connection, self._waker = connection, waker
-        self._received, self._unsent = bytearray(), bytearray()
-        self._heard_s = self._pinged_s = time.monotonic()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(connection, selectors.EVENT_READ)
-        self._selector.register(waker, selectors.EVENT_READ)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._selector.close()
-
-    def send(self, data: bytes | bytearray) -> None:
-        """Send as much as goes, and the rest later; raises ``OSError``."""
-        self._unsent += data
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            while self._unsent:
-                del self._unsent[: self._connection.send(self._unsent[:_WRITE_BYTES])]
-
-    def wait(self) -> None:
-        """Until there is something to do, at most a second; raises ``TimeoutError`` when the broker is silent."""
-        now_s = time.monotonic()
-        if now_s - self._heard_s > 1.5 * KEEPALIVE_S:
-            raise TimeoutError("the broker is silent")
-        if now_s - max(self._heard_s, self._pinged_s) > KEEPALIVE_S / 2:
-            self._pinged_s = now_s
-            self.send(packets.PING)
-        if self._connection.pending():
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-        self._selector.modify(self._connection, wanted)
-        self._selector.select(1.0)
-        with contextlib.suppress(BlockingIOError):
-            self._waker.recv(4096)
-
-    def receive(self) -> bytearray:
-        """What was received and not taken yet; raises ``OSError``, also at the end of the connection."""
-        self.send(b"")
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            for _ in range(_READS):
-                data = self._connection.recv(_READ_BYTES)
-                if not data:
-                    raise ConnectionResetError("the broker closed the connection")
-                self._received += data
-                self._heard_s = time.monotonic()
-        return self._received
-
-    def end(self, last: bytes) -> None:
+    def _end(self, connection: ssl.SSLSocket) -> None:
         """Send everything, for a few seconds at most."""
-        self._connection.settimeout(END_WITHIN_S)
-        self._connection.sendall(self._unsent + last)
+        ends_s = time.monotonic() + END_WITHIN_S
+        self._client.disconnect()
+        while self._client.want_write() and time.monotonic() < ends_s:
+            select.select([], [connection], [], END_WITHIN_S)
+            self._client.loop_write()
+
+    # -- callbacks, in that thread; what they raise ends the connection
+
+    def _connected(
+        self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _: Any
+    ) -> None:
+        if reason.is_failure:
+            raise ConnectionRefusedError(f"the broker refuses the hub: {reason}")
+        client.subscribe(up_filter(), qos=UP_QOS)
+
+    def _subscription(
+        self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            raise ConnectionRefusedError("the broker refuses the subscription")
+        self._subscribed.set()
+        log.info("broker_connected")
+
+    def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._received.append(Message(message.topic, message.payload, message.dup))
 
 
-def _refused(packet: packets.Packet) -> None:
-    reason = packets.refusal(packet)
-    if reason:
-        raise ConnectionRefusedError(f"the broker refuses the hub: {reason}")
+def _check(code: MQTTErrorCode) -> None:
+    if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+        raise ConnectionError(code.name)
 
 
 def client_id(keys: HubKeys) -> str:
