@@ -100,6 +100,7 @@ class Journal:
         self._syncing = threading.Lock()
         self._prepared: _Prepared | None = None
         self._leave_unclean = False
+        self._ending: JournalGap | None = None
         self._dropped: tuple[EventRange, Awaited] | None = None
         with self._naming(), contextlib.ExitStack() as undo:
             self._files.make_directory(directory)
@@ -219,10 +220,16 @@ class Journal:
         gap = None
         with self._naming():
             if not chain.may_have_been_read(sequence):
-                gap = self._end(chain, f"the hub has events up to {sequence}")
+                gap = self._ending = self._ending or self._end(chain, f"the hub has events up to {sequence}")
+                self._spent.abandoned = chain.directory
+                with self._damage.noting:
+                    notes.add_gap(self._directory, gap, self._files)
+                self._ending = None
             chain.acknowledged = chain.last_sequence if gap else min(sequence, chain.last_sequence)
             self._release()
-            self._spent.note(self._chains[0])
+            # a gap is returned in any case; what is released is noted before its files go
+            with contextlib.suppress(*([OSError] if gap else [])):
+                self._spent.note(self._chains[0])
         return gap
 
     @property
@@ -288,8 +295,6 @@ class Journal:
             if not chain.skip(found.damage):
                 return ()
         self._release()
-        with self._naming():
-            self._spent.note(self._chains[0])
         return found.gaps
 
     def gaps_recorded(self) -> None:
@@ -414,7 +419,7 @@ class Journal:
                 chain.durable_through = chain.last_sequence  # in the other chain it is
                 self._chains += (following,)
                 self._held_bytes += following.segments[-1].size
-        gap = JournalGap(
+        return JournalGap(
             journal_id=chain.journal_id,
             last_sequence=held,
             cause=GapCause.HUB_AHEAD,
@@ -422,10 +427,6 @@ class Journal:
             explanation=explanation,
             is_end=True,
         )
-        self._spent.abandoned = chain.directory
-        with self._damage.noting:
-            notes.add_gap(self._directory, gap, self._files)
-        return gap
 
     def _release(self, because: Awaited | None = None) -> None:
         with self._guard:

@@ -98,9 +98,9 @@ def record(sequence: int, event: bytes) -> bytes:
 
 
 def event_of(sequence: int, data: bytes) -> bytes:
-    """The event in one whole record; raises ``MalformedData`` when it does not pass its check."""
+    """The event in one record; raises ``MalformedData`` when it does not pass its check."""
     event = data[RECORD_OVERHEAD:]
-    if _RECORD.unpack_from(data) != (len(event), _check(sequence, event)):
+    if not event or _RECORD.unpack_from(data) != (len(event), _check(sequence, event)):
         raise MalformedData(f"journal: record {sequence} is damaged")
     return event
 
