@@ -20,10 +20,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from edge.state_files import StateFiles, replace_file
+from edge.state_files import StateFiles, replace_file, store_error
 from pacs.commands import ID_BYTES, MAX_COMMAND_BYTES, Action, Command, open_command
 from pacs.decision import ClockReading
-from pacs.errors import MalformedData, StoreError, VerificationError
+from pacs.errors import MalformedData, VerificationError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.reason import Reason
 from pacs.rules import DoorMode
@@ -95,7 +95,7 @@ class OrderStore:
                 self._put_back(command.door_id, before)
                 raise
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._directory) from error
 
     def _put_back(self, door_id: DoorId, before: bytes | None) -> None:
         """What is refused must not be there at the next start: a change that was not made durable may be seen all the same."""
@@ -118,7 +118,7 @@ class OrderStore:
             for door_id in ended:
                 self._remove(door_id)
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._directory) from error
 
     def _load(self, door_id: DoorId) -> ModeOrder | None:
         path = self._path(door_id)
@@ -153,9 +153,6 @@ class OrderStore:
 
     def _path(self, door_id: DoorId) -> Path:
         return self._directory / f"{door_id}.order"
-
-    def _store_error(self, error: OSError) -> StoreError:
-        return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
 
 
 def _order(command: Command) -> ModeOrder:

@@ -14,7 +14,7 @@ from typing import Final
 
 from edge.clock import TOLERANCE
 from edge.inputs import Now
-from edge.state_files import StateFiles, replace_file
+from edge.state_files import StateFiles, replace_file, store_error
 from pacs import cbor
 from pacs.cbor import Fields, milliseconds
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Command
@@ -91,7 +91,7 @@ class UsedCommands:
         try:
             self._write()
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._path) from error
 
     def recover(self, now: Now, document_issued_at: datetime | None = None) -> None:
         """Begin anew when nothing that could have been used before is in its time any more; else nothing.
@@ -109,7 +109,7 @@ class UsedCommands:
             self._files.make_directory(self._path.parent)
             self._write()
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._path) from error
         self._known_again_s = None
 
     def _let_go(self, at: datetime) -> None:
@@ -137,6 +137,3 @@ class UsedCommands:
         entries = {command_id: milliseconds(at) for command_id, at in self._expiries.items()}
         body = cbor.encode({0: _FORMAT, 1: milliseconds(self._let_go_until), 2: entries})
         replace_file(self._files, self._path, zlib.crc32(body).to_bytes(_CHECK_BYTES, "big") + body)
-
-    def _store_error(self, error: OSError) -> StoreError:
-        return StoreError(f"{error.filename or self._path}: {error.strerror or error}; check the disk")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from edge import journal as journal_module
 from edge import segments
-from edge.journal import JournalLimits
-from edge.journal_notes import GapCause
+from edge.journal import Journal, JournalLimits
+from edge.journal_notes import GapCause, read_gaps
+from edge.journal_opening import open_journal as open_anywhere
+from edge.journal_policy import JournalPolicy
 from edge.segments import SegmentHeader
+from edge.state_files import StateFiles, checked_line, text_of
 from pacs.errors import StoreError
+from tests.edge.failing_disk import FailingFiles
 from tests.edge.journal_on_disk import (
+    C1,
+    SMALL,
+    QuickFiles,
     abandon,
     damage,
     draft,
@@ -341,4 +350,123 @@ def test_the_newest_trusted_time_is_found_over_restarts(tmp_path: Path) -> None:
     assert journal.newest_trusted_time() == draft(3).occurred_at
     journal.append(replace(draft(0), clock_trusted=False))
     assert journal.newest_trusted_time() is None
+    journal.close()
+
+
+def test_opening_reads_one_segment(tmp_path: Path) -> None:
+    """Of all but the last only the header is read; damage in them is found before any of their events is given away."""
+    directory = tmp_path / "journal"
+    events = fill(directory, 30)
+    paths = segment_files(directory)
+    data = bytearray(paths[1].read_bytes())
+    data[-1] ^= 1
+    paths[1].write_bytes(data)
+
+    class Files(QuickFiles):
+        whole: ClassVar[list[Path]] = []
+
+        def read(self, path: Path, offset: int = 0, size: int = -1) -> bytes:
+            if path.suffix == ".segment" and size < 0:
+                self.whole.append(path)
+            return super().read(path, offset, size)
+
+    files = Files()
+    journal = Journal(directory, controller_id=C1, limits=SMALL, files=files)
+    assert set(files.whole) <= set(paths[-2:])
+    assert not journal.opening.gaps
+    first = int(paths[1].stem)
+    with pytest.raises(StoreError):
+        journal.read(journal.journal_id, first, max_events=1, max_bytes=9_999)
+    (gap,) = journal.skip_damage(journal.journal_id, first)
+    assert gap.lost_at_least == 1
+    received = [event for _, event in drain(journal)]
+    assert [event for event in events if event not in received] == [events[gap.last_sequence]]
+    journal.close()
+
+
+def test_segment_of_another_past(tmp_path: Path) -> None:
+    """Records that pass their check but do not lead to the segment behind are not given to anybody."""
+    directory = tmp_path / "journal"
+    events = fill(directory, 12)
+    first = segment_files(directory)[0]
+    header = first.read_bytes()[: segments.HEADER_BYTES]
+    count = int(segment_files(directory)[1].stem) - 1
+    others = [
+        segments.record(n, bytes(replace(events[n - 1], draft=draft(70 + n)))) for n in range(1, count + 1)
+    ]
+    first.write_bytes(header + b"".join(others))
+    journal = open_journal(directory)
+    (gap,) = journal.opening.gaps
+    assert (gap.last_sequence, gap.lost_at_least) == (0, count)
+    assert [event for _, event in drain(journal)] == events[count:]
+    journal.close()
+
+
+def test_flipped_bit_in_the_list_of_gaps(tmp_path: Path) -> None:
+    """Whatever became of it, the journal opens and says that something is missing."""
+    original = tmp_path / "original"
+    fill(original, 4, close=False)
+    with segment_files(original)[-1].open("ab") as file:
+        file.write(b"\x00\x00")
+    abandon(open_journal(original))
+    gaps = (original / "gaps").read_bytes()
+    for content in (
+        *(gaps[:at] + bytes([gaps[at] ^ 1]) + gaps[at + 1 :] for at in range(len(gaps))),
+        checked_line('[{"journal_id": 1}]'),
+        checked_line('{"a": 1}'),
+        checked_line("7"),
+        checked_line(text_of(gaps).replace('"lost_at_least": 0', '"lost_at_least": "0"')),
+        b"",
+    ):
+        (original / "gaps").write_bytes(content)
+        assert [gap.explanation for gap in read_gaps(original, QuickFiles())] == [
+            "the list of gaps is damaged"
+        ]
+    journal = open_journal(original)
+    assert journal.opening.gaps
+    journal.close()
+
+
+def opened(directory: Path, memory: Path, files: StateFiles | None = None) -> Journal:
+    return open_anywhere(
+        directory,
+        controller_id=C1,
+        policy=JournalPolicy(),
+        files=files or QuickFiles(),
+        environment={"RUNTIME_DIRECTORY": str(memory)},
+    )
+
+
+def test_events_kept_in_memory_are_on_the_disk_after_the_next_start(tmp_path: Path) -> None:
+    """When the disk works again they are moved there, and no end in between hides them."""
+    directory, memory = tmp_path / "journal", tmp_path / "memory"
+    memory.mkdir()
+    journal = opened(directory, memory)
+    journal.append(draft(1))
+    journal.close()
+    journal = opened(directory, memory, FailingFiles(failure=errno.ENOSPC))
+    assert not journal.is_lasting
+    meanwhile = journal.journal_id
+    for number in range(2, 12):
+        journal.append(draft(number))
+    journal.close()
+    journal = opened(directory, memory)
+    assert journal.is_lasting
+    assert journal.journal_id == meanwhile
+    assert not list(memory.iterdir())
+    journal.append(draft(12))
+    journal.sync()
+    assert [event.draft for _, event in drain(journal)] == [draft(number) for number in range(1, 13)]
+    journal.close()
+
+
+def test_memory_that_was_cleared_leaves_an_unclean_end(tmp_path: Path) -> None:
+    """A disk that took no events but still could be changed says at the next start that something is missing."""
+    directory, memory = tmp_path / "journal", tmp_path / "memory"
+    memory.mkdir()
+    opened(directory, memory).close()
+    opened(directory, memory, FailingFiles(failure=errno.ENOSPC)).close()
+    shutil.rmtree(next(memory.iterdir()))
+    journal = opened(directory, memory)
+    assert journal.opening.unclean
     journal.close()
