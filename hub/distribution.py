@@ -286,7 +286,9 @@ class Distribution:
             else:
                 return
         with self._database.write() as connection:  # too much goes on: nobody else writes now
-            self._site_documents.issue(connection, kind, cause=cause, now=self._clock(), above=above or 0)
+            self._site_documents.issue(
+                connection, kind, cause=cause or CHANGED, now=self._clock(), above=above or 0
+            )
 
     def _go_above_what_is_not_proven(self, now: float) -> None:
         for peer in self._peers.values():

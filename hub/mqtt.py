@@ -210,7 +210,7 @@ class HubClient:
         log.info("broker_connected")
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._received.append(Message(message.topic, message.payload, message.dup))
+        self._received.append(Message(message.topic, bytes(message.payload), message.dup))
 
 
 def _check(code: MQTTErrorCode) -> None:
