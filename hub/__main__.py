@@ -1,4 +1,4 @@
-"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, check the audit log."""
+"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, import people, check the audit log."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from hub import audit, logs
+from hub import audit, imports, logs
 from hub.app import utc_now
 from hub.audit import AuditHead
+from hub.import_rows import MAX_BYTES, Format
 from hub.operators import Operators, name_key
 from hub.roles import Role
 from hub.server import link_text, origin, serve
 from hub.settings import Address, Settings, database_address
 from hub.store import operators as operator_rows
 from hub.store.database import Database
+from hub.store.import_jobs import State
 from pacs.errors import PacsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -180,6 +182,47 @@ def token_revoke(config: Path | None, data_dir: Path | None, name: str) -> None:
         _operators(config, data_dir)[1].revoke_token(name, utc_now())
 
 
+@main.group("import")
+def import_group() -> None:
+    """People from another system."""
+
+
+@import_group.command(
+    "residents",
+    epilog="""\b
+Examples:
+  drempel-hub import residents people.csv --dry-run --config hub.toml
+  drempel-hub import residents people.csv --data-dir data
+
+The columns are described in docs/imports.md. A hub that is running sends the changes to its doors within seconds.""",
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and everything that is wrong.")
+@located
+def import_residents(config: Path | None, data_dir: Path | None, file: Path, *, dry_run: bool) -> None:
+    """Import people from FILE (.csv, .json or .jsonl), all of them or none.
+
+    Exit status 1 when something in FILE is wrong: every fault is printed with its row and column, and nothing is
+    changed.
+    """
+    with _told():
+        database = _database(_settings(config, data_dir))
+        if file.stat().st_size > MAX_BYTES:
+            _fail(f"{file}: larger than {MAX_BYTES} bytes")
+        data = file.read_bytes()
+        job = imports.queued(database, data, dry_run=dry_run, actor=audit.SYSTEM, now=utc_now())
+        done = imports.carry_out(
+            database, job, data, _format_of(file), clock=utc_now, said=_progress_on(sys.stderr)
+        )
+        for fault in done.faults:
+            where = ", ".join([f"row {fault.row}", *([fault.column] if fault.column else [])])
+            click.echo(f"{where}: {fault.problem}" if fault.row else fault.problem)
+        if done.fault_count:
+            _fail(f"{done.fault_count} faults; nothing was changed")
+        verb = "would be" if dry_run else "were"
+        click.echo(f"{done.created} {verb} added, {done.changed} changed; {done.unchanged} stay as they are")
+
+
 @main.group("audit")
 def audit_group() -> None:
     """The log of what operators and programs did."""
@@ -226,6 +269,23 @@ def _set_disabled(config: Path | None, data_dir: Path | None, name: str, *, disa
     if found is None:
         _fail(f"there is no operator named {name}; see drempel-hub operator list")
     Operators(database).set_disabled(found.id, disabled=disabled, now=utc_now())
+
+
+def _format_of(file: Path) -> Format:
+    formats = {".csv": Format.CSV, ".json": Format.JSON, ".jsonl": Format.JSON_LINES}
+    if file.suffix.lower() not in formats:
+        raise click.BadParameter("a name that ends in .csv, .json or .jsonl expected", param_hint="FILE")
+    return formats[file.suffix.lower()]
+
+
+def _progress_on(stream: TextIO) -> Callable[[State, int, int], None]:
+    """A line that counts the rows, on a terminal only."""
+
+    def said(state: State, done: int, rows: int) -> None:
+        if stream.isatty():
+            click.echo(f"\r{state} {done} of {rows}", file=stream, nl=done == rows)
+
+    return said
 
 
 def _token_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """What an import of people says, cell by cell: CSV, a JSON array, or JSON lines.
 
-Nothing that was read is repeated in an error but the external id: a cell may hold a name.
+Nothing that was read is repeated in a fault but external ids and ids of access levels: another cell may hold a name.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One person; ``values`` holds what the row says, by field of ``hub.store.cardholders.Cardholder``."""
+    """One person; ``values`` holds what the row says, by field of ``hub.store.cardholders.Cardholder``.
+
+    What is at fault is not among them; ``external_id`` is then empty.
+    """
 
     row: int
     external_id: str
@@ -69,10 +72,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """Every row without a fault, how many rows say something, and the faults found without looking at what is stored."""
+    """Every row that says something, and the faults found without looking at what is stored."""
 
     rows: tuple[Row, ...]
-    count: int
     faults: tuple[Fault, ...]
 
 
@@ -95,9 +97,8 @@ def read(data: bytes, form: Format, *, time_zone: str, said: Said = lambda _done
         if done % _SAID_EVERY == 0:
             said(done, len(records))
         row = _row(number, cells, parse, faults)
-        if row is None:
-            continue
-        if (first := seen.setdefault(row.external_id, number)) != number:
+        first = seen.setdefault(row.external_id, number)
+        if row.external_id and first != number:
             problem = f"the same person stands in row {first}"
             faults.append(
                 Fault(row=number, column="external_id", problem=problem, external_id=row.external_id)
@@ -107,7 +108,7 @@ def read(data: bytes, form: Format, *, time_zone: str, said: Said = lambda _done
     if not records and not faults:
         raise MalformedData("import: no rows")
     faults.sort(key=lambda fault: (fault.row, fault.column))
-    return Sheet(rows=tuple(rows), count=len(records), faults=tuple(faults))
+    return Sheet(rows=tuple(rows), faults=tuple(faults))
 
 
 def as_csv(faults: Iterable[Fault]) -> str:
@@ -236,7 +237,7 @@ def _object(number: int, value: Any, faults: list[Fault]) -> Iterator[Record]:
 
 def _row(
     number: int, cells: Mapping[str, Any], parse: Mapping[str, Callable[[Any], Any]], faults: list[Fault]
-) -> Row | None:
+) -> Row:
     values: dict[str, Any] = {}
     found: list[tuple[str, str]] = []
     for name in (*REQUIRED, *(cells.keys() - REQUIRED)):
@@ -253,7 +254,7 @@ def _row(
     faults += [
         Fault(row=number, column=name, problem=problem, external_id=external_id) for name, problem in found
     ]
-    return None if found else Row(row=number, external_id=external_id, values=values)
+    return Row(row=number, external_id=external_id, values=values)
 
 
 def _short(cell: Any, *, longest: int) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 from hub import audit, import_rows
 from hub.import_rows import Fault, Format, Said, Sheet
 from hub.store import access_levels, cardholders, import_jobs, sites
+from hub.store import audit as audit_log
 from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
 from hub.store.import_jobs import Job, State
@@ -32,7 +33,12 @@ from pacs.identifiers import CardholderId
 WAITING = 4
 LOOKED_EVERY_S = 2.0  # for imports that another process made
 
-_ABSENT: dict[str, Any] = {"category": Category.RESIDENT, "access_level_ids": ()}
+_ABSENT: dict[str, Any] = {
+    "category": Category.RESIDENT,
+    "access_level_ids": (),
+    "given_name": "",  # at fault, as the next one is: such a row is never stored
+    "family_name": "",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -43,20 +49,27 @@ class ImportsBusy(PacsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sheet would change; nothing may be done while there are ``faults``."""
+    """What a sheet would change; nothing may be done while there are ``faults``.
+
+    ``with_other_levels``: who of the changed get other access levels. ``audited_until``: the newest entry of the audit
+    log when it was made; it holds until people or access levels change.
+    """
 
     created: tuple[Cardholder, ...]
     changed: tuple[Cardholder, ...]
+    with_other_levels: frozenset[CardholderId]
     unchanged: int
     faults: tuple[Fault, ...]
+    audited_until: int
 
 
 def plan(connection: Connection, sheet: Sheet, *, now: datetime) -> Plan:
-    """Compare a sheet with what is stored."""
+    """Compare a sheet with what is stored; a cell that is at fault already gets no second fault."""
     stored = cardholders.by_external_id(connection)
-    levels = {named.level.id for named in access_levels.list_all(connection)}
+    levels = {each.level.id for each in access_levels.list_all(connection)}
     faults = list(sheet.faults)
-    created, changed, unchanged = [], [], 0
+    named = {(fault.row, fault.column) for fault in faults}
+    created, changed, with_other_levels, unchanged = [], [], set(), 0
     for row in sheet.rows:
         before = stored.get(row.external_id)
         if before is None:
@@ -70,18 +83,23 @@ def plan(connection: Connection, sheet: Sheet, *, now: datetime) -> Plan:
         faults += (
             Fault(row=row.row, column=column, problem=problem, external_id=row.external_id)
             for column, problem in problems
+            if (row.row, column) not in named
         )
         if before is None:
             created.append(person)
         elif person != before:
             changed.append(person)
+            if set(person.access_level_ids) != set(before.access_level_ids):
+                with_other_levels.add(person.id)
         else:
             unchanged += 1
     return Plan(
         created=tuple(created),
         changed=tuple(changed),
+        with_other_levels=frozenset(with_other_levels),
         unchanged=unchanged,
         faults=tuple(sorted(faults, key=lambda fault: (fault.row, fault.column))),
+        audited_until=newest.id if (newest := audit_log.last(connection)) else 0,
     )
 
 
@@ -117,16 +135,23 @@ def carry_out(
         return _stored(database, _planned(job, State.REFUSED, sheet, found, clock()))
     if job.dry_run:
         return _stored(database, _planned(job, State.DONE, sheet, found, clock()))
-    said(State.APPLYING, sheet.count, sheet.count)
+    said(State.APPLYING, len(sheet.rows), len(sheet.rows))
     with database.write() as connection:
-        found = plan(connection, sheet, now=clock())  # again: somebody may have changed something since
+        if _outdated(connection, found):
+            found = plan(connection, sheet, now=clock())
         ended = _planned(job, State.REFUSED if found.faults else State.DONE, sheet, found, clock())
         if ended.state is State.DONE:
             cardholders.add_many(connection, found.created)
-            cardholders.change_many(connection, found.changed)
+            cardholders.change_many(connection, found.changed, with_other_levels=found.with_other_levels)
             _audit(connection, ended)
         import_jobs.change(connection, ended)
     return ended
+
+
+def _outdated(connection: Connection, found: Plan) -> bool:
+    """Whether people or access levels changed since; the plan itself takes too long to keep others from writing."""
+    done = audit_log.actions_after(connection, found.audited_until)
+    return any(action.startswith(("cardholder", "access_level")) for action in done)
 
 
 def _audit(connection: Connection, job: Job) -> None:
@@ -148,7 +173,7 @@ def _audit(connection: Connection, job: Job) -> None:
 def _planned(job: Job, state: State, sheet: Sheet, found: Plan, now: datetime) -> Job:
     return replace(
         _ended(job, state, now, faults=found.faults),
-        rows=sheet.count,
+        rows=len(sheet.rows),
         created=len(found.created),
         changed=len(found.changed),
         unchanged=found.unchanged,

@@ -34,6 +34,11 @@ def last(connection: Connection) -> AuditRow | None:
     return None if row is None else AuditRow(**fields(row))
 
 
+def actions_after(connection: Connection, entry_id: int) -> set[str]:
+    """What was done since this entry was written."""
+    return set(connection.scalars(select(audit.c.action).where(audit.c.id > entry_id).distinct()))
+
+
 def append(connection: Connection, row: AuditRow) -> None:
     """Add ``row``; the caller holds the write transaction in which it read ``last``."""
     columns = {name: getattr(row, name) for name in AuditRow.__dataclass_fields__}

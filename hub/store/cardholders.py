@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
@@ -96,19 +96,19 @@ def add_many(connection: Connection, people: Sequence[Cardholder]) -> None:
         _insert_levels(connection, people)
 
 
-def change_many(connection: Connection, people: Sequence[Cardholder]) -> None:
-    """Store what is said of people who are there; the same is asked of the caller as by ``add_many``."""
+def change_many(
+    connection: Connection, people: Sequence[Cardholder], *, with_other_levels: Collection[CardholderId]
+) -> None:
+    """Store what is said of people who are there, and for these the levels; asks of the caller what ``add_many`` does."""
     if not people:
         return
-    ids = [{"person": person.id} for person in people]
-    mine = cardholders.c.id == bindparam("person")
     rows = [_row(person) | {"person": person.id} for person in people]
-    changed = update(cardholders).where(mine)
+    changed = update(cardholders).where(cardholders.c.id == bindparam("person"))
     connection.execute(changed.values({name: bindparam(name) for name in _row(people[0])}), rows)
-    connection.execute(
-        delete(cardholder_levels).where(cardholder_levels.c.cardholder_id == bindparam("person")), ids
-    )
-    _insert_levels(connection, people)
+    if with_other_levels:
+        held = delete(cardholder_levels).where(cardholder_levels.c.cardholder_id == bindparam("person"))
+        connection.execute(held, [{"person": person} for person in with_other_levels])
+        _insert_levels(connection, [person for person in people if person.id in with_other_levels])
 
 
 def _insert_levels(connection: Connection, people: Iterable[Cardholder]) -> None:
