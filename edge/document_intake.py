@@ -99,9 +99,12 @@ class DocumentIntake:
 
     def _run(self) -> None:
         while not self._stopping.is_set() and (received := self._queue.get()) is not None:
-            result = self._verified(received)
-            if result:
-                self._put(result)
+            try:
+                result = self._verified(received)
+                if result:
+                    self._put(result)
+            except Exception:  # the next one may revoke a card
+                log.exception("a document of kind %s is not served", received.kind.value)
 
     def _verified(self, received: DocumentReceived) -> DocumentAccepted | DocumentRefused | None:
         kind = received.kind
@@ -115,10 +118,14 @@ class DocumentIntake:
         if held is None:
             return None
         self._refused.pop(kind, None)
-        self._clock.issued(
-            max(document.issued_at for document in (held.policy, held.revocations) if document),
-            just_arrived=True,
-        )
+        try:
+            self._clock.issued(
+                max(document.issued_at for document in (held.policy, held.revocations) if document),
+                just_arrived=True,
+            )
+        except Exception:  # it is held: the door has to decide by it all the same
+            log.exception("the time of a document of kind %s is not used", kind.value)
+        gc.collect()  # garbage would be kept with it
         gc.freeze()  # a policy lives long: no collection has to walk through it
         return DocumentAccepted(
             kind=kind,

@@ -22,6 +22,8 @@ END_AFTER_S: Final = 8.0
 PARTS_S: Final = 4.0
 """What readers and uplink are given to end together."""
 _LAST_WORDS_S: Final = 0.5
+_LOCK_WITHIN_S: Final = 0.5
+"""A line that takes longer hangs, and keeps nothing else waiting."""
 OVERDUE: Final = 1
 """Exit status of a process that did not end by itself."""
 
@@ -85,6 +87,14 @@ class Ending:
         self._exit_now(OVERDUE)
 
     def _lock_strikes(self) -> None:
+        """In a thread of its own, since what switches a line can hang."""
+        locking = threading.Thread(target=self._lock_all, name="locking", daemon=True)
+        locking.start()
+        locking.join(_LOCK_WITHIN_S)
+        if locking.is_alive():
+            threading.Thread(target=log.error, args=("locking the strikes hangs",), daemon=True).start()
+
+    def _lock_all(self) -> None:
         try:
             self.lock()
         except Exception:

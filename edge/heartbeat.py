@@ -54,6 +54,11 @@ class Cards(Protocol):
         """``door/side`` of each."""
         ...
 
+    @property
+    def private_doors(self) -> frozenset[DoorId]:
+        """Those of which nothing about a person is told."""
+        ...
+
 
 class Heartbeat:
     """Makes the heartbeats of one controller; used by the uplink's thread."""
@@ -69,22 +74,30 @@ class Heartbeat:
         snapshot: Callable[[], ControllerSnapshot | None],
         counts: Counts,
         refused_commands: Callable[[], Mapping[str, int]],
+        in_memory: Callable[[], int],
         thermal_zone: Path = THERMAL_ZONE,
     ) -> None:
-        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's."""
+        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's.
+
+        ``in_memory``: events that wait for the journal.
+        """
         self._state_dir = state_dir
         self._clock = clock
         self._journal = journal
         self._cards = cards
         self._versions = versions
         self._refused_commands = refused_commands
+        self._in_memory = in_memory
         self._thermal_zone = thermal_zone
         self._snapshot = snapshot
         self._counts = counts
 
     def status(self) -> ControllerStatus:
         """The heartbeat of this moment; without ``health`` before the state thread's first turn."""
-        now, outgoing, snapshot = self._clock.now(), self._journal.outgoing, self._snapshot()
+        now = self._clock.now()
+        in_memory = self._in_memory()  # first: what moves on meanwhile is counted twice, not missed
+        outgoing, snapshot = self._journal.outgoing, self._snapshot()
+        withheld = in_memory + outgoing.withheld
         return ControllerStatus(
             online=True,
             sent_at=now.clock.at,
@@ -95,7 +108,8 @@ class Heartbeat:
             versions=self._versions(),
             unread_count=self._cards.unread_count,
             broken_readers=self._cards.broken_readers,
-            health=self._health(snapshot, outgoing, now.clock.at) if snapshot else None,
+            health=self._health(snapshot, outgoing, withheld, now.clock.at) if snapshot else None,
+            withheld_count=withheld,
         )
 
     def standing(self) -> object:
@@ -106,13 +120,16 @@ class Heartbeat:
         doors = tuple((door.mode, door.cause, door.by, door.alarms) for door in snapshot.doors)
         return doors, tuple(reader.state for reader in snapshot.readers), snapshot.clock_distrust
 
-    def _health(self, snapshot: ControllerSnapshot, outgoing: Outgoing, at: datetime) -> ControllerHealth:
+    def _health(
+        self, snapshot: ControllerSnapshot, outgoing: Outgoing, withheld: int, at: datetime
+    ) -> ControllerHealth:
+        private = self._cards.private_doors  # when somebody came to one is not told
         return ControllerHealth(
             uptime_s=int(snapshot.uptime_s),
             policy_age_s=_age_s(snapshot.policy, at),
             revocations_age_s=_age_s(snapshot.revocations, at),
             clock_distrust=snapshot.clock_distrust,
-            waiting_events=snapshot.journal.waiting,
+            waiting_events=max(0, outgoing.last_sequence - outgoing.acknowledged) + withheld,
             oldest_waiting_s=self._oldest_waiting_s(outgoing, at),
             temperature_millicelsius=self._temperature(),
             free_bytes=self._free_bytes(),
@@ -133,11 +150,13 @@ class Heartbeat:
                 ReaderHealth(
                     reader=f"{reader.door}/{reader.side}",
                     state=reader.state[:MAX_TEXT],
-                    reads=reader.reads,
+                    reads=None if DoorId(reader.door) in private else reader.reads,
                     failed=sum(reader.faults.values()),
                     losses=reader.losses,
                     resets=reader.resets,
-                    last_card_s=None if reader.last_card_s is None else int(reader.last_card_s),
+                    last_card_s=None
+                    if reader.last_card_s is None or DoorId(reader.door) in private
+                    else int(reader.last_card_s),
                 )
                 for reader in snapshot.readers
             ),

@@ -23,10 +23,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from edge.state_files import StateFiles, replace_file
+from edge.state_files import StateFiles, replace_file, store_error
 from pacs import bundle
 from pacs.decision import ClockReading
-from pacs.errors import MalformedData, StoreError, VerificationError
+from pacs.errors import MalformedData, VerificationError
 from pacs.identifiers import SiteId
 from pacs.messages import CONFIRMED_DIGEST_BYTES, DocumentKind
 from pacs.reason import Reason
@@ -68,7 +68,7 @@ class Held:
 class UnusableDocument:
     """A file that could not be used at the start, and where it is.
 
-    ``reason``: why it was refused, or ``INTERNAL_FAULT`` when the disk did not give it.
+    ``reason``: why it was refused, or ``INTERNAL_FAULT`` when the disk did not give it, or no longer has it.
     """
 
     kind: DocumentKind
@@ -107,7 +107,7 @@ class PolicyStore:
         try:
             self._files.make_directory(directory)
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._directory) from error
         self._highest = self._read_versions()
         self.unusable = tuple(filter(None, map(self._load, DocumentKind)))
 
@@ -119,8 +119,9 @@ class PolicyStore:
     def accept(self, kind: DocumentKind, data: bytes, clock: ClockReading) -> Held | None:
         """Verify a received document, make it durable and hold it; None when exactly this one is held already.
 
-        Raises ``VerificationError`` with the reason to record, ``StoreError`` when it cannot be kept; the one
-        held before stays. Expiry is judged by a trusted clock only.
+        Raises ``VerificationError`` with the reason to record; the one held before stays. ``StoreError`` when it is not
+        known to be kept: the one held before stays until the next start, which takes the one it finds. Expiry is judged
+        by a trusted clock only.
         """
         digest = hashlib.sha256(data).digest()
         if digest == self.held.digests.get(kind):
@@ -133,9 +134,9 @@ class PolicyStore:
             raise VerificationError(Reason.DOCUMENT_EXPIRED)
         try:
             replace_file(self._files, self._path(kind), data)
-            self._remember(kind, version)
         except OSError as error:
-            raise self._store_error(error) from error
+            raise store_error(error, self._directory) from error
+        self._remember(kind, version)
         self._hold(kind, document, digest)
         return self.held
 
@@ -170,19 +171,18 @@ class PolicyStore:
             if document.version < self._highest[kind]:
                 raise VerificationError(Reason.DOCUMENT_NOT_NEWER)
         except FileNotFoundError:
-            return None
+            if not self._highest[kind]:
+                return None
+            _log.error("%s: is gone; the hub sends it again", path)
+            return UnusableDocument(kind=kind, reason=Reason.INTERNAL_FAULT, kept_as=path)
         except OSError as error:
-            _log.error("%s", self._store_error(error))
+            _log.error("%s", store_error(error, self._directory))
             return UnusableDocument(kind=kind, reason=Reason.INTERNAL_FAULT, kept_as=path)
         except VerificationError as error:
             return UnusableDocument(kind=kind, reason=error.reason, kept_as=self._put_aside(path))
         self._hold(kind, document, hashlib.sha256(data).digest())
         if document.version > self._highest[kind]:
-            try:
-                self._remember(kind, document.version)
-            except OSError as error:
-                _log.warning("%s", self._store_error(error))
-                self._highest |= {kind: document.version}
+            self._remember(kind, document.version)
         return None
 
     def _put_aside(self, path: Path) -> Path:
@@ -192,7 +192,7 @@ class PolicyStore:
             self._files.rename(path, aside)
             self._files.sync_directory(self._directory)
         except OSError as error:
-            _log.warning("%s", self._store_error(error))
+            _log.warning("%s", store_error(error, self._directory))
         return aside if aside.exists() and not path.exists() else path
 
     def _path(self, kind: DocumentKind) -> Path:
@@ -215,11 +215,12 @@ class PolicyStore:
         return {DocumentKind.POLICY: int(policy), DocumentKind.REVOCATIONS: int(revocations)}
 
     def _remember(self, kind: DocumentKind, version: int) -> None:
-        highest = self._highest | {kind: version}
+        """On a disk that does not take it, until the end of the process; the document itself says it at the next start."""
+        self._highest |= {kind: version}
+        highest = self._highest
         text = f"policy {highest[DocumentKind.POLICY]} revocations {highest[DocumentKind.REVOCATIONS]}"
         line = f"{text} {zlib.crc32(text.encode()):08x}\n"
-        replace_file(self._files, self._directory / "versions", line.encode())
-        self._highest = highest
-
-    def _store_error(self, error: OSError) -> StoreError:
-        return StoreError(f"{error.filename or self._directory}: {error.strerror or error}; check the disk")
+        try:
+            replace_file(self._files, self._directory / "versions", line.encode())
+        except OSError as error:
+            _log.warning("%s", store_error(error, self._directory))

@@ -14,124 +14,35 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from edge.effects import Record
 from edge.inputs import Acknowledged, EventsUnreadable, Now
+from edge.journal import Journal
+from edge.journal_notes import JournalGap
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
+from edge.journal_values import EventRange
 from pacs.errors import MalformedData, StoreError
 from pacs.events import Detail, Event, EventDraft, EventKind
-from pacs.identifiers import JournalId
-from pacs.rules import Side
 
 log = logging.getLogger(__name__)
 
 WAITING_EVENTS: Final = 5_000
 """In memory: a day of an ordinary door; some 5 MB."""
+CATCH_UP_EVENTS: Final = 50
+"""Written late at once: a card waits for no more of them."""
+DURABLE_WITHIN_S: Final = 10.0
+"""A disk that takes longer hangs or fails, which is alarmed about."""
 IN_MEMORY: Final = 0
-"""What ``record`` gives for an event that waits where the policy lets entries go on."""
-
-
-class Gap(Protocol):
-    """After ``last_sequence`` of this journal, ``lost_at_least`` events are missing."""
-
-    @property
-    def journal_id(self) -> JournalId:
-        """The journal it is in."""
-        ...
-
-    @property
-    def last_sequence(self) -> int:
-        """The last event before it."""
-        ...
-
-    @property
-    def lost_at_least(self) -> int:
-        """Events that are known to be missing."""
-        ...
-
-    @property
-    def cause(self) -> str:
-        """One word."""
-        ...
-
-
-class Range(Protocol):
-    """Events of one journal."""
-
-    @property
-    def journal_id(self) -> JournalId:
-        """The journal they are in."""
-        ...
-
-    @property
-    def first_sequence(self) -> int:
-        """The first one."""
-        ...
-
-    @property
-    def last_sequence(self) -> int:
-        """The last one."""
-        ...
-
-
-class EventJournal(Protocol):
-    """Where events are kept until the hub has them. Every method raises ``StoreError``."""
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether what is durable outlasts the power."""
-        ...
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more than the reserve is left."""
-        ...
-
-    @property
-    def held(self) -> Range:
-        """The oldest and the newest event that are kept."""
-        ...
-
-    def prepare(self, draft: EventDraft) -> None:
-        """``append`` may be called with this very draft next. Never raises ``StoreError``."""
-        ...
-
-    def append(self, draft: EventDraft) -> Event:
-        """Write where a killed process cannot lose it."""
-        ...
-
-    def acknowledge(self, journal_id: JournalId, sequence: int) -> Gap | None:
-        """The hub has these; a gap when it has more than is here."""
-        ...
-
-    def drop_oldest(self) -> Range | None:
-        """Make room; None when there is nothing to drop. The next event appended has to say what went."""
-        ...
-
-    def skip_damage(self, journal_id: JournalId, sequence: int) -> Gap | None:
-        """Events from there on cannot be read; a gap when one of them is damaged."""
-        ...
-
-    def leave_unclean(self) -> None:
-        """The next start must not believe that everything is here."""
-        ...
-
-    def gaps_recorded(self) -> None:
-        """Every known gap is an event."""
-        ...
-
-    def sync(self) -> None:
-        """Make durable; called from a thread of its own."""
-        ...
+"""What ``record`` gives for an event that waits in memory."""
 
 
 class Recorder:
     """Belongs to the thread that owns the state; a thread of its own waits for the disk."""
 
     def __init__(
-        self, journal: EventJournal, notify: Callable[[], None], policy: JournalPolicy | None = None
+        self, journal: Journal, notify: Callable[[], None], policy: JournalPolicy | None = None
     ) -> None:
         """``notify``: more events are durable; called from the recorder's thread."""
         self._journal = journal
@@ -142,13 +53,22 @@ class Recorder:
         self._waited = 0
         self._refusing = False
         self._wanted = threading.Event()
+        self._asked = self._durable = 0
+        self._durable_before = -1  # not looked at yet
+        self._durable_since_s = 0.0
+        self._fails = False
         self._stopping = False
         self._thread = threading.Thread(target=self._keep_durable, name="durability", daemon=True)
 
     @property
     def is_behind(self) -> bool:
-        """Whether events wait in memory for the journal."""
-        return bool(self._waiting or self._given_up or self._waited)
+        """Whether something waits in memory for the journal."""
+        return bool(self._waiting or self._given_up or self._waited or self._journal.dropped)
+
+    @property
+    def in_memory(self) -> int:
+        """Events that wait, or are lost without an event that says so; from any thread."""
+        return len(self._waiting) + self._given_up + bool(self._journal.dropped)
 
     def start(self) -> None:
         """Start the thread."""
@@ -160,9 +80,11 @@ class Recorder:
         What is still not written then is lost, and the next start knows that the record has a hole.
         """
         try:
-            if self.is_behind and not self.catch_up(now):
-                log.error("%d events are lost: the journal cannot be written", len(self._waiting))
-                self._journal.leave_unclean()
+            while self.is_behind:
+                if not self.catch_up(now):
+                    log.error("%d events are lost: the journal cannot be written", len(self._waiting))
+                    self._journal.leave_unclean()
+                    break
         finally:
             self._stopping = True
             self._wanted.set()
@@ -170,41 +92,38 @@ class Recorder:
 
     def prepare(self, draft: EventDraft) -> None:
         """This draft may be recorded next."""
-        if not self._waiting:
+        if not self.is_behind:
             self._journal.prepare(draft)
 
-    def record(self, draft: EventDraft, now: Now) -> int | None:
-        """Append after everything that waits, and return its sequence.
+    def record(self, draft: EventDraft, now: Now, *, opens: bool = False) -> int | None:
+        """Append after everything that waits, and return its sequence; ``IN_MEMORY`` when it waits as well.
 
-        Otherwise it waits as well: ``IN_MEMORY`` when an entry may go on all the same, None when not.
+        ``opens``: somebody is let in by it. None when that must not be: this event is not kept then. Raises
+        ``MalformedData`` when it is longer than an event may be.
         """
-        is_entry = draft.kind is EventKind.ACCESS_GRANTED and draft.side is Side.ENTRY
-        if not self._waiting or self.catch_up(now):
+        if not self.is_behind or (self.catch_up(now) and not self.is_behind):
             try:
-                if is_entry and self._is_refused(draft):
-                    self._waiting.append(draft)
+                if opens and self._is_refused(draft):
                     return None
                 return self._append(draft).sequence
             except StoreError as error:
                 if not self.is_behind:
                     log.error("an event cannot be journalled: %s", error)  # noqa: TRY400 - the message says it all
         has_room = len(self._waiting) < WAITING_EVENTS
-        if not has_room and not is_entry:
+        if opens and not (has_room and self._policy.when_unwritable is WhenUnwritable.CONTINUE_IN_MEMORY):
+            return None
+        if not has_room:
             self._waiting.popleft()
             self._given_up += 1
         self._waiting.append(draft)
-        goes_on = self._policy.when_unwritable is WhenUnwritable.CONTINUE_IN_MEMORY and has_room
-        return IN_MEMORY if goes_on else None
-
-    def withdraw(self) -> None:
-        """Forget the event ``record`` returned None for last: what it says did not happen."""
-        self._waiting.pop()
+        return IN_MEMORY
 
     def catch_up(self, now: Now) -> bool:
-        """Append what waits, oldest first; False when the journal still fails."""
+        """Append some of what waits, oldest first; False when the journal still fails."""
         try:
+            self._say_dropped(Record.of(EventKind.JOURNAL_FULL, now).draft)
             self._say_lost(now)
-            while self._waiting:
+            for _ in range(min(CATCH_UP_EVENTS, len(self._waiting))):
                 try:
                     self._append(self._waiting[0])
                     self._waited += 1
@@ -212,6 +131,8 @@ class Recorder:
                     log.exception("an event cannot be written")
                     self._given_up += 1
                 self._waiting.popleft()
+            if self._waiting:
+                return True
             self._say_lost(now)
             if self._waited:
                 details: dict[str, Detail] = {"cause": "journal_failed", "waited": self._waited}
@@ -229,16 +150,22 @@ class Recorder:
 
     def _append(self, draft: EventDraft) -> Event:
         """Append; at the journal's bound make room first if that is the policy, and say so."""
+        journal = self._journal
         drops = self._policy.when_full is WhenFull.DROP_OLDEST
-        if drops and self._journal.is_full and (dropped := self._journal.drop_oldest()):
+        if drops and journal.is_full and not journal.dropped and (dropped := journal.drop_oldest()):
             log.error(
                 "events %d to %d of journal %s are given up: the hub is away too long",
                 dropped.first_sequence,
                 dropped.last_sequence,
                 dropped.journal_id,
             )
-            self._journal.append(_full(draft, self._policy.when_full, dropped))
-        return self._journal.append(draft)
+        self._say_dropped(draft)
+        return journal.append(draft)
+
+    def _say_dropped(self, at: EventDraft) -> None:
+        """Nothing else is appended before what was given up is an event."""
+        if dropped := self._journal.dropped:
+            self._journal.append(_full(at, self._policy.when_full, dropped), says=dropped)
 
     def _is_refused(self, draft: EventDraft) -> bool:
         """Whether entries are refused because the journal is in memory only, or full; when it is, and when no longer, is said."""
@@ -254,7 +181,7 @@ class Recorder:
             self._refusing = full
         return full
 
-    def record_gaps(self, gaps: Iterable[Gap], now: Now) -> None:
+    def record_gaps(self, gaps: Iterable[JournalGap], now: Now) -> None:
         """Make an event of each gap the journal found."""
         sequences = []
         for gap in gaps:
@@ -265,7 +192,7 @@ class Recorder:
                 "lost_at_least": gap.lost_at_least,
             }
             sequences.append(self.record(Record.of(EventKind.JOURNAL_GAP, now, details=details).draft, now))
-        if sequences and None not in sequences:
+        if sequences and all(sequences):  # one in memory is not recorded yet
             try:
                 self._journal.gaps_recorded()
             except StoreError as error:  # they are found and recorded again at the next start
@@ -278,25 +205,39 @@ class Recorder:
         except StoreError as error:  # the hub acknowledges again
             log.error("an acknowledgement cannot be kept: %s", error)  # noqa: TRY400
             return
-        self._record_gap(gap, now)
+        if gap:
+            self._record_found([gap], now)
 
     def unreadable(self, events: EventsUnreadable, now: Now) -> None:
         """The uplink cannot read these: what is damaged becomes a gap, so that later events get to the hub."""
         try:
-            gap = self._journal.skip_damage(events.journal_id, events.sequence)
+            gaps = self._journal.skip_damage(events.journal_id, events.sequence)
         except StoreError as error:  # the uplink reads again
             log.error("damaged events cannot be set aside: %s", error)  # noqa: TRY400
             return
-        self._record_gap(gap, now)
+        self._record_found(gaps, now)
 
-    def _record_gap(self, gap: Gap | None, now: Now) -> None:
-        if gap:
-            self.record_gaps([gap], now)
+    def _record_found(self, gaps: Sequence[JournalGap], now: Now) -> None:
+        if gaps:
+            self.record_gaps(gaps, now)
             self.want_durable()
 
     def want_durable(self) -> None:
         """Have everything appended made durable soon, and the uplink told."""
+        self._asked += 1
         self._wanted.set()
+
+    def is_overdue(self, now: Now) -> bool:
+        """Whether the disk has made nothing durable for ``DURABLE_WITHIN_S`` that should be; tries again when it failed.
+
+        To be asked again and again.
+        """
+        durable = self._durable
+        if durable == self._asked or durable != self._durable_before:
+            self._durable_before, self._durable_since_s = durable, now.monotonic_s
+            return False
+        self._wanted.set()
+        return now.monotonic_s - self._durable_since_s > DURABLE_WITHIN_S
 
     def _keep_durable(self) -> None:
         stopping = False
@@ -305,13 +246,24 @@ class Recorder:
             self._wanted.clear()
             stopping = self._stopping  # looked at before the last sync, so that nothing is left behind it
             try:
-                self._journal.sync()
-            except StoreError as error:
+                self._make_durable()
+                self._notify()
+            except Exception:  # the thread is needed for the next event
+                log.exception("making events durable failed")
+
+    def _make_durable(self) -> None:
+        asked = self._asked
+        try:
+            self._journal.sync()
+        except StoreError as error:
+            if not self._fails:
                 log.error("events cannot be made durable: %s", error)  # noqa: TRY400
-            self._notify()
+            self._fails = True
+        else:
+            self._durable, self._fails = asked, False
 
 
-def _full(at: EventDraft, outcome: WhenFull, events: Range) -> EventDraft:
+def _full(at: EventDraft, outcome: WhenFull, events: EventRange) -> EventDraft:
     """Said at the moment of the event that found the journal full."""
     return _instead_of(
         at,

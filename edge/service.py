@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeAlias
 
 from edge.after_fault import after_fault
+from edge.after_stopping import after_stopping
 from edge.clock import Clock
 from edge.controller import DoorController
 from edge.document_intake import DocumentIntake, Documents
@@ -49,9 +50,11 @@ from edge.inputs import (
     Stopping,
     Tick,
 )
+from edge.journal import Journal
+from edge.journal_notes import JournalGap
 from edge.journal_policy import JournalPolicy
 from edge.priority import come_first
-from edge.recorder import EventJournal, Gap, Recorder
+from edge.recorder import Recorder
 from pacs.events import EventDraft, EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
@@ -106,6 +109,10 @@ class Commands(Protocol):
         """Have this command judged; never waits."""
         ...
 
+    def stop(self) -> None:
+        """Return once the last outcome is put; a second call does nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
@@ -132,7 +139,7 @@ class Service:
         controller: DoorController,
         *,
         clock: Clock,
-        journal: EventJournal,
+        journal: Journal,
         doors: Doors,
         documents: Documents,
         notify: Callable[[], None],
@@ -153,9 +160,12 @@ class Service:
         self._intake = DocumentIntake(documents, clock=clock, put=self.put)
         self._on_tick = on_tick
         self._on_trace = on_trace
+        self._commands = commands
         self._recorder = Recorder(journal, notify, journal_policy)
         self._queue = queue or SimpleQueue()
         self._next_tick_s = 0.0
+        self._before_tick: int | None = None
+        """How many inputs an overdue tick still waits for."""
         self._alarmed_s: dict[tuple[str, str], float] = {}
         self._takers: dict[type[Input], Callable[[Any, Now], None]] = {
             DocumentReceived: lambda received, _: self._intake.take(received),
@@ -174,16 +184,21 @@ class Service:
             Sync: lambda _: self._recorder.want_durable(),
         }
 
+    @property
+    def in_memory(self) -> int:
+        """Events that are not in the journal yet; from any thread."""
+        return self._recorder.in_memory
+
     def put(self, happened: Input) -> None:
         """Hand over an input; from any thread, also from a signal handler."""
         self._queue.put(happened)
         if type(happened) is CardPresented:
             time.sleep(YIELD_S)
 
-    def run(self, started: Started, gaps: Iterable[Gap] = ()) -> None:
+    def run(self, started: Started, gaps: Iterable[JournalGap] = ()) -> None:
         """Handle inputs until ``Stopping`` is; then every strike is locked and every event durable.
 
-        ``gaps``: what the journal found at its opening.
+        What is on the queue behind it is recorded all the same. ``gaps``: what the journal found at its opening.
         """
         come_first()
         self._intake.start()
@@ -195,18 +210,49 @@ class Service:
                 pass
         finally:
             self._intake.stop()
+            if self._commands:
+                self._commands.stop()
+            self._record_rest()
             self._recorder.stop(self._clock.now())
 
     # ---- the thread that owns the state
 
-    def _next(self) -> Input:
-        wait_s = self._next_tick_s - self._clock.now().monotonic_s
-        if wait_s <= 0:
-            return Tick()
+    def _record_rest(self) -> None:
+        """A command that is used up, or a document that is kept, is not silently forgotten."""
+        for _ in range(self._queue.qsize()):  # others may go on putting
+            self._record_late(self._queue.get(), self._clock.now())
+
+    def _record_late(self, happened: Input, now: Now) -> None:
         try:
-            return self._queue.get(timeout=wait_s)
+            match happened:
+                case Acknowledged():
+                    self._recorder.acknowledged(happened, now)
+                case DocumentReceived() | CommandReceived() | EventsUnreadable() | LinkChanged():
+                    pass  # the hub repeats what is not confirmed; damage is met again
+                case _:
+                    for record in after_stopping(happened, now, lambda: self._react(happened, now)):
+                        self._recorder.record(record.draft, now)
+        except Exception as error:
+            log.exception("recording %s failed", type(happened).__name__)
+            self._record_alarm(happened, error, now)
+
+    def _next(self) -> Input:
+        """An overdue tick waits for what happened before it was due, and for no more."""
+        wait_s = self._next_tick_s - self._clock.now().monotonic_s
+        if wait_s > 0:
+            self._before_tick = None
+        elif self._before_tick is None:
+            self._before_tick = self._queue.qsize()
+        try:
+            if self._before_tick is None:
+                return self._queue.get(timeout=wait_s)
+            if self._before_tick > 0:
+                self._before_tick -= 1
+                return self._queue.get_nowait()
         except Empty:
-            return Tick()
+            pass
+        self._before_tick = None
+        return Tick()
 
     def _handle(self, happened: Input) -> bool:
         """Do everything that follows; True when it was the last. Never raises."""
@@ -229,8 +275,7 @@ class Service:
             case Tick():
                 self._next_tick_s = now.monotonic_s + TICK_S
                 self._perform(self._react(happened, now), now)
-                if self._recorder.is_behind and self._recorder.catch_up(now):
-                    self._recorder.want_durable()
+                self._look_after_recorder(now)
                 self._on_tick()
             case _:
                 self._perform(self._react(happened, now), now)
@@ -238,6 +283,14 @@ class Service:
         if deadline_s is not None:
             soonest_s = now.monotonic_s + SHORTEST_TICK_S
             self._next_tick_s = min(self._next_tick_s, max(deadline_s, soonest_s))
+
+    def _look_after_recorder(self, now: Now) -> None:
+        if self._recorder.is_behind and self._recorder.catch_up(now):
+            self._recorder.want_durable()
+            if self._recorder.is_behind:  # the rest in a moment: somebody may be at a door
+                self._next_tick_s = now.monotonic_s + SHORTEST_TICK_S
+        if self._recorder.is_overdue(now):
+            self._record_fault("journal", "not_durable", now)
 
     def _foresee(self, claim: CardClaimed, now: Now) -> None:
         """Make ready for the card that may be presented next. Nothing is done, whatever happens here."""
@@ -254,7 +307,8 @@ class Service:
         except Exception as error:
             log.exception("deciding about %s failed", type(happened).__name__)
             after = after_fault(happened, now, self._controller.private_doors)
-            return [*self._alarm(happened, error, now), *after, Sync()]
+            alarm = self._alarm(type(happened).__name__, type(error).__name__, now)
+            return [*alarm, *after, Sync()]
 
     def _perform(self, effects: list[Effect], now: Now) -> tuple[int | None, Marks]:
         """Perform in order; a release stands or falls with the event before it, except on the way out.
@@ -264,19 +318,19 @@ class Service:
         """
         marks: list[tuple[str, int]] = []
         sequence: int | None = 0
-        waits = False
         before: EventDraft | None = None
-        for effect in effects:
+        for place, effect in enumerate(effects):
             try:
                 if isinstance(effect, Record):
-                    sequence, waits, before = None, False, effect.draft
-                    sequence = self._recorder.record(effect.draft, now)
-                    waits = sequence is None
+                    sequence, before = None, effect.draft
+                    opens = _opens(effects[place:])
+                    sequence = self._recorder.record(effect.draft, now, opens=opens)
+                    if sequence is None and opens:  # refused instead
+                        self._perform(self._react(RecordFailed(draft=before), now), now)
+                        return None, ()
                     marks.append(("journal", time.monotonic_ns()))
                 elif isinstance(effect, ReleaseStrike):
                     if before and sequence is None and not effect.even_unrecorded:
-                        if waits:
-                            self._recorder.withdraw()
                         failed = RecordFailed(draft=before)  # refused instead
                         self._perform(self._react(failed, now), now)
                         return None, ()
@@ -290,20 +344,21 @@ class Service:
         return sequence, tuple(marks)
 
     def _record_alarm(self, about: Input | Effect, error: Exception, now: Now) -> None:
+        self._record_fault(type(about).__name__, type(error).__name__, now)
+
+    def _record_fault(self, about: str, error: str, now: Now) -> None:
         try:
             for alarm in self._alarm(about, error, now):
                 self._recorder.record(alarm.draft, now)
         except Exception:
             log.exception("an alarm cannot be recorded")
 
-    def _alarm(self, about: Input | Effect, error: Exception, now: Now) -> list[Record]:
+    def _alarm(self, about: str, error: str, now: Now) -> list[Record]:
         """The alarm to record; none when the same one was recorded a moment ago."""
-        what = (type(about).__name__, type(error).__name__)
-        if now.monotonic_s - self._alarmed_s.get(what, -ALARM_REPEAT_S) < ALARM_REPEAT_S:
+        if now.monotonic_s - self._alarmed_s.get((about, error), -ALARM_REPEAT_S) < ALARM_REPEAT_S:
             return []
-        self._alarmed_s[what] = now.monotonic_s
-        details = {"about": what[0], "error": what[1]}
-        return [Record.of(EventKind.INTERNAL_FAULT, now, details=details)]
+        self._alarmed_s[about, error] = now.monotonic_s
+        return [Record.of(EventKind.INTERNAL_FAULT, now, details={"about": about, "error": error})]
 
     def _decide_traced(self, happened: _Presented, now: Now, on_trace: Callable[[Trace], None]) -> None:
         effects = self._react(happened, now)
@@ -330,3 +385,19 @@ class Service:
                 marks=(*earlier, ("decide", decided_ns), *marks),
             )
         )
+
+
+def _opens(effects: list[Effect]) -> bool:
+    """Whether a strike stands or falls with the first of these: alone, or with others who are granted by the same release."""
+    granted = EventKind.ACCESS_GRANTED
+    first, *following = effects
+    for effect in following:
+        if isinstance(effect, ReleaseStrike):
+            return not effect.even_unrecorded
+        if isinstance(effect, Record) and {effect.draft.kind, _kind(first)} != {granted}:
+            return False
+    return False
+
+
+def _kind(effect: Effect) -> EventKind | None:
+    return effect.draft.kind if isinstance(effect, Record) else None

@@ -136,6 +136,7 @@ def run_controller(
             controller=controller,
             commands=commands,
             snapshot=lambda: reporter.latest,
+            in_memory=lambda: service.in_memory,
         )
         uplink = LateUplink(partial(_uplink, config, said, put), put)
         adopt = Trust(readers.values())
@@ -296,6 +297,7 @@ class _Said:
     controller: DoorController
     commands: CommandIntake
     snapshot: Callable[[], ControllerSnapshot | None]
+    in_memory: Callable[[], int]
 
 
 def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
@@ -313,6 +315,7 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         snapshot=said.snapshot,
         counts=counts,
         refused_commands=lambda: said.commands.counts,
+        in_memory=said.in_memory,
     )
 
     keystore = Keystore.open(config.keys, config.controller_id)

@@ -28,7 +28,7 @@ class Cause(StrEnum):
     NEVER_SEEN = "never_seen"  # its controller has not connected yet
     OFFLINE = "offline"  # its controller is not connected, or silent
     NOT_PROVEN = "not_proven"  # its controller has not yet said what it holds
-    ARRIVING = "arriving"  # its controller holds events that are not stored yet
+    ARRIVING = "arriving"  # its controller holds events that are not stored yet, or that it cannot send yet
     NOT_RUNNING = "not_running"
     UNCLEAN_START = "unclean_start"  # the last moments before may be missing
     READER_LOST = "reader_lost"

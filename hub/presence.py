@@ -53,13 +53,14 @@ def status(
         recording.offline(controller_id)
         return
     head = recording.known_head(controller_id, status.journal_id) if status.journal_id else None
+    held_through = status.last_sequence + status.withheld_count
     _note_state(
         recording,
         controller_id,
         status.versions,
         is_hello=False,
         is_repeated=is_repeated,
-        is_all_stored=head is not None and status.last_sequence <= head.sequence,
+        is_all_stored=head is not None and held_through <= head.sequence,
         clock_trusted=status.clock_trusted,
         unread_count=status.unread_count,
         broken_readers=list(status.broken_readers),
@@ -68,7 +69,7 @@ def status(
     if status.journal_id is None:
         return
     controllers.said(
-        recording.connection, controller_id, journal_id=status.journal_id, last_sequence=status.last_sequence
+        recording.connection, controller_id, journal_id=status.journal_id, last_sequence=held_through
     )
     if head is not None:
         if status.clock_trusted and status.sent_at <= recording.now:

@@ -110,7 +110,8 @@ class Acknowledgement:
 class ControllerStatus:
     """The heartbeat, and with ``online`` false the last will.
 
-    ``unread_count``: cards that could not be read since the start. ``broken_readers``: ``door/side`` of each.
+    ``withheld_count``: events behind ``last_sequence`` that cannot be sent yet; absent: none. ``unread_count``: cards
+    that could not be read since the start. ``broken_readers``: ``door/side`` of each.
     ``health``: None in a last will. Fields that are not known here are ignored: a newer controller may say more.
     """
 
@@ -124,6 +125,7 @@ class ControllerStatus:
     unread_count: int = 0
     broken_readers: tuple[str, ...] = ()
     health: ControllerHealth | None = None
+    withheld_count: int = 0
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -141,6 +143,7 @@ class ControllerStatus:
                     9: self.unread_count,
                     10: list(self.broken_readers),
                     11: None if self.health is None else self.health.fields,
+                    12: self.withheld_count or None,
                 }
             )
         )
@@ -166,6 +169,7 @@ class ControllerStatus:
                 _short(cbor.exactly(name, str, "status reader")) for name in fields.take(10, list)[:64]
             ),
             health=None if health is None else ControllerHealth.from_fields(health),
+            withheld_count=_count(fields.maybe(12, int) or 0),
         )
 
 
@@ -247,6 +251,12 @@ class DocumentAssembler:
         if hashlib.sha256(document).digest() != chunk.digest:
             raise MalformedData("document: its parts do not give the digest they carry")
         return document
+
+
+def _count(number: int) -> int:
+    if not 0 <= number < 2**53:
+        raise MalformedData("message: a count out of range")
+    return number
 
 
 def _short(text: str) -> str:

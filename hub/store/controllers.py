@@ -35,7 +35,8 @@ class ControllerState:
     """What is known of one controller: ``online`` and since when, and what it last said of itself.
 
     ``online``: it said so, and gave a sign of life within ``SILENT_AFTER``.
-    ``first_sequence`` and ``last_sequence`` are what its journal held; the versions are what it enforced.
+    ``first_sequence`` and ``last_sequence`` are what its journal held, with what it could not send yet; the versions
+    are what it enforced.
     ``complete_until``: everything it recorded before is stored. ``broken_readers``: ``door/side`` of each.
     ``health``: its last heartbeat's ``pacs.health.ControllerHealth``, as the interface shows it.
     """

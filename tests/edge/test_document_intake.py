@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
+import weakref
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from edge.clock import Clock
 from edge.document_intake import REFUSALS_AT_ONCE, WAITING_DOCUMENTS, DocumentIntake
@@ -65,3 +71,81 @@ def test_whoever_hands_one_over_never_waits() -> None:
         assert isinstance(put.get(timeout=DEADLINE_S), DocumentRefused)
     intake.stop()
     assert documents.seen <= WAITING_DOCUMENTS + 1
+
+
+class Held:
+    """One policy, issued at noon."""
+
+    policy = SimpleNamespace(issued_at=NOON)
+    revocations = None
+
+    def version(self, _kind: DocumentKind) -> int:
+        return 3
+
+    def digest(self, _kind: DocumentKind) -> bytes:
+        return bytes(8)
+
+
+class Accepting:
+    """Holds whatever comes."""
+
+    def accept(self, _kind: DocumentKind, _data: bytes, _clock: ClockReading) -> Any:
+        return Held()
+
+
+class Garbage:
+    """Refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_clock_that_fails_keeps_no_document_from_the_door(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is held is decided by, and the thread serves the next one."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    put, clock = SimpleQueue[Any](), Clock(NOON, wall=lambda: NOON)
+    monkeypatch.setattr(clock, "issued", broken)
+    intake = DocumentIntake(Accepting(), clock=clock, put=put.put)
+    with caplog.at_level(logging.CRITICAL):
+        intake.start()
+        for number in range(2):
+            intake.take(document(number))
+            assert put.get(timeout=DEADLINE_S).version == 3
+        intake.stop()
+
+
+def test_a_thread_outlives_what_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    """The second document is put although putting the first one failed."""
+    put = SimpleQueue[Any]()
+    failures = [ZeroDivisionError()]
+
+    def choosy(result: Any) -> None:
+        if failures:
+            raise failures.pop()
+        put.put(result)
+
+    intake = DocumentIntake(Accepting(), clock=Clock(NOON, wall=lambda: NOON), put=choosy)
+    with caplog.at_level(logging.CRITICAL):
+        intake.start()
+        for number in range(2):
+            intake.take(document(number))
+        assert put.get(timeout=DEADLINE_S).version == 3
+        intake.stop()
+
+
+def test_no_garbage_is_kept_with_a_document() -> None:
+    """What nobody refers to is let go of before everything that is there is taken for lasting."""
+    garbage = Garbage()
+    seen = weakref.ref(garbage)
+    intake = DocumentIntake(Accepting(), clock=Clock(NOON, wall=lambda: NOON), put=lambda _: None)
+    del garbage
+    try:
+        intake._verified(document(1))
+    finally:
+        gc.unfreeze()
+    assert seen() is None

@@ -91,6 +91,18 @@ def test_a_strike_that_cannot_be_locked_does_not_keep_the_process(caplog: pytest
     assert "cannot be locked" in caplog.text
 
 
+def test_a_lock_that_hangs_does_not_keep_the_process() -> None:
+    """Whoever holds the line for ever, the process ends in its time."""
+    stay = threading.Event()
+    world = World(lock_after_s=0.01, end_after_s=0.02)
+    world.ending.lock = stay.wait
+    world.ending.handle()
+    world.ending.begin()
+    assert world.exited.wait(10)
+    assert world.status == OVERDUE
+    stay.set()
+
+
 def test_parts_end_together_and_one_that_hangs_is_left_behind() -> None:
     """Eight readers and an uplink share one time."""
     goes_on, ended = threading.Event(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from edge.clock import Clock
 from edge.heartbeat import Heartbeat
 from edge.hub_connection import Counts
+from edge.inputs import Now
 from edge.journal import Outgoing
+from edge.recorder import Recorder
 from edge.snapshot import (
     ControllerSnapshot,
     DocumentSnapshot,
@@ -24,12 +27,16 @@ from edge.snapshot import (
     ReaderSnapshot,
     WatchdogSnapshot,
 )
+from pacs.decision import ClockReading
 from pacs.errors import StoreError
 from pacs.events import Event, EventDraft, EventKind
-from pacs.identifiers import JournalId
+from pacs.identifiers import DoorId, JournalId
 from pacs.messages import MAX_MESSAGE_BYTES, ControllerStatus, DocumentKind
+from tests.edge.failing_disk import FailingFiles
+from tests.edge.journal_on_disk import draft, open_journal
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AT_NOON = Now(clock=ClockReading(at=NOON, trusted=True), monotonic_s=0.0)
 JOURNAL = JournalId("a" * 32)
 DOOR = DoorSnapshot(
     door="front", mode="attended", cause="schedule", contact="closed", strike="locked", alarms=("door_held",)
@@ -90,9 +97,10 @@ class Cards:
 
     unread_count = 3
     broken_readers = ("front/exit",)
+    private_doors: frozenset[DoorId] = frozenset()
 
 
-def heartbeat(directory: Path, journal: Journal | None = None, **changes: Any) -> Heartbeat:
+def heartbeat(directory: Path, journal: Any = None, **changes: Any) -> Heartbeat:
     refused: Mapping[str, int] = {"command_repeated": 2}
     parts: dict[str, Any] = {
         "clock": Clock(NOON, wall=lambda: NOON),
@@ -102,6 +110,7 @@ def heartbeat(directory: Path, journal: Journal | None = None, **changes: Any) -
         "snapshot": lambda: SNAPSHOT,
         "counts": Counts(connections=2, batches=5),
         "refused_commands": lambda: refused,
+        "in_memory": lambda: 0,
     }
     return Heartbeat(directory, **parts | changes)
 
@@ -159,6 +168,36 @@ def test_what_is_said_at_once(tmp_path: Path) -> None:
 def test_before_the_first_turn(tmp_path: Path) -> None:
     """Nothing is made up: there is a heartbeat, and no health in it."""
     assert heartbeat(tmp_path, snapshot=lambda: None).status().health is None
+
+
+def test_everything_that_waits_is_said(tmp_path: Path) -> None:
+    """What is in memory, what is not durable yet and what is in a later chain cannot be sent: the hub is told how much."""
+    files = FailingFiles()
+    journal = open_journal(tmp_path / "journal", files=files)
+    recorder = Recorder(journal, lambda: None)
+    for number in range(3):
+        recorder.record(draft(number), AT_NOON)
+    journal.sync()
+    journal.read(journal.journal_id, 1, max_events=3, max_bytes=60_000)
+    said = heartbeat(tmp_path, journal, in_memory=lambda: recorder.in_memory)
+
+    def waiting() -> tuple[int, int, int]:
+        status = ControllerStatus.from_bytes(bytes(said.status()))
+        assert status.health is not None
+        return status.last_sequence, status.withheld_count, status.health.waiting_events
+
+    assert waiting() == (3, 0, 3)
+    recorder.record(draft(3), AT_NOON)
+    assert waiting() == (3, 1, 4)
+    files.failure = errno.ENOSPC
+    recorder.record(draft(4), AT_NOON)
+    assert waiting() == (3, 2, 5)
+    files.failure = None
+    recorder.catch_up(AT_NOON)
+    assert waiting() == (3, 3, 6)
+    journal.sync()
+    assert waiting() == (6, 0, 6)
+    journal.close()
 
 
 def test_what_cannot_be_known_is_absent(tmp_path: Path) -> None:

@@ -388,6 +388,34 @@ def test_a_document_that_the_disk_does_not_give(tmp_path: Path) -> None:
     assert store.versions == {POLICY: 0, REVOCATIONS: 5}
 
 
+def test_a_document_that_is_gone_is_said(tmp_path: Path) -> None:
+    """Its version was held, so its absence is no first start."""
+    store = open_store(tmp_path)
+    for kind in DocumentKind:
+        store.accept(kind, document(kind, 7), NOW)
+    (tmp_path / "policy" / "policy.signed").unlink()
+    again = open_store(tmp_path)
+    assert [(each.kind, each.reason) for each in again.unusable] == [(POLICY, Reason.INTERNAL_FAULT)]
+    assert again.held.version(REVOCATIONS) == 7
+
+
+def test_what_the_disk_has_of_a_document_is_what_a_door_decides_by(tmp_path: Path) -> None:
+    """A disk that keeps the document but not its version: held at once, and after a restart; an older one stays refused."""
+
+    class NoVersions(StateFiles):
+        def rename(self, source: Path, target: Path) -> None:
+            if target.name == "versions":
+                raise OSError(errno.ENOSPC, "full")
+            super().rename(source, target)
+
+    store = open_store(tmp_path, files=NoVersions())
+    assert store.accept(POLICY, document(POLICY, 7), NOW) is store.held
+    assert store.held.version(POLICY) == 7
+    with pytest.raises(VerificationError, match="not_newer"):
+        store.accept(POLICY, document(POLICY, 6), NOW)
+    assert open_store(tmp_path).held.version(POLICY) == 7
+
+
 def test_a_document_is_known_by_its_digest(tmp_path: Path) -> None:
     """Two documents of one version differ in what confirms them; it is the same after a restart."""
     data = document(POLICY, 5)

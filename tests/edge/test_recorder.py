@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 from edge import recorder as recorder_module
 from edge.inputs import Now
 from edge.journal import Journal, JournalLimits
-from edge.journal_notes import GapCause
+from edge.journal_notes import GapCause, JournalGap
 from edge.journal_opening import open_journal as open_anywhere
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
-from edge.recorder import IN_MEMORY, Recorder
+from edge.recorder import CATCH_UP_EVENTS, DURABLE_WITHIN_S, IN_MEMORY, Recorder
 from pacs.decision import ClockReading
 from pacs.errors import StoreError
 from pacs.events import EventDraft, EventKind
@@ -47,11 +48,8 @@ class Door:
     directory: Path
 
     def pass_by(self, number: int, of: Callable[[int], EventDraft] = entry) -> bool:
-        """Whether the strike is released; what is not is withdrawn, as the service does."""
-        released = self.recorder.record(of(number), NOW) is not None
-        if not released and of is entry:
-            self.recorder.withdraw()
-        return released
+        """Whether the strike is released."""
+        return self.recorder.record(of(number), NOW, opens=of is entry) is not None
 
     def recorded_bytes(self) -> int:
         """What is on the disk."""
@@ -174,7 +172,7 @@ def test_unwritable_and_continued(
     monkeypatch.setattr(recorder_module, "WAITING_EVENTS", 5)
     door = make(when_unwritable=WhenUnwritable.CONTINUE_IN_MEMORY)
     door.files.failure = error
-    assert door.recorder.record(entry(0), NOW) == IN_MEMORY
+    assert door.recorder.record(entry(0), NOW, opens=True) == IN_MEMORY
     assert [door.pass_by(number) for number in range(1, 8)] == [True] * 4 + [False] * 3
     door.files.failure = None
     assert door.recorder.catch_up(NOW)
@@ -197,6 +195,156 @@ def test_what_is_lost_at_the_end_makes_the_next_start_unclean(
     assert again.opening.unclean
     again.close()
     door.journal = open_journal(tmp_path / "other")
+
+
+def test_what_was_dropped_is_said_although_it_could_not_be_at_once(make: Callable[..., Door]) -> None:
+    """The disk fails between the drop and its event: the event comes later, and before anything else."""
+    door = make(when_full=WhenFull.DROP_OLDEST)
+    number = 0
+    while not door.journal.is_full:
+        number += 1
+        assert door.pass_by(number)
+    door.files.failure = errno.ENOSPC
+    assert not door.pass_by(number + 1)
+    door.recorder.record(draft(number + 2), NOW)
+    assert door.recorder.in_memory == 2
+    door.files.failure = None
+    assert door.recorder.catch_up(NOW)
+    fetched = door.fetched()
+    (full,) = is_said(fetched, EventKind.JOURNAL_FULL)
+    granted = [each for each in fetched if each.kind is EventKind.ACCESS_GRANTED]
+    assert (full["first_sequence"], full["last_sequence"]) == (1, number - len(granted))
+    assert door.recorder.in_memory == 0
+
+
+def test_a_backlog_is_written_in_slices(tmp_path: Path) -> None:
+    """Nobody's card waits for all of it: an entry without its event is refused meanwhile, what else happened waits its turn."""
+    files = FailingFiles()
+    journal = open_journal(tmp_path / "journal", limits=JournalLimits(), files=files)
+    recorder = Recorder(journal, lambda: None)
+    files.failure = errno.ENOSPC
+    for number in range(3 * CATCH_UP_EVENTS):
+        assert recorder.record(draft(number), NOW) == IN_MEMORY
+    files.failure = None
+    assert recorder.record(entry(900), NOW, opens=True) is None
+    assert journal.last_sequence == CATCH_UP_EVENTS
+    assert recorder.record(draft(901), NOW) == IN_MEMORY
+    assert journal.last_sequence == 2 * CATCH_UP_EVENTS
+    while recorder.is_behind:
+        assert recorder.catch_up(NOW)
+    assert recorder.record(entry(902), NOW, opens=True) == journal.last_sequence
+    journal.sync()
+    *late, restored, last = [event.draft for _, event in drain(journal)]
+    assert late == [*map(draft, range(3 * CATCH_UP_EVENTS)), draft(901)]
+    assert restored.details == {"cause": "journal_failed", "waited": 3 * CATCH_UP_EVENTS + 1}
+    assert last == entry(902)
+    journal.close()
+
+
+def test_a_refusal_at_full_memory_costs_no_older_event(
+    make: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may not happen without its event takes no room."""
+    monkeypatch.setattr(recorder_module, "WAITING_EVENTS", 5)
+    door = make(when_unwritable=WhenUnwritable.CONTINUE_IN_MEMORY)
+    door.files.failure = errno.EIO
+    for number in range(5):
+        door.recorder.record(draft(number), NOW)
+    for number in range(50):
+        assert door.recorder.record(draft(number), NOW, opens=True) is None
+    door.files.failure = None
+    assert door.recorder.catch_up(NOW)
+    *fetched, restored = door.fetched()
+    assert fetched == list(map(draft, range(5)))
+    assert restored.details == {"cause": "journal_failed", "waited": 5}
+
+
+def test_somebody_who_is_let_in_with_another_is_recorded_at_a_full_journal(make: Callable[..., Door]) -> None:
+    """A grant that no strike depends on is an event like any other, and says nothing about the journal."""
+    door = make(when_full=WhenFull.REFUSE_ENTRY)
+    number = 0
+    while door.pass_by(number):
+        number += 1
+    assert door.recorder.record(entry(number), NOW) == door.journal.last_sequence
+    fetched = door.fetched()
+    assert fetched[-1] == entry(number)
+    assert is_said(fetched, EventKind.JOURNAL_RESTORED) == []
+
+
+def test_a_gap_in_memory_is_not_recorded_yet(make: Callable[..., Door]) -> None:
+    """A power cut would take its event: it is found again at the next start."""
+    door = make(when_unwritable=WhenUnwritable.CONTINUE_IN_MEMORY)
+    forgotten = []
+    gap = JournalGap(
+        journal_id=door.journal.journal_id,
+        last_sequence=3,
+        cause=GapCause.DAMAGED,
+        lost_at_least=1,
+        explanation="",
+        is_end=False,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door.journal, "gaps_recorded", lambda: forgotten.append(1))
+        door.files.failure = errno.ENOSPC
+        door.recorder.record_gaps([gap], NOW)
+        assert forgotten == []
+        door.files.failure = None
+        assert door.recorder.catch_up(NOW)
+        door.recorder.record_gaps([gap], NOW)
+        assert forgotten == [1]
+
+
+# ---- the disk that makes nothing durable
+
+
+def at(seconds: float) -> Now:
+    return replace(NOW, monotonic_s=seconds)
+
+
+def test_a_disk_that_hangs_is_overdue(make: Callable[..., Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds without anything made durable that should be; not a moment after it is."""
+    door, free, hangs = make(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert free.wait(20)
+
+    monkeypatch.setattr(door.journal, "sync", hang)
+    door.recorder.start()
+    door.recorder.want_durable()
+    assert hangs.wait(20)
+    assert not door.recorder.is_overdue(at(100))
+    assert not door.recorder.is_overdue(at(100 + DURABLE_WITHIN_S))
+    assert door.recorder.is_overdue(at(101 + DURABLE_WITHIN_S))
+    free.set()
+    door.recorder.stop(NOW)
+    assert not door.recorder.is_overdue(at(200))
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("fault", [StoreError("a broken disk"), ZeroDivisionError()])
+def test_a_sync_that_fails_is_tried_again(
+    make: Callable[..., Door], monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Whatever it failed with, the thread lives, and the next turn has it done."""
+    door, synced = make(), threading.Event()
+    faults = [fault]
+
+    def sync() -> None:
+        if faults:
+            failed.set()
+            raise faults.pop()
+        synced.set()
+
+    failed = threading.Event()
+    monkeypatch.setattr(door.journal, "sync", sync)
+    door.recorder.start()
+    door.recorder.want_durable()
+    assert failed.wait(20)
+    door.recorder.is_overdue(at(1))
+    assert synced.wait(20)
+    door.recorder.stop(NOW)
+    monkeypatch.undo()
 
 
 # ---- at the start

@@ -45,7 +45,7 @@ from edge.state_files import StateFiles
 from pacs import bundle
 from pacs.commands import Action
 from pacs.envelope import trusted_keys
-from pacs.errors import MalformedData
+from pacs.errors import MalformedData, StoreError
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.messages import DocumentKind
@@ -118,6 +118,20 @@ class Faulty(DoorController):
         return super().on(happened, now)
 
 
+class Commands:
+    """Judges nothing, remembers it."""
+
+    def __init__(self) -> None:
+        self.taken: list[CommandReceived] = []
+        self.at_last: Callable[[], None] = lambda: None
+
+    def take(self, received: CommandReceived) -> None:
+        self.taken.append(received)
+
+    def stop(self) -> None:
+        self.at_last()
+
+
 class House:
     """A service on its thread, with everything it touches."""
 
@@ -131,7 +145,7 @@ class House:
         self.notified = threading.Event()
         self.traces: list[Trace] = []
         self.issuers: list[Mapping[str, bytes]] = []
-        self.taken: list[CommandReceived] = []
+        self.commands = Commands()
         self.ticks = 0
         self.controller = controller(
             [DoorState(FRONT, has_contact=False)],
@@ -145,7 +159,7 @@ class House:
             journal=self.journal,
             doors=self.doors,
             documents=self.store,
-            commands=self,
+            commands=self.commands,
             notify=self.notified.set,
             adopt=self.issuers.append,
             on_tick=self._tick,
@@ -158,10 +172,6 @@ class House:
 
     def _tick(self) -> None:
         self.ticks += 1
-
-    def take(self, received: CommandReceived) -> None:
-        """Judge nothing, remember it."""
-        self.taken.append(received)
 
     def stop(self) -> None:
         if self.thread.is_alive():
@@ -507,7 +517,7 @@ def test_sounds_reach_the_door_and_commands_whoever_judges_them(house: House) ->
     house.service.put(TamperChanged(door_id=FRONT, open=True))
     house.service.put(CommandReceived(data=b"sealed", retained=True))
     house.until(lambda: ("sound", Signal.ALARM) in house.doors.told)
-    house.until(lambda: house.taken == [CommandReceived(data=b"sealed", retained=True)])
+    house.until(lambda: house.commands.taken == [CommandReceived(data=b"sealed", retained=True)])
 
 
 # ---- documents and acknowledgements
@@ -591,6 +601,8 @@ def test_a_record_that_is_damaged_while_running_becomes_a_gap_and_later_ones_flo
     data[segment.offsets[0] + RECORD_OVERHEAD] ^= 1
     segment.path.write_bytes(data)
     before = house.journal.journal_id
+    with pytest.raises(StoreError):
+        house.kinds()  # as the uplink reads
     house.service.put(EventsUnreadable(journal_id=before, sequence=1))
     house.until(lambda: house.journal.outgoing.first_sequence == 2 and len(house.kinds()) == 2)
     assert house.kinds() == [EventKind.ACCESS_DENIED, EventKind.JOURNAL_GAP]
@@ -649,6 +661,53 @@ def test_stopping_locks_records_and_makes_everything_durable(tmp_path: Path) -> 
     again = House(tmp_path)
     assert not again.journal.opening.unclean
     again.journal.close()
+
+
+def test_what_comes_behind_the_end_is_recorded_and_moves_nothing(tmp_path: Path) -> None:
+    """A command that is used up is refused, a document that is kept is confirmed; whoever comes is not let in."""
+    house = House(tmp_path)
+    unlock = commanded(Action.UNLOCK_ONCE)
+
+    def last_words() -> None:
+        house.service.put(unlock)
+        house.service.put(TamperChanged(door_id=FRONT, open=True))
+
+    house.commands.at_last = last_words
+    for happened in (Stopping(), presented(), accepted(version=3), RexPressed(door_id=FRONT)):
+        house.service._queue.put(happened)
+    house.thread.start()
+    house.stop()
+    behind = house.events()[2:]
+    assert [draft.kind for draft in behind] == [
+        EventKind.POLICY_APPLIED,
+        EventKind.COMMAND_REFUSED,
+        EventKind.TAMPER_OPENED,
+    ]
+    assert (behind[1].reason, behind[1].details["command"]) == (
+        Reason.COMMAND_OUT_OF_PLACE,
+        unlock.command.command_id,
+    )
+    assert house.doors.told == [("lock", FRONT)]
+    house.journal.close()
+
+
+def test_a_disk_that_makes_nothing_durable_is_an_alarm(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It hangs or fails: said in an event as soon as it can be."""
+    monkeypatch.setattr(recorder_module, "DURABLE_WITHIN_S", 0.5)
+    house.until(lambda: len(house.kinds()) == 1)
+
+    def broken() -> None:
+        raise StoreError("a broken disk")
+
+    with caplog.at_level(logging.CRITICAL):
+        monkeypatch.setattr(house.journal, "sync", broken)
+        house.service.put(presented(STRANGER))
+        house.until(lambda: house.journal.last_sequence == 3)
+        monkeypatch.undo()
+    house.until(lambda: EventKind.INTERNAL_FAULT in house.kinds())
+    assert house.events()[2].details == {"about": "journal", "error": "not_durable"}
 
 
 def test_what_is_recorded_while_the_disk_is_busy_is_durable_at_the_end(

@@ -49,13 +49,14 @@ class Watch(Desk):
         last = self.journal.last_sequence
         self.deliver(self.batch(self.journal, last, last))
 
-    def status(self, *, online: bool = True, last: int | None = None) -> None:
+    def status(self, *, online: bool = True, last: int | None = None, withheld: int = 0) -> None:
         status = ControllerStatus(
             online=online,
             sent_at=self.now,
             clock_trusted=True,
             journal_id=self.journal.journal_id,
             last_sequence=self.journal.last_sequence if last is None else last,
+            withheld_count=withheld,
         )
         self.deliver(Message(str(UpTopic(GATE, Up.STATUS)), bytes(status)))
 
@@ -106,6 +107,29 @@ def test_what_still_waits_at_the_door_is_unknown(watch: Watch) -> None:
     assert door.holes[-1].cause is Cause.ARRIVING
     watch.at(7)
     watch.deliver(watch.batch(watch.journal, 1, 1))
+    assert watch.door().complete
+
+
+def test_what_cannot_be_sent_yet_is_unknown(watch: Watch) -> None:
+    """Events that wait in a door's memory hold its record back, also while others arrive; until none waits any more."""
+    watch.hello(watch.journal)
+    watch.at(5)
+    watch.status()
+    watch.at(6)
+    watch.status(withheld=2)
+    watch.at(7)
+    door = watch.door()
+    assert (door.complete, door.unknown_since) == (False, NOW + 5 * SECOND)
+    assert door.holes[-1].cause is Cause.ARRIVING
+    watch.happens(EventKind.DOOR_OPENED)
+    assert not watch.door().complete
+    watch.happens(EventKind.DOOR_CLOSED)
+    assert watch.door().complete
+    watch.at(8)
+    watch.status(withheld=1)
+    assert not watch.door().complete
+    watch.at(9)
+    watch.status()
     assert watch.door().complete
 
 
