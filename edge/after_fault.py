@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.effects import Effect, Indicate, Record, ReleaseStrike, Signal
+from edge.effects import Effect, Indicate, Record, ReleaseStrike, Signal, command_refused
 from edge.inputs import CardPresented, CardRefused, CommandAccepted, Input, Now, ReadFailed, RexPressed
 from edge.private_doors import is_personal
 from pacs.decision import EXIT_UNLOCK_MS
@@ -39,12 +39,11 @@ def _after_fault(happened: Input, now: Now) -> list[Effect]:
             ]
         case CommandAccepted(command=command):
             return [
-                Record.of(
-                    EventKind.COMMAND_REFUSED,
+                command_refused(
                     now,
                     command.door_id,
-                    reason=Reason.INTERNAL_FAULT,
-                    details={"command": command.command_id, "action": command.action.value},
+                    Reason.INTERNAL_FAULT,
+                    {"command": command.command_id, "action": command.action.value},
                 )
             ]
         case CardPresented(door_id=door_id, side=side):

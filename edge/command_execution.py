@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge.effects import Effect, Indicate, Record, Signal
+from edge.door_state import Unseen
+from edge.effects import Effect, Record, Signal, command_refused
 from edge.inputs import Now
 from edge.premises import Premises
-from edge.presence import Unseen
 from edge.referrals import Ending, Referral, Referrals
 from pacs.commands import Action, Command
 from pacs.decision import Decision, Outcome
@@ -29,11 +29,11 @@ class CommandExecution:
         referrals: Referrals,
         *,
         decided: Callable[[Referral, Now], Decision],
-        admit: Callable[[Referral, Record, int, Now], list[Effect]],
+        admit: Callable[[Referral, Record, Decision, Now], list[Effect]],
     ) -> None:
         """``decided``: the decision about a referral at this moment.
 
-        ``admit``: record this, release for so long (0: for the door's time), and end the referral once that is done.
+        ``admit``: record this, release as that decision says, and end the referral once that is done.
         """
         self._premises = premises
         self._referrals = referrals
@@ -70,7 +70,7 @@ class CommandExecution:
         door = premises.doors[door_id]
         return [
             _executed(command, now),
-            *door.release(door.rules.unlock_ms, now),
+            *door.release(door.rules.unlock_ms, now, unseen=Unseen.COMMANDED),
             *premises.presence.forgive(door.rules, Unseen.COMMANDED, now),
         ]
 
@@ -83,17 +83,17 @@ class CommandExecution:
             or referral.credential.credential_id != command.credential_id
         ):
             return [_refused(command, now, Reason.REQUEST_UNKNOWN)]
-        if referral.awaits_escort and command.action is Action.GRANT:
-            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
         if command.action is Action.REFUSE:
             self._referrals.end(referral)
             ended = referral.ended(Ending.REFUSED, now, reason=Reason.ATTENDED_REFUSED)
-            return [ended, _shown(referral, Signal.REFUSED), _executed(command, now)]
+            return [ended, referral.shown(Signal.REFUSED), _executed(command, now)]
         return self._grant(command, referral, now)
 
     def _grant(self, command: Command, referral: Referral, now: Now) -> list[Effect]:
-        """Who may not pass any more is not admitted by an answer either."""
+        """Who may not pass any more is not admitted by an answer either, and no answer from afar replaces an escort."""
         decision = self._decided(referral, now)
+        if decision.reason is Reason.ESCORT_AWAITED:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
         if decision.outcome is Outcome.DENY:
             refused = _refused(command, now, decision.reason)
             if (
@@ -102,26 +102,14 @@ class CommandExecution:
                 return [refused]
             self._referrals.end(referral)
             ended = referral.ended(Ending.WITHDRAWN, now, reason=decision.reason)
-            return [ended, _shown(referral, Signal.REFUSED), refused]
-        granted = Record.of(
-            EventKind.ACCESS_GRANTED,
-            now,
-            referral.door_id,
-            side=referral.side,
-            credential_id=referral.credential.credential_id,
-            reason=Reason.ATTENDED_GRANT,
-            details={"request": referral.request, "command": command.command_id},
-        )
+            return [ended, referral.shown(Signal.REFUSED), refused]
+        granted = referral.granted(Reason.ATTENDED_GRANT, now, command=command.command_id)
         return [
-            *self._admit(referral, granted, decision.unlock_ms, now),
+            *self._admit(referral, granted, decision, now),
             referral.ended(Ending.GRANTED, now),
-            _shown(referral, Signal.GRANTED),
+            referral.shown(Signal.GRANTED),
             _executed(command, now),
         ]
-
-
-def _shown(referral: Referral, signal: Signal) -> Indicate:
-    return Indicate(door_id=referral.door_id, side=referral.side, signal=signal)
 
 
 def _details(command: Command) -> dict[str, Detail]:
@@ -139,6 +127,4 @@ def _executed(command: Command, now: Now) -> Record:
 
 
 def _refused(command: Command, now: Now, reason: Reason) -> Record:
-    return Record.of(
-        EventKind.COMMAND_REFUSED, now, command.door_id, reason=reason, details=_details(command)
-    )
+    return command_refused(now, command.door_id, reason, _details(command))

@@ -1,6 +1,6 @@
 """What a controller decides: inputs in, effects out, no adapter in reach.
 
-Every presentation is decided on one line here, at first and whenever it is looked at again. An event always stands
+Cards are decided about in ``edge.deciding``; what becomes of that is in ``edge.admission``. An event always stands
 before the strike it explains, and nothing at an exit side is refused.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from typing import Any, Final
 
+from edge.admission import Admission, denied
 from edge.clock_steps import ClockSteps, distrust_of
 from edge.command_execution import CommandExecution
-from edge.door_state import Admitted, DoorState
+from edge.deciding import Deciding
+from edge.door_state import DoorState, Passage, Unseen
 from edge.effects import (
     AdoptIssuers,
     Effect,
@@ -24,6 +25,7 @@ from edge.effects import (
     Record,
     Signal,
     Sync,
+    command_refused,
 )
 from edge.inputs import (
     CardClaimed,
@@ -50,42 +52,17 @@ from edge.inputs import (
     Tick,
 )
 from edge.premises import Premises
-from edge.presence import Unseen
 from edge.private_doors import TapCounts
-from edge.referrals import Ending, Referral, Referrals
+from edge.referrals import Ending, Referrals
 from edge.snapshot import DoorSnapshot
-from pacs.commands import Action
-from pacs.credential import VerifiedCredential
-from pacs.decision import Decision, Outcome, decide
 from pacs.events import Detail, EventKind
-from pacs.identifiers import CredentialId, DoorId
+from pacs.identifiers import DoorId
 from pacs.reason import Reason
 from pacs.revocation import StatusList
-from pacs.rules import Entitlement, Policy, Side
-from pacs.situation import ModeOrder, Situation
-
-FORESEEN_S: Final = 0.25
-"""How long a decision may have been made before its card proved itself."""
+from pacs.rules import Policy, Side
+from pacs.situation import ModeOrder
 
 _HARMLESS: Final = frozenset({CardDetected, CardClaimed})
-_KINDS: Final = {
-    Outcome.GRANT: (EventKind.ACCESS_GRANTED, Signal.GRANTED),
-    Outcome.DENY: (EventKind.ACCESS_DENIED, Signal.REFUSED),
-    Outcome.REFER: (EventKind.ACCESS_REFERRED, Signal.WAITING),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Foreseen:
-    """A decision and the event that says so, and all that the decision was made from."""
-
-    card: CardClaimed | CardPresented
-    policy: Policy | None
-    revocations: StatusList | None
-    situation: Situation
-    now: Now
-    decision: Decision
-    record: Record
 
 
 class DoorController:
@@ -103,15 +80,16 @@ class DoorController:
         """The documents and orders are those held at the start. ``draw``: 16 bytes nobody can foretell."""
         self._premises = Premises(doors, policy=policy, revocations=revocations, orders=orders or {})
         self._referrals = Referrals()
-        self._draw = draw
         self._counts = TapCounts()
         self._clock_steps = ClockSteps()
+        self._deciding = Deciding(self._premises, self._referrals, draw)
+        self._admission = Admission(self._premises, self._referrals, self._deciding)
         self._execution = CommandExecution(
-            self._premises, self._referrals, decided=self._decided_again, admit=self._admit_referred
+            self._premises,
+            self._referrals,
+            decided=self._deciding.again,
+            admit=self._admission.let_in_referred,
         )
-        self._foreseen: _Foreseen | None = None
-        self._grants: list[Callable[[], None]] = []
-        """What follows from the last grants, unless they cannot be recorded."""
         self.unread_count = 0
         """Cards that could not be read since the start."""
         self._handlers: dict[type, Callable[[Any, Now], list[Effect]]] = {
@@ -130,7 +108,7 @@ class DoorController:
             DocumentRefused: self._document_refused,
             CommandAccepted: self._command,
             CommandRefused: self._command_refused,
-            RecordFailed: self._record_failed,
+            RecordFailed: lambda failed, now: self._admission.record_failed(failed.draft, now),
             PartFailed: self._part_failed,
             Started: self._started,
             Stopping: self._stopping,
@@ -161,14 +139,19 @@ class DoorController:
 
     def on(self, happened: Input, now: Now) -> list[Effect]:
         """Return what to do, in order; raises only on a fault of our own."""
-        grants, self._grants = self._grants, []
+        private = (
+            self._premises.private
+        )  # of a door that becomes private it is yet said that nobody waits there
+        effects: list[Effect] = []
         if type(happened) is not RecordFailed:
-            for follow in grants:
-                follow()
-        effects = self._handlers[type(happened)](happened, now)
+            effects += self._admission.follow_up(now)
+        try:
+            effects += self._handlers[type(happened)](happened, now)
+        except Exception:
+            self._admission.abandon()
+            raise
         if effects and type(happened) not in _HARMLESS:
-            self._foreseen = None  # events keep the order of their times
-        private = self._premises.private
+            self._deciding.forget()
         return self._counts.without_persons(effects, private, now) if private else effects
 
     # ---- cards
@@ -177,89 +160,19 @@ class DoorController:
         return [Indicate(door_id=card.door_id, side=card.side, signal=Signal.READING)]
 
     def _claimed(self, card: CardClaimed, now: Now) -> list[Effect]:
-        self._foreseen = foreseen = self._decided(card, now)
-        return [] if card.door_id in self._premises.private else [Prepare(draft=foreseen.record.draft)]
+        record = self._deciding.ahead(card, now)
+        return [] if card.door_id in self._premises.private else [Prepare(draft=record.draft)]
 
     def _presented(self, card: CardPresented, now: Now) -> list[Effect]:
-        foreseen = self._foreseen
-        if foreseen is None or not self._still_holds(foreseen, card, now):
-            foreseen = self._decided(card, now)
-        door_id, side, decision, record = card.door_id, card.side, foreseen.decision, foreseen.record
-        _, signal = _KINDS[decision.outcome]
-        effects: list[Effect] = [*self._displace(card, now), record]
-        if decision.outcome is Outcome.GRANT:
-            effects += self._granted(card, decision, now)
-        elif decision.outcome is Outcome.REFER and not self._wait(card, record, decision, now):
-            signal = Signal.REFUSED
-        return [*effects, Indicate(door_id=door_id, side=side, signal=signal), Sync()]
-
-    def _decided(self, card: CardClaimed | CardPresented, now: Now) -> _Foreseen:
-        credential_id = card.credential.credential_id
-        situation = self._premises.situation(card.door_id, card.side, now, credential_id)
-        decision = self._ask(card.credential, card.door_id, card.side, situation, now)
-        details: dict[str, Detail] = {}
-        if decision.outcome is Outcome.REFER:
-            details = {"request": self._draw(), "timeout_s": self._timeout_s(card.door_id, decision)}
-        kind, _ = _KINDS[decision.outcome]
-        record = Record.of(
-            kind,
-            now,
-            card.door_id,
-            side=card.side,
-            credential_id=credential_id,
-            reason=decision.reason,
-            details=details,
-        )
-        return _Foreseen(
-            card=card,
-            policy=self._premises.policy,
-            revocations=self._premises.revocations,
-            situation=situation,
-            now=now,
-            decision=decision,
-            record=record,
-        )
-
-    def _ask(
-        self, credential: VerifiedCredential, door_id: DoorId, side: Side, situation: Situation, now: Now
-    ) -> Decision:
-        held, listed = self._premises.policy, self._premises.revocations
-        return decide(
-            credential, door_id, side, policy=held, revocations=listed, clock=now.clock, situation=situation
-        )
-
-    def _still_holds(self, foreseen: _Foreseen, card: CardPresented, now: Now) -> bool:
-        """Whether it is about this card, from what is held and known, and of this moment by both clocks."""
-        claimed, then = foreseen.card, foreseen.now
-        return (
-            claimed.door_id == card.door_id
-            and claimed.side is card.side
-            and claimed.credential == card.credential
-            and foreseen.policy is self._premises.policy
-            and foreseen.revocations is self._premises.revocations
-            and then.clock.trusted is now.clock.trusted
-            and 0.0 <= now.monotonic_s - then.monotonic_s <= FORESEEN_S
-            and 0.0 <= (now.clock.at - then.clock.at).total_seconds() <= FORESEEN_S
-            and _is_same(
-                foreseen.situation,
-                self._premises.situation(card.door_id, card.side, now, card.credential.credential_id),
-            )
-        )
+        return [*self._admission.answer(card, self._deciding.about(card, now), now), Sync()]
 
     def _refused(self, card: CardRefused, now: Now) -> list[Effect]:
         if card.side is Side.EXIT:
             return self._free_exit(card.door_id, card.side, now, presented=card.reason.value)
         # without a policy no issuer is known, so what verification found says nothing
         reason = card.reason if self._premises.policy else Reason.POLICY_MISSING
-        return self._denied(card.door_id, card.side, card.credential_id, reason, now)
-
-    def _denied(
-        self, door_id: DoorId, side: Side, credential_id: CredentialId | None, reason: Reason, now: Now
-    ) -> list[Effect]:
-        record = Record.of(
-            EventKind.ACCESS_DENIED, now, door_id, side=side, credential_id=credential_id, reason=reason
-        )
-        return [record, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED), Sync()]
+        record = denied(card.door_id, card.side, card.credential_id, reason, now)
+        return [record, Indicate(door_id=card.door_id, side=card.side, signal=Signal.REFUSED), Sync()]
 
     def _not_read(self, card: ReadFailed, now: Now) -> list[Effect]:
         self.unread_count += 1
@@ -268,155 +181,6 @@ class DoorController:
         if card.side is Side.EXIT:
             return self._free_exit(card.door_id, card.side, now, presented=card.fault.value)
         return [Indicate(door_id=card.door_id, side=card.side, signal=Signal.NOT_READ)]
-
-    # ---- who is granted, and who with them
-
-    def _granted(self, card: CardPresented, decision: Decision, now: Now) -> list[Effect]:
-        """Release the door for whoever was granted, and for those who waited for this very escort."""
-        door, side = self._premises.doors[card.door_id], card.side
-        entitlement = self._entitlement(card.credential)
-        together = [entitlement]
-        companions: list[tuple[Referral, Decision]] = []
-        unlock_ms = decision.unlock_ms
-        if entitlement and entitlement.may_escort and side is Side.ENTRY:
-            self._grants.append(partial(self._premises.presence.escort_granted, door.id, side, now))
-            for referral in self._referrals.at(door.id, side):
-                if not referral.awaits_escort or referral.is_over(now):
-                    continue
-                escorted = self._decided_again(referral, now, escorted=True)
-                if escorted.outcome is Outcome.GRANT:
-                    companions.append((referral, escorted))
-                    together.append(self._entitlement(referral.credential))
-                    unlock_ms = max(unlock_ms, escorted.unlock_ms)
-        people = [card.credential.credential_id, *(r.credential.credential_id for r, _ in companions)]
-        effects = self._release(door, side, people, unlock_ms, together, now)
-        if side is Side.EXIT:
-            effects += self._premises.settle(now)  # a door that it is interlocked with is held no longer
-        for referral, escorted in companions:
-            self._grants.append(partial(self._referrals.end, referral))
-            effects += (
-                Record.of(
-                    EventKind.ACCESS_GRANTED,
-                    now,
-                    door.id,
-                    side=side,
-                    credential_id=referral.credential.credential_id,
-                    reason=escorted.reason,
-                    details={"request": referral.request},
-                ),
-                referral.ended(Ending.GRANTED, now),
-            )
-        return effects
-
-    def _release(
-        self,
-        door: DoorState,
-        side: Side,
-        people: list[CredentialId],
-        unlock_ms: int,
-        entitlements: list[Entitlement | None],
-        now: Now,
-    ) -> list[Effect]:
-        admitted = tuple(Admitted(credential_id=person, side=side) for person in people)
-        extended = any(entitlement and entitlement.extended_opening for entitlement in entitlements)
-        if not door.has_contact or door.is_open:  # nobody will see them pass
-            passed = self._premises.presence.passed
-            self._grants.append(partial(passed, door.rules, admitted, self._premises.policy, now))
-        return [
-            *door.release(
-                unlock_ms, now, admitted=admitted, extended=extended, even_unrecorded=side is Side.EXIT
-            )
-        ]
-
-    def _entitlement(self, credential: VerifiedCredential) -> Entitlement | None:
-        policy = self._premises.policy
-        return policy.entitlements.get(credential.credential_id) if policy else None
-
-    def _record_failed(self, failed: RecordFailed, now: Now) -> list[Effect]:
-        """Nobody is let in without an event: whoever was granted is denied, the command refused."""
-        draft = failed.draft
-        if draft.door_id is None:
-            return []
-        self._premises.doors[draft.door_id].withheld()
-        effects: list[Effect] = []
-        if draft.kind is EventKind.ACCESS_GRANTED and draft.side:
-            effects = self._denied(draft.door_id, draft.side, draft.credential_id, Reason.JOURNAL_FAILED, now)
-        if command := draft.details.get("command"):
-            refused = Record.of(
-                EventKind.COMMAND_REFUSED,
-                now,
-                draft.door_id,
-                reason=Reason.JOURNAL_FAILED,
-                details={"command": command, "action": draft.details.get("action", Action.GRANT.value)},
-            )
-            effects = [refused, *effects]
-        return effects
-
-    # ---- who waits for a person
-
-    def _wait(self, card: CardPresented, record: Record, decision: Decision, now: Now) -> bool:
-        """Have a person asked; at a private door nobody is told who stands there, so nobody can be asked."""
-        request = record.draft.details["request"]
-        is_private = card.door_id in self._premises.private
-        if (is_private and decision.reason is not Reason.ESCORT_AWAITED) or not isinstance(request, bytes):
-            return False
-        self._referrals.add(
-            Referral(
-                request=request,
-                credential=card.credential,
-                door_id=card.door_id,
-                side=card.side,
-                reason=decision.reason,
-                expires_s=now.monotonic_s + self._timeout_s(card.door_id, decision),
-            )
-        )
-        return True
-
-    def _timeout_s(self, door_id: DoorId, decision: Decision) -> int:
-        rules = self._premises.doors[door_id].rules
-        escort = decision.reason is Reason.ESCORT_AWAITED
-        return rules.escort_window_s if escort else rules.attended_timeout_s
-
-    def _displace(self, card: CardPresented, now: Now) -> list[Record]:
-        displaced = self._referrals.displaced(card.door_id, card.side, card.credential.credential_id)
-        for referral in displaced:
-            self._referrals.end(referral)
-        return [referral.ended(Ending.REPLACED, now) for referral in displaced]
-
-    def _decided_again(self, referral: Referral, now: Now, *, escorted: bool = False) -> Decision:
-        credential, door_id, side = referral.credential, referral.door_id, referral.side
-        situation = self._premises.situation(door_id, side, now, credential.credential_id, escorted=escorted)
-        return self._ask(credential, door_id, side, situation, now)
-
-    def _admit_referred(self, referral: Referral, granted: Record, unlock_ms: int, now: Now) -> list[Effect]:
-        door, entitlement = self._premises.doors[referral.door_id], self._entitlement(referral.credential)
-        if not unlock_ms:  # decided by a person
-            extended = entitlement is not None and entitlement.extended_opening
-            unlock_ms = door.rules.extended_unlock_ms if extended else door.rules.unlock_ms
-        people = [referral.credential.credential_id]
-        self._grants.append(partial(self._referrals.end, referral))
-        return [granted, *self._release(door, referral.side, people, unlock_ms, [entitlement], now)]
-
-    def _reviewed(self, now: Now) -> list[Effect]:
-        """Nobody waits for what is not asked any more, or must not be answered any more."""
-        effects: list[Effect] = []
-        for referral in self._referrals:
-            ending, reason, signal = Ending.TIMEOUT, None, Signal.REFUSED
-            if not referral.is_over(now):
-                decision = self._decided_again(referral, now)
-                if decision.outcome is Outcome.REFER or decision.reason is Reason.INTERLOCKED:
-                    continue
-                ending = Ending.WITHDRAWN
-                if decision.outcome is Outcome.DENY:
-                    reason = decision.reason
-                else:  # would be let in from here on: is asked to present the card again
-                    signal = Signal.NOT_READ
-            self._referrals.end(referral)
-            effects += (
-                referral.ended(ending, now, reason=reason),
-                Indicate(door_id=referral.door_id, side=referral.side, signal=signal),
-            )
-        return effects
 
     # ---- the way out
 
@@ -432,10 +196,12 @@ class DoorController:
             EventKind.EXIT_REQUESTED, now, door_id, side=side, reason=Reason.EXIT_FREE, details=details
         )
         door = self._premises.doors[door_id]
-        effects: list[Effect] = [record, *door.release(door.rules.unlock_ms, now, even_unrecorded=True)]
+        unseen = Unseen.EXIT_REQUESTED
+        released = door.release(door.rules.unlock_ms, now, unseen=unseen, even_unrecorded=True)
+        effects: list[Effect] = [record, *released]
         if side:
             effects.append(Indicate(door_id=door_id, side=side, signal=Signal.GRANTED))
-        forgiven = self._premises.presence.forgive(door.rules, Unseen.EXIT_REQUESTED, now)
+        forgiven = self._premises.presence.forgive(door.rules, unseen, now)
         return [*effects, *forgiven, *self._settled(now), Sync()]
 
     # ---- the hardware
@@ -452,11 +218,14 @@ class DoorController:
         return [record, *self._settled(now), Sync()]
 
     def _contact(self, contact: ContactChanged, now: Now) -> list[Effect]:
-        door = self._premises.doors[contact.door_id]
-        report = door.contact(now, is_open=contact.open)
-        if report.entered:
-            self._premises.presence.passed(door.rules, report.entered, self._premises.policy, now)
-        return self._synced([*report.effects, *self._settled(now)])
+        happened_s = now.monotonic_s if contact.at_s is None else min(contact.at_s, now.monotonic_s)
+        door, then = self._premises.doors[contact.door_id], replace(now, monotonic_s=happened_s)
+        passage = door.contact(then, is_open=contact.open)
+        return self._synced([*self._noticed(door, passage, then), *self._settled(now)])
+
+    def _noticed(self, door: DoorState, passage: Passage, now: Now) -> list[Effect]:
+        forgiven = self._premises.presence.noticed(door.rules, passage, self._premises.policy, now)
+        return [*passage.effects, *forgiven]
 
     def _tamper(self, tamper: TamperChanged, now: Now) -> list[Effect]:
         return self._synced([*self._premises.doors[tamper.door_id].tamper(now, is_open=tamper.open)])
@@ -474,7 +243,7 @@ class DoorController:
     def _tick(self, _tick: Tick, now: Now) -> list[Effect]:
         effects: list[Effect] = [*self._clock_steps.seen(now)]
         for door in self._premises.doors.values():
-            effects += door.tick(now)
+            effects += self._noticed(door, door.tick(now), now)
         counted_by_s = self._counts.deadline_s
         if counted_by_s is not None and now.monotonic_s >= counted_by_s:
             effects += self._counts.tell(now)
@@ -482,7 +251,7 @@ class DoorController:
 
     def _settled(self, now: Now) -> list[Effect]:
         """Modes, strikes, areas and those who wait, by what is held and known at this moment."""
-        return [*self._premises.settle(now), *self._reviewed(now)]
+        return [*self._premises.settle(now), *self._admission.reviewed(now)]
 
     def _synced(self, effects: list[Effect]) -> list[Effect]:
         return [*effects, Sync()] if any(isinstance(effect, Record) for effect in effects) else effects
@@ -490,10 +259,12 @@ class DoorController:
     # ---- documents, commands and the process
 
     def _accepted(self, document: DocumentAccepted, now: Now) -> list[Effect]:
-        self._premises.adopt(document.policy, document.revocations)
+        private = self._premises.private
+        forgiven = self._premises.adopt(document.policy, document.revocations, now)
+        withdrawn = self._admission.withdrawn(private ^ self._premises.private, now)
         applied = {"kind": document.kind.value, "version": document.version, "digest": document.digest}
         record = Record.of(EventKind.POLICY_APPLIED, now, details=applied)
-        return [*self._trust(), record, *self._settled(now), Sync()]
+        return [*self._trust(), record, *forgiven, *withdrawn, *self._settled(now), Sync()]
 
     def _document_refused(self, document: DocumentRefused, now: Now) -> list[Effect]:
         kind = {"kind": document.kind.value}
@@ -508,10 +279,7 @@ class DoorController:
 
     def _command_refused(self, refused: CommandRefused, now: Now) -> list[Effect]:
         details: dict[str, Detail] = {"command": refused.command_id} if refused.command_id else {}
-        record = Record.of(
-            EventKind.COMMAND_REFUSED, now, refused.door_id, reason=refused.reason, details=details
-        )
-        return [record, Sync()]
+        return [command_refused(now, refused.door_id, refused.reason, details), Sync()]
 
     def _part_failed(self, failed: PartFailed, now: Now) -> list[Effect]:
         details = {"about": failed.part, "error": failed.error}
@@ -539,14 +307,3 @@ class DoorController:
     def _trust(self) -> list[Effect]:
         policy = self._premises.policy
         return [AdoptIssuers(issuers=policy.issuers)] if policy else []
-
-
-def _is_same(then: Situation, since: Situation) -> bool:
-    """Whether nothing but time has passed."""
-    return (
-        then.order == since.order
-        and then.interlocked is since.interlocked
-        and then.escorted is since.escorted
-        and (then.inside_s is None) is (since.inside_s is None)
-        and (then.first_person_at is None) is (since.first_person_at is None)
-    )

@@ -155,7 +155,7 @@ class DoorIo:
 
     def _claim_circuits(self, door: DoorConfig, factory: Any) -> None:
         def contact(*, active: bool) -> None:
-            self._put(ContactChanged(door_id=door.id, open=active))
+            self._put(ContactChanged(door_id=door.id, open=active, at_s=time.monotonic()))
 
         def rex(*, active: bool) -> None:
             if active:

@@ -48,19 +48,45 @@ class Admitted:
     side: Side
 
 
+@unique
+class Unseen(StrEnum):
+    """How somebody could have passed without being seen; wire strings."""
+
+    EXIT_REQUESTED = "exit_requested"
+    COMMANDED = "commanded"
+    FORCED = "forced"
+    HELD = "held"
+    UNLOCKED = "unlocked"
+    FIRE = "fire"
+    READER_LOST = "reader_lost"
+    OVERLAPPED = "overlapped"
+    POLICY_CHANGED = "policy_changed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContactReport:
-    """What a report of the contact brings about, and who went through by it."""
+class Passage:
+    """What came of a release. Of those it was for some ``passed``, some were ``missed``.
+
+    ``doubtful``: the door opened when it was released for people on both sides, or for somebody unknown as well:
+    any of them may have passed, and any may not. ``unseen``: how somebody unknown may have.
+    """
 
     effects: tuple[Effect, ...] = ()
-    entered: tuple[Admitted, ...] = ()
+    passed: tuple[Admitted, ...] = ()
+    doubtful: tuple[Admitted, ...] = ()
+    missed: tuple[Admitted, ...] = ()
+    unseen: frozenset[Unseen] = frozenset()
 
 
 class _Release(NamedTuple):
-    """Until when, for whom, how long the door may stand open for them, and what it sounds: what ``withheld`` undoes."""
+    """Until when, for whom, how long the door may stand open for them, and what it sounds: what ``withheld`` undoes.
+
+    ``unseen``: what else it is for.
+    """
 
     until_s: float = 0.0
     awaited: tuple[Admitted, ...] = ()
+    unseen: frozenset[Unseen] = frozenset()
     extended: bool = False
     warn_at_s: float | None = None
     held_at_s: float | None = None
@@ -91,7 +117,7 @@ class DoorState:
     def deadline_s(self) -> float | None:
         """When ``tick`` has something to say; None: nothing is awaited."""
         release = self._release
-        missed_at_s = release.until_s + OPENING_GRACE_S if release.awaited else None
+        missed_at_s = self._openable_until_s if release.awaited else None
         times = (missed_at_s, release.warn_at_s, release.held_at_s)
         return min((at for at in times if at is not None), default=None)
 
@@ -112,8 +138,8 @@ class DoorState:
         return self.unlocked or now.monotonic_s < self._release.until_s
 
     def is_passable(self, now: Now) -> bool:
-        """Whether it is open, or could be opened by a push."""
-        return bool(self.is_open) or self.is_released(now)
+        """Whether it is open, or could be opened by a push, or was and that is not yet reported."""
+        return bool(self.is_open) or self.unlocked or now.monotonic_s <= self._openable_until_s
 
     def release(
         self,
@@ -121,22 +147,28 @@ class DoorState:
         now: Now,
         *,
         admitted: tuple[Admitted, ...] = (),
+        unseen: Unseen | None = None,
         extended: bool = False,
         even_unrecorded: bool = False,
     ) -> tuple[Effect, ...]:
-        """Release the strike for whoever is ``admitted``; a door that stands open may do so for its time again."""
+        """Release the strike for whoever is ``admitted``, or for somebody ``unseen``.
+
+        A door that stands open may do so for its time again.
+        """
         before = self._before_release = self._release
         lasting = now.monotonic_s <= before.until_s
+        others: frozenset[Unseen] = before.unseen if now.monotonic_s <= self._openable_until_s else frozenset()
         self._release = before._replace(
             until_s=max(before.until_s, now.monotonic_s + unlock_ms / 1000),
             extended=extended or (before.extended and (lasting or bool(self.is_open))),
+            unseen=others | {unseen} if unseen else others,
         )
         strike = ReleaseStrike(door_id=self.id, unlock_ms=unlock_ms, even_unrecorded=even_unrecorded)
         if self.is_open:
             self._start_timers(now)
         elif self.has_contact:
-            others = tuple(person for person in before.awaited if person not in admitted)
-            self._release = self._release._replace(awaited=others + admitted)
+            awaited = tuple(person for person in before.awaited if person not in admitted)
+            self._release = self._release._replace(awaited=awaited + admitted)
         return (strike, *self._sound())
 
     def withheld(self) -> None:
@@ -159,12 +191,12 @@ class DoorState:
             self._start_timers(now)
         return (EndHold(door_id=self.id),)
 
-    def contact(self, now: Now, *, is_open: bool) -> ContactReport:
-        """The contact reports; nothing when it says what is known."""
+    def contact(self, now: Now, *, is_open: bool) -> Passage:
+        """The contact reported at that moment; nothing when it says what is known."""
         known, self.is_open = self.is_open, is_open
         if is_open is bool(known):
-            return ContactReport()
-        return self._opened(now, at_start=known is None) if is_open else self._closed(now)
+            return Passage()
+        return self._opened(now, at_start=known is None) if is_open else Passage(effects=self._closed(now))
 
     def tamper(self, now: Now, *, is_open: bool) -> tuple[Effect, ...]:
         """The tamper circuit reports; nothing when it says what is known."""
@@ -187,9 +219,10 @@ class DoorState:
             self._start_timers(now)
         return self._sound()
 
-    def tick(self, now: Now) -> tuple[Effect, ...]:
+    def tick(self, now: Now) -> Passage:
         """What the passing of time alone brings about."""
-        effects: list[Effect] = [*self._missed(now)]
+        missed = self._missed(now)
+        effects: list[Effect] = [*self._not_entered(missed, now)]
         release = self._release
         if release.warn_at_s is not None and now.monotonic_s >= release.warn_at_s:
             self._release = self._release._replace(warn_at_s=None, warned=True)
@@ -198,15 +231,23 @@ class DoorState:
             self._release = self._release._replace(held_at_s=None, warned=False)
             self.alarms.setdefault(Alarm.HELD, now.monotonic_s)
             effects.append(Record.of(EventKind.DOOR_HELD, now, self.id))
-        return (*effects, *self._sound())
+        return Passage(effects=(*effects, *self._sound()), missed=missed)
 
     # ---- parts of the above
 
-    def _opened(self, now: Now, *, at_start: bool) -> ContactReport:
-        effects: list[Effect] = [*self._missed(now)]
-        entered = self._release.awaited
-        released = now.monotonic_s <= self._release.until_s + OPENING_GRACE_S
-        self._release = self._release._replace(awaited=(), extended=self._release.extended and released)
+    @property
+    def _openable_until_s(self) -> float:
+        return self._release.until_s + OPENING_GRACE_S
+
+    def _opened(self, now: Now, *, at_start: bool) -> Passage:
+        missed = self._missed(now)
+        effects: list[Effect] = [*self._not_entered(missed, now)]
+        awaited, unseen = self._release.awaited, self._release.unseen
+        released = now.monotonic_s <= self._openable_until_s
+        in_doubt = bool(unseen) or len({person.side for person in awaited}) > 1
+        self._release = self._release._replace(
+            awaited=(), unseen=frozenset(), extended=self._release.extended and released
+        )
         details: dict[str, Detail] = ({"at_start": True} if at_start else {}) | self._in_fire
         if at_start or self.unlocked or released or self.fire:
             effects.append(Record.of(EventKind.DOOR_OPENED, now, self.id, details=details))
@@ -217,25 +258,35 @@ class DoorState:
             self._release = self._release._replace(until_s=now.monotonic_s - OPENING_GRACE_S)
             effects.append(LockStrike(door_id=self.id))
         self._start_timers(now)
-        return ContactReport(effects=(*effects, *self._sound()), entered=entered)
+        return Passage(
+            effects=(*effects, *self._sound()),
+            passed=() if in_doubt else awaited,
+            doubtful=awaited if in_doubt else (),
+            missed=missed,
+            unseen=unseen,
+        )
 
-    def _closed(self, now: Now) -> ContactReport:
+    def _closed(self, now: Now) -> tuple[Effect, ...]:
         closed = Record.of(EventKind.DOOR_CLOSED, now, self.id, details=self._in_fire)
         self._stop_timers()
         self._release = self._release._replace(extended=False)
-        return ContactReport(effects=(closed, *self._cleared(now), *self._sound()))
+        return (closed, *self._cleared(now), *self._sound())
 
-    def _missed(self, now: Now) -> list[Record]:
-        """Whoever was awaited and did not come."""
-        release = self._release
-        if not release.awaited or now.monotonic_s <= release.until_s + OPENING_GRACE_S:
-            return []
-        self._release = release._replace(awaited=())
+    def _missed(self, now: Now) -> tuple[Admitted, ...]:
+        """Whoever was awaited and did not come; nothing of a release that is over is awaited any more."""
+        if now.monotonic_s <= self._openable_until_s:
+            return ()
+        missed = self._release.awaited
+        if missed or self._release.unseen:
+            self._release = self._release._replace(awaited=(), unseen=frozenset())
+        return missed
+
+    def _not_entered(self, missed: tuple[Admitted, ...], now: Now) -> list[Record]:
         return [
             Record.of(
                 EventKind.DOOR_NOT_ENTERED, now, self.id, side=person.side, credential_id=person.credential_id
             )
-            for person in release.awaited
+            for person in missed
         ]
 
     def _start_timers(self, now: Now) -> None:

@@ -64,6 +64,13 @@ class Record:
         )
 
 
+def command_refused(
+    now: Now, door_id: DoorId | None, reason: Reason, details: Mapping[str, Detail]
+) -> Record:
+    """Record that a command was not carried out; ``details``: which, where that is known."""
+    return Record.of(EventKind.COMMAND_REFUSED, now, door_id, reason=reason, details=details)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
     """This event may have to be recorded in a moment; nothing is written."""

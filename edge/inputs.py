@@ -104,10 +104,11 @@ class ReaderRestored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactChanged:
-    """The door contact changed, debounced."""
+    """The door contact changed, debounced. ``at_s``: when, monotonic; None: when it is handled."""
 
     door_id: DoorId
     open: bool
+    at_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from edge.door_state import Alarm, DoorState, unlisted
+from edge.door_state import Alarm, DoorState, Unseen, unlisted
 from edge.effects import Effect, Record
 from edge.inputs import Now
-from edge.presence import Presence, Unseen
+from edge.presence import Presence
 from edge.snapshot import DoorSnapshot
 from pacs.decision import door_refusal
 from pacs.events import Detail, EventKind
-from pacs.identifiers import CredentialId, DoorId
+from pacs.identifiers import AreaId, CredentialId, DoorId
 from pacs.modes import EffectiveMode, ModeCause, effective_mode
 from pacs.revocation import StatusList
 from pacs.rules import DoorMode, Policy, Side
@@ -49,10 +49,20 @@ class Premises:
         self.fire = False
         self.private: frozenset[DoorId] = frozenset()
         """Doors of which nothing about a person is recorded."""
-        self.adopt(policy, revocations)
+        self._hold(policy, revocations)
 
-    def adopt(self, policy: Policy | None, revocations: StatusList | None) -> None:
-        """Hold these documents from here on."""
+    def adopt(self, policy: Policy | None, revocations: StatusList | None, now: Now) -> list[Record]:
+        """Hold these documents from here on; an event for each area that has other doors by them, if anybody was inside.
+
+        Who came in by one set of doors was not seen leaving by another.
+        """
+        before = _doors_by_area(self.policy)
+        self._hold(policy, revocations)
+        since = _doors_by_area(policy)
+        changed = (area for area in before if before[area] != since.get(area))
+        return self.presence.forgive_areas(changed, Unseen.POLICY_CHANGED, now)
+
+    def _hold(self, policy: Policy | None, revocations: StatusList | None) -> None:
         self.policy, self.revocations = policy, revocations
         listed = policy.doors if policy else {}
         for door in self.doors.values():
@@ -66,17 +76,27 @@ class Premises:
     # ---- what a decision is made from
 
     def situation(
-        self, door_id: DoorId, side: Side, now: Now, credential_id: CredentialId, *, escorted: bool = False
+        self, door_id: DoorId, now: Now, credential_id: CredentialId, *, escorted: bool = False
     ) -> Situation:
         """What is known about this door, and this credential at it. ``escorted``: by a card that is there at this moment."""
         rules, presence = self.doors[door_id].rules, self.presence
+        inside_s = presence.inside_s(credential_id, rules.area, now)
         return Situation(
-            order=self.orders.get(door_id),
+            order=self._order(door_id, now),
             interlocked=self.is_interlocked(door_id, now),
             first_person_at=presence.first_person_at(door_id, now),
-            inside_s=presence.inside_s(credential_id, rules.area, now),
-            escorted=escorted or presence.escorted(rules, side, now),
+            inside_s=inside_s,
+            entry_seen=inside_s is None or presence.entry_seen(credential_id),
+            escorted=escorted or presence.escorted(rules, now),
         )
+
+    def _order(self, door_id: DoorId, now: Now) -> ModeOrder | None:
+        """The order a door is under. One that a trusted clock saw at its end has ended, whatever the clock shows later."""
+        order = self.orders.get(door_id)
+        if order and order.until and now.clock.trusted and now.clock.at >= order.until:
+            del self.orders[door_id]
+            return None
+        return order
 
     def is_interlocked(self, door_id: DoorId, now: Now) -> bool:
         """Whether a door that may not be open together with this one is, or could be pushed open. Never in a fire."""
@@ -115,7 +135,7 @@ class Premises:
         if self.policy is None or door.id not in self.policy.doors:
             return None
         known = Situation(
-            order=self.orders.get(door.id), first_person_at=self.presence.first_person_at(door.id, now)
+            order=self._order(door.id, now), first_person_at=self.presence.first_person_at(door.id, now)
         )
         return effective_mode(
             door.rules, self.policy, known, at=now.clock.at, clock_trusted=now.clock.trusted
@@ -165,3 +185,13 @@ class Premises:
             alarms=tuple(sorted(alarms)),
             waiting=waiting.get(door.id, 0),
         )
+
+
+def _doors_by_area(policy: Policy | None) -> dict[AreaId, set[tuple[DoorId, Side]]]:
+    """For each area the doors that lead into it, and out of it, by the side that does."""
+    found: dict[AreaId, set[tuple[DoorId, Side]]] = {}
+    for door in policy.doors.values() if policy else ():
+        for side, area in ((Side.ENTRY, door.area), (Side.EXIT, door.outside)):
+            if area:
+                found.setdefault(area, set()).add((door.id, side))
+    return found

@@ -2,39 +2,29 @@
 
 Anti-passback never holds against a person what the doors cannot know. An area is forgiven, and nobody counts as
 inside it, for as long as one could pass a door of it unseen: while that door is held unlocked, was forced, is held
-open, stands in a fire, or has a reader that does not work. It is forgiven once when somebody leaves by a press, or by a
-card that is not authentic, and when a command opens a door of it. A restart forgives everybody. An area whose doors hang
-at several controllers is known to none of them, and nobody counts as inside it.
+open, stands in a fire, or has a reader that does not work. It is forgiven when somebody asks to leave by a press, or by
+a card that is not authentic, or a command opens a door of it, and again when that door opens; and when a policy gives it
+other doors. A restart forgives everybody. An area whose doors hang at several controllers is known to none of them, and
+nobody is remembered as inside it. Whoever is let out is out, whether or not a contact sees it. When a door opens that
+was released for people on both sides, or for somebody unknown as well, nobody knows who passed: none of them is
+remembered anywhere.
 
 After a restart the first person has to come again: a door that forgot stays shut for the others.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum, unique
 
-from edge.door_state import Admitted
+from edge.door_state import Admitted, Passage, Unseen
 from edge.effects import Record
 from edge.inputs import Now
 from pacs.antipassback import Whereabouts
-from pacs.events import EventKind
+from pacs.events import Detail, EventKind
 from pacs.identifiers import AreaId, CredentialId, DoorId
 from pacs.rules import Door, Policy, Side
-
-
-@unique
-class Unseen(StrEnum):
-    """How somebody could have passed without being seen; wire strings."""
-
-    EXIT_REQUESTED = "exit_requested"
-    COMMANDED = "commanded"
-    FORCED = "forced"
-    HELD = "held"
-    UNLOCKED = "unlocked"
-    FIRE = "fire"
-    READER_LOST = "reader_lost"
 
 
 class Presence:
@@ -43,7 +33,7 @@ class Presence:
     def __init__(self) -> None:
         self._whereabouts = Whereabouts()
         self._first_s: dict[DoorId, float] = {}
-        self._escort_s: dict[tuple[DoorId, Side], float] = {}
+        self._escorts_s: dict[tuple[DoorId, CredentialId], float] = {}
         self._leaks: frozenset[tuple[DoorId, Unseen]] = frozenset()
         self._leaking: frozenset[AreaId] = frozenset()
         self.shared: frozenset[AreaId] = frozenset()
@@ -53,35 +43,70 @@ class Presence:
 
     def inside_s(self, credential_id: CredentialId, area: AreaId | None, now: Now) -> float | None:
         """How long ago this credential entered the area; None when that is not known."""
-        if area in self._leaking or area in self.shared:
+        if area in self._leaking:
             return None
         return self._whereabouts.inside_s(credential_id, area, now.monotonic_s)
+
+    def entry_seen(self, credential_id: CredentialId) -> bool:
+        """Whether a contact saw that."""
+        return self._whereabouts.was_seen(credential_id)
 
     def first_person_at(self, door_id: DoorId, now: Now) -> datetime | None:
         """When the door's first person was last admitted, on the wall clock as it is."""
         seen_s = self._first_s.get(door_id)
         return None if seen_s is None else now.clock.at - timedelta(seconds=now.monotonic_s - seen_s)
 
-    def escorted(self, door: Door, side: Side, now: Now) -> bool:
-        """Whether somebody who may escort was granted at this side within the door's window."""
-        granted_s = self._escort_s.get((door.id, side))
-        return granted_s is not None and now.monotonic_s - granted_s <= door.escort_window_s
+    def escorted(self, door: Door, now: Now) -> bool:
+        """Whether somebody who may escort was granted within the door's window, and is not known to have stayed outside."""
+        return any(
+            door_id == door.id and now.monotonic_s - granted_s <= door.escort_window_s
+            for (door_id, _), granted_s in self._escorts_s.items()
+        )
 
     # ---- what was seen
 
-    def escort_granted(self, door_id: DoorId, side: Side, now: Now) -> None:
-        """Somebody who may escort was granted."""
-        self._escort_s[door_id, side] = now.monotonic_s
+    def escort_granted(self, door: Door, credential_id: CredentialId, now: Now) -> None:
+        """Somebody who may escort was granted at the entry side."""
+        at_s = now.monotonic_s
+        for key, granted_s in tuple(self._escorts_s.items()):
+            if key[0] == door.id and at_s - granted_s > door.escort_window_s:
+                del self._escorts_s[key]
+        self._escorts_s[door.id, credential_id] = at_s
 
-    def passed(self, door: Door, people: Iterable[Admitted], policy: Policy | None, now: Now) -> None:
-        """These went through the door."""
+    def let_out(self, door: Door, credential_id: CredentialId, now: Now) -> None:
+        """Somebody may leave, and nothing will hold it against them that no contact sees it."""
+        if door.area or door.outside:
+            self._whereabouts.moved(credential_id, None, now.monotonic_s)
+
+    def passed(
+        self, door: Door, people: Iterable[Admitted], policy: Policy | None, now: Now, *, seen: bool
+    ) -> None:
+        """These went through the door. ``seen``: by its contact; otherwise they were admitted where none can tell."""
         for person in people:
             if door.area or door.outside:
                 into = door.area if person.side is Side.ENTRY else door.outside
-                self._whereabouts.moved(person.credential_id, into, now.monotonic_s)
+                if into in self.shared:
+                    into = None
+                self._whereabouts.moved(person.credential_id, into, now.monotonic_s, seen=seen)
             entitlement = policy.entitlements.get(person.credential_id) if policy else None
             if person.side is Side.ENTRY and entitlement and door.starts_with(entitlement):
                 self._first_s[door.id] = now.monotonic_s
+
+    def noticed(self, door: Door, passage: Passage, policy: Policy | None, now: Now) -> list[Record]:
+        """This came of a release; an event for each area in which somebody had to be forgiven."""
+        for person in (*passage.missed, *passage.doubtful):
+            self._escorts_s.pop((door.id, person.credential_id), None)
+        self.passed(door, passage.passed, policy, now, seen=True)
+        records = [record for cause in sorted(passage.unseen) for record in self.forgive(door, cause, now)]
+        if passage.doubtful and (door.area or door.outside):
+            moved = self._whereabouts.moved
+            left = Counter(moved(person.credential_id, None, now.monotonic_s) for person in passage.doubtful)
+            records += (
+                _forgiven(door.id, area, Unseen.OVERLAPPED, count, now)
+                for area, count in left.items()
+                if area
+            )
+        return records
 
     # ---- what was not
 
@@ -89,15 +114,16 @@ class Presence:
         """Somebody could have passed this door unseen; an event for each area in which that forgave anybody."""
         # by an exit one leaves the area, and nobody was seen to come into it
         areas = (door.area,) if cause is Unseen.EXIT_REQUESTED else (door.area, door.outside)
+        return self.forgive_areas((area for area in areas if area), cause, now, door.id)
+
+    def forgive_areas(
+        self, areas: Iterable[AreaId], cause: Unseen, now: Now, door_id: DoorId | None = None
+    ) -> list[Record]:
+        """The same of these areas."""
         return [
-            Record.of(
-                EventKind.ANTIPASSBACK_FORGIVEN,
-                now,
-                door.id,
-                details={"area": str(area), "cause": cause.value, "count": count},
-            )
+            _forgiven(door_id, area, cause, count, now)
             for area in dict.fromkeys(areas)
-            if area and (count := self._whereabouts.forgive(area))
+            if (count := self._whereabouts.forgive(area))
         ]
 
     def leaks(
@@ -114,3 +140,8 @@ class Presence:
             for door_id, cause in sorted(changed)
             for record in self.forgive(rules[door_id], cause, now)
         ]
+
+
+def _forgiven(door_id: DoorId | None, area: AreaId, cause: Unseen, count: int, now: Now) -> Record:
+    details: dict[str, Detail] = {"area": str(area), "cause": cause.value, "count": count}
+    return Record.of(EventKind.ANTIPASSBACK_FORGIVEN, now, door_id, details=details)

@@ -27,9 +27,10 @@ _PERSONAL: Final = frozenset(
         EventKind.EXIT_REQUESTED,
         EventKind.DOOR_OPENED,
         EventKind.DOOR_CLOSED,
+        EventKind.ANTIPASSBACK_FORGIVEN,
     }
 )
-"""When somebody comes and goes; what was forced, held or tampered with is about the door."""
+"""When somebody comes and goes, or is inside; what was forced, held or tampered with is about the door."""
 
 
 def is_personal(draft: EventDraft) -> bool:

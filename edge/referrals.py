@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
-from edge.effects import Record
+from edge.effects import Indicate, Record, Signal
 from edge.inputs import Now
 from pacs.credential import VerifiedCredential
-from pacs.events import EventKind
+from pacs.events import Detail, EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
@@ -46,12 +46,29 @@ class Referral:
 
     @property
     def awaits_escort(self) -> bool:
-        """Whether it is ended by somebody's card at the door, not by an answer."""
+        """Whether it began as waiting for somebody's card at the door, not for an answer."""
         return self.reason is Reason.ESCORT_AWAITED
 
     def is_over(self, now: Now) -> bool:
         """Whether its time is over."""
         return now.monotonic_s >= self.expires_s
+
+    def shown(self, signal: Signal) -> Indicate:
+        """At the reader."""
+        return Indicate(door_id=self.door_id, side=self.side, signal=signal)
+
+    def granted(self, reason: Reason, now: Now, *, command: bytes | None = None) -> Record:
+        """The event that says that it was; ``command``: by which answer."""
+        details: dict[str, Detail] = {"request": self.request}
+        return Record.of(
+            EventKind.ACCESS_GRANTED,
+            now,
+            self.door_id,
+            side=self.side,
+            credential_id=self.credential.credential_id,
+            reason=reason,
+            details=details | ({"command": command} if command else {}),
+        )
 
     def ended(self, ending: Ending, now: Now, *, reason: Reason | None = None) -> Record:
         """The event that says how."""
@@ -88,20 +105,30 @@ class Referrals:
         """The one with this request, while it waits."""
         return self._waiting.get(request) if request is not None else None
 
+    def of(self, door_id: DoorId, side: Side, credential_id: CredentialId) -> Referral | None:
+        """That of this credential at one side of a door."""
+        found = (each for each in self.at(door_id, side) if each.credential.credential_id == credential_id)
+        return next(found, None)
+
     def add(self, referral: Referral) -> None:
-        """It waits from here on."""
+        """It waits from here on, as the newest; or goes on waiting under its request."""
+        self._waiting.pop(referral.request, None)
         self._waiting[referral.request] = referral
 
     def end(self, referral: Referral) -> None:
         """It waits no longer."""
         del self._waiting[referral.request]
 
-    def displaced(self, door_id: DoorId, side: Side, credential_id: CredentialId) -> tuple[Referral, ...]:
-        """Those that a newer presentation at their side puts an end to: it answers for its own card, and is asked next.
+    def displaced(
+        self, door_id: DoorId, side: Side, credential_id: CredentialId, *, adding: bool
+    ) -> tuple[Referral, ...]:
+        """Those that a newer card at their side puts an end to, which was granted, or is ``adding`` a referral.
 
-        Whoever waits for an escort goes on waiting when another card is presented, while there is room.
+        Its own goes on when it is referred again, and is answered for when it was granted. Whoever waits for an escort
+        goes on waiting when another card is presented, while there is room.
         """
         here = self.at(door_id, side)
-        others = [r for r in here if r.awaits_escort and r.credential.credential_id != credential_id]
-        staying = others[-(MAX_WAITING - 1) :]
+        own = [each for each in here if each.credential.credential_id == credential_id]
+        others = [each for each in here if each.awaits_escort and each not in own]
+        staying = others[-(MAX_WAITING - 1) :] + own if adding else others
         return tuple(referral for referral in here if referral not in staying)

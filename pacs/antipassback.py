@@ -15,6 +15,7 @@ from pacs.identifiers import AreaId, CredentialId
 class _Entry:
     area_id: AreaId
     at_s: float
+    seen: bool
 
 
 class Whereabouts:
@@ -25,15 +26,22 @@ class Whereabouts:
     def __init__(self) -> None:
         self._entries: dict[CredentialId, _Entry] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    def moved(
+        self, credential_id: CredentialId, into: AreaId | None, now_s: float, *, seen: bool = True
+    ) -> AreaId | None:
+        """This credential passed into an area; None: to where no area is. Returns the area it was in before.
 
-    def moved(self, credential_id: CredentialId, into: AreaId | None, now_s: float) -> None:
-        """This credential was seen passing into an area; None: to where no area is."""
-        if into is None:
-            self._entries.pop(credential_id, None)
-        else:
-            self._entries[credential_id] = _Entry(into, now_s)
+        ``seen``: by a contact; otherwise it was admitted, and may have stayed where it was.
+        """
+        before = self._entries.pop(credential_id, None)
+        if into is not None:
+            self._entries[credential_id] = _Entry(into, now_s, seen)
+        return before.area_id if before else None
+
+    def was_seen(self, credential_id: CredentialId) -> bool:
+        """Whether a contact saw its last entry; also when there was none."""
+        entry = self._entries.get(credential_id)
+        return entry is None or entry.seen
 
     def inside_s(self, credential_id: CredentialId, area_id: AreaId | None, now_s: float) -> float | None:
         """How long ago it entered this area; None when it was not seen entering, or was seen leaving."""

@@ -80,8 +80,9 @@ def decide(
     8. PKOC V1 at a door that does not take it: deny ``technology_not_allowed``
     9. PKOC V2 from an issuer the policy does not name: deny ``issuer_unknown``
     10. outside the certificate's dates: deny ``certificate_not_yet_valid``, ``certificate_expired``
-    11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``; if issued since the policy was, and the
-        door says so: refer ``unlisted_referred``, or apply 14 and 15 and grant ``unlisted_admitted``
+    11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``; issued since the policy was and
+        the door refers it or is attended, after check 14: refer ``unlisted_referred``; issued since the policy was and
+        the door admits it, after checks 14 and 15: grant ``unlisted_admitted``
     12. status: deny ``credential_revoked``, ``credential_suspended``, ``status_unknown``
     13. outside the entitlement's own times: deny ``credential_not_yet_valid``, ``credential_expired``
     14. a door it is interlocked with is open or released: deny ``interlocked``
@@ -89,17 +90,18 @@ def decide(
     16. no level opens this door: deny ``no_access_level``
     17. no schedule of those levels holds: deny ``outside_schedule``
     18. the door waits for its first person: deny ``first_person_awaited``
-    19. entered and not seen leaving: deny ``antipassback_hard``, ``antipassback_timed``
-    20. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
-    21. escort required and there: grant ``escorted``; escort required and not there: refer ``escort_awaited``
-    22. entered and not seen leaving, and the door only says so: grant ``antipassback_soft``
-    23. otherwise: grant ``entitled``
+    19. seen entering and not seen leaving: deny ``antipassback_hard``, ``antipassback_timed``
+    20. escort required and not there: refer ``escort_awaited``
+    21. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
+    22. escort required and there: grant ``escorted``
+    23. seen entering and the door only says so, or admitted where no contact saw it: grant ``antipassback_soft``
+    24. otherwise: grant ``entitled``
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
         if policy is None or door is None:
             return Decision(outcome=Outcome.GRANT, reason=Reason.EXIT_FREE, unlock_ms=EXIT_UNLOCK_MS)
-        return _grant(Reason.EXIT_FREE, policy.entitlements.get(credential.credential_id), door)
+        return _grant(Reason.EXIT_FREE, door, policy.entitlements.get(credential.credential_id))
     if policy is None or revocations is None:  # 2
         return _deny(Reason.POLICY_MISSING)
     if door is None:  # 3
@@ -177,12 +179,11 @@ def _unlisted(
     known_on = local_time(policy.issued_at, policy.time_zone).date()
     if door.when_unlisted is WhenUnlisted.DENY or issued_on is None or issued_on < known_on:
         return _deny(Reason.CREDENTIAL_UNLISTED)
+    if situation.interlocked:  # 14: nobody is asked about a door that may not open
+        return _deny(Reason.INTERLOCKED)
     if door.when_unlisted is WhenUnlisted.REFER or mode is DoorMode.ATTENDED:
         return _refer(Reason.UNLISTED_REFERRED)
-    if situation.interlocked:
-        return _deny(Reason.INTERLOCKED)
-    reason = Reason.DOOR_UNLOCKED if mode is DoorMode.UNLOCKED else Reason.UNLISTED_ADMITTED
-    return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=door.unlock_ms)
+    return _grant(Reason.DOOR_UNLOCKED if mode is DoorMode.UNLOCKED else Reason.UNLISTED_ADMITTED, door)
 
 
 def _entitlement_refusal(
@@ -215,27 +216,26 @@ def _admit(
     if situation.interlocked:  # 14
         return _deny(Reason.INTERLOCKED)
     if mode is DoorMode.UNLOCKED:  # 15
-        return _grant(Reason.DOOR_UNLOCKED, entitlement, door)
-    refusal = _rule_refusal(entitlement, door, policy, clock, situation) or _passback_refusal(door, situation)
+        return _grant(Reason.DOOR_UNLOCKED, door, entitlement)
+    passback = _passback(door, situation)
+    refusal = _rule_refusal(entitlement, door, policy, clock, situation)
+    if refusal is None and passback is not Reason.ANTIPASSBACK_SOFT:
+        refusal = passback  # 19
     if refusal:
         return _deny(refusal)
-    if mode is DoorMode.ATTENDED:  # 20
+    if entitlement.escort_required and not situation.escorted:  # 20
+        return _refer(Reason.ESCORT_AWAITED)
+    if mode is DoorMode.ATTENDED:  # 21
         return _refer(Reason.DOOR_ATTENDED)
     if entitlement.attended:
         return _refer(Reason.CARDHOLDER_ATTENDED)
-    if entitlement.escort_required:  # 21
-        if not situation.escorted:
-            return _refer(Reason.ESCORT_AWAITED)
-        return _grant(Reason.ESCORTED, entitlement, door)
-    if door.antipassback is Antipassback.SOFT and situation.inside_s is not None:  # 22
-        return _grant(Reason.ANTIPASSBACK_SOFT, entitlement, door)
-    return _grant(Reason.ENTITLED, entitlement, door)  # 23
+    if entitlement.escort_required:  # 22
+        return _grant(Reason.ESCORTED, door, entitlement)
+    return _grant(passback or Reason.ENTITLED, door, entitlement)  # 23, 24
 
 
-def _grant(reason: Reason, entitlement: Entitlement | None, door: Door) -> Decision:
-    extended = entitlement is not None and entitlement.extended_opening
-    unlock_ms = door.extended_unlock_ms if extended else door.unlock_ms
-    return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=unlock_ms)
+def _grant(reason: Reason, door: Door, entitlement: Entitlement | None = None) -> Decision:
+    return Decision(outcome=Outcome.GRANT, reason=reason, unlock_ms=door.unlock_ms_for(entitlement))
 
 
 def _rule_refusal(
@@ -266,11 +266,12 @@ def _rule_refusal(
     return None
 
 
-def _passback_refusal(door: Door, situation: Situation) -> Reason | None:
-    if situation.inside_s is None:  # 19
+def _passback(door: Door, situation: Situation) -> Reason | None:
+    """What the door says about a credential that is inside already; nobody is refused for what no contact saw."""
+    if situation.inside_s is None or door.antipassback is Antipassback.OFF:
         return None
-    if door.antipassback is Antipassback.HARD:
-        return Reason.ANTIPASSBACK_HARD
-    if door.antipassback is Antipassback.TIMED and situation.inside_s < door.antipassback_s:
-        return Reason.ANTIPASSBACK_TIMED
-    return None
+    if door.antipassback is Antipassback.TIMED and situation.inside_s >= door.antipassback_s:
+        return None
+    if door.antipassback is Antipassback.SOFT or not situation.entry_seen:
+        return Reason.ANTIPASSBACK_SOFT
+    return Reason.ANTIPASSBACK_HARD if door.antipassback is Antipassback.HARD else Reason.ANTIPASSBACK_TIMED

@@ -55,11 +55,14 @@ class DoorHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderHealth:
-    """One reader, named ``door/side``. ``last_card_s``: since a card was seen. The counts are since the start."""
+    """One reader, named ``door/side``. ``last_card_s``: since a card was seen. The counts are since the start.
+
+    ``reads`` and ``last_card_s`` are not told of a private door's reader.
+    """
 
     reader: str
     state: str
-    reads: int
+    reads: int | None
     failed: int
     losses: int
     resets: int
@@ -91,7 +94,7 @@ class ReaderHealth:
         return cls(
             reader=fields.take(1, str),
             state=fields.take(2, str),
-            reads=fields.take(3, int),
+            reads=fields.maybe(3, int),
             failed=fields.take(4, int),
             losses=fields.take(5, int),
             resets=fields.take(6, int),

@@ -72,7 +72,8 @@ class WhenUnlisted(StrEnum):
 class Antipassback(StrEnum):
     """What a door does with a credential that entered its area and was not seen leaving.
 
-    ``soft``: admit and say so. ``hard``: deny. ``timed``: deny for ``Door.antipassback_s`` after the entry.
+    ``soft``: admit and say so. ``hard``: deny. ``timed``: deny for ``Door.antipassback_s`` after the entry. What would
+    be denied is admitted, and said so, when no contact saw that entry.
     """
 
     OFF = "off"
@@ -151,6 +152,11 @@ class Door:
     def starts_with(self, entitlement: Entitlement) -> bool:
         """Whether admitting this holder lets everybody else follow."""
         return not self.first_person_levels.isdisjoint(entitlement.access_level_ids)
+
+    def unlock_ms_for(self, entitlement: Entitlement | None) -> int:
+        """How long it stays unlocked for this holder; None: for somebody of whom nothing is known."""
+        extended = entitlement is not None and entitlement.extended_opening
+        return self.extended_unlock_ms if extended else self.unlock_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,11 +68,6 @@ def local_time(at: datetime, time_zone: str) -> datetime:
     return at.astimezone(zone(time_zone))
 
 
-def is_active(schedule: Schedule, local: datetime, holidays: AbstractSet[date]) -> bool:
-    """Whether one of the schedule's windows covers this moment on the local wall clock."""
-    return active_since(schedule, local, holidays) is not None
-
-
 def active_since(schedule: Schedule, local: datetime, holidays: AbstractSet[date]) -> datetime | None:
     """When the window that covers this moment began, the latest of several; None when none covers it."""
     minute = local.hour * 60 + local.minute

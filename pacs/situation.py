@@ -24,14 +24,15 @@ class Situation:
 
     ``interlocked``: a door it is interlocked with is open or released. ``first_person_at``: when somebody of the
     door's ``first_person_levels`` was last admitted. ``inside_s``: how long ago this credential entered the door's
-    area and has not been seen leaving since; None: not known to be inside. ``escorted``: somebody who may escort
-    was admitted here within the door's window.
+    area and has not been seen leaving since; None: not known to be inside. ``entry_seen``: a contact saw that entry; it
+    was not only admitted. ``escorted``: somebody who may escort was admitted here within the door's window.
     """
 
     order: ModeOrder | None = None
     interlocked: bool = False
     first_person_at: datetime | None = None
     inside_s: float | None = None
+    entry_seen: bool = True
     escorted: bool = False
 
 

@@ -58,14 +58,14 @@ def name(path: Path) -> str:
 
 
 def test_the_decision_is_made_on_one_line() -> None:
-    """``decide(`` stands once under edge/, in the controller."""
+    """``decide(`` stands once under edge/, in its own module."""
     lines = [
         (name(path), line.strip())
         for path in modules("edge")
         for line in path.read_text(encoding="utf-8").splitlines()
         if "decide(" in line
     ]
-    assert [path for path, _ in lines] == ["edge/controller.py"], lines
+    assert [path for path, _ in lines] == ["edge/deciding.py"], lines
 
 
 def test_topics_are_written_in_one_module() -> None:

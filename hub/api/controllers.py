@@ -50,11 +50,11 @@ class DoorHealth(Answer):
 
 
 class ReaderHealth(Answer):
-    """A reader, named ``door/side``; the counts are since its controller's start."""
+    """A reader, named ``door/side``; the counts are since its controller's start. null: not told of a private door."""
 
     reader: str
     state: str
-    reads: int
+    reads: int | None
     failed: int
     losses: int
     resets: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from edge.controller import DoorController
 from edge.effects import Effect, EndHold, HoldStrike, LockStrike, ReleaseStrike, Signal, Sound
 from edge.inputs import (
+    CardPresented,
+    CommandAccepted,
     CommandRefused,
+    ContactChanged,
     FireChanged,
     Input,
     ReadFailed,
@@ -26,13 +30,15 @@ from edge.inputs import (
 from pacs.commands import Action
 from pacs.decision import door_refusal
 from pacs.events import EventKind
+from pacs.identifiers import DoorId
 from pacs.modes import ModeCause, effective_mode
 from pacs.reason import ReadFault, Reason
-from pacs.rules import DoorMode, ModeRule, Side
+from pacs.rules import DoorMode, ModeRule, Side, WhenClockUntrusted, WhenUnlisted
 from pacs.situation import ModeOrder, Situation
 from tests.edge.at_the_door import (
     accept,
     accepted,
+    answered,
     claimed,
     closed_door,
     commanded,
@@ -47,7 +53,18 @@ from tests.edge.at_the_door import (
     released,
     ticked,
 )
-from tests.edge.small_site import AFTERNOON, BACK, FRONT, NOON, RESIDENT, REVOKED, STAFF, STRANGER, now
+from tests.edge.small_site import (
+    AFTERNOON,
+    BACK,
+    FRONT,
+    NOON,
+    RESIDENT,
+    REVOKED,
+    STAFF,
+    STRANGER,
+    credential,
+    now,
+)
 
 CHANGED = EventKind.DOOR_MODE_CHANGED
 BY_HOUR: dict[str, Any] = {"mode_rules": (ModeRule(schedule_id=AFTERNOON, mode=DoorMode.UNLOCKED),)}
@@ -153,6 +170,35 @@ def test_a_door_that_no_policy_names_tells_why_it_is_shut() -> None:
     assert modes(controller) == ("secured", "policy_missing")
 
 
+@pytest.mark.parametrize("mode", [DoorMode.SECURED, DoorMode.UNLOCKED])
+@pytest.mark.parametrize(
+    "later", [{"trusted": False}, {"wall_after_s": 500.0}, {"wall_after_s": 500.0, "trusted": False}], ids=str
+)
+@pytest.mark.parametrize("by_card", [True, False])
+def test_an_order_that_has_ended_never_comes_back(
+    mode: DoorMode, later: dict[str, Any], by_card: bool
+) -> None:
+    """A clock that loses trust, or is set back by minutes, revives nothing; a tap may be the first to see the end."""
+    controller = closed_door(
+        mode=DoorMode.LOCKDOWN, when_clock_untrusted=WhenClockUntrusted.LEVELS_ONLY, max_policy_age_s=86_400
+    )
+    controller.on(commanded(Action.SET_MODE, mode=mode, until=NOON + timedelta(minutes=10)), now(1))
+    controller.on(presented() if by_card else Tick(), now(600))
+    assert reasons(controller.on(presented(), now(701, **later))) == [Reason.DOOR_LOCKDOWN]
+    effects = ticked(controller, 702, **later)
+    assert HoldStrike(door_id=FRONT) not in effects
+    assert modes(controller)[0] == "lockdown"
+
+
+def test_an_order_whose_end_no_trusted_clock_has_seen_lasts() -> None:
+    """What an untrusted clock shows ends nothing."""
+    controller = closed_door(mode=DoorMode.SECURED, when_clock_untrusted=WhenClockUntrusted.LEVELS_ONLY)
+    lockdown = {"mode": DoorMode.LOCKDOWN, "until": NOON + timedelta(minutes=10)}
+    controller.on(commanded(Action.SET_MODE, **lockdown), now(1))
+    ticked(controller, 700, trusted=False)
+    assert reasons(controller.on(presented(), now(701, wall_after_s=500.0))) == [Reason.DOOR_LOCKDOWN]
+
+
 # ---- unlock once
 
 
@@ -256,12 +302,48 @@ def test_of_two_interlocked_doors_one_opens_at_a_time(at: Any) -> None:
     assert released(controller.on(presented(at=other), now(12))) == [5_000]
 
 
+def test_a_door_that_was_pulled_in_time_is_not_yet_reported_and_counts() -> None:
+    """Its opening belongs to the release for a moment longer: until then the other one stays shut."""
+    controller = closed_door(**AIRLOCK)
+    controller.on(presented(), now())
+    assert reasons(controller.on(presented(at=BACK), now(5.5))) == [Reason.INTERLOCKED]
+    assert kinds(controller.on(opened(), now(5.5))) == [EventKind.DOOR_OPENED]
+
+
+def test_nobody_is_asked_about_a_door_that_may_not_open() -> None:
+    """An unlisted card at an interlocked door is refused, and while it waits no answer opens the door."""
+    controller = closed_door(**AIRLOCK, when_unlisted=WhenUnlisted.REFER)
+    card = CardPresented(
+        door_id=FRONT, side=Side.ENTRY, credential=replace(credential(STRANGER), valid_from=NOON.date())
+    )
+    controller.on(opened(BACK), now())
+    assert reasons(controller.on(card, now(1))) == [Reason.INTERLOCKED]
+    controller.on(opened(BACK, is_open=False), now(2))
+    assert reasons(controller.on(card, now(3))) == [Reason.UNLISTED_REFERRED]
+    controller.on(opened(BACK), now(4))
+    early = controller.on(answered(Action.GRANT, who=STRANGER), now(5))
+    assert (reasons(early), released(early)) == ([Reason.INTERLOCKED], [])
+    controller.on(opened(BACK, is_open=False), now(6))
+    assert released(controller.on(answered(Action.GRANT, who=STRANGER), now(7))) == [5_000]
+
+
+def test_a_contact_is_judged_by_when_it_reported() -> None:
+    """Handled six seconds late, it was not forced, and somebody entered; alarms count from then too."""
+    controller = closed_door(held_open_after_s=10)
+    controller.on(presented(), now(1))
+    late = ContactChanged(door_id=FRONT, open=True, at_s=now(2).monotonic_s)
+    assert kinds(controller.on(late, now(8))) == [EventKind.DOOR_OPENED]
+    assert kinds(ticked(controller, 12)) == [EventKind.DOOR_HELD_WARNING, EventKind.DOOR_HELD]
+    ahead = ContactChanged(door_id=BACK, open=True, at_s=now(99).monotonic_s)
+    assert kinds(controller.on(ahead, now(13))) == [EventKind.DOOR_FORCED]
+
+
 def test_without_a_contact_an_interlock_knows_the_release_only() -> None:
-    """As long as the strike is released."""
+    """As long as the strike is released, and a moment for a door that was pulled in time."""
     controller = make(has_contact=False, **AIRLOCK)
     controller.on(presented(), now())
-    assert reasons(controller.on(presented(at=BACK), now(4.9))) == [Reason.INTERLOCKED]
-    assert released(controller.on(presented(at=BACK), now(5.1))) == [5_000]
+    assert reasons(controller.on(presented(at=BACK), now(5.4))) == [Reason.INTERLOCKED]
+    assert released(controller.on(presented(at=BACK), now(5.6))) == [5_000]
 
 
 def test_an_interlock_keeps_nobody_inside() -> None:
@@ -345,11 +427,18 @@ def test_every_alarm_of_a_door_is_told_by_the_event_that_said_so() -> None:
         st.tuples(
             st.sampled_from([0.0, 1.0, 6.0, 1_800.0, 3 * 3_600.0]),
             st.booleans(),
+            st.sampled_from([0.0, 0.0, 0.0, -240.0, -7_200.0, 3_600.0]),
             st.one_of(
                 st.builds(
-                    lambda mode, at: commanded(Action.SET_MODE, at, mode=mode),
+                    lambda mode, at, until_s: commanded(
+                        Action.SET_MODE,
+                        at,
+                        mode=mode,
+                        until=None if until_s is None else NOON + timedelta(seconds=until_s),
+                    ),
                     st.sampled_from(DoorMode),
                     st.sampled_from([FRONT, BACK]),
+                    st.sampled_from([None, 3_600.0, 7_200.0]),
                 ),
                 st.builds(lambda at: commanded(Action.CLEAR_MODE, at), st.sampled_from([FRONT, BACK])),
                 st.builds(lambda is_open: opened(BACK, is_open=is_open), st.booleans()),
@@ -362,17 +451,29 @@ def test_every_alarm_of_a_door_is_told_by_the_event_that_said_so() -> None:
     )
 )
 def test_a_strike_is_held_exactly_while_mode_documents_and_interlock_say_so(
-    steps: list[tuple[float, bool, Input]],
+    steps: list[tuple[float, bool, float, Input]],
 ) -> None:
-    """After each turn, whatever went before."""
+    """After each turn, whatever went before, on a clock that is set and loses trust: what has ended never comes back."""
     controller = closed_door(**AIRLOCK, **BY_HOUR)
     premises = controller._premises
     held: set[str] = set()
+    orders: dict[DoorId, ModeOrder] = {}
     at_s = 0.0
-    for pause_s, trusted, happened in steps:
+    for pause_s, trusted, off_s, happened in steps:
         at_s += pause_s
-        at = now(at_s, trusted=trusted)
-        for effect in (*controller.on(happened, at), *ticked(controller, at_s, trusted=trusted)):
+        at = now(at_s, trusted=trusted, wall_after_s=at_s + off_s)
+        if isinstance(happened, CommandAccepted):
+            command = happened.command
+            orders.pop(command.door_id, None)
+            if command.mode:
+                orders[command.door_id] = ModeOrder(
+                    mode=command.mode, command_id=command.command_id, until=command.until
+                )
+        if trusted:
+            orders = {
+                one: order for one, order in orders.items() if not order.until or at.clock.at < order.until
+            }
+        for effect in (*controller.on(happened, at), *controller.on(Tick(), at)):
             if isinstance(effect, HoldStrike):
                 held.add(effect.door_id)
             elif isinstance(effect, EndHold):
@@ -381,7 +482,7 @@ def test_a_strike_is_held_exactly_while_mode_documents_and_interlock_say_so(
         assert policy is not None
         assert listed is not None
         for door_id, door in policy.doors.items():
-            situation = Situation(order=premises.orders.get(door_id))
+            situation = Situation(order=orders.get(door_id))
             mode = effective_mode(door, policy, situation, at=at.clock.at, clock_trusted=trusted).mode
             may = mode is DoorMode.UNLOCKED and door_refusal(door, mode, policy, listed, at.clock) is None
             assert (door_id in held) is (may and not premises.is_interlocked(door_id, at))

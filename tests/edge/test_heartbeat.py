@@ -100,6 +100,12 @@ class Cards:
     private_doors: frozenset[DoorId] = frozenset()
 
 
+class PrivateCards(Cards):
+    """The front door is private."""
+
+    private_doors = frozenset({DoorId("front")})
+
+
 def heartbeat(directory: Path, journal: Any = None, **changes: Any) -> Heartbeat:
     refused: Mapping[str, int] = {"command_repeated": 2}
     parts: dict[str, Any] = {
@@ -240,3 +246,12 @@ def test_whatever_its_parts_say_it_is_one_message(
     assert len(bytes(said)) <= MAX_MESSAGE_BYTES
     again = ControllerStatus.from_bytes(bytes(said))
     assert again.health == said.health
+
+
+def test_of_a_private_doors_reader_it_is_not_told_when_somebody_came(tmp_path: Path) -> None:
+    """Neither how long ago nor by a count that moves; what a technician needs stays."""
+    told = heartbeat(tmp_path, cards=PrivateCards()).status()
+    assert told.health is not None
+    (reader,) = ControllerStatus.from_bytes(bytes(told)).health.readers  # type: ignore[union-attr]
+    assert (reader.reads, reader.last_card_s) == (None, None)
+    assert (reader.state, reader.failed, reader.losses, reader.resets) == ("ok", 3, 1, 3)

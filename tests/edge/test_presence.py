@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edge.controller import DoorController
 from edge.effects import Effect, EndHold, HoldStrike
 from edge.inputs import (
+    DocumentAccepted,
     FireChanged,
     Input,
     ReaderLost,
@@ -23,10 +24,10 @@ from edge.inputs import (
 )
 from pacs.commands import Action
 from pacs.events import EventKind
-from pacs.identifiers import AreaId, ControllerId
+from pacs.identifiers import AreaId, ControllerId, DoorId
 from pacs.modes import ModeCause
 from pacs.reason import ReadFault, Reason
-from pacs.rules import Antipassback, DoorMode, ModeRule, Side, WhenClockUntrusted
+from pacs.rules import Antipassback, Door, DoorMode, ModeRule, Side, WhenClockUntrusted
 from tests.edge.at_the_door import (
     accept,
     accepted,
@@ -49,6 +50,10 @@ HOUSE, YARD = AreaId("house"), AreaId("yard")
 HARD: dict[str, Any] = {"area": HOUSE, "outside": YARD, "antipassback": Antipassback.HARD}
 BOTH: dict[str, Any] = {**HARD, "back": HARD}
 FORGIVEN = EventKind.ANTIPASSBACK_FORGIVEN
+FIRST: dict[str, Any] = {"first_person_levels": frozenset({STAFF_LEVEL})}
+
+
+REX = RexPressed(door_id=FRONT)
 
 
 def enters(controller: DoorController, after_s: float = 0.0, **where: Any) -> list[Effect]:
@@ -105,15 +110,110 @@ def test_who_was_granted_and_did_not_go_through_did_not_enter() -> None:
 
 
 @pytest.mark.parametrize("without", ["contact", "closed"])
-def test_where_nobody_sees_who_goes_through_the_grant_counts(without: str) -> None:
-    """Without a contact, or with the door standing open already."""
-    controller = make(has_contact=without != "contact", **HARD)
+@pytest.mark.parametrize("rule", [HARD, HARD | {"antipassback": Antipassback.TIMED, "antipassback_s": 60}])
+def test_where_no_contact_sees_who_goes_through_nobody_is_held_to_be_inside(
+    without: str, rule: dict[str, Any]
+) -> None:
+    """Without a contact, or with the door standing open already, a second tap is said and admitted: nobody knows."""
+    controller = make(has_contact=without != "contact", **rule)
     if without == "closed":
         controller.on(opened(is_open=False), now())
         controller.on(presented(STAFF), now())
         controller.on(opened(), now(1))
     controller.on(presented(), now(2))
-    assert reasons(controller.on(presented(), now(3))) == [Reason.ANTIPASSBACK_HARD]
+    assert reasons(controller.on(presented(), now(10))) == [Reason.ANTIPASSBACK_SOFT]
+    controller.on(presented(side=Side.EXIT), now(20))
+    assert reasons(controller.on(presented(), now(30))) == [Reason.ENTITLED]
+
+
+def test_who_is_let_out_is_out_whatever_the_contact_says() -> None:
+    """Somebody held the door, the contact is stuck, or they went by another way: not held against them."""
+    controller = closed_door(**HARD, back={"area": YARD, "antipassback": Antipassback.HARD})
+    enters(controller)
+    controller.on(presented(side=Side.EXIT), now(10))
+    ticked(controller, 20)
+    assert reasons(controller.on(presented(), now(30))) == [Reason.ENTITLED]
+    assert reasons(controller.on(presented(at=BACK), now(30))) == [Reason.ENTITLED]
+
+
+OTHERS: list[Input] = [
+    presented(STAFF, side=Side.EXIT),
+    RexPressed(door_id=FRONT),
+    refused(side=Side.EXIT),
+    commanded(Action.UNLOCK_ONCE),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["card", "press", "unread", "command"])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+def test_one_opening_for_people_on_both_sides_counts_nobody(other: Input, first: bool) -> None:
+    """Who opened it nobody knows: whoever stayed outside is let in, who came to be inside the other area too."""
+    controller = closed_door(
+        **HARD, back={"area": YARD, "antipassback": Antipassback.HARD}, first_person_levels=frozenset()
+    )
+    enters(controller, 0, at=BACK)  # in the yard, which the front's exit side is in
+    for number, happened in enumerate([other, presented()] if first else [presented(), other]):
+        controller.on(happened, now(100 + number))
+    controller.on(opened(), now(103))
+    controller.on(opened(is_open=False), now(104))
+    assert reasons(controller.on(presented(), now(200))) == [Reason.ENTITLED]
+    assert reasons(controller.on(presented(at=BACK), now(200))) == [Reason.ENTITLED]
+
+
+def test_who_was_forgotten_because_of_another_is_told() -> None:
+    """With the area they were said to be in; and the next opening is clear again."""
+    controller = closed_door(**HARD, back={"area": YARD})
+    enters(controller, 0, at=BACK)
+    controller.on(presented(), now(100))
+    controller.on(presented(STAFF, side=Side.EXIT), now(101))
+    told = controller.on(opened(), now(102))
+    assert details(told, FORGIVEN) == [{"area": "yard", "cause": "overlapped", "count": 1}]
+    controller.on(opened(is_open=False), now(103))
+    enters(controller, 110)
+    assert reasons(controller.on(presented(), now(120))) == [Reason.ANTIPASSBACK_HARD]
+
+
+@pytest.mark.parametrize("other", [RexPressed(door_id=FRONT), commanded(Action.UNLOCK_ONCE)])
+def test_who_came_in_between_a_press_and_its_opening_is_forgiven_at_the_opening(other: Input) -> None:
+    """They may be the one who left by it; not when the door stays closed."""
+    for opens in (True, False):
+        controller = closed_door(**BOTH)
+        controller.on(other, now())
+        enters(controller, 1, at=BACK)
+        told = controller.on(opened(), now(4)) if opens else ticked(controller, 6)
+        assert [found["count"] for found in details(told, FORGIVEN)] == ([1] if opens else [])
+        expected = Reason.ENTITLED if opens else Reason.ANTIPASSBACK_HARD
+        assert reasons(controller.on(presented(at=BACK), now(20)))[-1] is expected
+
+
+def test_a_first_person_who_may_have_stayed_outside_is_none() -> None:
+    """Somebody left by the same opening: the others wait for another one."""
+    controller = closed_door(**FIRST)
+    controller.on(presented(STAFF), now())
+    controller.on(REX, now(1))
+    controller.on(opened(), now(2))
+    controller.on(opened(is_open=False), now(3))
+    assert reasons(controller.on(presented(), now(10))) == [Reason.FIRST_PERSON_AWAITED]
+
+
+def test_a_grant_whose_decision_failed_moves_nobody() -> None:
+    """A fault of our own between the decision and the strike; and one behind it costs no later input."""
+    controller = make(has_contact=False, **HARD)
+    door = controller._premises.doors[FRONT]
+
+    def fails(*_: object, **__: object) -> tuple[Effect, ...]:
+        raise RuntimeError
+
+    release, door.release = door.release, fails  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        controller.on(presented(), now())
+    door.release = release  # type: ignore[method-assign]
+    controller._premises.presence.passed = fails  # type: ignore[assignment, method-assign]
+    assert reasons(controller.on(presented(), now(1))) == [Reason.ENTITLED]
+    assert kinds(controller.on(presented(STAFF), now(2))) == [
+        EventKind.INTERNAL_FAULT,
+        EventKind.ACCESS_GRANTED,
+    ]
 
 
 def test_a_grant_that_could_not_be_recorded_moves_nobody() -> None:
@@ -133,7 +233,6 @@ def test_a_restart_forgives_everybody_and_says_nothing() -> None:
 # ---- who could have passed unseen
 
 
-REX = RexPressed(door_id=FRONT)
 LOST, FOUND = (
     ReaderLost(door_id=FRONT, side=Side.EXIT, cause="silent"),
     ReaderRestored(door_id=FRONT, side=Side.EXIT),
@@ -223,16 +322,45 @@ def test_while_one_door_can_be_passed_unseen_nobody_counts_as_inside(begins: Inp
     assert reasons(controller.on(presented(at=BACK), now(30))) == [Reason.ANTIPASSBACK_HARD]
 
 
-def test_an_area_that_another_controller_leads_into_holds_nobody() -> None:
-    """What is seen at its doors is not known here."""
+def with_far_door(**rules: Any) -> DocumentAccepted:
+    """Both doors in the house, and one at another controller; None: nowhere."""
     document = accepted(**BOTH)
     assert document.policy is not None
     doors = dict(document.policy.doors)
-    far = replace(doors[BACK], id=type(BACK)("far"), controller_id=ControllerId("c2"))
+    far = Door(id=DoorId("far"), controller_id=ControllerId("c2"), **rules)
+    return replace(document, policy=replace(document.policy, doors={**doors, far.id: far}))
+
+
+@pytest.mark.parametrize("far", [{"area": HOUSE}, {"outside": HOUSE}])
+def test_an_area_that_another_controller_leads_into_holds_nobody(far: dict[str, Any]) -> None:
+    """What is seen at its doors is not known here; nor who of those is inside when that ends."""
     controller = closed_door(**BOTH)
-    controller.on(replace(document, policy=replace(document.policy, doors={**doors, far.id: far})), now())
+    controller.on(with_far_door(**far), now())
     enters(controller)
     assert reasons(controller.on(presented(), now(5))) == [Reason.ENTITLED]
+    ticked(controller, 20)
+    controller.on(with_far_door(), now(21))
+    assert reasons(controller.on(presented(), now(30))) == [Reason.ENTITLED]
+
+
+@pytest.mark.parametrize(
+    ("before", "since"),
+    [
+        (HARD, HARD | {"back": HARD}),
+        (HARD | {"back": HARD}, HARD),
+        (HARD | {"back": HARD}, {**HARD, "area": YARD, "outside": None, "back": HARD}),
+        (HARD, HARD | {"back": {"outside": HOUSE}}),
+    ],
+    ids=["a door joins", "a door leaves", "a door leads elsewhere", "a way out joins"],
+)
+def test_an_area_with_other_doors_is_forgiven(before: dict[str, Any], since: dict[str, Any]) -> None:
+    """Nobody was seen leaving by a door that was none of its, and who was is not known to be where it leads."""
+    controller = closed_door(**before)
+    enters(controller)
+    effects = accept(controller, now(10), **since)
+    assert details(effects, FORGIVEN) == [{"area": "house", "cause": "policy_changed", "count": 1}]
+    enters(controller, 20, at=FRONT if since.get("area") == HOUSE else BACK)
+    assert details(accept(controller, now(30), **since, attended_timeout_s=50), FORGIVEN) == []
 
 
 def test_the_wall_clock_has_no_say_in_how_long_ago_somebody_entered() -> None:
@@ -287,7 +415,6 @@ def test_nobody_is_held_to_be_inside_after_a_way_out_that_nobody_saw(steps: list
 # ---- the first person
 
 
-FIRST: dict[str, Any] = {"first_person_levels": frozenset({STAFF_LEVEL})}
 UNLOCKING = {**FIRST, "mode_rules": (ModeRule(schedule_id=AFTERNOON, mode=DoorMode.UNLOCKED),)}
 IN_WINDOW_S = 3_600.0
 

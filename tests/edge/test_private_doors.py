@@ -23,10 +23,12 @@ from edge.inputs import (
 from edge.private_doors import COUNTED_EVERY_S, is_personal
 from pacs.commands import Action
 from pacs.events import EventKind
+from pacs.identifiers import AreaId
 from pacs.reason import ReadFault
-from pacs.rules import DoorMode, Side
+from pacs.rules import Antipassback, DoorMode, Side
 from tests.edge.at_the_door import (
     accept,
+    answered,
     claimed,
     closed_door,
     commanded,
@@ -156,11 +158,54 @@ HAPPENINGS: st.SearchStrategy[Input] = st.one_of(
 )
 
 
+ABOUT_THE_DOOR = {
+    EventKind.TAPS_COUNTED,
+    EventKind.DOOR_MODE_CHANGED,
+    EventKind.DOOR_FORCED,
+    EventKind.DOOR_HELD_WARNING,
+    EventKind.DOOR_HELD,
+    EventKind.DOOR_ALARM_CLEARED,
+    EventKind.TAMPER_OPENED,
+    EventKind.TAMPER_CLOSED,
+    EventKind.READER_LOST,
+    EventKind.READER_RESTORED,
+    EventKind.COMMAND_EXECUTED,
+    EventKind.COMMAND_REFUSED,
+}
+ROOM: dict[str, Any] = {"private": True, "area": AreaId("room"), "antipassback": Antipassback.SOFT}
+
+
+def test_who_waits_where_a_door_becomes_private_waits_no_longer() -> None:
+    """That is recorded, because it was recorded that they wait; no answer opens the door. The same the other way round."""
+    controller = closed_door(mode=DoorMode.ATTENDED)
+    controller.on(presented(), now())
+    effects = accept(controller, now(1), mode=DoorMode.ATTENDED, private=True)
+    assert [
+        draft.details["outcome"] for draft in drafts(effects) if draft.kind is EventKind.REFERRAL_ENDED
+    ] == ["withdrawn"]
+    assert controller.snapshot(now(2))[0].waiting == 0
+    late = controller.on(answered(Action.GRANT, who=RESIDENT), now(3))
+    assert kinds(late) == [EventKind.COMMAND_REFUSED]
+    controller = closed_door(private=True)
+    controller.on(presented(VISITOR), now())
+    assert EventKind.REFERRAL_ENDED not in kinds(accept(controller, now(1)))
+    assert controller.snapshot(now(2))[0].waiting == 0
+
+
+def test_who_leaves_a_private_room_is_not_told_by_who_is_forgiven() -> None:
+    """Neither by the press nor by what follows from it."""
+    controller = closed_door(**ROOM)
+    controller.on(presented(), now())
+    controller.on(opened(), now(1))
+    controller.on(opened(is_open=False), now(2))
+    assert drafts(controller.on(RexPressed(door_id=FRONT), now(10))) == []
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 2.0, 40.0, 4_000.0]), HAPPENINGS), max_size=25))
 def test_no_event_of_a_private_door_is_about_a_person(steps: list[tuple[float, Any]]) -> None:
     """Whatever happens: no credential, no coming and going; and the counts add up to what happened."""
-    controller = closed_door(private=True)
+    controller = closed_door(**ROOM)
     everything: list[Effect] = [*controller.on(Started(), now())]
     at_s, taps = 0.0, 0
     for pause_s, happened in steps:
@@ -173,7 +218,8 @@ def test_no_event_of_a_private_door_is_about_a_person(steps: list[tuple[float, A
         )
     everything += controller.on(Stopping(), now(at_s))
     of_the_door = [draft for draft in drafts(everything) if draft.door_id == FRONT]
-    assert not any(is_personal(draft) for draft in of_the_door)
+    assert {draft.kind for draft in of_the_door} <= ABOUT_THE_DOOR
+    assert not any(draft.credential_id or "request" in draft.details for draft in of_the_door)
     assert not any(isinstance(effect, Prepare) for effect in everything)
     counted = details(everything, EventKind.TAPS_COUNTED)
     assert sum(int(number) for counts in counted for number in counts.values()) == taps

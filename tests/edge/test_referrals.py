@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.controller import DoorController
 from edge.effects import Effect, Indicate, Record, ReleaseStrike, Signal, Sync
-from edge.inputs import DocumentAccepted, Input, Now, ReadFailed, RecordFailed, Stopping, Tick
+from edge.inputs import DocumentAccepted, Input, Now, ReadFailed, RecordFailed, RexPressed, Stopping, Tick
 from pacs.commands import Action
 from pacs.events import EventDraft, EventKind
 from pacs.identifiers import CredentialId
@@ -48,6 +48,7 @@ from tests.edge.small_site import (
     REVOKED,
     SLOW_VISITOR,
     STAFF,
+    STRANGER,
     VISITOR,
     credential,
     now,
@@ -86,6 +87,21 @@ def with_people(change: Callable[[dict[CredentialId, Entitlement]], object]) -> 
     return replace(document, policy=replace(document.policy, entitlements=people))
 
 
+OTHER_ATTENDED, OTHER_STAFF = (CredentialId(bytes([n]) * 16) for n in (98, 99))
+
+
+def two_attended(listed: dict[CredentialId, Entitlement]) -> None:
+    listed[OTHER_ATTENDED] = replace(listed[ATTENDED], credential_id=OTHER_ATTENDED)
+
+
+def two_staff(listed: dict[CredentialId, Entitlement]) -> None:
+    listed[OTHER_STAFF] = replace(listed[STAFF], credential_id=OTHER_STAFF)
+
+
+def need_escorts(listed: dict[CredentialId, Entitlement], people: list[CredentialId]) -> None:
+    listed.update({who: replace(listed[VISITOR], credential_id=who) for who in people})
+
+
 # ---- asked
 
 
@@ -117,10 +133,21 @@ def test_a_referral_names_its_request_and_its_time(
 
 
 def test_each_request_is_another() -> None:
-    """Drawn anew for each referral."""
+    """Drawn anew for each card that waits."""
+    controller = waiting(mode=DoorMode.ATTENDED)
+    (_, other) = drafts(controller.on(presented(RESIDENT), now(1)))
+    assert other.details["request"] != REQUEST
+
+
+def test_a_card_that_is_presented_again_goes_on_waiting_under_its_request() -> None:
+    """An answer on its way to it arrives; its time begins again, and what was prepared for the card is the same."""
     controller = waiting()
-    (_, again) = drafts(controller.on(presented(ATTENDED), now(1)))
-    assert again.details["request"] != REQUEST
+    controller.on(claimed(ATTENDED), now(49.9))
+    (again,) = drafts(controller.on(presented(ATTENDED), now(50)))
+    assert (again.kind, again.details["request"]) == (EventKind.ACCESS_REFERRED, REQUEST)
+    assert ended(ticked(controller, 100)) == []
+    effects = controller.on(answered(Action.GRANT), now(109))
+    assert (ended(effects), released(effects)) == ([("granted", ATTENDED, None)], [5_000])
 
 
 # ---- answered
@@ -198,16 +225,39 @@ def test_who_waits_for_an_escort_is_not_admitted_from_afar() -> None:
 # ---- ended otherwise
 
 
-@pytest.mark.parametrize("who", [RESIDENT, ATTENDED, REVOKED])
+@pytest.mark.parametrize("who", [RESIDENT, OTHER_ATTENDED])
 def test_a_newer_presentation_takes_the_place_of_the_one_that_waits(who: CredentialId) -> None:
-    """Also one that is refused, and the same card again; at the other side or another door it does not."""
-    controller = waiting()
+    """One that is granted and one that is referred; at the other side or another door it does not."""
+    controller = closed_door()
+    controller.on(with_people(two_attended), now())
+    controller.on(presented(ATTENDED), now())
     for elsewhere in (presented(who, side=Side.EXIT), presented(who, at=BACK)):
         assert ended(controller.on(elsewhere, now(1))) == []
     effects = controller.on(presented(who), now(2))
     assert ended(effects) == [("replaced", ATTENDED, None)]
     late = controller.on(answered(Action.GRANT), now(3))
     assert reasons(late) == [Reason.REQUEST_UNKNOWN]
+
+
+@pytest.mark.parametrize("mode", [DoorMode.SECURED, DoorMode.ATTENDED])
+def test_a_card_that_is_refused_ends_nobodys_wait(mode: DoorMode) -> None:
+    """Neither for an answer nor for an escort."""
+    for who in (ATTENDED, VISITOR):
+        controller = waiting(who, mode=mode)
+        for refused_card in (REVOKED, STRANGER):
+            assert ended(controller.on(presented(refused_card), now(1))) == []
+        assert controller.snapshot(now(2))[0].waiting == 1
+
+
+def test_a_card_that_is_granted_makes_no_room_among_those_who_wait_for_an_escort() -> None:
+    """It does not wait itself."""
+    people = [CredentialId(bytes([n]) * 16) for n in range(100, 108)]
+    controller = closed_door()
+    controller.on(with_people(lambda listed: need_escorts(listed, people)), now())
+    for who in people:
+        controller.on(presented(who), now(1))
+    assert ended(controller.on(presented(RESIDENT), now(2))) == []
+    assert controller.snapshot(now(2))[0].waiting == 8
 
 
 @pytest.mark.parametrize(
@@ -318,7 +368,7 @@ def test_who_came_before_the_escort_is_admitted_with_it() -> None:
         (VISITOR, Reason.ESCORTED),
         (SLOW_VISITOR, Reason.ESCORTED),
     ]
-    assert shape(effects)[:2] == [Record, ReleaseStrike]
+    assert shape(effects)[:4] == [Record, Record, Record, ReleaseStrike]
     assert released(effects) == [15_000]
     assert ended(effects) == [("granted", VISITOR, None), ("granted", SLOW_VISITOR, None)]
     assert shown(effects) == [Signal.GRANTED]
@@ -329,6 +379,9 @@ def test_who_comes_after_the_escort_is_admitted_within_its_window() -> None:
     """By the monotonic clock, at this side of this door only."""
     controller = closed_door(back={}, escort_window_s=20)
     controller.on(presented(STAFF), now())
+    controller.on(opened(), now(1))
+    controller.on(opened(is_open=False), now(2))
+    ticked(controller, 10)
     assert reasons(controller.on(presented(VISITOR), now(20))) == [Reason.ESCORTED]
     assert reasons(controller.on(presented(VISITOR, at=BACK), now(20)))[0] is Reason.ESCORT_AWAITED
     assert reasons(controller.on(presented(SLOW_VISITOR), now(20.1, wall_after_s=5))) == [
@@ -346,6 +399,79 @@ def test_an_escort_at_another_door_or_on_the_way_out_admits_nobody() -> None:
     assert reasons(controller.on(presented(SLOW_VISITOR), now(3))) == [Reason.ESCORT_AWAITED]
     admitted = controller.on(presented(STAFF), now(4))
     assert {draft.credential_id for draft in drafts(admitted)} == {STAFF, VISITOR, SLOW_VISITOR}
+
+
+@pytest.mark.parametrize("meanwhile", [None, RexPressed(door_id=FRONT)], ids=["stayed outside", "in doubt"])
+def test_an_escort_who_is_not_known_to_have_gone_in_is_none(meanwhile: Input | None) -> None:
+    """The door stays closed; or it opens when somebody asked to leave as well. Another escort who is in counts on."""
+    for other_is_in in (False, True):
+        controller = closed_door(back={}, escort_window_s=40)
+        controller.on(with_people(two_staff), now())
+        if other_is_in:
+            controller.on(presented(OTHER_STAFF), now())
+            controller.on(opened(), now(0.5))
+            controller.on(opened(is_open=False), now(1))
+            ticked(controller, 8)
+        controller.on(presented(STAFF), now(10))
+        if meanwhile:
+            controller.on(meanwhile, now(11))
+            controller.on(opened(), now(12))
+            controller.on(opened(is_open=False), now(13))
+        ticked(controller, 20)
+        expected = Reason.ESCORTED if other_is_in else Reason.ESCORT_AWAITED
+        assert reasons(controller.on(presented(VISITOR), now(29)))[-1] is expected
+
+
+def test_at_an_attended_door_too_nobody_passes_without_their_escort() -> None:
+    """The escort first, then a person decides; whichever of the two comes to wait, none replaces the other."""
+    controller = waiting(VISITOR, mode=DoorMode.ATTENDED)
+    early = controller.on(answered(Action.GRANT, who=VISITOR), now(1))
+    assert (reasons(early), released(early)) == ([Reason.COMMAND_OUT_OF_PLACE], [])
+    (staff,) = drafts(controller.on(presented(STAFF), now(2)))
+    assert staff.reason is Reason.DOOR_ATTENDED
+    request = staff.details["request"]
+    assert isinstance(request, bytes)
+    let_in = controller.on(answered(Action.GRANT, request=request, who=STAFF), now(3))
+    assert {draft.credential_id for draft in drafts(let_in) if draft.credential_id} == {STAFF}
+    controller.on(opened(), now(4))
+    granted = controller.on(answered(Action.GRANT, who=VISITOR), now(5))
+    assert reasons(granted)[0] is Reason.ATTENDED_GRANT
+    assert ended(granted) == [("granted", VISITOR, None)]
+
+
+def test_a_mode_that_changes_lets_no_answer_take_an_escorts_place() -> None:
+    """Referred by an attended door with the escort inside; answered when the escort's time is over."""
+    controller = closed_door(mode=DoorMode.ATTENDED, attended_timeout_s=90)
+    (staff,) = drafts(controller.on(presented(STAFF), now()))
+    request = staff.details["request"]
+    assert isinstance(request, bytes)
+    controller.on(answered(Action.GRANT, request=request, who=STAFF), now(1))
+    controller.on(opened(), now(2))
+    controller.on(opened(is_open=False), now(3))
+    (visitor,) = drafts(controller.on(presented(VISITOR), now(4)))
+    assert visitor.reason is Reason.DOOR_ATTENDED
+    request = visitor.details["request"]
+    assert isinstance(request, bytes)
+    late = controller.on(answered(Action.GRANT, request=request, who=VISITOR), now(60))
+    assert (reasons(late), released(late)) == ([Reason.COMMAND_OUT_OF_PLACE], [])
+    accept(controller, now(61))
+    again = controller.on(answered(Action.GRANT, request=request, who=VISITOR), now(62))
+    assert (reasons(again), released(again)) == ([Reason.COMMAND_OUT_OF_PLACE], [])
+
+
+def test_companions_whose_grant_cannot_be_recorded_stay_outside_with_their_escort() -> None:
+    """One release, so all of them: each is denied, goes on waiting, and comes in with the next try."""
+    controller = waiting(VISITOR)
+    for failing in (0, 1):
+        granted = drafts(controller.on(presented(STAFF), now(2 + failing)))
+        effects = controller.on(RecordFailed(draft=granted[failing]), now(2 + failing))
+        assert [(draft.credential_id, draft.reason) for draft in drafts(effects)] == [
+            (STAFF, Reason.JOURNAL_FAILED),
+            (VISITOR, Reason.JOURNAL_FAILED),
+        ]
+    assert kinds(controller.on(opened(), now(4))) == [EventKind.DOOR_FORCED]
+    controller.on(opened(is_open=False), now(5))
+    assert ended(controller.on(presented(STAFF), now(6))) == [("granted", VISITOR, None)]
 
 
 def test_an_escort_who_is_not_admitted_takes_nobody_along() -> None:
@@ -367,12 +493,8 @@ def test_a_blocked_visitor_is_not_taken_along() -> None:
 def test_only_so_many_wait_for_one_escort() -> None:
     """The oldest gives way; the memory of a door is bounded."""
     people = [CredentialId(bytes([n]) * 16) for n in range(100, 112)]
-
-    def need_an_escort(listed: dict[CredentialId, Entitlement]) -> None:
-        listed.update({who: replace(listed[VISITOR], credential_id=who) for who in people})
-
     controller = closed_door()
-    controller.on(with_people(need_an_escort), now())
+    controller.on(with_people(lambda listed: need_escorts(listed, people)), now())
     replaced = [ended(controller.on(presented(who), now(1))) for who in people]
     assert [len(outcomes) for outcomes in replaced] == [0] * 8 + [1] * 4
     assert controller.snapshot(now(1))[0].waiting == 8
@@ -423,8 +545,8 @@ class Book:
         assert request is None or isinstance(request, bytes)
         if draft.kind is EventKind.ACCESS_REFERRED:
             assert request is not None
-            assert request not in self.asked
-            self.asked[request] = draft.credential_id
+            assert request not in self.over
+            assert self.asked.setdefault(request, draft.credential_id) == draft.credential_id
         if draft.kind is ENDED:
             assert request is not None
             assert self.asked[request] == draft.credential_id

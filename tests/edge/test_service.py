@@ -58,7 +58,9 @@ from tests.edge.small_site import (
     NOON,
     RESIDENT,
     SITE,
+    STAFF,
     STRANGER,
+    VISITOR,
     credential,
     policy,
     revocations,
@@ -640,6 +642,55 @@ def test_an_event_that_never_fits_keeps_no_other_waiting(
         EventKind.JOURNAL_RESTORED,
     ]
     assert house.events()[2].details == {"cause": "journal_failed", "lost_at_least": 1}
+
+
+def test_an_overdue_tick_waits_for_what_happened_before_it_was_due(tmp_path: Path) -> None:
+    """And for nothing that comes meanwhile: a flood of inputs does not stop the timers."""
+    house = House(tmp_path)
+    earlier, later = presented(), RexPressed(door_id=FRONT)
+    for happened in (earlier, earlier):
+        house.service._queue.put(happened)
+    taken: list[Input] = []
+    for _ in range(4):
+        taken.append(house.service._next())
+        house.service._queue.put(later)
+    assert taken == [earlier, earlier, Tick(), later]
+    house.journal.close()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_escort_and_who_comes_with_them_are_let_in_with_an_event_each_or_not_at_all(
+    tmp_path: Path, kept: int
+) -> None:
+    """One release: whichever of the two cannot be written, nobody is said to have been granted for good."""
+    house = House(tmp_path)
+    service = house.service
+    for happened in (Started(), presented(VISITOR)):
+        service._handle(happened)
+    append, left = house.journal.append, [kept]
+
+    def fails(draft: EventDraft) -> Event:
+        if draft.kind is EventKind.ACCESS_GRANTED:
+            left[0] -= 1
+            if left[0] < 0:
+                raise StoreError("no")
+        return append(draft)
+
+    house.journal.append = fails  # type: ignore[method-assign]
+    service._handle(presented(STAFF))
+    house.journal.append = append  # type: ignore[method-assign]
+    service._handle(Tick())
+    assert not [told for told in house.doors.told if told[0] == "release"]
+    house.journal.sync()
+    found = [(draft.kind, draft.credential_id) for draft in house.events()][2:]
+    granted = [(EventKind.ACCESS_GRANTED, STAFF)][:kept]
+    assert found[: kept + 2] == [
+        *granted,
+        (EventKind.ACCESS_DENIED, STAFF),
+        (EventKind.ACCESS_DENIED, VISITOR),
+    ]
+    assert EventKind.ACCESS_GRANTED not in [kind for kind, _ in found[kept:]]
+    house.journal.close()
 
 
 # ---- the end

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pacs.errors import MalformedData
 from pacs.identifiers import ScheduleId
-from pacs.schedule import ALWAYS, Schedule, Window, active_since, is_active, local_time
+from pacs.schedule import ALWAYS, Schedule, Window, active_since, local_time
 from tests.pacs import strategies as own
 
 WEEK = frozenset(range(5))
@@ -65,7 +65,7 @@ HOLIDAYS = frozenset({date(2026, 12, 25)})  # a Friday
 )
 def test_windows(schedule: Schedule, local: str, active: bool) -> None:
     """A window includes its first minute, excludes its last, and belongs to the day it starts on."""
-    assert is_active(schedule, datetime.fromisoformat(local), HOLIDAYS) is active
+    assert (active_since(schedule, datetime.fromisoformat(local), HOLIDAYS) is not None) is active
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_wall_clock(zone: str, utc: str, window: tuple[str, str], active: bool) 
     """What counts is what the clock on the site's wall shows."""
     schedule = _schedule(_window(*window, days=frozenset(range(7))))
     at = datetime.fromisoformat(utc).replace(tzinfo=UTC)
-    assert is_active(schedule, local_time(at, zone), frozenset()) is active
+    assert (active_since(schedule, local_time(at, zone), frozenset()) is not None) is active
 
 
 CLOCK_CHANGES = [
@@ -136,7 +136,7 @@ CLOCK_CHANGES = [
 def test_nights_on_which_the_clocks_change(zone: str, schedule: Schedule, utc: str, active: bool) -> None:
     """A night is as long as the wall clock makes it, in every zone and in both directions."""
     at = datetime.fromisoformat(utc).replace(tzinfo=UTC)
-    assert is_active(schedule, local_time(at, zone), frozenset()) is active
+    assert (active_since(schedule, local_time(at, zone), frozenset()) is not None) is active
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_active_and_since_agree(schedule: Schedule, at: datetime, name: str, hol
     local = local_time(at, name)
     holidays = frozenset({local.date() + timedelta(days=holiday_ahead)})
     since = active_since(schedule, local, holidays)
-    assert is_active(schedule, local, holidays) is (since is not None)
+    assert (active_since(schedule, local, holidays) is not None) is (since is not None)
     if since is not None:
         assert since.replace(tzinfo=None) <= local.replace(tzinfo=None)
         assert local.replace(tzinfo=None) - since.replace(tzinfo=None) < timedelta(days=1)
@@ -194,7 +194,7 @@ def test_a_window_is_open_for_no_longer_than_it_says(window: Window, start: date
         minute = local.hour * 60 + local.minute
         today = local.weekday() in window.weekdays and window.start_minute <= minute < window.end_minute
         yesterday = (local.weekday() - 1) % 7 in window.weekdays and minute + 1440 < window.end_minute
-        assert is_active(schedule, local, frozenset()) is (today or yesterday)
+        assert (active_since(schedule, local, frozenset()) is not None) is (today or yesterday)
 
 
 @pytest.mark.parametrize(
