@@ -305,8 +305,7 @@ def _differences(connection: Connection, bounds: AlarmBounds, now: datetime) -> 
     seen = [state for state in states.values() if state.controller_id in in_use and state.last_seen]
     found = [*_silent(seen, bounds, now), *_clocks(seen), *_documents(connection, seen, bounds, now)]
     for subject, since in found:
-        alarm = standing.get(subject.key)
-        if (alarm is None) is not (since is None):
+        if (subject.key in standing) is (since is None):
             yield _Change(subject=subject, since=since)
     yield from _emptied(connection, standing, states)
 

