@@ -193,8 +193,8 @@ def test_an_order_that_has_ended_never_comes_back(
 def test_an_order_whose_end_no_trusted_clock_has_seen_lasts() -> None:
     """What an untrusted clock shows ends nothing."""
     controller = closed_door(mode=DoorMode.SECURED, when_clock_untrusted=WhenClockUntrusted.LEVELS_ONLY)
-    lockdown = {"mode": DoorMode.LOCKDOWN, "until": NOON + timedelta(minutes=10)}
-    controller.on(commanded(Action.SET_MODE, **lockdown), now(1))
+    until = NOON + timedelta(minutes=10)
+    controller.on(commanded(Action.SET_MODE, mode=DoorMode.LOCKDOWN, until=until), now(1))
     ticked(controller, 700, trusted=False)
     assert reasons(controller.on(presented(), now(701, wall_after_s=500.0))) == [Reason.DOOR_LOCKDOWN]
 

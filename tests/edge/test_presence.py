@@ -24,7 +24,7 @@ from edge.inputs import (
 )
 from pacs.commands import Action
 from pacs.events import EventKind
-from pacs.identifiers import AreaId, ControllerId, DoorId
+from pacs.identifiers import AreaId, ControllerId, CredentialId, DoorId
 from pacs.modes import ModeCause
 from pacs.reason import ReadFault, Reason
 from pacs.rules import Antipassback, Door, DoorMode, ModeRule, Side, WhenClockUntrusted
@@ -410,6 +410,119 @@ def test_nobody_is_held_to_be_inside_after_a_way_out_that_nobody_saw(steps: list
             controller.on(step, now(at_s))
             inside = inside and step == FOUND and not is_lost
             is_lost = (is_lost or step == LOST) and step != FOUND
+
+
+class Possible:
+    """Where the resident can be, for all that the doors of the house could see: what R2 lets a door hold against them.
+
+    Whoever goes behind somebody else is beyond it, and whoever is granted alone on their side goes through what opens.
+    """
+
+    def __init__(self) -> None:
+        self.places = {"outside"}
+        self.doors = {FRONT, BACK}
+        self.until_s = {FRONT: 0.0, BACK: 0.0}
+        self.awaited: dict[DoorId, set[tuple[CredentialId, Side]]] = {FRONT: set(), BACK: set()}
+        self.unknown: set[DoorId] = set()
+        self.standing: dict[DoorId, bool] = {FRONT: False, BACK: False}
+
+    def time_is(self, at_s: float) -> None:
+        for at in (FRONT, BACK):
+            if at_s > self.until_s[at] + 0.5:
+                self.awaited[at].clear()
+                self.unknown.discard(at)
+
+    def granted(self, who: CredentialId, at: DoorId, side: Side, at_s: float) -> None:
+        self.until_s[at] = max(self.until_s[at], at_s + 5)
+        if not self.standing[at]:
+            self.awaited[at].add((who, side))
+        if at in self.doors and who == RESIDENT:
+            if side is Side.EXIT:
+                self.places.add("outside")
+            elif self.standing[at]:
+                self.places.add("inside")
+
+    def released(self, at: DoorId, at_s: float) -> None:
+        self.until_s[at] = max(self.until_s[at], at_s + 5)
+        self.unknown.add(at)
+
+    def opens(self, at: DoorId, at_s: float) -> None:
+        if self.standing[at]:
+            return
+        self.standing[at] = True
+        people, unknown = set(self.awaited[at]), at in self.unknown
+        self.awaited[at].clear()
+        self.unknown.discard(at)
+        if at not in self.doors:
+            return
+        sides = {side for _, side in people}
+        if unknown or at_s > self.until_s[at] + 0.5:
+            self.places.add("outside")
+        if (RESIDENT, Side.ENTRY) in people:
+            alone = sides == {Side.ENTRY} and not unknown
+            self.places = {"inside"} if alone else self.places | {"inside", "outside"}
+
+    def anybody_may_leave(self) -> None:
+        self.places.add("outside")
+
+
+AT = st.sampled_from([FRONT, BACK])
+ENTRY, EXIT = Side.ENTRY, Side.EXIT
+COMES = st.tuples(st.just("tap"), st.just(RESIDENT), AT, st.just(ENTRY))
+STEP = st.one_of(
+    COMES,
+    st.tuples(st.just("tap"), st.sampled_from([RESIDENT, STAFF]), AT, st.sampled_from(Side)),
+    st.tuples(st.sampled_from(["opens", "closes", "press", "command"]), AT),
+    st.tuples(st.just("policy"), st.sampled_from([{}, HARD])),
+)
+GOES_IN = AT.map(lambda at: [("tap", RESIDENT, at, ENTRY), ("opens", at), ("closes", at)])
+AT_ONE_DOOR = AT.flatmap(
+    lambda at: st.permutations(
+        [("tap", RESIDENT, at, ENTRY), ("tap", STAFF, at, EXIT), ("press", at), ("command", at)]
+    ).map(lambda order: [*order[:2], ("opens", at), ("closes", at)])
+)
+PAUSES = st.sampled_from([0.1, 0.4, 1.0, 3.0, 6.0, 40.0])
+STEPS = st.lists(st.one_of(STEP.map(lambda step: [step]), GOES_IN, AT_ONE_DOOR), max_size=6).map(
+    lambda parts: [step for part in parts for step in part]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS, COMES, st.lists(PAUSES, min_size=26, max_size=26))
+def test_nobody_is_denied_who_can_be_outside(happening: list[Any], last: Any, pauses: list[float]) -> None:
+    """Taps, presses, commands, openings and policies in any order, several within one release."""
+    steps = [*zip(pauses, happening, strict=False), (40.0, last)]
+    controller, possible, at_s = closed_door(**BOTH), Possible(), 0.0
+    for pause_s, (what, *where) in steps:
+        at_s += pause_s
+        ticked(controller, at_s)
+        possible.time_is(at_s)
+        if any({"door_forced", "door_held"} & set(door.alarms) for door in controller.snapshot(now(at_s))):
+            possible.anybody_may_leave()
+        if what == "tap":
+            who, at, side = where
+            found = reasons(controller.on(presented(who, at=at, side=side), now(at_s)))
+            if Reason.ANTIPASSBACK_HARD in found:
+                assert who != RESIDENT or possible.places == {"inside"}
+            else:
+                possible.granted(who, at, side, at_s)
+        elif what == "policy":
+            accept(controller, now(at_s), **HARD, back=where[0])
+            if possible.doors != (doors := {FRONT, BACK} if where[0] else {FRONT}):
+                possible.doors = doors
+                possible.places = {"inside", "outside"}
+        elif what == "opens":
+            controller.on(opened(where[0]), now(at_s))
+            possible.opens(where[0], at_s)
+        elif what == "closes":
+            controller.on(opened(where[0], is_open=False), now(at_s))
+            possible.standing[where[0]] = False
+        else:
+            happened = (
+                RexPressed(door_id=where[0]) if what == "press" else commanded(Action.UNLOCK_ONCE, where[0])
+            )
+            controller.on(happened, now(at_s))
+            possible.released(where[0], at_s)
 
 
 # ---- the first person

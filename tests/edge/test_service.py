@@ -676,7 +676,7 @@ def test_an_escort_and_who_comes_with_them_are_let_in_with_an_event_each_or_not_
                 raise StoreError("no")
         return append(draft)
 
-    house.journal.append = fails  # type: ignore[method-assign]
+    house.journal.append = fails  # type: ignore[assignment, method-assign]
     service._handle(presented(STAFF))
     house.journal.append = append  # type: ignore[method-assign]
     service._handle(Tick())
