@@ -35,6 +35,7 @@ class Cause(StrEnum):
     EVENTS_MISSING = "events_missing"
     JOURNAL_REPLACED = "journal_replaced"
     JOURNAL_GAP = "journal_gap"
+    DOOR_MOVED = "door_moved"  # to another controller, which does not go by that yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

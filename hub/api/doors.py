@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, PlainSerializer, StrictBool, StrictInt
 
+from hub import moves
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
@@ -99,6 +100,12 @@ class NewDoor(DoorChange):
     id: fields.Door
     controller_id: fields.Controller
     name: fields.Name
+
+
+class Move(Body):
+    """The controller that is wired to the door from now on."""
+
+    controller_id: fields.Controller
 
 
 class DoorAnswer(Answer):
@@ -212,6 +219,28 @@ def change_door(
             note(connection, hub, principal, action="door.change", subject=f"door:{door_id}")
     hub.site_changed()
     return _answer(changed)
+
+
+@router.post("/{door_id}/move")
+def move_door(
+    door_id: fields.Door,
+    body: Move,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> DoorAnswer:
+    """Give a door to another controller; its record has a hole until that one goes by a policy made since."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = store.get(connection, door_id)
+        if found.door.controller_id != body.controller_id:
+            try:
+                moves.move(connection, found.door, body.controller_id, now=hub.clock())
+            except NotFound as error:
+                raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
+            note(connection, hub, principal, action="door.move", subject=f"door:{door_id}")
+            found = store.get(connection, door_id)
+    hub.site_changed()
+    return _answer(found)
 
 
 def _answer(named: store.NamedDoor) -> DoorAnswer:

@@ -137,6 +137,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.EVENTS_MISSING: N_("events are missing"),
     Cause.JOURNAL_REPLACED: N_("the journal was replaced"),
     Cause.JOURNAL_GAP: N_("the journal has a gap"),
+    Cause.DOOR_MOVED: N_("the door was moved to another controller"),
 }
 
 ANOMALIES: Mapping[AnomalyKind, str] = {
@@ -148,6 +149,7 @@ ANOMALIES: Mapping[AnomalyKind, str] = {
     AnomalyKind.JOURNAL_REPLACED: N_("the journal was replaced"),
     AnomalyKind.JOURNAL_BEHIND: N_("it has lost events that are stored here"),
     AnomalyKind.JOURNAL_GAP: N_("the journal has a gap"),
+    AnomalyKind.DOOR_MOVED: N_("the door was moved here"),
     AnomalyKind.NOT_RUNNING: N_("the controller was not running"),
     AnomalyKind.UNCLEAN_START: N_("the controller ended without warning"),
     AnomalyKind.CLOCK_WRONG: N_("times that cannot be right"),
@@ -222,7 +224,7 @@ CLEARANCES: Mapping[Clearance, str] = {
     Clearance.EVENT: N_("the door says so"),
     Clearance.SEEN: N_("the hub sees it"),
     Clearance.RESTARTED: N_("its controller started anew; how it ended is not known"),
-    Clearance.WITHDRAWN: N_("its controller is no longer in use"),
+    Clearance.WITHDRAWN: N_("its controller is no longer in use there"),
     Clearance.ACKNOWLEDGED: N_("acknowledged"),
 }
 

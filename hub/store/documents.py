@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from hub.store import journals
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import confirmations, controllers, documents
@@ -114,6 +115,8 @@ def confirm(
         return False
     if digest is not None and known.digest[: len(digest)] != digest:
         return False
+    if kind is DocumentKind.POLICY:
+        journals.end_move(connection, controller_id, policy_made_at=known.created_at, until=now)
     columns = confirmations.c
     mine = (columns.controller_id == controller_id) & (columns.kind == kind)
     if connection.scalar(select(columns.version).where(mine, columns.version == version)) is None:

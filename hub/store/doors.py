@@ -12,8 +12,8 @@ from sqlalchemy import Column, Connection, Row, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields, insert_new
-from hub.store.errors import NotFound
-from hub.store.schema import access_levels, doors, schedules
+from hub.store.errors import InUse, NotFound
+from hub.store.schema import access_levels, controllers, doors, schedules
 from pacs.identifiers import AccessLevelId, AreaId, ControllerId, DoorId, ScheduleId
 from pacs.rules import (
     Antipassback,
@@ -53,6 +53,24 @@ def change(connection: Connection, door: Door, *, name: str) -> None:
         raise NotFound(f"door {door.id}: its controller or an area is not there") from error
     if changed.rowcount != 1:
         raise NotFound(f"door {door.id} is not there")
+
+
+def move(connection: Connection, door_id: DoorId, controller_id: ControllerId) -> None:
+    """Give a door to another controller.
+
+    Raises ``NotFound`` when the door is not there or the controller is not in use, ``InUse`` while the door is
+    interlocked with others.
+    """
+    door = get(connection, door_id).door
+    in_use = select(controllers.c.id).where(
+        controllers.c.id == controller_id, controllers.c.retired_at.is_(None)
+    )
+    if connection.execute(in_use).first() is None:
+        raise NotFound(f"controller {controller_id} is not registered, or withdrawn")
+    others = {other.door.id for other in list_all(connection) if door_id in other.door.interlock_with}
+    if locked := sorted(door.interlock_with | others):
+        raise InUse(f"door {door_id} is interlocked with doors: {', '.join(locked)}")
+    connection.execute(update(doors).where(doors.c.id == door_id).values(controller_id=controller_id))
 
 
 def get(connection: Connection, door_id: DoorId) -> NamedDoor:

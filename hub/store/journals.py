@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from datetime import datetime
@@ -47,6 +48,7 @@ class AnomalyKind(StrEnum):
     UNCLEAN_START = "unclean_start"
     CLOCK_WRONG = "clock_wrong"  # the controller trusts a clock that cannot be right
     READER_LOST = "reader_lost"
+    DOOR_MOVED = "door_moved"  # to this controller; what the one before it recorded has the holes it had
     MESSAGE_MALFORMED = "message_malformed"
     NOT_STORABLE = "not_storable"
 
@@ -129,6 +131,24 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
         return False
     connection.execute(insert(anomalies).values(**asdict(anomaly), times=1, last_at=anomaly.at))
     return True
+
+
+def add_holes(connection: Connection, holes: Sequence[Anomaly]) -> None:
+    """Record holes each of which happened once."""
+    if holes:
+        connection.execute(
+            insert(anomalies), [asdict(each) | {"times": 1, "last_at": each.at} for each in holes]
+        )
+
+
+def end_move(
+    connection: Connection, controller_id: ControllerId, *, policy_made_at: datetime, until: datetime
+) -> None:
+    """A controller goes by a policy made then: the doors that were moved to it before are recorded from ``until`` on."""
+    columns = anomalies.c
+    moved = (columns.controller_id == controller_id) & (columns.kind == AnomalyKind.DOOR_MOVED)
+    still = moved & columns.unknown_until.is_(None) & (columns.at < policy_made_at)
+    connection.execute(update(anomalies).where(still).values(unknown_until=until))
 
 
 def end_holes(

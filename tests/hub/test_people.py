@@ -283,3 +283,53 @@ def test_questions_are_answered_over_the_interface(hub: RunningHub, manager: htt
     for params in ({"at": "yesterday"}, {"at": "2026-03-02T09:00:00"}, {"limit": 0}, {"after": "x"}):
         assert code_of(manager.get("/api/v1/doors/front/access", params=params)) == Code.INVALID.wire
     assert code_of(manager.get("/api/v1/doors/nowhere/access")) == Code.NOT_FOUND.wire
+
+
+# -- moving a door ----------------------------------------------------------------------------------
+
+
+def record_of(manager: httpx.Client, door_id: str) -> dict[str, Any]:
+    doors: list[dict[str, Any]] = manager.get("/api/v1/doors", params={"limit": 500}).json()["doors"]
+    (found,) = [door for door in doors if door["id"] == door_id]
+    return found
+
+
+def test_a_moved_door_is_known_once_its_new_controller_goes_by_that(hub: RunningHub) -> None:
+    """Old holes stay holes, and from the move to the confirmation nothing is claimed of the door."""
+    with hub.token(Role.SITE_MANAGER) as manager:
+        hub.door("old")
+        new = hub.door("new")
+        eventually(lambda: record_of(manager, "old")["complete"], "the record is whole")
+        new.confirms = False
+        moved = manager.post("/api/v1/doors/old/move", json={"controller_id": "new"})
+        assert (moved.status_code, moved.json()["controller_id"]) == (200, "new")
+        holes = record_of(manager, "old")["holes"]
+        assert [(hole["cause"], hole["until"]) for hole in holes if hole["cause"] == "door_moved"][-1] == (
+            "door_moved",
+            None,
+        )
+        assert not record_of(manager, "old")["complete"]
+        again = manager.post("/api/v1/doors/old/move", json={"controller_id": "new"})
+        assert again.json() == moved.json()
+        new.confirms = True
+        new.hello()
+        found = eventually(
+            lambda: (now := record_of(manager, "old"))["complete"] and now, "the new controller goes by it"
+        )
+        ends = [hole["until"] for hole in found["holes"] if hole["cause"] == "door_moved"]
+        assert ends
+        assert None not in ends
+
+
+def test_a_door_moves_only_where_it_can(hub: RunningHub, manager: httpx.Client) -> None:
+    """To a controller in use, and not while it is interlocked with another, whichever of the two says so."""
+    hub.door("side", connect=False)
+    door = {"id": "inner", "controller_id": "side", "name": "Inner", "interlock_with": ["side"]}
+    assert manager.post("/api/v1/doors", json=door).status_code == 201
+    for moving, other in (("inner", "side"), ("side", "inner")):
+        refused = manager.post(f"/api/v1/doors/{moving}/move", json={"controller_id": "front"})
+        assert (code_of(refused), other in refused.json()["detail"]) == (Code.IN_USE.wire, True)
+    unknown = manager.post("/api/v1/doors/front/move", json={"controller_id": "nowhere"})
+    assert code_of(unknown) == Code.REFERENCE_UNKNOWN.wire
+    missing = manager.post("/api/v1/doors/nowhere/move", json={"controller_id": "front"})
+    assert code_of(missing) == Code.NOT_FOUND.wire
