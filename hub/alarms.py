@@ -299,9 +299,12 @@ def _differences(connection: Connection, bounds: AlarmBounds, now: datetime) -> 
     standing = alarms.standing(connection)
     states = controllers.states(connection, now)
     in_use = {controller.id for controller in controllers.list_all(connection)}
+    home = {named.door.id: named.door.controller_id for named in doors.list_all(connection)}
     for alarm in standing.values():
-        if alarm.subject.controller_id not in in_use:
-            yield _Change(subject=alarm.subject, how=Clearance.WITHDRAWN)
+        subject = alarm.subject
+        moved = subject.door_id is not None and home.get(subject.door_id) != subject.controller_id
+        if moved or subject.controller_id not in in_use:
+            yield _Change(subject=subject, how=Clearance.WITHDRAWN)
     seen = [state for state in states.values() if state.controller_id in in_use and state.last_seen]
     found = [*_silent(seen, bounds, now), *_clocks(seen), *_documents(connection, seen, bounds, now)]
     for subject, since in found:

@@ -19,8 +19,8 @@ from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import alarms as store
 from hub.store import controllers, doors, journals, operators
-from hub.store.alarms import Alarm, AlarmKind, Clearance
-from pacs.identifiers import ControllerId
+from hub.store.alarms import Alarm, AlarmKind, Clearance, Subject
+from pacs.identifiers import ControllerId, DoorId
 from pacs.rules import Side
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/alarms", tags=["alarms"])
@@ -184,13 +184,15 @@ def answers(connection: Connection, alarms: Sequence[Alarm], now: datetime) -> l
         return []
     arriving = _arriving(connection, now)
     everyone = {row.id: row.name for row in operators.list_operators(connection)}
+    every: dict[DoorId, AlarmDoor] = {}
     of_controller: dict[ControllerId, list[AlarmDoor]] = {}
     for named in doors.list_all(connection):
-        shown = AlarmDoor(id=named.door.id, name=named.name)
+        shown = every[named.door.id] = AlarmDoor(id=named.door.id, name=named.name)
         of_controller.setdefault(named.door.controller_id, []).append(shown)
     return [
-        _answer(alarm, of_controller.get(alarm.subject.controller_id, []), everyone, arriving, now)
+        _answer(alarm, concerned, everyone, arriving, now)
         for alarm in alarms
+        for concerned in [_concerned(alarm.subject, every, of_controller)]
     ]
 
 
@@ -205,17 +207,22 @@ def _arriving(connection: Connection, now: datetime) -> set[ControllerId]:
     }
 
 
+def _concerned(
+    subject: Subject, every: dict[DoorId, AlarmDoor], of_controller: dict[ControllerId, list[AlarmDoor]]
+) -> list[AlarmDoor]:
+    if subject.door_id is None:
+        return of_controller.get(subject.controller_id, [])
+    return [every.get(subject.door_id) or AlarmDoor(id=subject.door_id, name=subject.door_id)]
+
+
 def _answer(
     alarm: Alarm,
-    all_doors: list[AlarmDoor],
+    concerned: list[AlarmDoor],
     everyone: dict[str, str],
     arriving: set[ControllerId],
     now: datetime,
 ) -> AlarmAnswer:
     subject = alarm.subject
-    if subject.door_id is not None:
-        known = [door for door in all_doors if door.id == subject.door_id]
-        all_doors = known or [AlarmDoor(id=subject.door_id, name=subject.door_id)]
     state, reminder = _state(alarm, now)
     late = alarm.said_by_door and alarm.noticed_at - alarm.since > LATE_AFTER
     actor = alarm.acknowledged_by
@@ -227,7 +234,7 @@ def _answer(
         reminder=reminder,
         late=late,
         controller_id=subject.controller_id,
-        doors=all_doors,
+        doors=concerned,
         side=subject.side,
         detail=subject.detail,
         since=alarm.since,

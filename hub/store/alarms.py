@@ -46,7 +46,7 @@ class Clearance(StrEnum):
     EVENT = "event"  # the door said so
     SEEN = "seen"  # the hub saw that it is over
     RESTARTED = "restarted"  # its controller started anew and would say so if it were still so
-    WITHDRAWN = "withdrawn"  # its controller is no longer in use
+    WITHDRAWN = "withdrawn"  # its controller is no longer in use, or has the door no more
     ACKNOWLEDGED = "acknowledged"  # nothing at the door can end it
 
 

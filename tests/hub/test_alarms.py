@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from hub.alarms import AlarmBounds, Alarms, Noticed
 from hub.live import LiveBus
@@ -22,6 +23,7 @@ from hub.store.documents import Document
 from hub.store.door_state import Contact
 from hub.store.errors import NotFound
 from hub.store.journals import Anomaly, AnomalyKind, Head
+from hub.store.schema import doors as doors_table
 from pacs.errors import MalformedData
 from pacs.events import Event, EventDraft, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
@@ -341,6 +343,21 @@ def test_who_is_no_longer_in_use_rings_no_longer(bench: Bench) -> None:
         controllers.retire(connection, GATE, bench.now)
     bench.passes(timedelta(hours=1))
     assert [alarm.clearance for alarm in bench.all] == [Clearance.WITHDRAWN]
+
+
+def test_a_door_that_moved_leaves_no_alarm_behind(bench: Bench) -> None:
+    """Its former controller will not say how it ended."""
+    bench.happens(EventKind.DOOR_FORCED, door_id=FRONT)
+    bench.happens(EventKind.DOOR_FORCED, door_id=BACK)
+    other = ControllerId("other")
+    with bench.database.write() as connection:
+        made = Controller(
+            id=other, event_public_key=bytes(32), certificate_serial="01", software=None, registered_at=NOON
+        )
+        controllers.register(connection, made)
+        connection.execute(update(doors_table).where(doors_table.c.id == FRONT).values(controller_id=other))
+    bench.passes(SECOND)
+    assert [alarm.clearance for alarm in bench.all] == [Clearance.WITHDRAWN, None]
 
 
 # -- taking note ------------------------------------------------------------------------------------
