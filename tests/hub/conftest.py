@@ -19,6 +19,8 @@ ON_BOTH = {
     "test_audit",
     "test_operators",
     "test_anomalies",
+    "test_questions",
+    "test_import_store",
     "test_alarms",
     "test_orders",
 }

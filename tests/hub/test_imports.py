@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,17 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
 
-from hub import audit as log
-from hub import imports
 from hub.__main__ import main
 from hub.api.problems import Code
 from hub.import_rows import COLUMNS, MAX_BYTES, MAX_ROWS, Fault, Format, Row, Sheet, as_csv, read
 from hub.roles import Role
-from hub.store import access_levels, audit, cardholders, documents, import_jobs, schema, sites
-from hub.store.cardholders import Cardholder, Category
+from hub.store import access_levels, cardholders, documents, sites
+from hub.store.cardholders import Cardholder
 from hub.store.database import Database
-from hub.store.import_jobs import Job, State
 from hub.store.sites import Site
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, CardholderId, SiteId
+from pacs.identifiers import AccessLevelId, SiteId
 from pacs.messages import DocumentKind
 from pacs.rules import AccessLevel
 from tests.hub.controller import eventually
@@ -282,136 +278,6 @@ def test_no_fault_is_a_formula(external_id: str, problem: str) -> None:
     assert not [cell for cell in rows[1] if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
-# -- storing ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = fresh_database(tmp_path / "data" / "hub.sqlite")
-    with database.write() as connection:
-        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone=AMSTERDAM, created_at=NOW))
-        for name in ("residents", "kitchen"):
-            access_levels.add(connection, AccessLevel(id=AccessLevelId(name), rules=()), name=name, now=NOW)
-    yield database
-    database.close()
-
-
-def imported(database: Database, text: str, *, dry_run: bool = False) -> Job:
-    data = text.encode()
-    job = imports.queued(database, data, dry_run=dry_run, actor="operator:o1", now=NOW)
-    return imports.carry_out(
-        database, job, data, Format.CSV, clock=lambda: NOW, said=lambda _state, _done, _rows: None
-    )
-
-
-def people(database: Database) -> list[Cardholder]:
-    with database.read() as connection:
-        return cardholders.list_all(connection)
-
-
-def counts(job: Job) -> tuple[State, int, int, int]:
-    return job.state, job.created, job.changed, job.unchanged
-
-
-def test_an_import_may_be_repeated(database: Database) -> None:
-    """The same file again changes nothing; another one changes who it names, and removes nobody."""
-    assert counts(imported(database, PLAIN)) == (State.DONE, 2, 0, 0)
-    stored = people(database)
-    assert counts(imported(database, PLAIN)) == (State.DONE, 0, 0, 2)
-    assert people(database) == stored
-    moved = "external_id,given_name,family_name,room\nA-2,Yusuf,Demir,C 3\nA-3,Lin,Wu,\n"
-    assert counts(imported(database, moved)) == (State.DONE, 1, 1, 0)
-    by_id = {person.external_id: person for person in people(database)}
-    assert {name: person.room for name, person in by_id.items()} == {"A-1": "B 12", "A-2": "C 3", "A-3": None}
-    assert by_id["A-2"].access_level_ids == ("kitchen", "residents")  # no column: as it was
-    assert by_id["A-2"].id in {person.id for person in stored}
-
-
-def test_a_fault_keeps_everything_out(database: Database) -> None:
-    """One wrong row among good ones: nobody is added, nothing is audited, and every fault is kept."""
-    job = imported(database, PLAIN + "A-3;Lin;Wu;sauna;;;\nA-4;Kai;Roe;pool;;xx-;\n")
-    assert (job.state, job.fault_count) == (State.REFUSED, 3)
-    assert [(fault.row, fault.column, fault.external_id) for fault in job.faults] == [
-        (4, "access_levels", "A-3"),
-        (5, "access_levels", "A-4"),
-        (5, "language", "A-4"),
-    ]
-    assert people(database) == []
-    with database.read() as connection:
-        assert import_jobs.get(connection, job.id) == job
-        assert connection.scalar(select(func.count()).select_from(schema.audit)) == 0
-
-
-def test_a_dry_run_says_what_would_be_done(database: Database) -> None:
-    """It counts, and changes nothing."""
-    assert counts(imported(database, PLAIN, dry_run=True)) == (State.DONE, 2, 0, 0)
-    assert people(database) == []
-
-
-def test_an_import_is_audited_without_names(database: Database) -> None:
-    """One entry: who, how many, and which file by its digest."""
-    job = imported(database, PLAIN)
-    with database.read() as connection:
-        (entry,) = audit.page(connection, before=None, limit=10)
-    assert (entry.actor, entry.action, entry.subject) == (
-        "operator:o1",
-        "cardholders.import",
-        f"import:{job.id}",
-    )
-    assert entry.detail == {
-        "created": 2,
-        "changed": 0,
-        "unchanged": 0,
-        "sha256": imports.digest_of(PLAIN.encode()),
-    }
-    assert "Mensah" not in str(entry)
-
-
-def test_what_stands_in_the_store_counts_too(database: Database) -> None:
-    """A visitor keeps an end, and flags do not contradict each other, whichever of them the file names."""
-    with database.write() as connection:
-        cardholders.add(
-            connection,
-            Cardholder(
-                id=CardholderId("p1"),
-                category=Category.VISITOR,
-                given_name="Ada",
-                family_name="Example",
-                access_level_ids=(),
-                created_at=NOW,
-                may_escort=True,
-                valid_until=NOW + timedelta(days=1),
-                external_id="A-1",
-            ),
-        )
-    text = "external_id,given_name,family_name,valid_until,escort_required\nA-1,Ada,Example,,yes\n"
-    job = imported(database, text)
-    assert [(fault.row, fault.column) for fault in job.faults] == [(2, "escort_required"), (2, "valid_until")]
-
-
-def test_what_changed_meanwhile_counts(database: Database) -> None:
-    """Between looking and writing a level goes and a person comes: the import is judged by what there is then."""
-    data = PLAIN.encode()
-
-    def meddle(state: State, _done: int, _rows: int) -> None:
-        if state is State.APPLYING:
-            with database.write() as connection:
-                access_levels.remove(connection, AccessLevelId("kitchen"))
-                log.record(connection, now=NOW, actor=log.SYSTEM, action="access_level.delete", subject="x")
-
-    job = imports.queued(database, data, dry_run=False, actor="operator:o1", now=NOW)
-    ended = imports.carry_out(database, job, data, Format.CSV, clock=lambda: NOW, said=meddle)
-    assert (ended.state, [fault.column for fault in ended.faults]) == (State.REFUSED, ["access_levels"])
-    assert people(database) == []
-
-
-def test_as_many_people_as_may_are_imported_at_once(database: Database) -> None:
-    """The largest file goes in as a whole, and a second time changes nothing."""
-    text = HEADER + "\n" + "".join(f"N-{n};Given;Family;residents;R {n};nl;\n" for n in range(MAX_ROWS))
-    assert counts(imported(database, text)) == (State.DONE, MAX_ROWS, 0, 0)
-    assert counts(imported(database, text.replace("R 7;", "R 8;"))) == (State.DONE, 0, 1, MAX_ROWS - 1)
-
-
 # -- over the interface -----------------------------------------------------------------------------
 
 
@@ -520,6 +386,22 @@ def test_only_who_may_manage_people_imports(hub: RunningHub) -> None:
 
 
 # -- from the command line --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = fresh_database(tmp_path / "data" / "hub.sqlite")
+    with database.write() as connection:
+        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone=AMSTERDAM, created_at=NOW))
+        for name in ("residents", "kitchen"):
+            access_levels.add(connection, AccessLevel(id=AccessLevelId(name), rules=()), name=name, now=NOW)
+    yield database
+    database.close()
+
+
+def people(database: Database) -> list[Cardholder]:
+    with database.read() as connection:
+        return cardholders.list_all(connection)
 
 
 def run(*arguments: object) -> Result:
