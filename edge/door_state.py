@@ -157,7 +157,9 @@ class DoorState:
         """
         before = self._before_release = self._release
         lasting = now.monotonic_s <= before.until_s
-        others: frozenset[Unseen] = before.unseen if now.monotonic_s <= self._openable_until_s else frozenset()
+        others: frozenset[Unseen] = (
+            before.unseen if now.monotonic_s <= self._openable_until_s else frozenset()
+        )
         self._release = before._replace(
             until_s=max(before.until_s, now.monotonic_s + unlock_ms / 1000),
             extended=extended or (before.extended and (lasting or bool(self.is_open))),

@@ -94,8 +94,12 @@ def test_a_strike_that_cannot_be_locked_does_not_keep_the_process(caplog: pytest
 def test_a_lock_that_hangs_does_not_keep_the_process() -> None:
     """Whoever holds the line for ever, the process ends in its time."""
     stay = threading.Event()
+
+    def hang() -> None:
+        stay.wait()
+
     world = World(lock_after_s=0.01, end_after_s=0.02)
-    world.ending.lock = stay.wait
+    world.ending.lock = hang
     world.ending.handle()
     world.ending.begin()
     assert world.exited.wait(10)
