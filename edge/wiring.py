@@ -119,7 +119,7 @@ def run_controller(
             receiver,
             clock=clock,
             put=put,
-            first_start=journal.opening.created and not store.held.documents,
+            first_start=journal.opening.created,
         )
         controller = DoorController(
             [DoorState(door.id, has_contact=door.contact_pin is not None) for door in config.doors],

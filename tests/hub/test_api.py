@@ -743,7 +743,7 @@ def test_what_does_not_fit_in_a_record_is_shown_at_its_doors(hub: RunningHub, ad
     """Messages that were set aside are counted on the door, in the list and on the page."""
     topic = str(UpTopic(ControllerId("front"), Up.EVENTS))
     for payload in (b"", b"\x01"):
-        hub.app.state.link.ingest.put(Message(topic, payload))
+        hub.app.state.link.ingest.put([Message(topic, payload)])
 
     def anomalies() -> list[dict[str, Any]]:
         doors = admin.get("/api/v1/doors").json()["doors"]
@@ -786,7 +786,7 @@ def test_a_heartbeat_without_a_journal_breaks_no_page(hub: RunningHub, admin: ht
     """Before a controller has said what it holds its door is incomplete, and lists and pages still answer."""
     hub.door("porch", connect=False)
     status = ControllerStatus(online=True, sent_at=hub.clock())
-    hub.app.state.link.ingest.put(Message(str(UpTopic(ControllerId("porch"), Up.STATUS)), bytes(status)))
+    hub.app.state.link.ingest.put([Message(str(UpTopic(ControllerId("porch"), Up.STATUS)), bytes(status))])
 
     def porch() -> dict[str, Any]:
         doors = admin.get("/api/v1/doors").json()["doors"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from edge.door_state import OPENING_GRACE_S
 from pacs.events import EventDraft
 from pacs.identifiers import DoorId
 from pacs.reason import Reason
@@ -58,6 +60,13 @@ def holder(site: VirtualSite) -> Holder:
     return holder
 
 
+def has_been_locked(station: DoorStation) -> bool:
+    """Whether the strike is locked, and was for so long that no opening belongs to its release any more."""
+    grace_ns = int(2 * OPENING_GRACE_S * 1e9)
+    locked_ns = max((report["at_ns"] for report in station.reports if "released" in report), default=0)
+    return is_locked(station) and time.monotonic_ns() - locked_ns > grace_ns
+
+
 class Watch:
     """What is recorded of a door from here on, and what its pins do."""
 
@@ -66,7 +75,7 @@ class Watch:
         self.door_id = door_id
         self.station: DoorStation = site.stations[door_id]
         locked_doors = [station for name, station in site.stations.items() if name != DAY_ROOM]
-        site.wait_until(lambda: all(map(is_locked, locked_doors)), "every other door locked")
+        site.wait_until(lambda: all(map(has_been_locked, locked_doors)), "every other door locked")
         self._since = max(journal_of(self.station).drafts)
         self._reports = len(self.station.reports)
 
