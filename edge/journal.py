@@ -191,7 +191,8 @@ class Journal:
                     "restore the connection to the hub"
                 )
             try:
-                if chain.segments[-1].size >= self._limits.segment_bytes:
+                is_long = chain.segments[-1].size >= self._limits.segment_bytes
+                if is_long and self._writer.may_go_on(chain):
                     following = self._writer.go_on(chain)
                     chain.segments = (*chain.segments, following)
                     self._held_bytes += following.size

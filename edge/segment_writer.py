@@ -28,6 +28,7 @@ class SegmentWriter:
         self._untidy = False
         self._failed = False
         self._begun = 0
+        self._preparing: int | None = None
         try:
             files.sync(self._fd)
         except OSError:
@@ -55,6 +56,10 @@ class SegmentWriter:
         self._turn_to(fd)
         return segment
 
+    def may_go_on(self, chain: Chain) -> bool:
+        """Whether nobody is about to begin the very segment that ``go_on`` would; after one more event it is another. Guarded."""
+        return self._preparing != chain.last_sequence + 1
+
     def prepare(self, chain: Chain, guard: threading.Lock) -> Segment | None:
         """Begin the chain's next segment ahead of its first event, durably, and write there from here on.
 
@@ -62,12 +67,22 @@ class SegmentWriter:
         """
         with guard:
             begun, last_sequence, header = self._begun, chain.last_sequence, _next_header(chain)
+            self._preparing = header.first_sequence
+        try:
+            return self._prepared(chain, guard, header, (begun, last_sequence))
+        finally:
+            with guard:
+                self._preparing = None
+
+    def _prepared(
+        self, chain: Chain, guard: threading.Lock, header: SegmentHeader, then: tuple[int, int]
+    ) -> Segment | None:
         segment, fd = begin_segment(self._files, chain.directory, header)
         try:
             self._files.sync(fd)
             self._files.sync_directory(chain.directory)
             with guard:
-                if (self._begun, chain.last_sequence) == (begun, last_sequence) and not self._untidy:
+                if (self._begun, chain.last_sequence) == then and not self._untidy:
                     chain.segments = (*chain.segments, segment)
                     self._turn_to(fd)
                     return segment

@@ -19,6 +19,7 @@ from pacs.identifiers import CredentialId, DoorId, JournalId
 from pacs.reason import Reason
 from pacs.rules import Side
 from tests.edge.journal_on_disk import (
+    SMALL,
     START,
     QuickFiles,
     abandon,
@@ -187,6 +188,43 @@ def test_reading_while_writing_and_dropping(tmp_path: Path) -> None:
     assert not faults
     assert [Event.from_bytes(data).sequence for data in received] == list(range(1, total + 1))
     journal.close()
+
+
+class _HeldAhead(QuickFiles):
+    """The durability thread is about to begin a segment, and then does nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def remove(self, path: Path) -> None:
+        if threading.current_thread().name == "durability":
+            self.begun.set()
+            assert self.goes_on.wait(20)
+        super().remove(path)
+
+
+def test_two_threads_that_need_the_same_next_segment(tmp_path: Path) -> None:
+    """While one is made ahead, the event that would begin it goes where there is room, and the next one goes on."""
+    files = _HeldAhead()
+    journal = open_journal(tmp_path / "journal", files=files)
+    count = 0
+    while journal._chains[-1].segments[-1].size < SMALL.segment_bytes:
+        count += 1
+        journal.append(draft(count))
+    ahead = threading.Thread(target=journal.sync, name="durability")
+    ahead.start()
+    assert files.begun.wait(20)
+    for number in range(count + 1, count + 12):
+        journal.append(draft(number))
+    files.goes_on.set()
+    ahead.join(20)
+    journal.sync()
+    assert [event.sequence for event in read_outgoing(journal)] == list(range(1, count + 12))
+    journal.close()
+    again = open_journal(tmp_path / "journal")
+    assert not again.opening.gaps
+    assert [event.sequence for event in read_outgoing(again)] == list(range(1, count + 12))
+    again.close()
 
 
 # ---- for months
