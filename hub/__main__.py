@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
@@ -20,7 +20,7 @@ from hub.import_rows import MAX_BYTES, Format
 from hub.operators import Operators, name_key
 from hub.roles import Role
 from hub.server import link_text, origin, serve
-from hub.settings import Address, Settings, database_address
+from hub.settings import KEYS, Address, Configuration, Settings, database_address, faults
 from hub.store import operators as operator_rows
 from hub.store.database import Database
 from hub.store.import_jobs import State
@@ -70,15 +70,16 @@ def run(
     time_zone: str | None,
 ) -> None:
     """Run the hub until it is told to stop."""
-    logs.configure()
     with _told():
-        settings = _settings(config, data_dir, site_dir)
-        if http:
-            settings = replace(settings, http=Address.parse(http))
-        if mqtt:
-            settings = replace(settings, mqtt=Address.parse(mqtt))
-        if time_zone:
-            settings = replace(settings, time_zone=time_zone)
+        settings = _configuration(
+            config,
+            data_dir,
+            site_dir,
+            http=Address.parse(http) if http else None,
+            mqtt=Address.parse(mqtt) if mqtt else None,
+            time_zone=time_zone,
+        ).settings
+        logs.configure(settings.log_level, settings.log_format)
         serve(settings)
 
 
@@ -223,6 +224,34 @@ def import_residents(config: Path | None, data_dir: Path | None, file: Path, *, 
         click.echo(f"{done.created} {verb} added, {done.changed} changed; {done.unchanged} stay as they are")
 
 
+@main.group("config")
+def config_group() -> None:
+    """What this hub is told, and by whom."""
+
+
+@config_group.command("show")
+@located
+def config_show(config: Path | None, data_dir: Path | None) -> None:
+    """Print every setting: name, value in force, who gave it. A secret is only said to be set."""
+    with _told():
+        found = _configuration(config, data_dir)
+        for key in KEYS:
+            click.echo(f"{key.name}\t{found.shown(key)}\t{found.origins[key.name]}")
+
+
+@config_group.command("check")
+@located
+def config_check(config: Path | None, data_dir: Path | None) -> None:
+    """Read the settings and look at the files they name; print what is wrong, and exit 1 when something is."""
+    with _told():
+        wrong = faults(_configuration(config, data_dir).settings)
+        for fault in wrong:
+            click.echo(fault)
+        if wrong:
+            _fail(f"{len(wrong)} things are wrong")
+        click.echo("the settings can be used")
+
+
 @main.group("audit")
 def audit_group() -> None:
     """The log of what operators and programs did."""
@@ -241,14 +270,16 @@ def audit_verify(config: Path | None, data_dir: Path | None, expect: str | None)
         click.echo(str(audit.verify(connection, expected)))
 
 
-def _settings(config: Path | None, data_dir: Path | None, site_dir: Path | None = None) -> Settings:
-    if config is not None:
-        settings = Settings.from_toml(config)
-        settings = replace(settings, data_dir=data_dir) if data_dir else settings
-        return replace(settings, site_dir=site_dir) if site_dir else settings
-    if data_dir is None:
-        raise click.UsageError("give --config hub.toml, or --data-dir")
-    return Settings(site_dir=site_dir or Path(), data_dir=data_dir)
+def _configuration(
+    config: Path | None, data_dir: Path | None, site_dir: Path | None = None, **said: Any
+) -> Configuration:
+    if config is None and data_dir is None and not os.environ.get("DREMPEL_DATA_DIR"):
+        raise click.UsageError("give --config hub.toml, --data-dir, or DREMPEL_DATA_DIR in the environment")
+    return Configuration.read(config, os.environ, data_dir=data_dir, site_dir=site_dir, **said)
+
+
+def _settings(config: Path | None, data_dir: Path | None) -> Settings:
+    return _configuration(config, data_dir).settings
 
 
 def _database(settings: Settings) -> Database:

@@ -1,4 +1,4 @@
-"""The hub's log: one JSON object a line on standard error, without names, tokens or passwords.
+"""The hub's log on standard error: one JSON object a line, or text for a person; without names, tokens or passwords.
 
 Of an exception it keeps the type and where it happened, never the message: that may quote data.
 """
@@ -17,16 +17,19 @@ from structlog.typing import EventDict
 _FRAMES = 12
 
 
-def configure() -> None:
-    """Set up structlog; libraries' own loggers speak only when something is badly wrong."""
+def configure(level: str = "info", form: str = "json") -> None:
+    """Set up structlog, for lines of JSON or of ``text``; libraries' own loggers speak only when something is badly wrong."""
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _exception_without_data,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer()
+            if form == "json"
+            else structlog.dev.ConsoleRenderer(colors=False),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

@@ -1,44 +1,31 @@
 """What one hub process is told: where its site's keys and data are, and where it listens.
 
-A TOML file (`--config hub.toml`) or the same things on the command line. Relative paths are relative to
-the file. Unknown keys are refused: a misspelt setting never silently becomes a default.
+The command line comes before the environment (``DREMPEL_…``), which comes before a TOML file (``--config hub.toml``),
+which comes before the defaults. Relative paths in the file start at the file. Unknown keys and variables are refused:
+a misspelt setting never silently becomes a default. ``KEYS`` names every setting; docs/configuration-hub.md says what
+each one is for.
 """
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from hub import setting_kinds
 from hub.alarms import AlarmBounds
+from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, one_of, parsed, seconds
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
-_ENVIRONMENT = "DREMPEL_PASSPHRASE_FILE"
-_DATABASE_PASSWORD = "DREMPEL_DATABASE_PASSWORD"  # noqa: S105 -- the variable's name
-_TOP = {
-    "site_dir",
-    "data_dir",
-    "passphrase_file",
-    "site_name",
-    "time_zone",
-    "database",
-    "http",
-    "mqtt",
-    "alarms",
-}
-_DATABASE_KEYS = {"url", "password_file"}
-_HTTP = {"listen", "origin", "certificate", "key", "trusted_proxies"}
-_MQTT = {"listen", "binary"}
-_ALARMS = {"silent_after_s", "unconfirmed_after_s", "remind_after_s"}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +63,8 @@ class Settings:
     database and the broker's data. ``site_name`` is shown on the pages and ``time_zone`` (IANA) is the one
     schedules follow; empty: as they are. ``origin`` is the address people type, for links; by default it
     follows ``http``. ``database_url`` (``postgresql+psycopg://user@host/name``, without a password) takes the
-    place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or in
-    the environment, ``DREMPEL_DATABASE_PASSWORD``. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
+    place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or it is
+    ``database_password``, which only the environment gives. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends.
     """
@@ -94,9 +81,12 @@ class Settings:
     passphrase_file: Path | None = None
     database_url: str = ""
     database_password_file: Path | None = None
+    database_password: str = field(default="", repr=False)
     site_name: str = ""
     time_zone: str = ""
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
+    log_level: str = "info"
+    log_format: str = "json"
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -131,24 +121,98 @@ class Settings:
         return self.data_dir / "hub.sqlite"
 
     @classmethod
-    def from_toml(cls, path: Path) -> Settings:
-        """Read a settings file; raises ``MalformedData`` naming the key that is wrong."""
+    def from_toml(cls, path: Path | None, environment: Mapping[str, str] = _NOTHING, **said: Any) -> Settings:
+        """As ``Configuration.read``, without the origins."""
+        return Configuration.read(path, environment, **said).settings
+
+
+_BOUND = seconds(10, 86_400)
+_ADDRESS = parsed("HOST:PORT", Address.parse)
+
+KEYS = (
+    Key(name="site_dir", field="site_dir", kind=PATH),
+    Key(name="data_dir", field="data_dir", kind=PATH),
+    Key(name="passphrase_file", field="passphrase_file", kind=PATH),
+    Key(name="site_name", field="site_name", kind=TEXT),
+    Key(name="time_zone", field="time_zone", kind=TEXT),
+    Key(name="database.url", field="database_url", kind=TEXT),
+    Key(name="database.password_file", field="database_password_file", kind=PATH),
+    Key(name="database.password", field="database_password", kind=TEXT, is_secret=True),
+    Key(name="http.listen", field="http", kind=_ADDRESS),
+    Key(name="http.origin", field="origin", kind=TEXT),
+    Key(name="http.certificate", field="certificate", kind=PATH),
+    Key(name="http.key", field="key", kind=PATH),
+    Key(name="http.trusted_proxies", field="trusted_proxies", kind=TEXTS),
+    Key(name="mqtt.listen", field="mqtt", kind=_ADDRESS),
+    Key(name="mqtt.binary", field="broker_binary", kind=PATH),
+    Key(name="alarms.silent_after_s", field="alarms.silent_after", kind=_BOUND),
+    Key(name="alarms.unconfirmed_after_s", field="alarms.unconfirmed_after", kind=_BOUND),
+    Key(name="alarms.remind_after_s", field="alarms.remind_after", kind=_BOUND),
+    Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
+    Key(name="log.format", field="log_format", kind=one_of("json", "text")),
+)
+"""Every setting: its place in the file, the field it sets, and how it is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The settings in force, and by name who gave each: the file, a variable, the command line or nobody."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path | None, environment: Mapping[str, str] = _NOTHING, **said: Any) -> Configuration:
+        """Put settings together; ``said`` are fields from the command line, None for those not given.
+
+        Raises ``MalformedData`` naming the key or variable that is wrong.
+        """
         try:
-            table = tomllib.loads(path.read_text("utf-8"))
+            table = {} if path is None else tomllib.loads(path.read_text("utf-8"))
         except OSError as error:
             raise MalformedData(f"{path}: cannot be read ({error.strerror})") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise MalformedData(f"{path}: not TOML: {error}") from error
+        base = path.resolve().parent if path else Path.cwd()
         try:
-            return _from_table(table, path.resolve().parent)
+            found = setting_kinds.given(KEYS, table, base, environment, file=str(path))
+            found |= {key.name: Given(said[key.field], "command line") for key in KEYS if said.get(key.field)}
+            settings = _assembled(
+                {key.field: found[key.name].value for key in KEYS if key.name in found}, base
+            )
         except MalformedData as error:
-            raise MalformedData(f"{path}: {error}") from error
+            raise MalformedData(f"{path}: {error}" if path else str(error)) from error
+        origins = {key.name: found[key.name].origin if key.name in found else "default" for key in KEYS}
+        return cls(settings=settings, origins=origins)
+
+    def shown(self, key: Key) -> str:
+        """The value in force as text; of a secret only whether there is one."""
+        value = value_of(self.settings, key)
+        if key.is_secret:
+            return "(set)" if value else ""
+        return "" if value is None else key.kind.shown(value)
+
+
+def value_of(settings: Settings, key: Key) -> Any:
+    """What ``settings`` say about one key."""
+    value: Any = settings
+    for name in key.field.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _assembled(fields: Mapping[str, Any], base: Path) -> Settings:
+    if fields.get("data_dir") is None:
+        raise MalformedData("data_dir: missing; name a directory for the database")
+    bounds = {name.partition(".")[2]: value for name, value in fields.items() if name.startswith("alarms.")}
+    plain = {name: value for name, value in fields.items() if "." not in name}
+    plain["site_dir"] = plain.get("site_dir") or base
+    return Settings(**plain, alarms=replace(AlarmBounds(), **bounds))
 
 
 def passphrase_file(settings: Settings) -> Path:
-    """The file that opens the site's keys: the setting, the environment, or the one in ``site_dir``."""
-    named = settings.passphrase_file or os.environ.get(_ENVIRONMENT)
-    return Path(named) if named else settings.site_dir / "passphrase"
+    """The file that opens the site's keys: the setting, or the one in ``site_dir``."""
+    return settings.passphrase_file or settings.site_dir / "passphrase"
 
 
 def database_address(settings: Settings) -> URL:
@@ -161,7 +225,7 @@ def database_address(settings: Settings) -> URL:
     address = make_url(settings.database_url)
     path = settings.database_password_file
     if path is None:
-        return address.set(password=os.environ.get(_DATABASE_PASSWORD) or None)
+        return address.set(password=settings.database_password or None)
     try:
         if path.stat().st_mode & 0o077:
             raise MalformedData(f"{path}: only its owner may read it; chmod 600 {path}")
@@ -183,67 +247,19 @@ def _check_database(text: str) -> None:
         )
 
 
-def _from_table(table: Mapping[str, Any], base: Path) -> Settings:
-    http, mqtt, database = _table(table, "http"), _table(table, "mqtt"), _table(table, "database")
-    alarms = _table(table, "alarms")
-    tables = (
-        ("", table, _TOP),
-        ("database.", database, _DATABASE_KEYS),
-        ("http.", http, _HTTP),
-        ("mqtt.", mqtt, _MQTT),
-        ("alarms.", alarms, _ALARMS),
-    )
-    for where, names, known in tables:
-        for name in sorted(set(names) - known):
-            raise MalformedData(f"unknown setting {where}{name}; known: {', '.join(sorted(known))}")
-    if "data_dir" not in table:
-        raise MalformedData("data_dir: missing; name a directory for the database")
-
-    def located(names: Mapping[str, Any], name: str) -> Path | None:
-        text = _text(names, name)
-        return base / Path(text).expanduser() if text else None
-
-    proxies = http.get("trusted_proxies", [])
-    if not (isinstance(proxies, list) and all(isinstance(each, str) for each in proxies)):
-        raise MalformedData("http.trusted_proxies: a list of addresses expected")
-    return Settings(
-        site_dir=located(table, "site_dir") or base,
-        data_dir=located(table, "data_dir") or base,
-        passphrase_file=located(table, "passphrase_file"),
-        database_url=_text(database, "url"),
-        database_password_file=located(database, "password_file"),
-        site_name=_text(table, "site_name"),
-        time_zone=_text(table, "time_zone"),
-        http=Address.parse(_text(http, "listen") or "127.0.0.1:8000"),
-        mqtt=Address.parse(_text(mqtt, "listen") or "127.0.0.1:8883"),
-        origin=_text(http, "origin"),
-        certificate=located(http, "certificate"),
-        key=located(http, "key"),
-        trusted_proxies=tuple(proxies),
-        broker_binary=located(mqtt, "binary"),
-        alarms=_bounds(alarms),
-    )
-
-
-def _bounds(table: Mapping[str, Any]) -> AlarmBounds:
-    """Whole seconds, from ten to a day."""
-    given = {}
-    for name, value in table.items():
-        if type(value) is not int or not 10 <= value <= 86_400:
-            raise MalformedData(f"alarms.{name}: 10 to 86400 seconds expected")
-        given[name.removesuffix("_s")] = timedelta(seconds=value)
-    return AlarmBounds(**given)
-
-
-def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = table.get(name, {})
-    if not isinstance(value, dict):
-        raise MalformedData(f"{name}: a table [{name}] expected")
-    return value
-
-
-def _text(table: Mapping[str, Any], name: str) -> str:
-    value = table.get(name, "")
-    if not isinstance(value, str):
-        raise MalformedData(f"{name}: text expected")
-    return value
+def faults(settings: Settings) -> list[str]:
+    """What is wrong with the files that the settings name; empty: nothing that can be seen from here."""
+    files = {
+        "passphrase_file": passphrase_file(settings),
+        "http.certificate": settings.certificate,
+        "http.key": settings.key,
+        "mqtt.binary": settings.broker_binary,
+    }
+    found = [f"{name}: {path} is not there" for name, path in files.items() if path and not path.is_file()]
+    if not settings.site_dir.is_dir():
+        found.append(f"site_dir: {settings.site_dir} is not a directory")
+    try:
+        database_address(settings)
+    except MalformedData as error:
+        found.append(f"database.password_file: {error}")
+    return found
