@@ -41,8 +41,9 @@ fuzz: venv  ## a million inputs for everything that reads foreign bytes
 	@$(PYTHON) tools/bootstrap.py --only fuzz
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-docs: venv  ## write docs/decision.md from the docstring of decide()
+docs: venv  ## write docs/decision.md and the tables of routes from the code
 	@$(BIN)/python tools/decision_table.py
+	@$(BIN)/python tools/route_table.py
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

@@ -22,9 +22,11 @@ from hub.roles import Role
 from hub.server import link_text, origin, serve
 from hub.settings import KEYS, Address, Configuration, Settings, database_address, faults
 from hub.store import operators as operator_rows
+from hub.store import sites
 from hub.store.database import Database
 from hub.store.import_jobs import State
 from pacs.errors import PacsError
+from pacs.identifiers import SiteId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _ROLES = click.Choice([role.value for role in Role])
@@ -199,8 +201,11 @@ The columns are described in docs/imports.md. A hub that is running sends the ch
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and everything that is wrong.")
+@click.option("--site", help="Whose people these are.  [the only site]")
 @located
-def import_residents(config: Path | None, data_dir: Path | None, file: Path, *, dry_run: bool) -> None:
+def import_residents(
+    config: Path | None, data_dir: Path | None, file: Path, site: str | None, *, dry_run: bool
+) -> None:
     """Import people from FILE (.csv, .json or .jsonl), all of them or none.
 
     Exit status 1 when something in FILE is wrong: every fault is printed with its row and column, and nothing is
@@ -211,7 +216,10 @@ def import_residents(config: Path | None, data_dir: Path | None, file: Path, *, 
         if file.stat().st_size > MAX_BYTES:
             _fail(f"{file}: larger than {MAX_BYTES} bytes")
         data = file.read_bytes()
-        job = imports.queued(database, data, dry_run=dry_run, actor=audit.SYSTEM, now=utc_now())
+        site_id = _site(database, site)
+        job = imports.queued(
+            database, data, site_id=site_id, dry_run=dry_run, actor=audit.SYSTEM, now=utc_now()
+        )
         done = imports.carry_out(
             database, job, data, _format_of(file), clock=utc_now, said=_progress_on(sys.stderr)
         )
@@ -286,6 +294,17 @@ def _database(settings: Settings) -> Database:
     if not settings.database_url and not settings.database.exists():
         _fail(f"{settings.database}: there is no hub here yet; start it first: drempel-hub run")
     return Database.of(database_address(settings))
+
+
+def _site(database: Database, wanted: str | None) -> SiteId:
+    """The site that is named, or the only one."""
+    with database.read() as connection:
+        if wanted is not None:
+            return sites.get(connection, SiteId(wanted)).id
+        known = sites.list_all(connection)
+    if len(known) != 1:
+        _fail(f"there are several sites; say which one with --site: {', '.join(each.id for each in known)}")
+    return known[0].id
 
 
 def _operators(config: Path | None, data_dir: Path | None) -> tuple[Settings, Operators]:

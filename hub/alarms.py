@@ -17,14 +17,14 @@ from sqlalchemy import Connection
 
 from hub import audit
 from hub.live import AlarmsChanged, LiveBus
-from hub.store import alarms, controllers, documents, door_state, doors, journals
+from hub.store import alarms, controllers, documents, door_state, doors, journals, sites
 from hub.store.alarms import Alarm, AlarmKind, Clearance, Source, Subject
 from hub.store.controllers import ControllerState
 from hub.store.database import Database
 from hub.store.door_state import Contact
 from hub.store.journals import Anomaly, AnomalyKind
 from pacs.events import Event, EventKind
-from pacs.identifiers import ControllerId, DoorId, JournalId
+from pacs.identifiers import ControllerId, DoorId, JournalId, SiteId
 from pacs.messages import DocumentKind
 
 WATCH_EVERY_S: Final = 2.0
@@ -336,17 +336,21 @@ def _documents(
     connection: Connection, states: list[ControllerState], bounds: AlarmBounds, now: datetime
 ) -> Iterator[_Finding]:
     confirmed = documents.confirmed_versions(connection)
-    made: Mapping[DocumentKind, list[tuple[int, datetime]]] = {
-        kind: [
-            (each["version"], each["created_at"])
-            for each in reversed(documents.history(connection, kind, limit=VERSIONS_WATCHED))
-        ]
-        for kind in DocumentKind
+    site_of = sites.of_controllers(connection)
+    made: dict[SiteId, dict[DocumentKind, list[tuple[int, datetime]]]] = {
+        site_id: {
+            kind: [
+                (each["version"], each["created_at"])
+                for each in reversed(documents.history(connection, site_id, kind, limit=VERSIONS_WATCHED))
+            ]
+            for kind in DocumentKind
+        }
+        for site_id in {site_of[state.controller_id] for state in states}
     }
     oldest: dict[ControllerId, datetime] = {}
     for state in states:
         controller_id = state.controller_id
-        for kind, versions in made.items():
+        for kind, versions in made[site_of[controller_id]].items():
             held = confirmed.get((controller_id, kind), 0)
             lacking = [at for version, at in versions if version > held]
             at = next((at for version, at in versions if version == held), lacking[0] if lacking else None)

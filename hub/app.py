@@ -108,7 +108,7 @@ async def _lifespan(
         app.state.failure = error
         raise
     try:
-        link = await run_in_threadpool(_prepare, settings, database, live, clock)
+        home, link = await run_in_threadpool(_prepare, settings, database, live, clock)
         await run_in_threadpool(link.start)
     except PacsError as error:
         app.state.failure = error
@@ -119,10 +119,12 @@ async def _lifespan(
         await run_in_threadpool(imports.start)
         services = Services(
             settings=settings,
+            home=home,
             database=database,
             operators=Operators(database, hasher),
             attempts=Attempts(),
             revocation=link.revocation,
+            transfers=link.transfers,
             commands=link.commands,
             alarms=link.alarms,
             orders=Orders(database, link.commands, clock),
@@ -154,8 +156,8 @@ async def _lifespan(
 
 def _prepare(
     settings: Settings, database: Database, live: LiveBus, clock: Callable[[], datetime]
-) -> ControllerLink:
-    """Open the site's keys, bring the schema up to date and make the database this site's."""
+) -> tuple[Site, ControllerLink]:
+    """Open the keys, bring the schema up to date and make the database one of this site, and maybe of others."""
     keys = HubKeys.load(settings.site_dir, passphrase_file(settings))
     database.migrate()
     with database.write() as connection:
@@ -166,11 +168,13 @@ def _prepare(
             created_at=clock(),
         )
         site = sites.ensure(connection, named)
-        sites.rename(
+        sites.change(
             connection,
+            site.id,
             name=settings.site_name or site.name,
             time_zone=settings.time_zone or site.time_zone,
         )
+        home = sites.get(connection, site.id)
         _log.info("audit_head", head=str(audit.verify(connection)))
     broker = BrokerSettings(
         data_dir=settings.data_dir / "broker",
@@ -178,7 +182,7 @@ def _prepare(
         port=settings.mqtt.port,
         binary=settings.broker_binary,
     )
-    return ControllerLink(database, keys, broker, live=live, clock=clock, bounds=settings.alarms)
+    return home, ControllerLink(database, keys, broker, live=live, clock=clock, bounds=settings.alarms)
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:

@@ -24,11 +24,12 @@ from hub.distribution import Publish
 from hub.store import commands, controllers, doors
 from hub.store.commands import CommandState, Outcome, StoredCommand
 from hub.store.database import Database
+from hub.store.doors import NamedDoor
 from hub.store.errors import AlreadyExists, NotFound
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind
-from pacs.identifiers import ControllerId, CredentialId, DoorId, OperatorId, SiteId
+from pacs.identifiers import ControllerId, CredentialId, DoorId, OperatorId
 from pacs.reason import Reason
 from pacs.rules import DoorMode
 from pacs.topics import Down, DownTopic
@@ -80,15 +81,13 @@ class Commands:
         self,
         database: Database,
         *,
-        site_id: SiteId,
         key: Ed25519PrivateKey,
         publish: Publish,
         clock: Callable[[], datetime],
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``key``: the site's policy key."""
+        """``key``: the policy key."""
         self._database = database
-        self._site_id = site_id
         self._key = key
         self._publish = publish
         self._clock = clock
@@ -157,10 +156,11 @@ class Commands:
     def _stored(
         self, connection: Connection, order: Order, *, reason: str, actor: str, now: datetime
     ) -> StoredCommand:
-        door = doors.get(connection, order.door_id).door
+        named = doors.get(connection, order.door_id)
+        door = named.door
         if controllers.get(connection, door.controller_id).retired_at is not None:
             raise NotFound(f"the controller of door {door.id} is withdrawn")
-        command = self._command(order, door.controller_id, actor=actor, now=now)
+        command = self._command(order, named, actor=actor, now=now)
         stored = StoredCommand(
             id=command.command_id.hex(),
             controller_id=command.controller_id,
@@ -193,7 +193,7 @@ class Commands:
         )
         return stored
 
-    def _command(self, order: Order, controller_id: ControllerId, *, actor: str, now: datetime) -> Command:
+    def _command(self, order: Order, named: NamedDoor, *, actor: str, now: datetime) -> Command:
         issued_at = now - timedelta(microseconds=now.microsecond % 1000)
         opens = order.action in (Action.UNLOCK_ONCE, Action.GRANT)
         until = order.until
@@ -202,8 +202,8 @@ class Commands:
         try:
             return Command(
                 command_id=secrets.token_bytes(ID_BYTES),
-                site_id=self._site_id,
-                controller_id=controller_id,
+                site_id=named.site_id,
+                controller_id=named.door.controller_id,
                 door_id=order.door_id,
                 action=order.action,
                 issued_at=issued_at,

@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
-from hub.documents import LARGEST_JUMP, REFRESH, Overtaken, SiteDocuments, refresh_interval
-from hub.store import controllers, documents
+from hub.documents import LARGEST_JUMP, LONGEST_REFRESH, REFRESH, Overtaken, SiteDocuments, refresh_interval
+from hub.store import controllers, documents, sites
 from hub.store.database import Database
 from hub.store.documents import Document
 from pacs.errors import PacsError
-from pacs.identifiers import ControllerId
+from pacs.identifiers import ControllerId, SiteId
 from pacs.messages import DocumentKind, split_document
 from pacs.topics import Down, DownTopic
 
@@ -38,6 +38,8 @@ POLICY_SPACING_S = 0.25  # changes that come faster are put into one version
 
 _NOTHING = timedelta(0)
 
+Channel: TypeAlias = tuple[SiteId, DocumentKind]
+
 log = structlog.get_logger(__name__)
 
 
@@ -51,8 +53,12 @@ class Publish(Protocol):
 
 @dataclass(slots=True)
 class _Peer:
-    """What is believed of one controller. Times are monotonic seconds; by ``sent_by`` all chunks have gone out."""
+    """What is believed of one controller. Times are monotonic seconds; by ``sent_by`` all chunks have gone out.
 
+    ``site_id`` None: it is not known yet, or no longer, as one in use.
+    """
+
+    site_id: SiteId | None = None
     online: bool = False
     held: dict[DocumentKind, int] = field(default_factory=dict)
     sent: dict[DocumentKind, int] = field(default_factory=dict)
@@ -82,13 +88,14 @@ class Distribution:
         self._monotonic = monotonic
         self._condition = threading.Condition()
         self._peers: dict[ControllerId, _Peer] = {}
-        self._dirty = True  # a change that the last run could not turn into a version
+        self._dirty: set[SiteId] = set()  # changes that are in no version yet
+        self._all_dirty = True
         self._issuing = False
         self._reload = True
-        self._ahead: dict[DocumentKind, int] = {}
+        self._ahead: dict[Channel, int] = {}
         self._stopping = False
-        self._in_force: dict[DocumentKind, Document] = {}
-        self._chunks: dict[DocumentKind, list[bytes]] = {}
+        self._in_force: dict[Channel, Document] = {}
+        self._chunks: dict[Channel, list[bytes]] = {}
         self._policy_not_before = 0.0
         self._refresh_at = 0.0
         self._thread = threading.Thread(target=self._run, name="distribution", daemon=True)
@@ -114,14 +121,21 @@ class Distribution:
     def is_settled(self) -> bool:
         """Every change that was told is in a version that is in force."""
         with self._condition:
-            return not (self._dirty or self._issuing or self._reload)
+            return not (self._is_dirty or self._issuing or self._reload)
+
+    @property
+    def _is_dirty(self) -> bool:
+        return self._all_dirty or bool(self._dirty)
 
     # -- told from other threads, after the commit that made it so
 
-    def site_changed(self) -> None:
-        """Doors, people, cards or rules changed: make a new policy if it says something else."""
+    def site_changed(self, site_id: SiteId | None = None) -> None:
+        """Doors, people, cards or rules of a site (None: any) changed: make new documents if they say something else."""
         with self._condition:
-            self._dirty = True
+            if site_id is None:
+                self._all_dirty = True
+            else:
+                self._dirty.add(site_id)
             self._condition.notify()
 
     def issued(self) -> None:
@@ -155,9 +169,10 @@ class Distribution:
                     peer.prove_by.setdefault(kind, now + wait_s)
                 else:
                     peer.prove_by.pop(kind, None)
-                in_force = self._in_force.get(kind)
-                if in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
-                    self._ahead[kind] = max(version, self._ahead.get(kind, 0))
+                channel = self._channel(peer, kind)
+                in_force = self._in_force.get(channel) if channel else None
+                if channel and in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
+                    self._ahead[channel] = max(version, self._ahead.get(channel, 0))
             self._condition.notify()
 
     def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
@@ -165,7 +180,8 @@ class Distribution:
         with self._condition:
             peer = self._peers.setdefault(controller_id, _Peer())
             peer.held[kind] = max(version, peer.held.get(kind, 0))
-            if kind in self._in_force and version >= self._version(kind):
+            channel = self._channel(peer, kind)
+            if channel in self._in_force and version >= self._in_force[channel].version:
                 peer.prove_by.pop(kind, None)
                 peer.proof_wait_s.pop(kind, None)
 
@@ -205,17 +221,17 @@ class Distribution:
 
     def _work_is_waiting(self) -> bool:
         now = self._monotonic()
-        policy_is_due = self._dirty and now >= self._policy_not_before
+        policy_is_due = self._is_dirty and now >= self._policy_not_before
         return self._stopping or self._reload or bool(self._ahead) or policy_is_due or self._wait_s() <= 0
 
     def _wait_s(self) -> float:
         due = [self._refresh_at, *(by for peer in self._peers.values() for by in peer.prove_by.values())]
-        if self._dirty:
+        if self._is_dirty:
             due.append(self._policy_not_before)
         due += (
-            peer.retry_at[kind] if peer.sent.get(kind) == self._version(kind) else 0.0
+            peer.retry_at[kind] if peer.sent.get(kind) == version else 0.0
             for peer in self._peers.values()
-            for kind in self._lacking(peer)
+            for kind, version in self._lacking(peer).items()
         )
         return min(due) - self._monotonic()
 
@@ -223,71 +239,93 @@ class Distribution:
         """Make the versions that are due, and take note of all that are in force."""
         now = self._monotonic()
         with self._condition:
-            dirty = self._dirty and now >= self._policy_not_before
+            dirty = self._is_dirty and now >= self._policy_not_before
             self._go_above_what_is_not_proven(now)
             ahead, self._ahead = self._ahead, {}
             refresh = now >= self._refresh_at
             reload, self._reload = self._reload, False
             self._issuing = dirty
+            changed = (self._all_dirty, frozenset(self._dirty)) if dirty else (False, frozenset[SiteId]())
             if dirty:
-                self._dirty = False
+                self._all_dirty = False
+                self._dirty.clear()
         if not (dirty or ahead or refresh or reload):
             return
         try:
             if dirty or ahead or refresh:
-                self._issue_due(dirty=dirty, ahead=ahead, refresh=refresh)
+                self._issue_due(everywhere=changed[0], at=changed[1], ahead=ahead, refresh=refresh)
         except BaseException:
             with self._condition:
-                self._dirty = self._dirty or dirty
+                self._all_dirty |= changed[0]
+                self._dirty |= changed[1]
                 self._ahead = {**ahead, **self._ahead}
             raise
+        self._look_what_is_in_force()
+
+    def _look_what_is_in_force(self) -> None:
         with self._database.read() as connection:
-            found = [documents.newest(connection, kind) for kind in DocumentKind]
-            in_use = {controller.id for controller in controllers.list_all(connection)}
+            versions = documents.newest_versions(connection)
+            fresh = [
+                documents.newest(connection, *channel)
+                for channel, version in versions.items()
+                if channel not in self._in_force or self._in_force[channel].version != version
+            ]
+            in_use = {each.id: each.site_id for each in controllers.list_all(connection)}
         with self._condition:
-            for document in found:
-                if document is not None and document != self._in_force.get(document.kind):
+            for document in fresh:
+                if document is not None:
                     self._take_into_force(document)
-            for gone in self._peers.keys() - in_use:
+            for gone in self._peers.keys() - in_use.keys():
                 del self._peers[gone]
-            for controller_id in in_use:
-                self._peers.setdefault(controller_id, _Peer())
+            for controller_id, site_id in in_use.items():
+                self._peers.setdefault(controller_id, _Peer()).site_id = site_id
             self._issuing = False
 
-    def _issue_due(self, *, dirty: bool, ahead: Mapping[DocumentKind, int], refresh: bool) -> None:
+    def _issue_due(
+        self,
+        *,
+        everywhere: bool,
+        at: Collection[SiteId],
+        ahead: Mapping[Channel, int],
+        refresh: bool,
+    ) -> None:
+        """Make what is due: because sites changed, because a door is ``ahead``, or because what is there gets old."""
         with self._database.read() as connection:
-            interval = refresh_interval(connection)
-        for kind in DocumentKind:
-            self._issue_one(
-                kind,
-                dirty=dirty,
-                above=ahead.get(kind),
-                oldest=interval * 0.9 if refresh else None,
-            )
+            every = [site.id for site in sites.list_all(connection)]
+            intervals = {site_id: refresh_interval(connection, site_id) for site_id in every}
+        for site_id, interval in intervals.items():
+            dirty = everywhere or site_id in at
+            # what stops cards from working comes before what lets them work
+            for kind in (DocumentKind.REVOCATIONS, DocumentKind.POLICY):
+                above = ahead.get((site_id, kind))
+                if dirty or refresh or above is not None:
+                    oldest = interval * 0.9 if refresh else None
+                    self._issue_one((site_id, kind), dirty=dirty, above=above, oldest=oldest)
         self._policy_not_before = self._monotonic() + POLICY_SPACING_S
-        self._refresh_at = self._monotonic() + interval.total_seconds() / 10
+        shortest = min(intervals.values(), default=LONGEST_REFRESH)
+        self._refresh_at = self._monotonic() + shortest.total_seconds() / 10
 
     def _issue_one(
-        self, kind: DocumentKind, *, dirty: bool, above: int | None, oldest: timedelta | None
+        self, channel: Channel, *, dirty: bool, above: int | None, oldest: timedelta | None
     ) -> None:
         """Draw the version up while others write; when one of them issues another meanwhile, draw it up again."""
         for _ in range(DRAFTS):
             at = self._clock()
             with self._database.read() as connection:
-                cause = _cause(documents.newest(connection, kind), at, oldest, dirty=dirty, above=above)
-                draft = None if cause is None else self._site_documents.draft(connection, kind, now=at)
+                cause = _cause(documents.newest(connection, *channel), at, oldest, dirty=dirty, above=above)
+                draft = None if cause is None else self._site_documents.draft(connection, *channel, now=at)
             if cause is None or draft is None or (cause == CHANGED and not draft.is_news):
                 return
             try:
                 with self._database.write() as connection:
                     self._site_documents.issue_draft(connection, draft, cause=cause, above=above or 0)
             except Overtaken:
-                log.info("document_overtaken", kind=kind)
+                log.info("document_overtaken", site=channel[0], kind=channel[1])
             else:
                 return
         with self._database.write() as connection:  # too much goes on: nobody else writes now
             self._site_documents.issue(
-                connection, kind, cause=cause or CHANGED, now=self._clock(), above=above or 0
+                connection, *channel, cause=cause or CHANGED, now=self._clock(), above=above or 0
             )
 
     def _go_above_what_is_not_proven(self, now: float) -> None:
@@ -296,61 +334,74 @@ class Distribution:
                 del peer.prove_by[kind]
                 waited_s = peer.proof_wait_s.get(kind, FIRST_PROOF_WAIT_S)
                 peer.proof_wait_s[kind] = min(LONGEST_PROOF_WAIT_S, 2 * waited_s)
-                if kind in self._in_force:
-                    self._ahead[kind] = max(self._version(kind), self._ahead.get(kind, 0))
+                channel = self._channel(peer, kind)
+                if channel in self._in_force:
+                    version = self._in_force[channel].version
+                    self._ahead[channel] = max(version, self._ahead.get(channel, 0))
 
     def _take_into_force(self, document: Document) -> None:
+        channel = document.site_id, document.kind
         try:
             chunks = split_document(document.kind, document.version, document.data)
         except PacsError:
             log.exception("document_cannot_be_sent", kind=document.kind, version=document.version)
             return
-        self._in_force[document.kind] = document
+        self._in_force[channel] = document
         for peer in self._peers.values():
-            peer.prove_by.pop(document.kind, None)
-        self._chunks[document.kind] = [bytes(chunk) for chunk in chunks]
+            if peer.site_id == document.site_id:
+                peer.prove_by.pop(document.kind, None)
+        self._chunks[channel] = [bytes(chunk) for chunk in chunks]
 
     def _push(self) -> None:
         """Send what is lacking: a new version to everyone, repetitions to those online."""
         now = self._monotonic()
-        sending: list[tuple[ControllerId, DocumentKind]] = []
+        sending: list[tuple[ControllerId, Channel]] = []
         with self._condition:
             for controller_id, peer in self._peers.items():
-                for kind in self._lacking(peer, even_offline=True):
-                    version = self._version(kind)
+                for kind, version in self._lacking(peer, even_offline=True).items():
+                    takes_s = self._takes_s(peer, kind)
                     if peer.sent.get(kind) != version:
-                        peer.retry_after_s[kind] = FIRST_RETRY_S + self._takes_s(kind)
+                        peer.retry_after_s[kind] = FIRST_RETRY_S + takes_s
                     elif not peer.online or now < peer.retry_at[kind]:
                         continue
                     peer.sent[kind] = version
-                    peer.sent_by[kind] = now + (self._takes_s(kind) if peer.online else 0.0)
+                    peer.sent_by[kind] = now + (takes_s if peer.online else 0.0)
                     peer.retry_at[kind] = now + peer.retry_after_s[kind]
                     peer.retry_after_s[kind] = max(
                         min(LONGEST_RETRY_S, 2 * peer.retry_after_s[kind]), peer.retry_after_s[kind]
                     )
-                    sending.append((controller_id, kind))
+                    if (channel := self._channel(peer, kind)) is not None:
+                        sending.append((controller_id, channel))
             chunks = dict(self._chunks)
         # what stops cards from working goes first
-        for controller_id, kind in sorted(sending, key=lambda each: each[1] is DocumentKind.POLICY):
-            for chunk in chunks[kind]:
+        for controller_id, channel in sorted(sending, key=lambda each: each[1][1] is DocumentKind.POLICY):
+            for chunk in chunks[channel]:
                 self._publish(DownTopic(controller_id, Down.DOCUMENT), chunk)
 
     def _begin_again(self, peer: _Peer) -> None:
         """What is under way to a controller that may have missed a part: again, but not while it is under way."""
         for kind in peer.sent:
             peer.retry_at[kind] = peer.sent_by.get(kind, 0.0)
-            peer.retry_after_s[kind] = FIRST_RETRY_S + self._takes_s(kind)
+            peer.retry_after_s[kind] = FIRST_RETRY_S + self._takes_s(peer, kind)
 
-    def _takes_s(self, kind: DocumentKind) -> float:
-        return CHUNK_TAKES_S * (len(self._chunks[kind]) - 1)
+    def _takes_s(self, peer: _Peer, kind: DocumentKind) -> float:
+        channel = self._channel(peer, kind)
+        return CHUNK_TAKES_S * (len(self._chunks[channel]) - 1) if channel in self._chunks else 0.0
 
-    def _lacking(self, peer: _Peer, *, even_offline: bool = False) -> list[DocumentKind]:
-        if not (peer.online or even_offline):
-            return []
-        return [kind for kind in self._in_force if peer.held.get(kind, 0) < self._version(kind)]
+    def _lacking(self, peer: _Peer, *, even_offline: bool = False) -> dict[DocumentKind, int]:
+        """What the controller does not hold → the version in force."""
+        if peer.site_id is None or not (peer.online or even_offline):
+            return {}
+        in_force = {
+            kind: self._in_force[peer.site_id, kind].version
+            for kind in DocumentKind
+            if (peer.site_id, kind) in self._in_force
+        }
+        return {kind: version for kind, version in in_force.items() if peer.held.get(kind, 0) < version}
 
-    def _version(self, kind: DocumentKind) -> int:
-        return self._in_force[kind].version
+    @staticmethod
+    def _channel(peer: _Peer, kind: DocumentKind) -> Channel | None:
+        return None if peer.site_id is None else (peer.site_id, kind)
 
 
 def _cause(

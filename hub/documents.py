@@ -1,6 +1,6 @@
-"""What the doors decide by, built from the database and signed: the policy and the revocation list.
+"""What the doors decide by, built from the database and signed: each site's policy and revocation list.
 
-Each kind has its own strictly increasing version. What it says is drawn up from a snapshot, which for a large site
+Each kind has its own strictly increasing version at each site. What it says is drawn up from a snapshot, which for a large site
 takes a while; its number is given, it is stored and audited, in the caller's write transaction, where nothing else
 takes long. ``hub.distribution`` takes it from there.
 """
@@ -46,6 +46,7 @@ class Draft:
     ``follows``: the version in force in that snapshot, 0 for none; ``is_news``: that one says something else.
     """
 
+    site_id: SiteId
     kind: DocumentKind
     said: Policy | StatusList
     content_digest: bytes
@@ -56,21 +57,21 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteDocuments:
-    """Makes the documents of one site with its policy signing key."""
+    """Makes the documents of every site with the policy signing key that all their doors trust."""
 
-    site_id: SiteId
     key: Ed25519PrivateKey = field(repr=False)
 
-    def draft(self, connection: Connection, kind: DocumentKind, *, now: datetime) -> Draft:
-        """What this snapshot says, to be issued by ``issue_draft``; raises ``NotFound`` without a site."""
-        newest = documents.newest(connection, kind)
+    def draft(self, connection: Connection, site_id: SiteId, kind: DocumentKind, *, now: datetime) -> Draft:
+        """What this snapshot says, to be issued by ``issue_draft``; raises ``NotFound`` without that site."""
+        newest = documents.newest(connection, site_id, kind)
         said = (
-            self._policy(connection, now)
+            _policy(connection, site_id, now)
             if kind is DocumentKind.POLICY
-            else self._revocations(connection, now)
+            else _revocations(connection, site_id, now)
         )
         content = _content(said)
         return Draft(
+            site_id=site_id,
             kind=kind,
             said=said,
             content_digest=content,
@@ -86,12 +87,13 @@ class SiteDocuments:
 
         Raises ``Overtaken`` when a version was issued since the draft's snapshot: it may say what the draft does not.
         """
-        newest = documents.newest(connection, draft.kind)
+        newest = documents.newest(connection, draft.site_id, draft.kind)
         if (newest.version if newest else 0) != draft.follows:
             raise Overtaken(f"a version after {draft.follows} is there already")
         version = max(draft.follows, above) + 1
         sealed = self._sealed(replace(draft.said, version=version))
         document = Document(
+            site_id=draft.site_id,
             kind=draft.kind,
             version=version,
             data=sealed,
@@ -102,6 +104,8 @@ class SiteDocuments:
             expires_at=draft.drawn_at + LIFETIME,
         )
         documents.add(connection, document)
+        if draft.kind is DocumentKind.REVOCATIONS:
+            cards.set_carried(connection, draft.site_id, version)
         if draft.is_news or cause != REFRESH:
             audit.record(
                 connection,
@@ -110,19 +114,21 @@ class SiteDocuments:
                 action="document.issue",
                 subject=f"{draft.kind}:{version}",
                 reason=cause,
+                detail={"site": str(draft.site_id)},
             )
         return document
 
     def issue_if_changed(
-        self, connection: Connection, kind: DocumentKind, *, cause: str, now: datetime
+        self, connection: Connection, site_id: SiteId, kind: DocumentKind, *, cause: str, now: datetime
     ) -> Document | None:
         """Issue the next version unless the newest says the same already; None: it does."""
-        draft = self.draft(connection, kind, now=now)
+        draft = self.draft(connection, site_id, kind, now=now)
         return self.issue_draft(connection, draft, cause=cause) if draft.is_news else None
 
     def issue(
         self,
         connection: Connection,
+        site_id: SiteId,
         kind: DocumentKind,
         *,
         cause: str,
@@ -130,49 +136,52 @@ class SiteDocuments:
         actor: str = audit.SYSTEM,
         above: int = 0,
     ) -> Document:
-        """Issue the next version; it is higher than ``above``, too. Raises ``NotFound`` without a site."""
-        draft = self.draft(connection, kind, now=now)
+        """Issue the next version; it is higher than ``above``, too. Raises ``NotFound`` without that site."""
+        draft = self.draft(connection, site_id, kind, now=now)
         return self.issue_draft(connection, draft, cause=cause, actor=actor, above=above)
 
     def _sealed(self, document: Policy | StatusList) -> bytes:
         return bundle.seal(document, self.key) if isinstance(document, Policy) else document.seal(self.key)
 
-    def _policy(self, connection: Connection, now: datetime) -> Policy:
-        levels = access_levels.list_all(connection)
-        policy = Policy(
-            site_id=self.site_id,
-            version=0,
-            issued_at=now,
-            expires_at=now + LIFETIME,
-            time_zone=sites.get(connection).time_zone,
-            issuers=sites.trusted_issuers(connection),
-            doors={named.door.id: named.door for named in doors.list_all(connection)},
-            access_levels={named.level.id: named.level for named in levels},
-            schedules={named.schedule.id: named.schedule for named in schedules.list_all(connection)},
-            holidays=frozenset(sites.list_holidays(connection)),
-            entitlements=cards.entitlements(connection),
-        )
-        return bundle.with_table(policy)
 
-    def _revocations(self, connection: Connection, now: datetime) -> StatusList:
-        reserve = _LIST_STEP // 2
-        size = ((cards.list_size(connection) + reserve) // _LIST_STEP + 1) * _LIST_STEP
-        return StatusList.build(
-            site_id=self.site_id,
-            version=0,
-            issued_at=now,
-            expires_at=now + LIFETIME,
-            size=size,
-            statuses=cards.listed_statuses(connection),
-        )
+def _policy(connection: Connection, site_id: SiteId, now: datetime) -> Policy:
+    mine = (site_id,)
+    levels = access_levels.list_all(connection, mine)
+    policy = Policy(
+        site_id=site_id,
+        version=0,
+        issued_at=now,
+        expires_at=now + LIFETIME,
+        time_zone=sites.get(connection, site_id).time_zone,
+        issuers=sites.trusted_issuers(connection),
+        doors={named.door.id: named.door for named in doors.list_all(connection, sites=mine)},
+        access_levels={named.level.id: named.level for named in levels},
+        schedules={named.schedule.id: named.schedule for named in schedules.list_all(connection, mine)},
+        holidays=frozenset(sites.list_holidays(connection, site_id)),
+        entitlements=cards.entitlements(connection, site_id),
+    )
+    return bundle.with_table(policy)
 
 
-def refresh_interval(connection: Connection) -> timedelta:
-    """How often documents are issued anew, so that no door's bound on their age is reached in normal running.
+def _revocations(connection: Connection, site_id: SiteId, now: datetime) -> StatusList:
+    reserve = _LIST_STEP // 2
+    size = ((cards.list_size(connection, site_id) + reserve) // _LIST_STEP + 1) * _LIST_STEP
+    return StatusList.build(
+        site_id=site_id,
+        version=0,
+        issued_at=now,
+        expires_at=now + LIFETIME,
+        size=size,
+        statuses=cards.listed_statuses(connection, site_id),
+    )
+
+
+def refresh_interval(connection: Connection, site_id: SiteId) -> timedelta:
+    """How often a site's documents are issued anew, so that no door's bound on their age is reached in normal running.
 
     A quarter of the shortest ``max_policy_age_s``, at most ``LONGEST_REFRESH``.
     """
-    ages = [named.door.max_policy_age_s for named in doors.list_all(connection)]
+    ages = [named.door.max_policy_age_s for named in doors.list_all(connection, sites=(site_id,))]
     quarter = timedelta(seconds=min(ages, default=86_400) / 4)
     return max(SHORTEST_REFRESH, min(LONGEST_REFRESH, quarter))
 

@@ -28,7 +28,7 @@ from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
 from hub.store.import_jobs import Job, State
 from pacs.errors import MalformedData, PacsError
-from pacs.identifiers import CardholderId
+from pacs.identifiers import CardholderId, SiteId
 
 WAITING = 4
 LOOKED_EVERY_S = 2.0  # for imports that another process made
@@ -63,10 +63,10 @@ class Plan:
     audited_until: int
 
 
-def plan(connection: Connection, sheet: Sheet, *, now: datetime) -> Plan:
-    """Compare a sheet with what is stored; a cell that is at fault already gets no second fault."""
+def plan(connection: Connection, sheet: Sheet, site_id: SiteId, *, now: datetime) -> Plan:
+    """Compare a sheet of a site's people with what is stored; a cell that is at fault already gets no second fault."""
     stored = cardholders.by_external_id(connection)
-    levels = {each.level.id for each in access_levels.list_all(connection)}
+    levels = {each.level.id for each in access_levels.list_all(connection, (site_id,))}
     faults = list(sheet.faults)
     named = {(fault.row, fault.column) for fault in faults}
     created, changed, with_other_levels, unchanged = [], [], set(), 0
@@ -74,10 +74,12 @@ def plan(connection: Connection, sheet: Sheet, *, now: datetime) -> Plan:
         before = stored.get(row.external_id)
         if before is None:
             fresh = CardholderId(secrets.token_hex(8))
-            person = Cardholder(id=fresh, created_at=now, **{**_ABSENT, **row.values})
+            person = Cardholder(id=fresh, site_id=site_id, created_at=now, **{**_ABSENT, **row.values})
         else:
             person = replace(before, **row.values)
         problems = [*cardholders.conflicts(person)]
+        if person.site_id != site_id:
+            problems.append(("external_id", "this person belongs to another site"))
         if missing := [level for level in person.access_level_ids if level not in levels]:
             problems.append(("access_levels", f"no such access level: {', '.join(missing)}"))
         faults += (
@@ -124,13 +126,13 @@ def carry_out(
     reading: Said = lambda done, rows: said(State.CHECKING, done, rows)  # noqa: E731 -- a name for its type
     try:
         with database.read() as connection:
-            time_zone = sites.get(connection).time_zone
+            time_zone = sites.get(connection, job.site_id).time_zone
         sheet = import_rows.read(data, form, time_zone=time_zone, said=reading)
     except MalformedData as error:
         fault = Fault(row=0, column="", problem=str(error))
         return _stored(database, _ended(job, State.REFUSED, clock(), faults=(fault,)))
     with database.read() as connection:
-        found = plan(connection, sheet, now=clock())
+        found = plan(connection, sheet, job.site_id, now=clock())
     if found.faults:
         return _stored(database, _planned(job, State.REFUSED, sheet, found, clock()))
     if job.dry_run:
@@ -138,7 +140,7 @@ def carry_out(
     said(State.APPLYING, len(sheet.rows), len(sheet.rows))
     with database.write() as connection:
         if _outdated(connection, found):
-            found = plan(connection, sheet, now=clock())
+            found = plan(connection, sheet, job.site_id, now=clock())
         ended = _planned(job, State.REFUSED if found.faults else State.DONE, sheet, found, clock())
         if ended.state is State.DONE:
             cardholders.add_many(connection, found.created)
@@ -166,7 +168,7 @@ def _audit(connection: Connection, job: Job) -> None:
         actor=job.actor,
         action="cardholders.import",
         subject=f"import:{job.id}",
-        detail=counts | {"sha256": job.digest},
+        detail=counts | {"sha256": job.digest, "site": str(job.site_id)},
     )
 
 
@@ -191,10 +193,13 @@ def _stored(database: Database, job: Job) -> Job:
     return job
 
 
-def queued(database: Database, data: bytes, *, dry_run: bool, actor: str, now: datetime) -> Job:
-    """Store that an import was asked for."""
+def queued(
+    database: Database, data: bytes, *, site_id: SiteId, dry_run: bool, actor: str, now: datetime
+) -> Job:
+    """Store that an import of a site's people was asked for."""
     job = Job(
         id=secrets.token_hex(8),
+        site_id=site_id,
         state=State.QUEUED,
         dry_run=dry_run,
         actor=actor,
@@ -248,11 +253,11 @@ class Imports:
         if self._thread.is_alive():
             self._thread.join(30)
 
-    def submit(self, data: bytes, form: Format, *, dry_run: bool, actor: str) -> Job:
+    def submit(self, data: bytes, form: Format, *, site_id: SiteId, dry_run: bool, actor: str) -> Job:
         """Take an import in; raises ``ImportsBusy``."""
         if self._queue.full():
             raise ImportsBusy("as many imports are waiting as may")
-        job = queued(self._database, data, dry_run=dry_run, actor=actor, now=self._clock())
+        job = queued(self._database, data, site_id=site_id, dry_run=dry_run, actor=actor, now=self._clock())
         self._progress[job.id] = Progress(State.QUEUED, 0, 0)
         try:
             self._queue.put_nowait((job, data, form))

@@ -21,7 +21,9 @@ from hub.revocation import Revocation
 from hub.store import controllers, sites
 from hub.store.database import Database
 from hub.store.sites import Site
+from hub.transfers import Transfers
 from pacs import envelope
+from pacs.identifiers import SiteId
 
 TIME_ZONE = "Europe/Amsterdam"
 """Of a new site, until somebody says otherwise."""
@@ -46,7 +48,7 @@ class ControllerLink:
         self._database = database
         self._keys = keys
         self._clock = clock
-        site_documents = SiteDocuments(site_id=keys.site_id, key=keys.policy_key)
+        site_documents = SiteDocuments(key=keys.policy_key)
         self.broker = Broker(broker_settings, keys)
         self.client = HubClient(keys)
         self.distribution = Distribution(database, site_documents, publish=self.client.publish, clock=clock)
@@ -55,7 +57,6 @@ class ControllerLink:
         )
         self.commands = Commands(
             database,
-            site_id=keys.site_id,
             key=keys.policy_key,
             publish=self.client.publish,
             clock=clock,
@@ -64,6 +65,7 @@ class ControllerLink:
         self.questions = Questions(database, trusted=trusted, clock=clock)
         self.alarms = Alarms(database, live, bounds or AlarmBounds(), clock)
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
+        self.transfers = Transfers(database, site_documents, clock=clock, issued=self.distribution.issued)
 
     def start(self) -> None:
         """Return when controllers can connect; the database must be migrated.
@@ -99,13 +101,13 @@ class ControllerLink:
         self.ingest.stop()
         self.broker.stop()
 
-    def site_changed(self) -> None:
-        """Something that was committed may concern doors: tell the broker, ingest and distribution."""
+    def site_changed(self, site_id: SiteId | None = None) -> None:
+        """Something that was committed may concern doors of a site (None: of any): tell broker, ingest, distribution."""
         with self._database.read() as connection:
             admitted = [controller.id for controller in controllers.list_all(connection)]
         self.ingest.controllers_changed()
         self.broker.allow(admitted)
-        self.distribution.site_changed()
+        self.distribution.site_changed(site_id)
 
     @property
     def health(self) -> Mapping[str, bool]:

@@ -25,6 +25,7 @@ from hub.store.database import Database
 from hub.store.errors import NotFound
 from hub.store.operators import LinkRow, OperatorRow, SessionRow, TokenRow
 from pacs.errors import PacsError
+from pacs.identifiers import SiteId
 
 LINK_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(hours=12)  # a shift
@@ -44,12 +45,13 @@ class SignInRefused(PacsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who a request comes from; ``actor`` is how the audit log names them."""
+    """Who a request comes from; ``actor`` is how the audit log names them. ``sites`` None: every site."""
 
     actor: str
     name: str
     role: Role
     expires_at: datetime | None
+    sites: frozenset[SiteId] | None = None
     csrf_token: str | None = field(
         default=None, repr=False
     )  # None: not a browser's session, nothing to forge
@@ -57,6 +59,10 @@ class Principal:
     def may(self, permission: Permission) -> bool:
         """True when this principal's role holds ``permission``."""
         return permission in PERMISSIONS[self.role]
+
+    def sees(self, site_id: SiteId) -> bool:
+        """True when what belongs to this site is shown to this principal, and theirs to act on."""
+        return self.sites is None or site_id in self.sites
 
 
 class Operators:
@@ -80,12 +86,13 @@ class Operators:
         role: Role | None,
         now: datetime,
         otherwise: Role = Role.ADMINISTRATOR,
+        sites: frozenset[SiteId] | None = None,
         actor: str = audit.SYSTEM,
     ) -> str:
         """A one-time link's token for the operator ``name``, or, with no name, for a new one.
 
-        A new operator gets ``role``, or ``otherwise`` when that is None. Raises ``SignInRefused`` when
-        ``name`` exists with another role.
+        A new operator gets ``role``, or ``otherwise`` when that is None, and sees ``sites`` (None: every site).
+        Raises ``SignInRefused`` when ``name`` exists with another role.
         """
         token = secrets.token_urlsafe(32)
         with self._database.write() as connection:
@@ -96,6 +103,7 @@ class Operators:
                 token_hash=_digest(token),
                 name=known.name if known else name,
                 role=known.role if known else (role or otherwise),
+                sites=known.sites if known else _listed(sites),
                 created_at=now,
                 expires_at=now + LINK_LIFETIME,
                 used_at=None,
@@ -190,6 +198,7 @@ class Operators:
             actor=f"operator:{operator.id}",
             name=operator.name,
             role=Role(operator.role),
+            sites=_seen(operator.sites),
             expires_at=session.expires_at,
             csrf_token=_digest("csrf:" + token).hex(),
         )
@@ -202,13 +211,22 @@ class Operators:
                 connection, now=now, actor=principal.actor, action="session.close", subject=principal.actor
             )
 
-    def create_token(self, *, name: str, role: Role, lifetime: timedelta | None, now: datetime) -> str:
+    def create_token(
+        self,
+        *,
+        name: str,
+        role: Role,
+        lifetime: timedelta | None,
+        now: datetime,
+        sites: frozenset[SiteId] | None = None,
+    ) -> str:
         """A program's API token, to be shown once. Raises ``SignInRefused`` when the name is taken."""
         token = API_PREFIX + secrets.token_urlsafe(32)
         row = TokenRow(
             name=name,
             token_hash=_digest(token),
             role=role,
+            sites=_listed(sites),
             created_at=now,
             expires_at=now + lifetime if lifetime else None,
             revoked_at=None,
@@ -244,7 +262,11 @@ class Operators:
         ):
             return None
         return Principal(
-            actor=f"token:{row.name}", name=row.name, role=Role(row.role), expires_at=row.expires_at
+            actor=f"token:{row.name}",
+            name=row.name,
+            role=Role(row.role),
+            sites=_seen(row.sites),
+            expires_at=row.expires_at,
         )
 
     def _hash(self, password: str) -> str:
@@ -299,6 +321,7 @@ def _new_operator(connection: Connection, link: LinkRow, name: str, now: datetim
         name=name,
         name_key=name_key(name),
         role=link.role,
+        sites=link.sites,
         password_hash=None,
         created_at=now,
         disabled_at=None,
@@ -332,6 +355,14 @@ def _audit_operator(connection: Connection, operator: OperatorRow, action: str, 
         subject=f"operator:{operator.id}",
         detail={"role": operator.role},
     )
+
+
+def _listed(sites: frozenset[SiteId] | None) -> list[str] | None:
+    return None if sites is None else sorted(sites)
+
+
+def _seen(listed: list[str] | None) -> frozenset[SiteId] | None:
+    return None if listed is None else frozenset(map(SiteId, listed))
 
 
 def _digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""One order to every door, such as a lockdown: a command for each, and how far it has arrived."""
+"""One order to every door of a site, such as a lockdown: a command for each, and how far it has arrived."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hub.store.database import Database
 from hub.store.errors import NotFound
 from hub.store.orders import DoorsOrder
 from pacs.commands import Action
+from pacs.identifiers import SiteId
 from pacs.rules import DoorMode
 
 
@@ -24,14 +25,17 @@ class Orders:
         self._commands = commands
         self._clock = clock
 
-    def give(self, action: Action, mode: DoorMode | None, *, reason: str, actor: str) -> DoorsOrder:
-        """Command every door; returns before anything is known of the outcome.
+    def give(
+        self, site_id: SiteId, action: Action, mode: DoorMode | None, *, reason: str, actor: str
+    ) -> DoorsOrder:
+        """Command every door of a site; returns before anything is known of the outcome.
 
         A door whose controller is withdrawn gets no command, and stays in the list. Raises ``CommandRefused`` when the
         order makes no sense.
         """
         order = DoorsOrder(
             id=secrets.token_hex(16),
+            site_id=site_id,
             action=action,
             mode=mode,
             given_by=actor,
@@ -39,14 +43,14 @@ class Orders:
             issued_at=self._clock(),
         )
         with self._database.write() as connection:
-            everywhere = [named.door.id for named in doors.list_all(connection)]
+            everywhere = [named.door.id for named in doors.list_all(connection, sites=(site_id,))]
             orders.add(connection, order, everywhere)
             audit.record(
                 connection,
                 now=order.issued_at,
                 actor=actor,
                 action="order.give",
-                subject="doors:all",
+                subject=f"site:{site_id}",
                 reason=reason,
                 detail={"order": order.id, "action": action.value, "mode": mode.value if mode else ""},
             )

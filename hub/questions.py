@@ -25,11 +25,13 @@ from hub.store.controllers import ControllerState
 from hub.store.database import Database
 from hub.store.documents import Document
 from hub.store.doors import NamedDoor
+from hub.store.people import sites_of
+from hub.store.sites import Sites
 from pacs import bundle
 from pacs.credential import Technology, VerifiedCredential
 from pacs.decision import ClockReading, Decision, Outcome, decide
 from pacs.errors import PacsError
-from pacs.identifiers import CardholderId, CredentialId, DoorId
+from pacs.identifiers import CardholderId, CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
@@ -167,23 +169,36 @@ class Questions:
         after: CredentialId | None = None,
         limit: int = 100,
     ) -> Findings:
-        """Every card, or every card of one person, at one door; by credential id, from behind ``after``.
+        """Every card that a door's site lists, or every card of one person, at that door; by credential id, from behind ``after``.
 
         ``at`` None: now, with the mode and the trust in its clock that the door last reported. Raises ``NotFound``.
         """
         with self._database.read() as connection:
             if cardholder_id is not None:
                 cardholders.get(connection, cardholder_id)
-            found = cards.list_all(connection, cardholder_id=cardholder_id, after=after, limit=limit + 1)
-            asked = self._asked(connection, [doors.get(connection, door_id)], at)
+            named = doors.get(connection, door_id)
+            found = cards.list_all(
+                connection,
+                cardholder_id=cardholder_id,
+                sites=(named.site_id,) if cardholder_id is None else None,
+                after=after,
+                limit=limit + 1,
+            )
+            asked = self._asked(connection, [named], at)
         return self._findings(asked, found[:limit], at, more=len(found) > limit)
 
-    def what(self, cardholder_id: CardholderId, *, at: datetime | None = None) -> Findings:
-        """Every card of one person at every door; ``at`` as in ``who``. Raises ``NotFound``."""
+    def what(
+        self, cardholder_id: CardholderId, *, at: datetime | None = None, sites: Sites = None
+    ) -> Findings:
+        """Every card of one person at every door of those of these sites that know them; ``at`` as in ``who``.
+
+        Raises ``NotFound``.
+        """
         with self._database.read() as connection:
             cardholders.get(connection, cardholder_id)
             found = cards.list_all(connection, cardholder_id=cardholder_id)
-            asked = self._asked(connection, doors.list_all(connection), at)
+            known = [each for each in sites_of(connection, cardholder_id) if sites is None or each in sites]
+            asked = self._asked(connection, doors.list_all(connection, sites=known), at)
         return self._findings(asked, found, at)
 
     def _findings(
@@ -202,28 +217,35 @@ class Questions:
     def _asked(self, connection: Connection, named: Iterable[NamedDoor], at: datetime | None) -> list[_Asked]:
         now = self._clock()
         states = controllers.states(connection, now)
-        newest = {kind: documents.newest(connection, kind) for kind in DocumentKind}
         confirmed = documents.confirmed_versions(connection)
-        in_force = self._documents(newest)
         later = at is not None and at > now
         moment = at or now
-        lasting = in_force.renewed(moment)
-        held: dict[tuple[int, int], _Documents] = {}
+        newest: dict[SiteId, Mapping[DocumentKind, Document | None]] = {}
+        valid: dict[SiteId, tuple[_Documents, _Documents]] = {}  # in force, and as they will be renewed
+        held: dict[tuple[SiteId, int, int], _Documents] = {}
         found = []
         for each in named:
-            state = states[each.door.controller_id]
+            state, site_id = states[each.door.controller_id], each.site_id
+            if site_id not in newest:
+                newest[site_id] = {kind: documents.newest(connection, site_id, kind) for kind in DocumentKind}
+                documents_there = self._documents(newest[site_id])
+                valid[site_id] = documents_there, documents_there.renewed(moment)
+            in_force, lasting = valid[site_id]
             versions = {kind: confirmed.get((each.door.controller_id, kind), 0) for kind in DocumentKind}
-            key = versions[DocumentKind.POLICY], versions[DocumentKind.REVOCATIONS]
+            key = site_id, versions[DocumentKind.POLICY], versions[DocumentKind.REVOCATIONS]
             if key not in held:
                 held[key] = self._documents(
-                    {kind: documents.held(connection, kind, version) for kind, version in versions.items()},
+                    {
+                        kind: documents.held(connection, site_id, kind, version)
+                        for kind, version in versions.items()
+                    },
                     versions,
                 )
             there = held[key]
             found.append(
                 _Asked(
                     door=each.door,
-                    basis=_basis(each, state, versions, newest),
+                    basis=_basis(each, state, versions, newest[site_id]),
                     in_force=lasting if later else in_force,
                     confirmed=there.renewed(moment) if later and state.online else there,
                     lasting=lasting,

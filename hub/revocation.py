@@ -1,13 +1,13 @@
 """Blocking a card, and saying where the block has arrived.
 
-One transaction holds the card's status, the audit entry and the revocation list that carries it; the list
-is pushed at once. Nothing here ever says "revoked" without saying at which doors.
+One transaction holds the card's status, the audit entry and the revocation lists that carry it, one of each site that
+lists the card; they are pushed at once. Nothing here ever says "revoked" without saying at which doors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -17,8 +17,9 @@ from hub.documents import SiteDocuments
 from hub.store import cards, controllers, documents, doors
 from hub.store.cards import Card, CardStatus
 from hub.store.database import Database
+from hub.store.people import sites_of
 from pacs.errors import StoreError
-from pacs.identifiers import ControllerId, CredentialId, DoorId
+from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 
 
@@ -30,6 +31,7 @@ class DoorConfirmation:
     """
 
     door_id: DoorId
+    site_id: SiteId
     controller_id: ControllerId
     version: int
     confirmed_at: datetime | None
@@ -40,12 +42,28 @@ class DoorConfirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardDistribution:
-    """A card's status, the version that carries it, and every door's confirmation of that version."""
+    """A card's status, the version at each site that carries it, and every door's confirmation of its site's.
+
+    ``versions``: 0 at a site where the status never changed.
+    """
 
     card: Card
     kind: DocumentKind
-    version: int
+    versions: Mapping[SiteId, int]
     confirmations: tuple[DoorConfirmation, ...]
+
+    @property
+    def was_changed(self) -> bool:
+        """Whether the status was ever another one."""
+        return any(self.versions.values())
+
+    def seen_by(self, sees: Callable[[SiteId], bool]) -> CardDistribution:
+        """The part of it that concerns these sites."""
+        return replace(
+            self,
+            versions={site_id: version for site_id, version in self.versions.items() if sees(site_id)},
+            confirmations=tuple(each for each in self.confirmations if sees(each.site_id)),
+        )
 
 
 class CardRevoked(StoreError):
@@ -108,11 +126,12 @@ class Revocation:
             )
             changed = card.status is not status
             if changed:
-                cards.set_status(connection, credential_id, status, version=0, now=now)
-                document = self._site_documents.issue(
-                    connection, DocumentKind.REVOCATIONS, cause=action, now=now, actor=actor
-                )
-                cards.set_status(connection, credential_id, status, version=document.version, now=now)
+                cards.set_status(connection, credential_id, status, now=now)
+                for site_id in sites_of(connection, card.cardholder_id):
+                    document = self._site_documents.issue(
+                        connection, site_id, DocumentKind.REVOCATIONS, cause=action, now=now, actor=actor
+                    )
+                    cards.set_carried(connection, site_id, document.version, also=credential_id)
             result = _distribution(connection, credential_id, now)
         if changed:
             self._issued()
@@ -120,15 +139,16 @@ class Revocation:
 
 
 def confirmations_of(
-    connection: Connection, kind: DocumentKind, version: int, now: datetime
+    connection: Connection, site_id: SiteId, kind: DocumentKind, version: int, now: datetime
 ) -> list[DoorConfirmation]:
-    """Every door, by id, with its confirmation of at least this version."""
-    confirmed = documents.confirmed_at(connection, kind, version)
+    """Every door of a site, by id, with its confirmation of at least this version."""
+    confirmed = documents.confirmed_at(connection, site_id, kind, version)
     highest = documents.confirmed_versions(connection)
     states = controllers.states(connection, now)
     return [
         DoorConfirmation(
             door_id=door.id,
+            site_id=site_id,
             controller_id=door.controller_id,
             version=version,
             confirmed_at=confirmed.get(door.controller_id),
@@ -136,16 +156,22 @@ def confirmations_of(
             online=states[door.controller_id].online,
             last_seen=states[door.controller_id].last_seen,
         )
-        for door in (named.door for named in doors.list_all(connection))
+        for door in (named.door for named in doors.list_all(connection, sites=(site_id,)))
     ]
 
 
 def _distribution(connection: Connection, credential_id: CredentialId, now: datetime) -> CardDistribution:
     card = cards.get(connection, credential_id)
     kind = DocumentKind.REVOCATIONS
+    carried = cards.status_versions(connection, credential_id)
+    versions = {site_id: carried.get(site_id, 0) for site_id in sites_of(connection, card.cardholder_id)}
     return CardDistribution(
         card=card,
         kind=kind,
-        version=card.status_version,
-        confirmations=tuple(confirmations_of(connection, kind, card.status_version, now)),
+        versions=versions,
+        confirmations=tuple(
+            each
+            for site_id, version in versions.items()
+            for each in confirmations_of(connection, site_id, kind, version, now)
+        ),
     )

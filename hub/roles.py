@@ -29,6 +29,7 @@ class Permission(StrEnum):
     CARDS_BLOCK = "cards.block"
     OPERATORS_MANAGE = "operators.manage"
     AUDIT_READ = "audit.read"
+    SITES_MANAGE = "sites.manage"
 
 
 @unique

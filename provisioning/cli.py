@@ -141,6 +141,12 @@ Examples:
 )
 @click.option("--pins", type=click.Choice(["lgpio", "mock"]), default="lgpio", show_default=True)
 @click.option("--broker-port", type=click.IntRange(1, 65535), default=8883, show_default=True)
+@click.option(
+    "--site",
+    "site_id",
+    callback=command.parsed(SiteId),
+    help="Another site of the same hub.  [that of --site-dir]",
+)
 @command.site_dir_option
 @command.passphrase_option
 @command.hub_option
@@ -156,6 +162,7 @@ def reader_add(
     strike: str,
     pins: str,
     broker_port: int,
+    site_id: SiteId | None,
     site_dir: Path,
     passphrase_file: Path | None,
     hub_url: str | None,
@@ -173,6 +180,7 @@ def reader_add(
         for door, device in zip(doors, devices, strict=True)
     ]
     site = Site.open(site_dir)
+    site = site.at(site_id) if site_id else site
     authority = site.authority(site.passphrase(passphrase_file))
     if dry_run:
         directory = site_dir / "controllers" / controller

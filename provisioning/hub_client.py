@@ -61,6 +61,7 @@ class HubClient:
             "/api/v1/controllers",
             {
                 "id": controller.id,
+                "site_id": controller.site_id,
                 "event_public_key": controller.event_public_key.hex(),
                 "certificate_serial": controller.certificate_serial,
             },

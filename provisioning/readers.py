@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pacs.errors import MalformedData, StoreError
-from pacs.identifiers import ControllerId, DoorId
+from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key, serial_hex
 from provisioning.keystore import (
@@ -62,6 +62,7 @@ class ProvisionedController:
     """
 
     id: ControllerId
+    site_id: SiteId
     directory: Path
     doors: tuple[DoorId, ...]
     event_public_key: bytes
@@ -110,6 +111,7 @@ def add_controller(
     )
     return ProvisionedController(
         id=controller_id,
+        site_id=site.id,
         directory=directory,
         doors=tuple(door.id for door in doors),
         event_public_key=_raw(event_key.public_key()),
@@ -161,12 +163,14 @@ def read_controller(site: Site, controller_id: ControllerId) -> ProvisionedContr
     directory = site.directory / "controllers" / controller_id
     try:
         table = tomllib.loads(read_file(directory / "controller.toml").decode("utf-8"))
+        site_id = SiteId(table["controller"]["site"])
         doors = tuple(DoorId(door["id"]) for door in table["door"])
         certificate = x509.load_pem_x509_certificate(read_file(directory / "device.cert.pem"))
     except (ValueError, KeyError, TypeError, MalformedData) as error:
         raise StoreError(f"{directory}: not a controller's directory ({error})") from error
     return ProvisionedController(
         id=controller_id,
+        site_id=site_id,
         directory=directory,
         doors=doors,
         event_public_key=_raw(read_public_key(directory / "event.pub.pem")),

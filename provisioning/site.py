@@ -16,7 +16,7 @@ import json
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -76,6 +76,10 @@ class Site:
             )
         except (ValueError, KeyError, TypeError, MalformedData) as error:
             raise StoreError(f"{path}: not a site's description ({error})") from error
+
+    def at(self, site_id: SiteId) -> Self:
+        """The same keys for another site of the same hub."""
+        return replace(self, id=site_id)
 
     @property
     def hub_directory(self) -> Path:

@@ -219,12 +219,16 @@ class VirtualSite:
         )
 
     def block(self, credential_id: CredentialId, status: str = "suspended") -> Any:
-        """Block a card at the hub; returns what the hub says."""
-        return self.api.post(f"/cards/{credential_id}/block", {"status": status, "reason": "reported lost"})
+        """Block a card at the hub; returns what the hub says, and the ``version`` that carries it at this site."""
+        return self._changed(credential_id, "block", {"status": status, "reason": "reported lost"})
 
     def reinstate(self, credential_id: CredentialId) -> Any:
-        """Make it valid again."""
-        return self.api.post(f"/cards/{credential_id}/reinstate", {"reason": "found again"})
+        """Make it valid again; returns what ``block`` does."""
+        return self._changed(credential_id, "reinstate", {"reason": "found again"})
+
+    def _changed(self, credential_id: CredentialId, what: str, body: dict[str, str]) -> Any:
+        answer = self.api.post(f"/cards/{credential_id}/{what}", body)
+        return answer | {"version": answer["versions"][self.description.site_id]}
 
     def wait_for_distribution(self, credential_id: CredentialId, version: int) -> dict[DoorId, datetime]:
         """When each door confirmed that it enforces this version of a card's status, by the hub's clock."""

@@ -23,10 +23,12 @@ def routers() -> tuple[APIRouter, ...]:
         operators,
         orders,
         questions,
+        sites,
         stream,
     )
 
     modules = (
+        sites,
         controllers,
         doors,
         areas,

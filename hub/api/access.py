@@ -28,10 +28,14 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Access:
-    """The dependency behind ``requires`` and ``PUBLIC``; ``permission`` None: anybody."""
+    """The dependency behind ``requires`` and ``PUBLIC``; ``permission`` None: anybody.
 
-    def __init__(self, permission: Permission | None) -> None:
+    ``everywhere``: only for who sees every site.
+    """
+
+    def __init__(self, permission: Permission | None, *, everywhere: bool = False) -> None:
         self.permission = permission
+        self.everywhere = everywhere
 
     async def __call__(self, request: Request) -> Principal | None:
         """Return who is asking; raise ``Problem`` when they may not."""
@@ -48,13 +52,18 @@ class Access:
             await _require_csrf_token(request, principal.csrf_token)
         if not principal.may(self.permission):
             raise Problem(Code.NOT_PERMITTED, f"This needs the permission {self.permission}.")
+        if self.everywhere and principal.sites is not None:
+            raise Problem(Code.NOT_PERMITTED, "This concerns every site; only who sees all of them may.")
         request.state.principal = principal
         return principal
 
 
-def requires(permission: Permission) -> Any:
-    """Declare that a route is for principals who hold ``permission``; gives it the ``Principal``."""
-    return Depends(Access(permission))
+def requires(permission: Permission, *, everywhere: bool = False) -> Any:
+    """Declare that a route is for principals who hold ``permission``; gives it the ``Principal``.
+
+    ``everywhere``: what it is about belongs to no site, and is for those who see all of them.
+    """
+    return Depends(Access(permission, everywhere=everywhere))
 
 
 PUBLIC = Depends(Access(None))

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, StrictInt
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
@@ -45,6 +45,7 @@ class NewSchedule(Body):
     name: fields.Name
     windows: Windows
     holiday_windows: Windows = Field(default_factory=list)
+    site_id: fields.Site | None = None
 
 
 class ScheduleChange(Body):
@@ -59,6 +60,7 @@ class Schedule(Answer):
     """A weekly schedule on the site's wall clock."""
 
     id: fields.Schedule
+    site_id: fields.Site
     name: str
     windows: list[Window]
     holiday_windows: list[Window]
@@ -85,6 +87,7 @@ class NewLevel(Body):
     id: fields.Level
     name: fields.Name
     rules: Annotated[list[Rule], Field(max_length=2000)]
+    site_id: fields.Site | None = None
 
 
 class LevelChange(Body):
@@ -98,6 +101,7 @@ class Level(Answer):
     """An access level."""
 
     id: fields.Level
+    site_id: fields.Site
     name: str
     rules: list[Rule]
     created_at: datetime
@@ -122,14 +126,18 @@ def create_schedule(
     new = schedule.Schedule(
         id=body.id, windows=_windows(body.windows), holiday_windows=_windows(body.holiday_windows)
     )
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
     made = create(
         hub,
         principal,
         response,
         subject=f"schedule:{body.id}",
         find=lambda connection: schedule_store.get(connection, body.id),
-        add=lambda connection: schedule_store.add(connection, new, name=body.name, now=hub.clock()),
-        same=lambda found: (found.schedule, found.name) == (new, body.name),
+        add=lambda connection: schedule_store.add(
+            connection, new, site_id=site_id, name=body.name, now=hub.clock()
+        ),
+        same=lambda found: (found.schedule, found.site_id, found.name) == (new, site_id, body.name),
     )
     return _schedule(made)
 
@@ -137,13 +145,13 @@ def create_schedule(
 @router.get("/schedules")
 def list_schedules(
     request: Request,
-    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+    principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
     after: fields.Schedule | None = None,
     limit: fields.Limit = 100,
 ) -> Schedules:
     """Schedules by id."""
     with services(request).database.read() as connection:
-        every = [_schedule(each) for each in schedule_store.list_all(connection)]
+        every = [_schedule(each) for each in schedule_store.list_all(connection, principal.sites)]
     found, next_after = portion(every, after, limit)
     return Schedules(schedules=list(found), next_after=next_after)
 
@@ -152,11 +160,11 @@ def list_schedules(
 def one_schedule(
     schedule_id: fields.Schedule,
     request: Request,
-    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+    principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
 ) -> Schedule:
     """One schedule."""
     with services(request).database.read() as connection:
-        return _schedule(schedule_store.get(connection, schedule_id))
+        return _schedule(scope.schedule(connection, principal, schedule_id))
 
 
 @router.patch("/schedules/{schedule_id}")
@@ -169,7 +177,7 @@ def change_schedule(
     """Change a schedule; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
-        found = schedule_store.get(connection, schedule_id)
+        found = scope.schedule(connection, principal, schedule_id)
         changed = replace(
             found,
             name=body.name or found.name,
@@ -197,6 +205,7 @@ def delete_schedule(
     """Delete a schedule; refused (``in_use``) while an access level or a door's mode names it."""
     hub = services(request)
     with hub.database.write() as connection:
+        scope.schedule(connection, principal, schedule_id)
         schedule_store.remove(connection, schedule_id)
         note(connection, hub, principal, action="schedule.delete", subject=f"schedule:{schedule_id}")
     hub.site_changed()
@@ -213,14 +222,20 @@ def create_level(
     """Create an access level."""
     hub = services(request)
     new = rules.AccessLevel(id=body.id, rules=_rules(body.rules))
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
     made = create(
         hub,
         principal,
         response,
         subject=f"access_level:{body.id}",
         find=lambda connection: level_store.get(connection, body.id),
-        add=lambda connection: level_store.add(connection, new, name=body.name, now=hub.clock()),
-        same=lambda found: (set(found.level.rules), found.name) == (set(new.rules), body.name),
+        add=lambda connection: level_store.add(
+            connection, new, site_id=site_id, name=body.name, now=hub.clock()
+        ),
+        same=lambda found: (
+            (set(found.level.rules), found.site_id, found.name) == (set(new.rules), site_id, body.name)
+        ),
     )
     return _level(made)
 
@@ -228,13 +243,13 @@ def create_level(
 @router.get("/access-levels")
 def list_levels(
     request: Request,
-    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+    principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
     after: fields.Level | None = None,
     limit: fields.Limit = 100,
 ) -> Levels:
     """Access levels by id."""
     with services(request).database.read() as connection:
-        every = [_level(each) for each in level_store.list_all(connection)]
+        every = [_level(each) for each in level_store.list_all(connection, principal.sites)]
     found, next_after = portion(every, after, limit)
     return Levels(access_levels=list(found), next_after=next_after)
 
@@ -243,11 +258,11 @@ def list_levels(
 def one_level(
     level_id: fields.Level,
     request: Request,
-    _: Annotated[Principal, requires(Permission.ACCESS_READ)],
+    principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
 ) -> Level:
     """One access level."""
     with services(request).database.read() as connection:
-        return _level(level_store.get(connection, level_id))
+        return _level(scope.access_level(connection, principal, level_id))
 
 
 @router.patch("/access-levels/{level_id}")
@@ -260,7 +275,7 @@ def change_level(
     """Change an access level; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
-        found = level_store.get(connection, level_id)
+        found = scope.access_level(connection, principal, level_id)
         wanted = found.level.rules if body.rules is None else _rules(body.rules)
         changed = replace(
             found, name=body.name or found.name, level=rules.AccessLevel(id=level_id, rules=wanted)
@@ -284,6 +299,7 @@ def delete_level(
     """Delete an access level; refused (``in_use``) while somebody holds it or a door names it."""
     hub = services(request)
     with hub.database.write() as connection:
+        scope.access_level(connection, principal, level_id)
         level_store.remove(connection, level_id)
         note(connection, hub, principal, action="access_level.delete", subject=f"access_level:{level_id}")
     hub.site_changed()
@@ -313,6 +329,7 @@ def _window(window: schedule.Window) -> Window:
 def _schedule(named: NamedSchedule) -> Schedule:
     return Schedule(
         id=named.schedule.id,
+        site_id=named.site_id,
         name=named.name,
         windows=[_window(each) for each in named.schedule.windows],
         holiday_windows=[_window(each) for each in named.schedule.holiday_windows],
@@ -327,6 +344,7 @@ def _by_door(rule: rules.AccessRule) -> tuple[str, str]:
 def _level(named: NamedLevel) -> Level:
     return Level(
         id=named.level.id,
+        site_id=named.site_id,
         name=named.name,
         rules=[Rule(door_id=each.door_id, schedule_id=each.schedule_id) for each in named.level.rules],
         created_at=named.created_at,

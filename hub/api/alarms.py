@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import Connection
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.door_status import Completeness, completeness_of
 from hub.api.fields import Answer, Body
@@ -18,9 +18,10 @@ from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import alarms as store
-from hub.store import controllers, doors, journals, operators
+from hub.store import controllers, doors, journals, operators, sites
 from hub.store.alarms import Alarm, AlarmKind, Clearance, Subject
-from pacs.identifiers import ControllerId, DoorId
+from hub.store.sites import Sites
+from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/alarms", tags=["alarms"])
@@ -65,6 +66,7 @@ class AlarmAnswer(Answer):
     rings: bool
     reminder: bool
     late: bool
+    site_id: fields.Site
     controller_id: fields.Controller
     doors: list[AlarmDoor]
     side: Side | None
@@ -115,7 +117,7 @@ def listed(
     """Alarms behind ``after``: open ones (standing, or not acknowledged), closed ones, or all; of one door or kind."""
     hub = services(request)
     with hub.database.read() as connection:
-        named = doors.get(connection, door) if door else None
+        named = scope.door(connection, principal, door) if door else None
         found = store.listing(
             connection,
             is_open=is_open,
@@ -124,9 +126,10 @@ def listed(
             controller_id=named.door.controller_id if named else None,
             after=after,
             limit=limit + 1,
+            sites=principal.sites,
         )
         shown = answers(connection, found[:limit], hub.clock())
-        records = completeness_of(connection, hub.clock(), door)
+        records = completeness_of(connection, hub.clock(), door, sites=principal.sites)
     if not principal.may(Permission.NAMES_READ):
         shown = [each.without_names() for each in shown]
     more = found[limit - 1].id if len(found) > limit else None
@@ -142,7 +145,7 @@ def one(
     """One alarm."""
     hub = services(request)
     with hub.database.read() as connection:
-        (shown,) = answers(connection, [store.get(connection, alarm_id)], hub.clock())
+        (shown,) = answers(connection, [scope.alarm(connection, principal, alarm_id)], hub.clock())
     return shown if principal.may(Permission.NAMES_READ) else shown.without_names()
 
 
@@ -155,15 +158,17 @@ def acknowledge(
 ) -> AlarmAnswer:
     """Take note of an alarm. While it stands it comes back later; once it is over this closes it."""
     hub = services(request)
+    with hub.database.read() as connection:
+        scope.alarm(connection, principal, alarm_id)
     changed = hub.alarms.acknowledge(alarm_id, note=body.note, actor=principal.actor)
     with hub.database.read() as connection:
         (shown,) = answers(connection, [changed], hub.clock())
     return shown if principal.may(Permission.NAMES_READ) else shown.without_names()
 
 
-def open_alarms(connection: Connection, now: datetime) -> list[AlarmAnswer]:
-    """Everything that stands or that nobody has taken note of; what asks for somebody first, then by urgency."""
-    shown = answers(connection, store.listing(connection, is_open=True), now)
+def open_alarms(connection: Connection, now: datetime, *, seen: Sites = None) -> list[AlarmAnswer]:
+    """Everything at these sites that stands or that nobody has taken note of; what asks for somebody first, then by urgency."""
+    shown = answers(connection, store.listing(connection, is_open=True, sites=seen), now)
     return sorted(shown, key=urgency)
 
 
@@ -183,6 +188,7 @@ def answers(connection: Connection, alarms: Sequence[Alarm], now: datetime) -> l
     if not alarms:
         return []
     arriving = _arriving(connection, now)
+    site_of = sites.of_controllers(connection)
     everyone = {row.id: row.name for row in operators.list_operators(connection)}
     every: dict[DoorId, AlarmDoor] = {}
     of_controller: dict[ControllerId, list[AlarmDoor]] = {}
@@ -190,7 +196,7 @@ def answers(connection: Connection, alarms: Sequence[Alarm], now: datetime) -> l
         shown = every[named.door.id] = AlarmDoor(id=named.door.id, name=named.name)
         of_controller.setdefault(named.door.controller_id, []).append(shown)
     return [
-        _answer(alarm, concerned, everyone, arriving, now)
+        _answer(alarm, site_of[alarm.subject.controller_id], concerned, everyone, arriving, now)
         for alarm in alarms
         for concerned in [_concerned(alarm.subject, every, of_controller)]
     ]
@@ -217,6 +223,7 @@ def _concerned(
 
 def _answer(
     alarm: Alarm,
+    site_id: SiteId,
     concerned: list[AlarmDoor],
     everyone: dict[str, str],
     arriving: set[ControllerId],
@@ -233,6 +240,7 @@ def _answer(
         rings=state is AlarmState.STANDING and not (late and subject.controller_id in arriving),
         reminder=reminder,
         late=late,
+        site_id=site_id,
         controller_id=subject.controller_id,
         doors=concerned,
         side=subject.side,

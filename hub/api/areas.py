@@ -1,4 +1,4 @@
-"""Areas that doors lead into, and the site's holidays."""
+"""Areas that doors lead into, and the holidays of each site."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
@@ -25,12 +25,14 @@ class NewArea(Body):
 
     id: fields.Area
     name: fields.Name
+    site_id: fields.Site | None = None
 
 
 class Area(Answer):
     """One area."""
 
     id: fields.Area
+    site_id: fields.Site
     name: str
     created_at: datetime
 
@@ -56,8 +58,9 @@ class Holiday(Answer):
 
 
 class Holidays(Answer):
-    """Every holiday, in order."""
+    """Every holiday of a site, in order."""
 
+    site_id: fields.Site
     holidays: list[Holiday]
 
 
@@ -70,7 +73,9 @@ def add_area(
 ) -> Area:
     """Add an area; doors name it as ``area`` or ``outside``."""
     hub = services(request)
-    new = store.Area(id=body.id, name=body.name, created_at=hub.clock())
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
+    new = store.Area(id=body.id, site_id=site_id, name=body.name, created_at=hub.clock())
     made = create(
         hub,
         principal,
@@ -78,7 +83,7 @@ def add_area(
         subject=f"area:{body.id}",
         find=lambda connection: store.get(connection, body.id),
         add=lambda connection: store.add(connection, new),
-        same=lambda found: found.name == body.name,
+        same=lambda found: (found.site_id, found.name) == (site_id, body.name),
     )
     return Area.model_validate(made)
 
@@ -86,23 +91,28 @@ def add_area(
 @router.get("/areas")
 def list_areas(
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
     after: fields.Area | None = None,
     limit: fields.Limit = 100,
 ) -> Areas:
     """Areas by id."""
     with services(request).database.read() as connection:
-        every = store.list_all(connection)
+        every = store.list_all(connection, principal.sites)
     found, next_after = portion(every, after, limit)
     return Areas(areas=[Area.model_validate(each) for each in found], next_after=next_after)
 
 
 @router.get("/holidays")
-def list_holidays(request: Request, _: Annotated[Principal, requires(Permission.ACCESS_READ)]) -> Holidays:
-    """The site's holidays, in order."""
+def list_holidays(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
+    site: fields.Site | None = None,
+) -> Holidays:
+    """A site's holidays, in order; ``site`` may be absent when there is one."""
     with services(request).database.read() as connection:
-        named = sites.list_holidays(connection)
-    return Holidays(holidays=[Holiday(day=day, name=name) for day, name in named.items()])
+        site_id = scope.site_for(connection, principal, site)
+        named = sites.list_holidays(connection, site_id)
+    return Holidays(site_id=site_id, holidays=[Holiday(day=day, name=name) for day, name in named.items()])
 
 
 @router.put("/holidays/{day}")
@@ -111,14 +121,16 @@ def set_holiday(
     body: NamedHoliday,
     request: Request,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+    site: fields.Site | None = None,
 ) -> Holiday:
-    """Make a day a holiday, or rename one."""
+    """Make a day a holiday of a site, or rename one."""
     hub = services(request)
     with hub.database.write() as connection:
-        if sites.list_holidays(connection).get(day) != body.name:
-            sites.set_holiday(connection, day, body.name)
-            note(connection, hub, principal, action="holiday.set", subject=f"holiday:{day}")
-    hub.site_changed()
+        site_id = scope.site_for(connection, principal, site)
+        if sites.list_holidays(connection, site_id).get(day) != body.name:
+            sites.set_holiday(connection, site_id, day, body.name)
+            note(connection, hub, principal, action="holiday.set", subject=f"holiday:{site_id}/{day}")
+    hub.site_changed(site_id)
     return Holiday(day=day, name=body.name)
 
 
@@ -127,11 +139,13 @@ def remove_holiday(
     day: date,
     request: Request,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+    site: fields.Site | None = None,
 ) -> None:
-    """Make a day an ordinary one."""
+    """Make a day an ordinary one of a site."""
     hub = services(request)
     with hub.database.write() as connection:
-        if day in sites.list_holidays(connection):
-            sites.remove_holiday(connection, day)
-            note(connection, hub, principal, action="holiday.remove", subject=f"holiday:{day}")
-    hub.site_changed()
+        site_id = scope.site_for(connection, principal, site)
+        if day in sites.list_holidays(connection, site_id):
+            sites.remove_holiday(connection, site_id, day)
+            note(connection, hub, principal, action="holiday.remove", subject=f"holiday:{site_id}/{day}")
+    hub.site_changed(site_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from pydantic import Field, StrictBool
 from sqlalchemy import Connection
 
 from hub import photographs
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, looked, note
 from hub.api.fields import Answer, Body
@@ -24,7 +25,7 @@ from hub.store import cardholders as store
 from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
 from hub.store.errors import NotFound
-from pacs.identifiers import CardholderId
+from pacs.identifiers import AccessLevelId, CardholderId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cardholders", tags=["cardholders"])
 
@@ -50,6 +51,7 @@ class NewCardholder(Body):
     valid_from: fields.Instant | None = None
     valid_until: fields.Instant | None = None
     external_id: fields.ExternalId | None = None
+    site_id: fields.Site | None = None
 
 
 class CardholderChange(Body):
@@ -69,15 +71,16 @@ class CardholderChange(Body):
     valid_until: fields.Instant | None = None
     external_id: fields.ExternalId | None = None
 
-    def applied_to(self, person: store.Cardholder) -> store.Cardholder:
-        """``person`` with what is present here."""
+    def applied_to(self, person: store.Cardholder, seen: Collection[AccessLevelId]) -> store.Cardholder:
+        """``person`` with what is present here; levels that are not ``seen`` stay."""
         present: dict[str, Any] = {
             name: getattr(self, name)
             for name in self.model_fields_set
             if name in _NULLABLE or getattr(self, name) is not None
         }
         if "access_level_ids" in present:
-            present["access_level_ids"] = tuple(sorted(set(present["access_level_ids"])))
+            held = {*present["access_level_ids"], *(set(person.access_level_ids) - set(seen))}
+            present["access_level_ids"] = tuple(sorted(held))
         return replace(person, **present)
 
 
@@ -85,9 +88,10 @@ _NULLABLE = {"room", "language", "valid_from", "valid_until", "external_id"}
 
 
 class Cardholder(Answer):
-    """One person."""
+    """One person; ``access_level_ids``: of the sites that you see."""
 
     id: fields.Cardholder
+    site_id: fields.Site
     category: Category
     given_name: str
     family_name: str
@@ -120,8 +124,11 @@ def enrol(
 ) -> Cardholder:
     """Enrol a person."""
     hub = services(request)
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
     new = store.Cardholder(
         id=body.id or CardholderId(secrets.token_hex(8)),
+        site_id=site_id,
         category=body.category,
         given_name=body.given_name,
         family_name=body.family_name,
@@ -139,6 +146,7 @@ def enrol(
     )
 
     def add(connection: Connection) -> store.Cardholder:
+        scope.seen_levels(connection, principal, new.access_level_ids)
         store.add(connection, new)
         return new
 
@@ -151,7 +159,7 @@ def enrol(
         add=add,
         same=lambda found: _comparable(found) == _comparable(new),
     )
-    return Cardholder.model_validate(made)
+    return Cardholder.model_validate(made)  # all its levels are seen, or it could not be made
 
 
 @router.get("")
@@ -164,10 +172,13 @@ def listed(
 ) -> Cardholders:
     """Cardholders by id; all, or the one with an external id."""
     with services(request).database.read() as connection:
-        found = store.list_all(connection, after=after, limit=limit + 1, external_id=external_id)
+        found = store.list_all(
+            connection, after=after, limit=limit + 1, external_id=external_id, sites=principal.sites
+        )
+        shown = [_answer(connection, principal, each) for each in found[:limit]]
     looked(services(request), principal, "cardholders", shown=len(found[:limit]))
     return Cardholders(
-        cardholders=[Cardholder.model_validate(each) for each in found[:limit]],
+        cardholders=shown,
         next_after=found[limit - 1].id if len(found) > limit else None,
     )
 
@@ -180,9 +191,10 @@ def one(
 ) -> Cardholder:
     """One cardholder."""
     with services(request).database.read() as connection:
-        found = store.get(connection, cardholder_id)
+        found = scope.cardholder(connection, principal, cardholder_id)
+        shown = _answer(connection, principal, found)
     looked(services(request), principal, f"cardholder:{cardholder_id}", shown=1)
-    return Cardholder.model_validate(found)
+    return shown
 
 
 @router.patch("/{cardholder_id}")
@@ -195,8 +207,11 @@ def change(
     """Change what is said of a person; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
-        found = store.get(connection, cardholder_id)
-        changed = body.applied_to(found)
+        found = scope.own_cardholder(connection, principal, cardholder_id)
+        seen = scope.seen_levels(
+            connection, principal, body.access_level_ids or (), beside=found.access_level_ids
+        )
+        changed = body.applied_to(found, seen)
         if _comparable(changed) != _comparable(found):
             try:
                 store.change(connection, changed)
@@ -209,8 +224,9 @@ def change(
                 action="cardholder.change",
                 subject=f"cardholder:{cardholder_id}",
             )
+        shown = _answer(connection, principal, changed)
     hub.site_changed()
-    return Cardholder.model_validate(changed)
+    return shown
 
 
 async def _sent_photograph(request: Request) -> bytes:
@@ -240,7 +256,7 @@ def put_photograph(
     hub = services(request)
     picture = photographs.prepared(sent)
     with hub.database.write() as connection:
-        store.get(connection, cardholder_id)
+        scope.own_cardholder(connection, principal, cardholder_id)
         photograph_store.put(connection, cardholder_id, picture, hub.clock())
         note(connection, hub, principal, action="photo.change", subject=f"cardholder:{cardholder_id}")
     return Response(status_code=204)
@@ -255,6 +271,7 @@ def get_photograph(
     """A person's photograph, as JPEG; never cached. Each look is audited."""
     hub = services(request)
     with hub.database.write() as connection:
+        scope.cardholder(connection, principal, cardholder_id)
         picture = photograph_store.get(connection, cardholder_id)
         note(connection, hub, principal, action="photo.read", subject=f"cardholder:{cardholder_id}")
     return Response(picture, media_type=photographs.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
@@ -269,10 +286,17 @@ def delete_photograph(
     """Delete a person's photograph; repeating it does no harm."""
     hub = services(request)
     with hub.database.write() as connection:
-        store.get(connection, cardholder_id)
+        scope.own_cardholder(connection, principal, cardholder_id)
         if photograph_store.remove(connection, cardholder_id):
             note(connection, hub, principal, action="photo.delete", subject=f"cardholder:{cardholder_id}")
     return Response(status_code=204)
+
+
+def _answer(connection: Connection, principal: Principal, person: store.Cardholder) -> Cardholder:
+    shown = Cardholder.model_validate(person)
+    if principal.sites is not None:
+        shown.access_level_ids = scope.those_seen(connection, principal, person.access_level_ids)
+    return shown
 
 
 def _comparable(person: store.Cardholder) -> store.Cardholder:

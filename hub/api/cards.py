@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, model_validator
+from sqlalchemy import Connection
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create
 from hub.api.fields import Answer, Body
-from hub.api.services import services
+from hub.api.services import Services, services
 from hub.operators import Principal
 from hub.revocation import CardDistribution
 from hub.roles import Permission
@@ -87,6 +88,7 @@ class Confirmation(Answer):
     """One door; ``confirmed_at`` null: it is not known to enforce ``version``."""
 
     door_id: fields.Door
+    site_id: fields.Site
     controller_id: fields.Controller
     version: int
     confirmed_at: datetime | None
@@ -96,12 +98,15 @@ class Confirmation(Answer):
 
 
 class Distribution(Answer):
-    """A card's status, the document version that carries it, and every door's word on that version."""
+    """A card's status, the document versions that carry it, and every door's word on its site's version.
+
+    ``versions``: by site, 0 where the status never changed. ``confirmations``: of the doors of sites that you see.
+    """
 
     credential_id: fields.Credential
     status: CardStatus
     document: str
-    version: int
+    versions: dict[fields.Site, int]
     confirmations: list[Confirmation]
     confirmed: int
     doors: int
@@ -118,13 +123,10 @@ def register(
     hub = services(request)
     public_key = bytes.fromhex(body.public_key) if body.public_key else None
     content = (body.cardholder_id, body.technology, public_key, body.valid_from, body.valid_until)
-    made = create(
-        hub,
-        principal,
-        response,
-        subject=f"card:{body.credential_id}",
-        find=lambda connection: store.get(connection, body.credential_id),
-        add=lambda connection: store.add(
+
+    def add(connection: Connection) -> store.Card:
+        scope.own_cardholder(connection, principal, body.cardholder_id)
+        return store.add(
             connection,
             credential_id=body.credential_id,
             cardholder_id=body.cardholder_id,
@@ -133,7 +135,15 @@ def register(
             public_key=public_key,
             valid_from=body.valid_from,
             valid_until=body.valid_until,
-        ),
+        )
+
+    made = create(
+        hub,
+        principal,
+        response,
+        subject=f"card:{body.credential_id}",
+        find=lambda connection: store.get(connection, body.credential_id),
+        add=add,
         same=lambda found: _content(found) == content,
     )
     return _answer(made)
@@ -142,7 +152,7 @@ def register(
 @router.get("")
 def listed(
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
     cardholder: fields.Cardholder | None = None,
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: fields.Limit = 100,
@@ -150,7 +160,9 @@ def listed(
     """Cards by credential id; of one cardholder, or all."""
     behind = None if after is None else CredentialId.parse(after)
     with services(request).database.read() as connection:
-        found = store.list_all(connection, cardholder_id=cardholder, after=behind, limit=limit + 1)
+        found = store.list_all(
+            connection, cardholder_id=cardholder, sites=principal.sites, after=behind, limit=limit + 1
+        )
     return Cards(
         cards=[_answer(each) for each in found[:limit]],
         next_after=str(found[limit - 1].credential_id) if len(found) > limit else None,
@@ -161,11 +173,11 @@ def listed(
 def one(
     credential_id: fields.CredentialInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Card:
     """One card."""
     with services(request).database.read() as connection:
-        return _answer(store.get(connection, credential_id))
+        return _answer(scope.card(connection, principal, credential_id))
 
 
 @router.post("/{credential_id}/block")
@@ -176,10 +188,9 @@ def block(
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
 ) -> Distribution:
     """Suspend or revoke a card. The answer, and ``distribution`` later, say which doors confirmed it."""
-    done = services(request).revocation.block(
-        credential_id, body.status, reason=body.reason, actor=principal.actor
-    )
-    return _distribution(done)
+    hub = _seen(request, principal, credential_id)
+    done = hub.revocation.block(credential_id, body.status, reason=body.reason, actor=principal.actor)
+    return _distribution(done, principal)
 
 
 @router.post("/{credential_id}/reinstate")
@@ -190,18 +201,27 @@ def reinstate(
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
 ) -> Distribution:
     """Make a suspended card valid again; a revoked one stays revoked."""
-    done = services(request).revocation.reinstate(credential_id, reason=body.reason, actor=principal.actor)
-    return _distribution(done)
+    hub = _seen(request, principal, credential_id)
+    done = hub.revocation.reinstate(credential_id, reason=body.reason, actor=principal.actor)
+    return _distribution(done, principal)
 
 
 @router.get("/{credential_id}/distribution")
 def distribution(
     credential_id: fields.CredentialInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Distribution:
     """At which doors this card's status has arrived."""
-    return _distribution(services(request).revocation.distribution_of(credential_id))
+    hub = _seen(request, principal, credential_id)
+    return _distribution(hub.revocation.distribution_of(credential_id), principal)
+
+
+def _seen(request: Request, principal: Principal, credential_id: CredentialId) -> Services:
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.card(connection, principal, credential_id)
+    return hub
 
 
 def _content(card: store.Card) -> tuple[object, ...]:
@@ -222,13 +242,14 @@ def _answer(card: store.Card) -> Card:
     )
 
 
-def _distribution(done: CardDistribution) -> Distribution:
-    confirmations = [Confirmation.model_validate(each) for each in done.confirmations]
+def _distribution(done: CardDistribution, principal: Principal) -> Distribution:
+    seen = done.seen_by(principal.sees)
+    confirmations = [Confirmation.model_validate(each) for each in seen.confirmations]
     return Distribution(
         credential_id=done.card.credential_id,
         status=done.card.status,
         document=done.kind,
-        version=done.version,
+        versions=dict(seen.versions),
         confirmations=confirmations,
         confirmed=sum(each.confirmed_at is not None for each in confirmations),
         doors=len(confirmations),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, model_validator
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer, Body
 from hub.api.services import services
@@ -16,7 +16,6 @@ from hub.commands import Order
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import commands as store
-from hub.store import doors
 from hub.store.commands import CommandState, StoredCommand
 from pacs.commands import Action
 from pacs.reason import Reason
@@ -83,6 +82,8 @@ def give(
 ) -> Command:
     """Unlock a door once, set its mode, or give it back to its policy. Each request is another command."""
     hub = services(request)
+    with hub.database.read() as connection:
+        scope.door(connection, principal, door_id)
     order = Order(door_id=door_id, action=body.action, mode=body.mode, until=body.until)
     given = hub.commands.give(order, reason=body.reason, actor=principal.actor)
     return _answer(given, hub.clock())
@@ -92,13 +93,13 @@ def give(
 def of_door(
     door_id: fields.Door,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
     limit: fields.Limit = COMMANDS_SHOWN,
 ) -> Commands:
     """The newest commands to one door."""
     hub = services(request)
     with hub.database.read() as connection:
-        doors.get(connection, door_id)
+        scope.door(connection, principal, door_id)
         found = store.of_door(connection, door_id, limit=limit)
     now = hub.clock()
     return Commands(commands=[_answer(each, now) for each in found])
@@ -108,12 +109,12 @@ def of_door(
 def one(
     command_id: CommandInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Command:
     """One command, and what became of it."""
     hub = services(request)
     with hub.database.read() as connection:
-        found = store.get(connection, command_id)
+        found = scope.command(connection, principal, command_id)
     return _answer(found, hub.clock())
 
 

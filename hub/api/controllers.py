@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from sqlalchemy import Connection
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
@@ -28,12 +28,14 @@ class NewController(Body):
     event_public_key: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$")]
     certificate_serial: Annotated[str, Field(pattern="^[0-9A-Fa-f]{1,64}$")]
     software: Annotated[str, Field(max_length=64)] | None = None
+    site_id: fields.Site | None = None
 
 
 class Controller(Answer):
     """A registered controller."""
 
     id: fields.Controller
+    site_id: fields.Site
     event_public_key: str
     certificate_serial: str
     software: str | None
@@ -114,8 +116,11 @@ def register(
 ) -> Controller:
     """Register a controller."""
     hub = services(request)
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
     new = store.Controller(
         id=body.id,
+        site_id=site_id,
         event_public_key=bytes.fromhex(body.event_public_key),
         certificate_serial=body.certificate_serial.lower(),
         software=body.software,
@@ -123,7 +128,8 @@ def register(
     )
 
     def same(found: store.Controller) -> bool:
-        return (found.event_public_key, found.certificate_serial, found.retired_at) == (
+        return (found.site_id, found.event_public_key, found.certificate_serial, found.retired_at) == (
+            new.site_id,
             new.event_public_key,
             new.certificate_serial,
             None,
@@ -148,13 +154,13 @@ def register(
 @router.get("")
 def listed(
     request: Request,
-    _: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
     after: fields.Controller | None = None,
     limit: fields.Limit = 100,
 ) -> Controllers:
     """Controllers in use, by id."""
     with services(request).database.read() as connection:
-        found, next_after = portion(store.list_all(connection), after, limit)
+        found, next_after = portion(store.list_all(connection, principal.sites), after, limit)
     return Controllers(controllers=[_answer(each) for each in found], next_after=next_after)
 
 
@@ -162,11 +168,12 @@ def listed(
 def status(
     controller_id: fields.Controller,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
 ) -> ControllerStatus:
     """How a controller is."""
     hub = services(request)
     with hub.database.read() as connection:
+        scope.controller(connection, principal, controller_id)
         return ControllerStatus.model_validate(store.state(connection, controller_id, hub.clock()))
 
 
@@ -179,6 +186,7 @@ def withdraw(
     """Withdraw a controller for good: the broker ends its connection. Its doors and their record stay."""
     hub = services(request)
     with hub.database.write() as connection:
+        scope.controller(connection, principal, controller_id)
         if store.retire(connection, controller_id, hub.clock()):
             subject = f"controller:{controller_id}"
             note(connection, hub, principal, action="controller.withdraw", subject=subject)
@@ -189,6 +197,7 @@ def withdraw(
 def _answer(controller: store.Controller) -> Controller:
     return Controller(
         id=controller.id,
+        site_id=controller.site_id,
         event_public_key=controller.event_public_key.hex(),
         certificate_serial=controller.certificate_serial,
         software=controller.software,

@@ -7,20 +7,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 
+from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import documents as store
+from hub.store import sites
 from pacs.messages import DocumentKind
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/documents", tags=["documents"])
 
 
 class Document(Answer):
-    """The version in force of one kind; ``cause`` says why it was made."""
+    """The version in force of one kind at a site; ``cause`` says why it was made."""
 
+    site_id: fields.Site
     kind: DocumentKind
     version: int
     cause: str
@@ -35,10 +38,11 @@ class Documents(Answer):
 
 
 @router.get("")
-def in_force(request: Request, _: Annotated[Principal, requires(Permission.DOORS_READ)]) -> Documents:
+def in_force(request: Request, principal: Annotated[Principal, requires(Permission.DOORS_READ)]) -> Documents:
     """The versions in force."""
     hub = services(request)
     settled = hub.is_settled()
     with hub.database.read() as connection:
-        found = [store.newest(connection, kind) for kind in DocumentKind]
+        every = sites.list_all(connection, principal.sites)
+        found = [store.newest(connection, site.id, kind) for site in every for kind in DocumentKind]
     return Documents(settled=settled, documents=[Document.model_validate(each) for each in found if each])

@@ -18,6 +18,7 @@ from hub.store.alarms import AlarmKind, Subject
 from hub.store.controllers import ControllerState
 from hub.store.door_state import Contact, DoorState
 from hub.store.journals import AnomalyKind
+from hub.store.sites import Sites
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
 from pacs.messages import DocumentKind
@@ -95,6 +96,7 @@ class DoorStatus(Answer):
     """
 
     id: fields.Door
+    site_id: fields.Site
     controller_id: fields.Controller
     name: str
     mode: DoorMode
@@ -120,19 +122,18 @@ class DoorStatus(Answer):
 HOLES_SHOWN = timedelta(days=3)
 
 
-def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
-    """Every door by id, with the holes of the last three days."""
+def statuses(connection: Connection, now: datetime, *, sites: Sites = None) -> list[DoorStatus]:
+    """Every door of these sites by id, with the holes of the last three days."""
     states = controllers.states(connection, now)
     records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN)
     newest_events = events.newest_per_door(connection)
     confirmed = documents.confirmed_versions(connection)
-    in_force = {kind: documents.newest(connection, kind) for kind in DocumentKind}
-    newest = {kind: document.version if document else 0 for kind, document in in_force.items()}
+    newest = documents.newest_versions(connection)
     doubts = journals.doubts(connection)
     known = door_state.of_doors(connection)
     standing = [alarm.subject for alarm in alarms.standing(connection).values()]
     found = []
-    for named in doors.list_all(connection):
+    for named in doors.list_all(connection, sites=sites):
         door = named.door
         state, record = states[door.controller_id], records[door.id]
         event = newest_events.get(door.id)
@@ -140,6 +141,7 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
         found.append(
             DoorStatus(
                 id=door.id,
+                site_id=named.site_id,
                 controller_id=door.controller_id,
                 name=named.name,
                 mode=door.mode,
@@ -149,9 +151,9 @@ def statuses(connection: Connection, now: datetime) -> list[DoorStatus]:
                 since=state.since,
                 last_seen=state.last_seen,
                 policy_version=confirmed.get((door.controller_id, DocumentKind.POLICY), 0),
-                policy_newest=newest[DocumentKind.POLICY],
+                policy_newest=newest.get((named.site_id, DocumentKind.POLICY), 0),
                 revocations_version=confirmed.get((door.controller_id, DocumentKind.REVOCATIONS), 0),
-                revocations_newest=newest[DocumentKind.REVOCATIONS],
+                revocations_newest=newest.get((named.site_id, DocumentKind.REVOCATIONS), 0),
                 last_known=_last_known(door, state, known.get(door.id)),
                 alarms=[subject.kind for subject in standing if _concerns(subject, door)],
                 last_event=LastEvent.model_validate(event) if event else None,
@@ -197,11 +199,13 @@ def _concerns(subject: Subject, door: Door) -> bool:
     return subject.controller_id == door.controller_id and subject.door_id in (None, door.id)
 
 
-def completeness_of(connection: Connection, now: datetime, door: DoorId | None) -> list[Completeness]:
-    """How far the record of one door, or of every door, reaches."""
+def completeness_of(
+    connection: Connection, now: datetime, door: DoorId | None, *, sites: Sites = None
+) -> list[Completeness]:
+    """How far the record of one door, or of every door of these sites, reaches."""
     names = tuple(Completeness.model_fields)[1:]
     return [
         Completeness(door_id=each.id, **{name: getattr(each, name) for name in names})
-        for each in statuses(connection, now)
+        for each in statuses(connection, now, sites=sites)
         if door in (None, each.id)
     ]

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, PlainSerializer, StrictBool, StrictInt
+from sqlalchemy import Connection
 
 from hub import moves
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create, note, portion
 from hub.api.door_status import DoorStatus, statuses
@@ -112,6 +113,7 @@ class DoorAnswer(Answer):
     """A door's rules."""
 
     id: fields.Door
+    site_id: fields.Site
     controller_id: fields.Controller
     name: str
     mode: DoorMode
@@ -155,15 +157,15 @@ class Doors(Answer):
 @router.get("")
 def listed(
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
     after: fields.Door | None = None,
     limit: fields.Limit = 100,
 ) -> Doors:
     """Doors by id, each with what is known of it."""
     hub = services(request)
     with hub.database.read() as connection:
-        every = statuses(connection, hub.clock())
-        named = {each.door.id: each for each in store.list_all(connection)}
+        every = statuses(connection, hub.clock(), sites=principal.sites)
+        named = {each.door.id: each for each in store.list_all(connection, sites=principal.sites)}
     found, next_after = portion(every, after, limit)
     doors = [
         DoorWithStatus(
@@ -184,13 +186,18 @@ def add_door(
     """Add a door to a registered controller."""
     hub = services(request)
     new = body.applied_to(DoorRules(id=body.id, controller_id=body.controller_id))
+
+    def add(connection: Connection) -> store.NamedDoor:
+        scope.controller(connection, principal, body.controller_id)
+        return store.add(connection, new, name=body.name, now=hub.clock())
+
     made = create(
         hub,
         principal,
         response,
         subject=f"door:{body.id}",
         find=lambda connection: store.get(connection, body.id),
-        add=lambda connection: store.add(connection, new, name=body.name, now=hub.clock()),
+        add=add,
         same=lambda found: (
             (found.door, found.name) == (body.applied_to(found.door), body.name)
             and found.door.controller_id == body.controller_id
@@ -209,7 +216,7 @@ def change_door(
     """Change a door's rules; its controller confirms the policy version that carries them."""
     hub = services(request)
     with hub.database.write() as connection:
-        found = store.get(connection, door_id)
+        found = scope.door(connection, principal, door_id)
         changed = replace(found, door=body.applied_to(found.door), name=body.name or found.name)
         if changed != found:
             try:
@@ -231,7 +238,7 @@ def move_door(
     """Give a door to another controller; its record has a hole until that one goes by a policy made since."""
     hub = services(request)
     with hub.database.write() as connection:
-        found = store.get(connection, door_id)
+        found = scope.door(connection, principal, door_id)
         if found.door.controller_id != body.controller_id:
             try:
                 moves.move(connection, found.door, body.controller_id, now=hub.clock())
@@ -244,4 +251,6 @@ def move_door(
 
 
 def _answer(named: store.NamedDoor) -> DoorAnswer:
-    return DoorAnswer(**asdict(named.door), name=named.name, created_at=named.created_at)
+    return DoorAnswer(
+        **asdict(named.door), site_id=named.site_id, name=named.name, created_at=named.created_at
+    )

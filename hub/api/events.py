@@ -53,9 +53,10 @@ def listed(
             kinds=kind,
             after=after,
             limit=limit + 1,
+            sites=principal.sites,
         )
         listed_events = answers(connection, found[:limit])
-        records = completeness_of(connection, hub.clock(), door)
+        records = completeness_of(connection, hub.clock(), door, sites=principal.sites)
     if not principal.may(Permission.NAMES_READ):
         listed_events = [each.without_names() for each in listed_events]
     looked(hub, principal, "events", shown=sum(each.person is not None for each in listed_events))

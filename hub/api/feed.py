@@ -25,10 +25,10 @@ from hub.api.door_status import DoorStatus, statuses
 from hub.api.problems import Code, Problem
 from hub.api.taps import EventAnswer, answers
 from hub.live import AlarmsChanged, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
-from hub.store import events
+from hub.store import events, sites
 from hub.store.database import Database
 from hub.store.events import ABOUT_PEOPLE
-from pacs.identifiers import DoorId
+from pacs.identifiers import DoorId, SiteId
 
 QUEUE = 256
 REPLAYED = 500
@@ -47,12 +47,17 @@ def _as_json(alarm: AlarmAnswer) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a viewer sees things: functions to the text of an event's data, and whether with names."""
+    """How a viewer sees things: functions to the text of an event's data, whether with names, and of which sites."""
 
     tap: Callable[[EventAnswer], str]
     door: Callable[[DoorStatus], str]
     names: bool
     alarm: Callable[[AlarmAnswer], str] = _as_json
+    sites: frozenset[SiteId] | None = None
+
+    def sees(self, thing: EventAnswer | DoorStatus | AlarmAnswer) -> bool:
+        """Whether it is of one of these sites."""
+        return self.sites is None or thing.site_id in self.sites
 
 
 class Viewer:
@@ -164,13 +169,17 @@ class Feed:
         frames: list[bytes] = []
         with self._database.read() as connection:
             if after is not None:
-                taps = events.listing(connection, kinds=ABOUT_PEOPLE, after=after, limit=REPLAYED + 1)
+                taps = events.listing(
+                    connection, kinds=ABOUT_PEOPLE, after=after, limit=REPLAYED + 1, sites=variant.sites
+                )
                 if len(taps) > REPLAYED:
                     frames.append(_frame("missed", "{}"))
                 else:
                     frames += [_tap(variant, each) for each in answers(connection, taps)]
-            frames += [_door(variant, each) for each in statuses(connection, self._clock())]
-            alarms = open_alarms(connection, self._clock())
+            frames += [
+                _door(variant, each) for each in statuses(connection, self._clock(), sites=variant.sites)
+            ]
+            alarms = open_alarms(connection, self._clock(), seen=variant.sites)
         frames.append(_frame("alarms", json.dumps({"open": [each.id for each in alarms]})))
         return frames + [_alarm(variant, each) for each in alarms]
 
@@ -200,19 +209,30 @@ class Feed:
             taps = answers(connection, events.with_ids(connection, ids)) if ids else []
             every = statuses(connection, self._clock())
             alarms = self._changed_alarms(connection)
+            site_of = (
+                sites.of_controllers(connection) if any(isinstance(each, Confirmed) for each in batch) else {}
+            )
         doors = [
             each
             for each in every
             if each.controller_id in changed or self._online.get(each.id, each.online) is not each.online
         ]
         self._online = {each.id: each.online for each in every}
-        confirmations = [_confirmation(event) for event in batch if isinstance(event, Confirmed)]
+        confirmations = [
+            (site_of.get(event.controller_id), _confirmation(event))
+            for event in batch
+            if isinstance(event, Confirmed)
+        ]
         return {
             variant: [
-                *(_alarm(variant, each) for each in alarms),
-                *(_tap(variant, each) for each in taps),
-                *(_door(variant, each) for each in doors),
-                *confirmations,
+                *(_alarm(variant, each) for each in alarms if variant.sees(each)),
+                *(_tap(variant, each) for each in taps if variant.sees(each)),
+                *(_door(variant, each) for each in doors if variant.sees(each)),
+                *(
+                    frame
+                    for site_id, frame in confirmations
+                    if variant.sites is None or site_id in variant.sites
+                ),
             ]
             for variant in variants
         }

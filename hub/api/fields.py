@@ -29,7 +29,9 @@ from pacs.identifiers import (
     CredentialId,
     DoorId,
     ScheduleId,
+    SiteId,
 )
+from pacs.schedule import zone
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ def _credential(value: Any) -> CredentialId:
     return value if isinstance(value, CredentialId) else CredentialId.parse(value)
 
 
+Site = Annotated[SiteId, *_identifier(SiteId)]
 Door = Annotated[DoorId, *_identifier(DoorId)]
 Controller = Annotated[ControllerId, *_identifier(ControllerId)]
 Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
@@ -78,6 +81,11 @@ Credential = Annotated[
     PlainValidator(_validated(_credential), json_schema_input_type=Annotated[str, Field(max_length=64)]),
     PlainSerializer(str, return_type=str),
 ]
+
+
+def _zone_name(name: str) -> str:
+    zone(name)
+    return name
 
 
 def _credential_in_path(credential_id: Annotated[str, Path(max_length=64)]) -> CredentialId:
@@ -93,4 +101,5 @@ Language = Annotated[
     str, Field(min_length=2, max_length=LONGEST_LANGUAGE_TAG), AfterValidator(_validated(language_tag))
 ]
 Instant = Annotated[AwareDatetime, AfterValidator(_validated(moment))]
+TimeZone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_validated(_zone_name))]
 Limit = Annotated[int, Field(ge=1, le=500)]

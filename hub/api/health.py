@@ -25,7 +25,7 @@ def ready(request: Request) -> dict[str, str]:
     """Database, broker and distribution work; 503 with the name of what does not."""
     hub = services(request)
     with hub.database.read() as connection:
-        sites.get(connection)
+        sites.list_all(connection)
     broken = [part for part, works in hub.health().items() if not works]
     if broken:
         raise Problem(Code.NOT_READY, f"Not working: {', '.join(broken)}.", headers={"Retry-After": "2"})

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from hub import import_rows
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer, Limit
 from hub.api.problems import Code, Problem
@@ -43,6 +44,7 @@ class Import(Answer):
     """
 
     id: str
+    site_id: fields.Site
     state: State
     dry_run: bool
     rows: int
@@ -79,15 +81,19 @@ def begin(
     sent: Annotated[bytes, Depends(_sent)],
     *,
     dry_run: bool = False,
+    site: fields.Site | None = None,
 ) -> Import:
-    """Import people: CSV, a JSON array or JSON lines, all or nothing. A dry run only says what it would do."""
+    """Import people of a site: CSV, a JSON array or JSON lines, all or nothing. A dry run only says what it would do."""
     try:
         form = Format(request.headers.get("content-type", "").partition(";")[0].strip().lower())
     except ValueError as error:
         formats = ", ".join(Format)
         raise Problem(Code.MEDIA_TYPE, f"An import is one of {formats}.") from error
+    hub = services(request)
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, site)
     try:
-        job = services(request).imports.submit(sent, form, dry_run=dry_run, actor=principal.actor)
+        job = hub.imports.submit(sent, form, site_id=site_id, dry_run=dry_run, actor=principal.actor)
     except ImportsBusy as error:
         raise Problem(Code.NOT_READY, str(error), headers={"Retry-After": "5"}) from error
     response.headers["Location"] = f"/api/v1/imports/{job.id}"
@@ -98,22 +104,22 @@ def begin(
 def one(
     import_id: ImportId,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
 ) -> Import:
     """One import: how far it is, or how it ended."""
-    return _answer(request, _job(request, import_id))
+    return _answer(request, _job(request, principal, import_id))
 
 
 @router.get("/{import_id}/faults")
 def faults(
     import_id: ImportId,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
     after: Annotated[int, Query(ge=0, le=store.FAULTS_KEPT)] = 0,
     limit: Limit = 100,
 ) -> Faults:
     """Everything that is wrong with an import, by row and column."""
-    found = _job(request, import_id).faults
+    found = _job(request, principal, import_id).faults
     return Faults(
         faults=[Fault.model_validate(each) for each in found[after : after + limit]],
         next_after=after + limit if after + limit < len(found) else None,
@@ -124,10 +130,10 @@ def faults(
 def faults_as_csv(
     import_id: ImportId,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
 ) -> Response:
     """The same for a spreadsheet; no cell is a formula."""
-    table = import_rows.as_csv(_job(request, import_id).faults)
+    table = import_rows.as_csv(_job(request, principal, import_id).faults)
     return Response(
         table.encode("utf-8-sig"),
         media_type="text/csv",
@@ -135,15 +141,16 @@ def faults_as_csv(
     )
 
 
-def _job(request: Request, import_id: str) -> Job:
+def _job(request: Request, principal: Principal, import_id: str) -> Job:
     with services(request).database.read() as connection:
-        return store.get(connection, import_id)
+        return scope.import_job(connection, principal, import_id)
 
 
 def _answer(request: Request, job: Job) -> Import:
     progress = None if job.ended_at else services(request).imports.progress(job.id)
     return Import(
         id=job.id,
+        site_id=job.site_id,
         state=progress.state if progress else job.state,
         dry_run=job.dry_run,
         rows=progress.rows if progress else job.rows,

@@ -77,7 +77,9 @@ class AuditLog(Answer):
 
 
 @router.get("/operators")
-def listed(request: Request, _: Annotated[Principal, requires(Permission.OPERATORS_MANAGE)]) -> Operators:
+def listed(
+    request: Request, _: Annotated[Principal, requires(Permission.OPERATORS_MANAGE, everywhere=True)]
+) -> Operators:
     """Operators by name."""
     with services(request).database.read() as connection:
         found = store.list_operators(connection)
@@ -88,7 +90,7 @@ def listed(request: Request, _: Annotated[Principal, requires(Permission.OPERATO
 def create_link(
     body: NewLink,
     request: Request,
-    principal: Annotated[Principal, requires(Permission.OPERATORS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.OPERATORS_MANAGE, everywhere=True)],
 ) -> Link:
     """Make a one-time sign-in link. A new operator is a guard unless ``role`` says otherwise."""
     hub, now = services(request), services(request).clock()
@@ -103,7 +105,7 @@ def change(
     operator_id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
     body: OperatorChange,
     request: Request,
-    principal: Annotated[Principal, requires(Permission.OPERATORS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.OPERATORS_MANAGE, everywhere=True)],
 ) -> Operator:
     """Disable or enable an operator."""
     hub = services(request)
@@ -115,7 +117,7 @@ def change(
 @router.get("/audit")
 def audit_log(
     request: Request,
-    _: Annotated[Principal, requires(Permission.AUDIT_READ)],
+    _: Annotated[Principal, requires(Permission.AUDIT_READ, everywhere=True)],
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     limit: fields.Limit = 100,
 ) -> AuditLog:

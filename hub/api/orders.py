@@ -1,4 +1,4 @@
-"""Orders to every door at once, and at which doors they were carried out."""
+"""Orders to every door of a site at once, and at which doors they were carried out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import model_validator
 from sqlalchemy import Connection
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer, Body
 from hub.api.services import services
@@ -45,6 +45,7 @@ class NewOrder(Body):
     action: Literal[Action.SET_MODE, Action.CLEAR_MODE]
     mode: DoorMode | None = None
     reason: fields.ReasonText
+    site_id: fields.Site | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> NewOrder:
@@ -69,6 +70,7 @@ class OrderAnswer(Answer):
     """One order. ``executed``: at how many of ``doors`` it was carried out, by their own events."""
 
     id: str
+    site_id: fields.Site
     action: Action
     mode: DoorMode | None
     given_by: str
@@ -83,9 +85,11 @@ def give(
     request: Request,
     principal: Annotated[Principal, requires(Permission.DOORS_COMMAND)],
 ) -> OrderAnswer:
-    """Set every door's mode, or give every door back to its policy. Each request is another order."""
+    """Set the mode of every door of a site, or give them back to its policy. Each request is another order."""
     hub = services(request)
-    order = hub.orders.give(body.action, body.mode, reason=body.reason, actor=principal.actor)
+    with hub.database.read() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
+    order = hub.orders.give(site_id, body.action, body.mode, reason=body.reason, actor=principal.actor)
     with hub.database.read() as connection:
         return arrival(connection, order, hub.clock())
 
@@ -94,12 +98,12 @@ def give(
 def one(
     order_id: OrderInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> OrderAnswer:
     """One order, and at which doors it has arrived."""
     hub = services(request)
     with hub.database.read() as connection:
-        return arrival(connection, store.get(connection, order_id), hub.clock())
+        return arrival(connection, scope.order(connection, principal, order_id), hub.clock())
 
 
 def arrival(connection: Connection, order: store.DoorsOrder, now: datetime) -> OrderAnswer:
@@ -124,6 +128,7 @@ def arrival(connection: Connection, order: store.DoorsOrder, now: datetime) -> O
     executed = sum(each.state is Arrival.EXECUTED for each in found)
     return OrderAnswer(
         id=order.id,
+        site_id=order.site_id,
         action=order.action,
         mode=order.mode,
         given_by=order.given_by,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import looked
 from hub.api.fields import Answer
@@ -98,8 +98,12 @@ def who(
 ) -> Access:
     """Which cards open this door, when, and why not; now, or at another time."""
     behind = None if after is None else CredentialId.parse(after)
-    questions = services(request).questions
-    found = questions.who(door_id, at=at, cardholder_id=cardholder, after=behind, limit=limit)
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.door(connection, principal, door_id)
+        if cardholder is not None:
+            scope.cardholder(connection, principal, cardholder)
+    found = hub.questions.who(door_id, at=at, cardholder_id=cardholder, after=behind, limit=limit)
     return _answer(request, principal, found, subject=f"door:{door_id}")
 
 
@@ -111,7 +115,10 @@ def what(
     at: fields.Instant | None = None,
 ) -> Access:
     """Which doors a person's cards open, when, and why not; now, or at another time."""
-    found = services(request).questions.what(cardholder_id, at=at)
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.cardholder(connection, principal, cardholder_id)
+    found = hub.questions.what(cardholder_id, at=at, sites=principal.sites)
     return _answer(request, principal, found, subject=f"cardholder:{cardholder_id}")
 
 

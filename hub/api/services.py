@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from fastapi import Request
 
@@ -18,32 +18,45 @@ from hub.questions import Questions
 from hub.revocation import Revocation
 from hub.settings import Settings
 from hub.store.database import Database
+from hub.store.sites import Site
+from hub.transfers import Transfers
+from pacs.identifiers import SiteId
 
 if TYPE_CHECKING:
     from hub.api.attempts import Attempts
     from hub.api.feed import Feed
 
 
+class SiteChanged(Protocol):
+    """Told after each commit that may concern doors."""
+
+    def __call__(self, site_id: SiteId | None = None) -> None:
+        """Of one site, or of any."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The parts of one hub.
 
-    ``site_changed`` is called after a commit that may change the policy or the controllers; ``is_settled``: every
-    such change is in a version. ``health`` says which parts work. ``clock`` gives aware UTC datetimes.
+    ``site_changed`` is called after a commit that may change a site's documents (without one: any site's) or the
+    controllers; ``is_settled``: every such change is in a version. ``health`` says which parts work. ``home`` is the site whose keys this hub has, and whose clock pages go by. ``clock`` gives aware UTC datetimes.
     """
 
     settings: Settings
+    home: Site
     database: Database
     operators: Operators
     attempts: Attempts
     revocation: Revocation
+    transfers: Transfers
     commands: Commands
     alarms: Alarms
     orders: Orders
     feed: Feed
     imports: Imports
     questions: Questions
-    site_changed: Callable[[], None]
+    site_changed: SiteChanged
     is_settled: Callable[[], bool]
     health: Callable[[], Mapping[str, bool]]
     clock: Callable[[], datetime]

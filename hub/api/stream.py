@@ -16,6 +16,7 @@ from hub.api.feed import KEEP_ALIVE_S, EventStream, Variant, Viewer
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
+from pacs.identifiers import SiteId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/stream", tags=["stream"])
 
@@ -35,7 +36,9 @@ async def stream(
     Starts with every door's state and every open alarm. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
     """
     services(request).feed.check_room(principal.actor)
-    variant = Variant(tap=_json, door=_json, names=principal.may(Permission.NAMES_READ))
+    variant = Variant(
+        tap=_json, door=_json, names=principal.may(Permission.NAMES_READ), sites=principal.sites
+    )
     return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
 
 
@@ -57,13 +60,13 @@ async def frames(
         yield b"retry: 2000\n\n"
         for frame in await feed.catch_up(variant, after):
             yield frame
-        async for frame in _live(viewer, request):
+        async for frame in _live(viewer, request, principal.sites):
             yield frame
     finally:
         feed.leave(viewer)
 
 
-async def _live(viewer: Viewer, request: Request) -> AsyncIterator[bytes]:
+async def _live(viewer: Viewer, request: Request, seen: frozenset[SiteId] | None) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     ask_again_at = clock() + KEEP_ALIVE_S
     while (frame := await viewer.take(max(0.0, ask_again_at - clock()))) is not None:
@@ -71,7 +74,7 @@ async def _live(viewer: Viewer, request: Request) -> AsyncIterator[bytes]:
             yield frame
         if clock() >= ask_again_at:
             principal = await run_in_threadpool(identify, request, is_use=False)
-            if principal is None or not principal.may(Permission.EVENTS_READ):
+            if principal is None or not principal.may(Permission.EVENTS_READ) or principal.sites != seen:
                 return
             ask_again_at = clock() + KEEP_ALIVE_S
             yield b": still here\n\n"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields
 from hub.api.fields import Answer
-from hub.store import directory, doors
+from hub.store import directory, doors, sites
 from hub.store.events import StoredEvent
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
@@ -28,6 +28,7 @@ class EventAnswer(Answer):
     occurred_at: datetime
     clock_trusted: bool
     received_at: datetime
+    site_id: fields.Site
     controller_id: fields.Controller
     journal_id: str
     sequence: int
@@ -48,6 +49,7 @@ def answers(connection: Connection, events: Sequence[StoredEvent]) -> list[Event
     """Stored events with the names of doors and people."""
     people = directory.names_of(connection, (each.cardholder_id for each in events if each.cardholder_id))
     door_names: dict[DoorId, str] = {named.door.id: named.name for named in doors.list_all(connection)}
+    site_of = sites.of_controllers(connection)
     return [
         EventAnswer(
             id=each.id,
@@ -55,6 +57,7 @@ def answers(connection: Connection, events: Sequence[StoredEvent]) -> list[Event
             occurred_at=each.occurred_at,
             clock_trusted=each.clock_trusted,
             received_at=each.received_at,
+            site_id=site_of[each.controller_id],
             controller_id=each.controller_id,
             journal_id=each.journal_id,
             sequence=each.sequence,

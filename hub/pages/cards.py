@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import looked
 from hub.api.fields import Body
@@ -55,7 +55,7 @@ def cards_page(
     """Cards by name, with a search."""
     names = principal.may(Permission.NAMES_READ)
     with services(request).database.read() as connection:
-        found = directory.find_cards(connection, search, by_name=names)
+        found = directory.find_cards(connection, search, by_name=names, sites=principal.sites)
     shown = [
         {
             "credential_id": str(card.credential_id),
@@ -87,7 +87,7 @@ def cardholders_page(
 ) -> Response:
     """People by name, with a search."""
     with services(request).database.read() as connection:
-        found = directory.find_people(connection, search)
+        found = directory.find_people(connection, search, sites=principal.sites)
     shown = [
         {
             "name": person.name,
@@ -125,10 +125,10 @@ def card_page(
 def distribution_part(
     credential_id: fields.CredentialInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.CARDS_READ)],
+    principal: Annotated[Principal, requires(Permission.CARDS_READ)],
 ) -> Response:
     """The part of the card page that says at which doors its status has arrived."""
-    spread = services(request).revocation.distribution_of(credential_id)
+    spread = _distribution(request, principal, credential_id)
     pages = _pages(request)
     return HTMLResponse(
         pages.fragment(
@@ -149,6 +149,7 @@ def block_card(
     """Suspend or revoke the card."""
     if (text := _reason(form.reason)) is None:
         return _card_page(request, principal, credential_id, "Say in a few words why the card is blocked.")
+    _distribution(request, principal, credential_id)
     services(request).revocation.block(credential_id, form.status, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
 
@@ -163,6 +164,7 @@ def reinstate_card(
     """Make the card valid again."""
     if (text := _reason(form.reason)) is None:
         return _card_page(request, principal, credential_id, "Say in a few words why the card is reinstated.")
+    _distribution(request, principal, credential_id)
     services(request).revocation.reinstate(credential_id, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
 
@@ -171,7 +173,7 @@ def _card_page(
     request: Request, principal: Principal, credential_id: CredentialId, problem: str = ""
 ) -> Response:
     hub, pages = services(request), _pages(request)
-    spread = hub.revocation.distribution_of(credential_id)
+    spread = _distribution(request, principal, credential_id)
     with hub.database.read() as connection:
         person = cardholders.get(connection, spread.card.cardholder_id)
     looked(hub, principal, f"card:{credential_id}", shown=1)
@@ -186,6 +188,14 @@ def _card_page(
         may_block=principal.may(Permission.CARDS_BLOCK),
         problem=pages.gettext(problem),
     )
+
+
+def _distribution(request: Request, principal: Principal, credential_id: CredentialId) -> CardDistribution:
+    """Where the card's status has arrived, of the sites that the principal sees; raises ``NotFound``."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.card(connection, principal, credential_id)
+    return hub.revocation.distribution_of(credential_id).seen_by(principal.sees)
 
 
 def _spread(request: Request, spread: CardDistribution) -> dict[str, object]:

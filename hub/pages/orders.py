@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.door_status import DoorStatus, statuses
 from hub.api.fields import Body
@@ -22,7 +22,7 @@ from hub.pages.rendering import Pages
 from hub.pages.views import arrival_text, door_context, order_context
 from hub.pages.words import N_
 from hub.roles import Permission
-from hub.store import commands, doors, orders
+from hub.store import commands, sites
 from pacs.commands import Action
 from pacs.identifiers import DoorId
 from pacs.rules import DoorMode
@@ -61,6 +61,7 @@ class OrderForm(Body):
     order: Annotated[str, Field(max_length=20)]
     reason: Annotated[str, Field(max_length=1000)] = ""
     confirmed: Annotated[str, Field(max_length=10)] = ""
+    site_id: fields.Site | None = None
 
 
 @router.get("/doors/{door_id}/command")
@@ -85,6 +86,8 @@ def command_door(
     if reason is None or form.order not in _CHOICES:
         return _door_page(request, principal, door_id, problem=_NEEDS_REASON, reason=form.reason)
     action, mode, _help = _CHOICES[form.order]
+    with services(request).database.read() as connection:
+        scope.door(connection, principal, door_id)
     services(request).commands.give(
         Order(door_id=door_id, action=action, mode=mode), reason=reason, actor=principal.actor
     )
@@ -95,11 +98,12 @@ def command_door(
 def door_commands_part(
     door_id: fields.Door,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """The part of a door's page that says what became of its orders."""
     pages = _pages(request)
     with services(request).database.read() as connection:
+        scope.door(connection, principal, door_id)
         shown = _commands(services(request), pages, connection, door_id)
     return HTMLResponse(pages.fragment("door_commands.html", door={"id": door_id}, commands=shown))
 
@@ -125,7 +129,10 @@ def lockdown(
     if form.confirmed != "yes" or form.order not in ("lockdown", "normal"):
         return _lockdown_page(request, principal, problem=_NOT_CONFIRMED, reason=form.reason)
     is_lockdown = form.order == "lockdown"
+    with services(request).database.read() as connection:
+        site_id = scope.site_for(connection, principal, form.site_id)
     order = services(request).orders.give(
+        site_id,
         Action.SET_MODE if is_lockdown else Action.CLEAR_MODE,
         DoorMode.LOCKDOWN if is_lockdown else None,
         reason=reason,
@@ -141,33 +148,37 @@ def order_page(
     principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """One order, door by door."""
-    return _pages(request).response(request, "order.html", principal, order=_order(request, order_id))
+    return _pages(request).response(
+        request, "order.html", principal, order=_order(request, principal, order_id)
+    )
 
 
 @router.get("/orders/{order_id}/doors")
 def order_doors_part(
     order_id: OrderInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """The part of an order's page that says where it has arrived."""
-    return HTMLResponse(_pages(request).fragment("order_doors.html", order=_order(request, order_id)))
+    return HTMLResponse(
+        _pages(request).fragment("order_doors.html", order=_order(request, principal, order_id))
+    )
 
 
 @router.get("/orders/{order_id}/arrival")
 def order_arrival_part(
     order_id: OrderInPath,
     request: Request,
-    _: Annotated[Principal, requires(Permission.DOORS_READ)],
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """The part of the live page that says where the newest order has arrived."""
-    return HTMLResponse(_pages(request).fragment("order.html", order=_order(request, order_id)))
+    return HTMLResponse(_pages(request).fragment("order.html", order=_order(request, principal, order_id)))
 
 
-def _order(request: Request, order_id: str) -> dict[str, Any]:
+def _order(request: Request, principal: Principal, order_id: str) -> dict[str, Any]:
     hub = services(request)
     with hub.database.read() as connection:
-        arrived = arrival(connection, orders.get(connection, order_id), hub.clock())
+        arrived = arrival(connection, scope.order(connection, principal, order_id), hub.clock())
     return order_context(_pages(request), arrived)
 
 
@@ -176,7 +187,7 @@ def _door_page(
 ) -> Response:
     hub, pages = services(request), _pages(request)
     with hub.database.read() as connection:
-        doors.get(connection, door_id)
+        scope.door(connection, principal, door_id)
         (door,) = _doors(hub, connection, door_id)
         shown = _commands(hub, pages, connection, door_id)
     return pages.response(
@@ -200,12 +211,14 @@ def _lockdown_page(
 ) -> Response:
     hub, pages = services(request), _pages(request)
     with hub.database.read() as connection:
-        every = statuses(connection, hub.clock())
+        every = statuses(connection, hub.clock(), sites=principal.sites)
+        named = sites.list_all(connection, principal.sites)
     return pages.response(
         request,
         "lockdown.html",
         principal,
         status_code=422 if problem else 200,
+        sites=[{"id": site.id, "name": site.name} for site in named],
         doors=len(every),
         away=[door.name for door in every if not door.online],
         problem=pages.gettext(problem) if problem else "",

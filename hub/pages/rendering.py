@@ -47,7 +47,7 @@ class Pages:
         self._hub = hub
         self.gettext = gettext
         with hub.database.read() as connection:
-            self._site = sites.get(connection)
+            self._site = sites.get(connection, hub.home.id)
         self._environment = self._make_environment()
 
     def response(

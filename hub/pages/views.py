@@ -240,10 +240,10 @@ def spread_context(
         }
         for each in spread.confirmations
     ]
-    lacking = [each for each in doors if each["confirmed_at"] is None] if spread.version else []
+    lacking = [each for each in doors if each["confirmed_at"] is None] if spread.was_changed else []
     confirmed = len(doors) - len(lacking)
     lines = [_lacking_line(pages, each, blocked=blocked) for each in lacking]
-    if not spread.version:
+    if not spread.was_changed:
         headline, tone = _("Valid. This card was never blocked."), "good"
     else:
         counted = _("%d of %d doors confirmed") % (confirmed, len(doors))
@@ -251,7 +251,7 @@ def spread_context(
         headline = f"{state}; {counted}."
         tone = "warn" if lacking or not doors else ("bad" if blocked else "good")
     return {
-        "version": spread.version,
+        "version": max(spread.versions.values(), default=0),
         "doors": max(1, len(doors)),
         "confirmed": confirmed,
         "confirmations": doors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hub.api import fields
+from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.alarms import AlarmInPath, open_alarms
 from hub.api.changes import looked
@@ -42,11 +43,13 @@ def live_page(
     hub, pages = services(request), _pages(request)
     now = hub.clock()
     with hub.database.read() as connection:
-        newest = events.listing(connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True)
+        newest = events.listing(
+            connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True, sites=principal.sites
+        )
         taps = answers(connection, newest)
-        doors = statuses(connection, now)
-        alarms = open_alarms(connection, now)
-        order = orders.newest(connection, since=now - ORDER_SHOWN_FOR)
+        doors = statuses(connection, now, sites=principal.sites)
+        alarms = open_alarms(connection, now, seen=principal.sites)
+        order = orders.newest(connection, since=now - ORDER_SHOWN_FOR, sites=principal.sites)
         arrived = arrival(connection, order, now) if order else None
     if not principal.may(Permission.NAMES_READ):
         taps = [each.without_names() for each in taps]
@@ -74,7 +77,7 @@ def doors_page(
     """Every door."""
     hub, pages = services(request), _pages(request)
     with hub.database.read() as connection:
-        doors = statuses(connection, hub.clock())
+        doors = statuses(connection, hub.clock(), sites=principal.sites)
     shown = [door_context(pages, each) for each in doors]
     may_command = principal.may(Permission.DOORS_COMMAND)
     return pages.response(request, "doors.html", principal, doors=shown, may_command=may_command)
@@ -102,6 +105,8 @@ def acknowledge(
         note = _TEXT.validate_python(form.note)
     except ValidationError:
         note = ""
+    with services(request).database.read() as connection:
+        scope.alarm(connection, principal, alarm_id)
     services(request).alarms.acknowledge(alarm_id, note=note, actor=principal.actor)
     return RedirectResponse("/#alarms", 303)
 
@@ -116,6 +121,7 @@ async def live_stream(
     """The live stream as fragments of the pages."""
     services(request).feed.check_room(principal.actor)
     variant = request.app.state.variants[principal.may(Permission.NAMES_READ)]
+    variant = replace(variant, sites=principal.sites)
     return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
 
 

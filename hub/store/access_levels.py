@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import insert_new
 from hub.store.errors import InUse, NotFound
-from hub.store.schema import access_levels, access_rules, cardholder_levels, doors
-from pacs.identifiers import AccessLevelId, DoorId, ScheduleId
+from hub.store.schema import access_levels, access_rules, cardholder_levels, controllers, doors, schedules
+from hub.store.sites import Sites, within
+from pacs.identifiers import AccessLevelId, DoorId, ScheduleId, SiteId
 from pacs.rules import AccessLevel, AccessRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedLevel:
-    """An access level, with the name people call it by."""
+    """A site's access level, with the name people call it by."""
 
     level: AccessLevel
+    site_id: SiteId
     name: str
     created_at: datetime
 
 
-def add(connection: Connection, level: AccessLevel, *, name: str, now: datetime) -> NamedLevel:
-    """Add a level; raises ``AlreadyExists``, or ``NotFound`` when a door or schedule is not there."""
-    insert_new(connection, access_levels, {"id": level.id, "name": name, "created_at": now})
-    _write_rules(connection, level)
-    return NamedLevel(level=level, name=name, created_at=now)
+def add(
+    connection: Connection, level: AccessLevel, *, site_id: SiteId, name: str, now: datetime
+) -> NamedLevel:
+    """Add a level; raises ``AlreadyExists``, or ``NotFound`` when a door or schedule is not one of the site's."""
+    row = {"id": level.id, "site_id": site_id, "name": name, "created_at": now}
+    insert_new(connection, access_levels, row)
+    _write_rules(connection, level, site_id)
+    return NamedLevel(level=level, site_id=site_id, name=name, created_at=now)
 
 
 def change(connection: Connection, level: AccessLevel, *, name: str) -> None:
-    """Replace a level's rules and name; raises ``NotFound``, also when a door or schedule is not there."""
-    changed = connection.execute(
-        update(access_levels).where(access_levels.c.id == level.id).values(name=name)
-    )
-    if changed.rowcount != 1:
-        raise NotFound(f"access level {level.id} is not there")
+    """Replace a level's rules and name.
+
+    Raises ``NotFound``, also when a door or schedule is not one of the level's site.
+    """
+    site_id = get(connection, level.id).site_id
+    connection.execute(update(access_levels).where(access_levels.c.id == level.id).values(name=name))
     connection.execute(delete(access_rules).where(access_rules.c.access_level_id == level.id))
-    _write_rules(connection, level)
+    _write_rules(connection, level, site_id)
 
 
 def get(connection: Connection, level_id: AccessLevelId) -> NamedLevel:
@@ -64,15 +69,25 @@ def remove(connection: Connection, level_id: AccessLevelId) -> None:
     connection.execute(delete(access_levels).where(access_levels.c.id == level_id))
 
 
-def list_all(connection: Connection) -> list[NamedLevel]:
-    """Every level with its rules, by id."""
-    return _read(connection)
+def list_all(connection: Connection, sites: Sites = None) -> list[NamedLevel]:
+    """Every level of these sites with its rules, by id."""
+    return _read(connection, sites=sites)
 
 
-def _read(connection: Connection, level_id: AccessLevelId | None = None) -> list[NamedLevel]:
+def site_of(connection: Connection, levels: Iterable[AccessLevelId]) -> Mapping[AccessLevelId, SiteId]:
+    """Access level → its site, for those that are there."""
+    columns = access_levels.c
+    rows = connection.execute(select(columns.id, columns.site_id).where(columns.id.in_(list(levels))))
+    return {AccessLevelId(row.id): SiteId(row.site_id) for row in rows}
+
+
+def _read(
+    connection: Connection, level_id: AccessLevelId | None = None, *, sites: Sites = None
+) -> list[NamedLevel]:
     rules: dict[str, list[AccessRule]] = {}
-    rows = select(access_rules).order_by(*access_rules.primary_key)
-    levels = select(access_levels).order_by(access_levels.c.id)
+    levels = select(access_levels).where(within(access_levels.c.site_id, sites)).order_by(access_levels.c.id)
+    rows = select(access_rules).join(access_levels).where(within(access_levels.c.site_id, sites))
+    rows = rows.order_by(*access_rules.primary_key)
     if level_id is not None:
         rows = rows.where(access_rules.c.access_level_id == level_id)
         levels = levels.where(access_levels.c.id == level_id)
@@ -82,6 +97,7 @@ def _read(connection: Connection, level_id: AccessLevelId | None = None) -> list
     return [
         NamedLevel(
             level=AccessLevel(id=AccessLevelId(row.id), rules=tuple(rules.get(row.id, ()))),
+            site_id=SiteId(row.site_id),
             name=row.name,
             created_at=row.created_at,
         )
@@ -89,13 +105,16 @@ def _read(connection: Connection, level_id: AccessLevelId | None = None) -> list
     ]
 
 
-def _write_rules(connection: Connection, level: AccessLevel) -> None:
+def _write_rules(connection: Connection, level: AccessLevel, site_id: SiteId) -> None:
+    of_site = select(doors.c.id).join(controllers).where(controllers.c.site_id == site_id)
+    timed = select(schedules.c.id).where(schedules.c.site_id == site_id)
+    if {rule.door_id for rule in level.rules} - set(connection.scalars(of_site)) or {
+        rule.schedule_id for rule in level.rules
+    } - set(connection.scalars(timed)):
+        raise NotFound(f"access level {level.id}: a door or schedule is not there")
     rows = [
         {"access_level_id": level.id, "door_id": rule.door_id, "schedule_id": rule.schedule_id}
         for rule in dict.fromkeys(level.rules)
     ]
-    try:
-        if rows:
-            connection.execute(insert(access_rules), rows)
-    except IntegrityError as error:
-        raise NotFound(f"access level {level.id}: a door or schedule is not there") from error
+    if rows:
+        connection.execute(insert(access_rules), rows)

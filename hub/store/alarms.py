@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, case, insert, select, update
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import alarms
+from hub.store.sites import Sites, controllers_within
 from pacs.identifiers import ControllerId, DoorId
 from pacs.rules import Side
 
@@ -206,8 +207,9 @@ def listing(
     door_id: DoorId | None = None,
     after: int = 0,
     limit: int | None = None,
+    sites: Sites = None,
 ) -> list[Alarm]:
-    """Alarms with ``id`` above ``after``, in the order in which the hub noticed; of a door also those of all doors."""
+    """Alarms of these sites with ``id`` above ``after``, in the order in which the hub noticed; of a door also those of all doors."""
     columns = alarms.c
     query = select(alarms).where(columns.id > after).order_by(columns.id)
     if is_open is not None:
@@ -219,6 +221,8 @@ def listing(
         query = query.where(columns.controller_id == controller_id)
     if door_id is not None:
         query = query.where((columns.door_id == door_id) | columns.door_id.is_(None))
+    if sites is not None:
+        query = query.where(columns.controller_id.in_(controllers_within(sites)))
     return [_alarm(row) for row in connection.execute(query if limit is None else query.limit(limit))]
 
 

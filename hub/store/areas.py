@@ -10,7 +10,8 @@ from sqlalchemy import Connection, select
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
 from hub.store.schema import areas
-from pacs.identifiers import AreaId
+from hub.store.sites import Sites, within
+from pacs.identifiers import AreaId, SiteId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class Area:
     """One area, with the name people call it by."""
 
     id: AreaId
+    site_id: SiteId
     name: str
     created_at: datetime
 
@@ -36,6 +38,7 @@ def get(connection: Connection, area_id: AreaId) -> Area:
     return Area(**fields(row))
 
 
-def list_all(connection: Connection) -> list[Area]:
-    """Every area, by id."""
-    return [Area(**fields(row)) for row in connection.execute(select(areas).order_by(areas.c.id))]
+def list_all(connection: Connection, sites: Sites = None) -> list[Area]:
+    """Every area of these sites, by id."""
+    query = select(areas).where(within(areas.c.site_id, sites)).order_by(areas.c.id)
+    return [Area(**fields(row)) for row in connection.execute(query)]

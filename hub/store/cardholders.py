@@ -12,9 +12,11 @@ from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import insert_new
 from hub.store.errors import AlreadyExists, NotFound
+from hub.store.people import people_within
 from hub.store.schema import cardholder_levels, cardholders
+from hub.store.sites import Sites
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, CardholderId
+from pacs.identifiers import AccessLevelId, CardholderId, SiteId
 
 
 @unique
@@ -28,7 +30,7 @@ class Category(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cardholder:
-    """One person; names never leave the hub.
+    """One person; names never leave the hub. They belong to one site, and may hold access levels of others.
 
     ``attended``: a person on duty decides at every door. ``extended_opening``: doors stay unlocked longer.
     ``escort_required``: admitted together with somebody who ``may_escort`` only. ``language``: BCP 47.
@@ -37,6 +39,7 @@ class Cardholder:
     """
 
     id: CardholderId
+    site_id: SiteId
     category: Category
     given_name: str
     family_name: str
@@ -160,9 +163,12 @@ def list_all(
     after: CardholderId | None = None,
     limit: int = 1_000,
     external_id: str | None = None,
+    sites: Sites = None,
 ) -> list[Cardholder]:
-    """Cardholders by id, from behind ``after``; only who has this external id."""
+    """Whom these sites know, by id, from behind ``after``; only who has this external id."""
     query = select(cardholders).order_by(cardholders.c.id).limit(limit)
+    if sites is not None:
+        query = query.where(cardholders.c.id.in_(people_within(sites)))
     if external_id is not None:
         query = query.where(cardholders.c.external_id == external_id)
     if after is not None:
@@ -187,6 +193,7 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Car
     return [
         Cardholder(
             id=CardholderId(row.id),
+            site_id=SiteId(row.site_id),
             category=Category(row.category),
             given_name=row.given_name,
             family_name=row.family_name,

@@ -11,12 +11,14 @@ from enum import StrEnum, unique
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import cardholder_levels, cardholders, cards
-from pacs.identifiers import AccessLevelId, CardholderId, CredentialId
+from hub.store.people import people_of, people_within
+from hub.store.schema import access_levels, card_status_versions, cardholder_levels, cardholders, cards
+from hub.store.sites import Sites
+from pacs.identifiers import AccessLevelId, CardholderId, CredentialId, SiteId
 from pacs.revocation import Status
 from pacs.rules import Entitlement
 
@@ -47,7 +49,6 @@ class Card:
     """One card.
 
     ``public_key``: its 65-byte P-256 point when known. ``status_index``: its place in the revocation list.
-    ``status_version``: the revocations version that carries the status, 0 before the first change.
     ``valid_from`` inclusive, ``valid_until`` exclusive.
     """
 
@@ -58,7 +59,6 @@ class Card:
     status_index: int
     status: CardStatus
     status_since: datetime
-    status_version: int
     valid_from: datetime | None
     valid_until: datetime | None
     created_at: datetime
@@ -84,10 +84,9 @@ def add(
         cardholder_id=cardholder_id,
         technology=technology,
         public_key=public_key,
-        status_index=list_size(connection),
+        status_index=next_index(connection),
         status=CardStatus.VALID,
         status_since=now,
-        status_version=0,
         valid_from=valid_from,
         valid_until=valid_until,
         created_at=now,
@@ -97,16 +96,40 @@ def add(
 
 
 def set_status(
-    connection: Connection, credential_id: CredentialId, status: CardStatus, *, version: int, now: datetime
+    connection: Connection, credential_id: CredentialId, status: CardStatus, *, now: datetime
 ) -> None:
-    """Store a new status and the revocations version that carries it; raises ``NotFound``."""
-    changed = connection.execute(
-        update(cards)
-        .where(cards.c.credential_id == str(credential_id))
-        .values(status=status, status_since=now, status_version=version)
-    )
+    """Store a new status, which no document carries yet; raises ``NotFound``."""
+    mine = cards.c.credential_id == str(credential_id)
+    changed = connection.execute(update(cards).where(mine).values(status=status, status_since=now))
     if changed.rowcount != 1:
         raise NotFound("card is not there")
+    carried = card_status_versions.c.credential_id == str(credential_id)
+    connection.execute(delete(card_status_versions).where(carried))
+
+
+def set_carried(
+    connection: Connection, site_id: SiteId, version: int, *, also: CredentialId | None = None
+) -> None:
+    """These revocations of a site carry the status of every card on its list that is not valid, and of ``also``.
+
+    An earlier version that says the same stays.
+    """
+    columns, carried = cards.c, card_status_versions
+    known = select(carried.c.credential_id).where(carried.c.site_id == site_id)
+    wanted = columns.status != CardStatus.VALID
+    if also is not None:
+        wanted |= columns.credential_id == str(also)
+    lacking = select(columns.credential_id, literal(str(site_id)), literal(version)).where(
+        wanted, columns.cardholder_id.in_(people_of(site_id)), columns.credential_id.not_in(known)
+    )
+    connection.execute(insert(carried).from_select(["credential_id", "site_id", "version"], lacking))
+
+
+def status_versions(connection: Connection, credential_id: CredentialId) -> dict[SiteId, int]:
+    """Site → the version of its revocations that carries the card's status; empty before its first change."""
+    columns = card_status_versions.c
+    query = select(columns.site_id, columns.version).where(columns.credential_id == str(credential_id))
+    return {SiteId(site_id): version for site_id, version in connection.execute(query)}
 
 
 def get(connection: Connection, credential_id: CredentialId) -> Card:
@@ -121,11 +144,14 @@ def list_all(
     connection: Connection,
     *,
     cardholder_id: CardholderId | None = None,
+    sites: Sites = None,
     after: CredentialId | None = None,
     limit: int = 1_000,
 ) -> list[Card]:
-    """Cards by credential id, from behind ``after``; all of them, or one person's."""
+    """Cards by credential id, from behind ``after``; all that these sites list, or one person's."""
     query = select(cards).order_by(cards.c.credential_id).limit(limit)
+    if sites is not None:
+        query = query.where(cards.c.cardholder_id.in_(people_within(sites)))
     if cardholder_id is not None:
         query = query.where(cards.c.cardholder_id == cardholder_id)
     if after is not None:
@@ -133,15 +159,24 @@ def list_all(
     return [_card(row) for row in connection.execute(query)]
 
 
-def list_size(connection: Connection) -> int:
-    """How long the revocation list must be: one more than the largest index given out."""
+def next_index(connection: Connection) -> int:
+    """The next status index; one that was given out is no other card's at any site."""
     highest: int | None = connection.scalar(select(func.max(cards.c.status_index)))
     return 0 if highest is None else highest + 1
 
 
-def listed_statuses(connection: Connection) -> dict[int, Status]:
-    """Status index → status, for every card that is not valid."""
-    query = select(cards.c.status_index, cards.c.status).where(cards.c.status != CardStatus.VALID)
+def list_size(connection: Connection, site_id: SiteId) -> int:
+    """How long a site's revocation list must be: one more than the largest index of a card it lists."""
+    mine = cards.c.cardholder_id.in_(people_of(site_id))
+    highest: int | None = connection.scalar(select(func.max(cards.c.status_index)).where(mine))
+    return 0 if highest is None else highest + 1
+
+
+def listed_statuses(connection: Connection, site_id: SiteId) -> dict[int, Status]:
+    """Status index → status, for every card a site lists that is not valid."""
+    query = select(cards.c.status_index, cards.c.status).where(
+        cards.c.status != CardStatus.VALID, cards.c.cardholder_id.in_(people_of(site_id))
+    )
     return {index: CardStatus(status).listed for index, status in connection.execute(query)}
 
 
@@ -153,17 +188,19 @@ def _card(row: Row[Any]) -> Card:
     return Card(**columns)
 
 
-def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
-    """What every card may do: the part of the policy that follows from cards and their holders.
+def entitlements(connection: Connection, site_id: SiteId) -> dict[CredentialId, Entitlement]:
+    """What every card may do at a site: the part of its policy that follows from cards and their holders.
 
-    A card is valid while both it and its holder are.
+    Listed are the cards of whoever belongs to the site or holds an access level of it. A card is valid while both it and
+    its holder are.
     """
-    levels = _levels_held(connection)
+    levels = _levels_held(connection, site_id)
     people, card = cardholders.c, cards.c
     flags = (people.attended, people.extended_opening, people.escort_required, people.may_escort)
     bounds = (card.valid_from, card.valid_until, people.valid_from, people.valid_until)
     query = select(card.credential_id, card.status_index, people.id, *bounds, *flags)
     query = query.join(cardholders, people.id == card.cardholder_id).order_by(card.credential_id)
+    query = query.where(people.id.in_(people_of(site_id)))
     found: dict[CredentialId, Entitlement] = {}
     for credential, index, holder, begins, ends, person_begins, person_ends, *flag in connection.execute(
         query
@@ -184,11 +221,12 @@ def entitlements(connection: Connection) -> dict[CredentialId, Entitlement]:
     return found
 
 
-def _levels_held(connection: Connection) -> dict[str, tuple[AccessLevelId, ...]]:
-    """Cardholder → access levels in order; those who have the same ones share them."""
+def _levels_held(connection: Connection, site_id: SiteId) -> dict[str, tuple[AccessLevelId, ...]]:
+    """Cardholder → access levels of a site in order; those who have the same ones share them."""
     held: dict[str, tuple[AccessLevelId, ...]] = {}
     columns = cardholder_levels.c
-    query = select(columns.cardholder_id, columns.access_level_id).order_by(*cardholder_levels.primary_key)
+    query = select(columns.cardholder_id, columns.access_level_id).join(access_levels)
+    query = query.where(access_levels.c.site_id == site_id).order_by(*cardholder_levels.primary_key)
     named = lru_cache(None)(AccessLevelId)
     shared: dict[tuple[AccessLevelId, ...], tuple[AccessLevelId, ...]] = {}
     for holder, level_id in connection.execute(query):

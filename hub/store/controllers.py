@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row, case, insert, or_, select, update
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
 from hub.store.schema import controller_state, controllers
-from pacs.identifiers import ControllerId
+from hub.store.sites import Sites, within
+from pacs.identifiers import ControllerId, SiteId
 
 SILENT_AFTER = timedelta(seconds=90)
 """Without a sign of life for longer, a controller is not online, whatever the broker says."""
@@ -23,6 +24,7 @@ class Controller:
     """One registered controller. ``event_public_key``: Ed25519, 32 bytes. ``certificate_serial``: hex."""
 
     id: ControllerId
+    site_id: SiteId
     event_public_key: bytes
     certificate_serial: str
     software: str | None
@@ -90,9 +92,12 @@ def get(connection: Connection, controller_id: ControllerId) -> Controller:
     return _controller(row)
 
 
-def list_all(connection: Connection) -> list[Controller]:
-    """Every controller in use, by id."""
-    query = select(controllers).where(controllers.c.retired_at.is_(None)).order_by(controllers.c.id)
+def list_all(connection: Connection, sites: Sites = None) -> list[Controller]:
+    """Every controller of these sites that is in use, by id."""
+    query = select(controllers).where(
+        controllers.c.retired_at.is_(None), within(controllers.c.site_id, sites)
+    )
+    query = query.order_by(controllers.c.id)
     return [_controller(row) for row in connection.execute(query)]
 
 
@@ -162,7 +167,7 @@ def stored_up_to(
 
 
 def _controller(row: Row[Any]) -> Controller:
-    return Controller(**{**fields(row), "id": ControllerId(row.id)})
+    return Controller(**{**fields(row), "id": ControllerId(row.id), "site_id": SiteId(row.site_id)})
 
 
 def _state(row: Row[Any], now: datetime) -> ControllerState:

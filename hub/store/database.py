@@ -107,11 +107,34 @@ class Database:
         configuration = Config()
         configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         try:
-            with self.write() as connection:
+            with self._restructuring() as connection:
                 configuration.attributes["connection"] = connection
                 command.upgrade(configuration, "head")
         except OperationalError as error:
             raise StoreError(f"the database cannot be opened: {error.orig}") from error
+
+    @contextmanager
+    def _restructuring(self) -> Iterator[Connection]:
+        """``write()`` for migrations: SQLite makes tables anew, which nothing may refer to meanwhile.
+
+        Raises ``StoreError`` when something refers to what is not there in the end.
+        """
+        if self.engine.dialect.name != "sqlite":
+            with self.write() as connection:
+                yield connection
+            return
+        with self._writer, self.engine.connect().execution_options(writes=True) as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                        raise StoreError(
+                            f"the database refers to what is not there: {broken[0]} → {broken[2]}"
+                        )
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

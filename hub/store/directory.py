@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
+from hub.store.people import people_within
 from hub.store.schema import access_levels, cardholder_levels, cardholders, cards
+from hub.store.sites import Sites, within
 from pacs.identifiers import CardholderId, CredentialId
 
 
@@ -34,13 +36,17 @@ class ListedPerson:
     cards: list[ListedCard] = field(default_factory=list)
 
 
-def find_cards(connection: Connection, search: str = "", *, by_name: bool = True) -> list[ListedCard]:
-    """Cards by name of their holder; ``search`` is part of a name, or how a credential id begins.
+def find_cards(
+    connection: Connection, search: str = "", *, by_name: bool = True, sites: Sites = None
+) -> list[ListedCard]:
+    """Cards that these sites list, by name of their holder; ``search`` is part of a name, or how a credential id begins.
 
     Not ``by_name``, for who may not see names: by credential id, which alone is searched.
     """
     names = (cardholders.c.given_name, cardholders.c.family_name, cardholders.c.category)
     query = select(cards.c.credential_id, cards.c.status, cards.c.cardholder_id, *names).join(cardholders)
+    if sites is not None:
+        query = query.where(cardholders.c.id.in_(people_within(sites)))
     wanted = _folded(search)
     found = []
     for row in connection.execute(query):
@@ -58,8 +64,8 @@ def find_cards(connection: Connection, search: str = "", *, by_name: bool = True
     return sorted(found, key=lambda card: (_folded(card.name) if by_name else "", card.credential_id))
 
 
-def find_people(connection: Connection, search: str = "") -> list[ListedPerson]:
-    """People by name; ``search`` is part of a name. Accents and case do not matter."""
+def find_people(connection: Connection, search: str = "", *, sites: Sites = None) -> list[ListedPerson]:
+    """Whom these sites know, by name; ``search`` is part of a name. Accents and case do not matter."""
     wanted = _folded(search)
     people = {
         row.id: ListedPerson(
@@ -67,12 +73,13 @@ def find_people(connection: Connection, search: str = "") -> list[ListedPerson]:
             name=_full_name(row.given_name, row.family_name),
             category=row.category,
         )
-        for row in connection.execute(select(cardholders))
+        for row in connection.execute(select(cardholders).where(cardholders.c.id.in_(people_within(sites))))
     }
     held = select(cardholder_levels.c.cardholder_id, access_levels.c.name).join(access_levels)
-    for row in connection.execute(held.order_by(access_levels.c.name)):
+    held = held.where(within(access_levels.c.site_id, sites)).order_by(access_levels.c.name)
+    for row in connection.execute(held):
         people[row.cardholder_id].levels.append(row.name)
-    for card in find_cards(connection):
+    for card in find_cards(connection, sites=sites):
         people[card.cardholder_id].cards.append(card)
     found = [person for person in people.values() if _matches(wanted, person.name)]
     return sorted(found, key=lambda person: (_folded(person.name), person.id))

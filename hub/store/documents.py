@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
 from hub.store import journals
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import confirmations, controllers, documents
-from pacs.identifiers import ControllerId
+from pacs.identifiers import ControllerId, SiteId
 from pacs.messages import DocumentKind
 
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -22,11 +22,12 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One version of one signed document, exactly as it travels.
+    """One version of one of a site's signed documents, exactly as it travels.
 
     ``digest`` is SHA-256 of ``data``; ``content_digest`` of what it says, whatever its version and dates.
     """
 
+    site_id: SiteId
     kind: DocumentKind
     version: int
     data: bytes
@@ -44,53 +45,71 @@ def add(connection: Connection, document: Document) -> None:
     What a controller in use goes by, as far as it has confirmed, stays.
     """
     columns = documents.c
-    held = _held_versions(connection, document.kind)
+    mine = (columns.site_id == document.site_id) & (columns.kind == document.kind)
+    held = _held_versions(connection, document.site_id, document.kind)
     connection.execute(insert(documents).values(**asdict(document)))
-    query = select(columns.version, columns.content_digest).where(columns.kind == document.kind)
+    query = select(columns.version, columns.content_digest).where(mine)
     newest = connection.execute(query.order_by(columns.version.desc()).limit(4)).all()
     says_the_same = len(newest) == 4 and newest[2].content_digest == newest[3].content_digest
     if says_the_same and newest[2].version not in held:
-        superseded = (columns.kind == document.kind) & (columns.version == newest[2].version)
+        superseded = mine & (columns.version == newest[2].version)
         connection.execute(delete(documents).where(superseded))
     connection.execute(
         update(documents)
-        .where(columns.kind == document.kind, columns.version < document.version - 1)
+        .where(mine, columns.version < document.version - 1)
         .where(columns.version.not_in(held), columns.data != b"")
         .values(data=b"")
     )
 
 
-def _held_versions(connection: Connection, kind: DocumentKind) -> set[int]:
+def _held_versions(connection: Connection, site_id: SiteId, kind: DocumentKind) -> set[int]:
     columns = confirmations.c
     highest = (
         select(func.max(columns.version))
         .join(controllers, controllers.c.id == columns.controller_id)
-        .where(columns.kind == kind, controllers.c.retired_at.is_(None))
+        .where(columns.kind == kind, controllers.c.retired_at.is_(None), controllers.c.site_id == site_id)
         .group_by(columns.controller_id)
     )
     return set(connection.scalars(highest))
 
 
-def held(connection: Connection, kind: DocumentKind, version: int) -> Document | None:
+def held(connection: Connection, site_id: SiteId, kind: DocumentKind, version: int) -> Document | None:
     """This version with its data; None when it is not there, or its data was let go."""
-    query = select(documents).where(documents.c.kind == kind, documents.c.version == version)
+    query = _of(site_id, kind).where(documents.c.version == version)
     row = connection.execute(query).first()
-    return None if row is None or not row.data else Document(**{**fields(row), "kind": kind})
+    return None if row is None or not row.data else _document(row)
 
 
-def newest(connection: Connection, kind: DocumentKind) -> Document | None:
+def newest(connection: Connection, site_id: SiteId, kind: DocumentKind) -> Document | None:
     """The version in force, None before the first."""
-    query = select(documents).where(documents.c.kind == kind).order_by(documents.c.version.desc()).limit(1)
-    row = connection.execute(query).first()
-    return None if row is None else Document(**{**fields(row), "kind": kind})
+    row = connection.execute(_of(site_id, kind).order_by(documents.c.version.desc()).limit(1)).first()
+    return None if row is None else _document(row)
 
 
-def history(connection: Connection, kind: DocumentKind, *, limit: int = 50) -> list[Mapping[str, Any]]:
+def newest_versions(connection: Connection) -> dict[tuple[SiteId, DocumentKind], int]:
+    """(site, kind) → the version in force, for all that have one."""
+    columns = documents.c
+    query = select(columns.site_id, columns.kind, func.max(columns.version))
+    rows = connection.execute(query.group_by(columns.site_id, columns.kind))
+    return {(SiteId(site_id), DocumentKind(kind)): version for site_id, kind, version in rows}
+
+
+def history(
+    connection: Connection, site_id: SiteId, kind: DocumentKind, *, limit: int = 50
+) -> list[Mapping[str, Any]]:
     """Version, cause and dates, newest first."""
     columns = documents.c
     query = select(columns.version, columns.cause, columns.created_at, columns.expires_at)
-    query = query.where(columns.kind == kind).order_by(columns.version.desc()).limit(limit)
-    return [fields(row) for row in connection.execute(query)]
+    query = query.where(columns.site_id == site_id, columns.kind == kind)
+    return [fields(row) for row in connection.execute(query.order_by(columns.version.desc()).limit(limit))]
+
+
+def _of(site_id: SiteId, kind: DocumentKind) -> Select[Any]:
+    return select(documents).where(documents.c.site_id == site_id, documents.c.kind == kind)
+
+
+def _document(row: Row[Any]) -> Document:
+    return Document(**{**fields(row), "site_id": SiteId(row.site_id), "kind": DocumentKind(row.kind)})
 
 
 def confirm(
@@ -103,13 +122,13 @@ def confirm(
     digest: bytes | None = None,
     happened_at: datetime | None = None,
 ) -> bool:
-    """The controller enforces this version and none above; a repetition keeps the first time.
+    """The controller enforces this version of its site's and none above; a repetition keeps the first time.
 
     False, and nothing is stored, for a version that is not here, has another ``digest`` (its first bytes), or was made
     after it ``happened_at``: a hub restored from a copy gives a version's number to another document.
     """
     withdraw(connection, controller_id, kind, above=version)
-    made = (documents.c.kind == kind) & (documents.c.version == version)
+    made = _of_its_site(controller_id) & (documents.c.kind == kind) & (documents.c.version == version)
     known = connection.execute(select(documents.c.created_at, documents.c.digest).where(made)).first()
     if known is None or (happened_at is not None and happened_at < known.created_at - CLOCKS_DIFFER):
         return False
@@ -124,15 +143,22 @@ def confirm(
         connection.execute(insert(confirmations).values(row))
         earlier = select(columns.version).where(mine, columns.version < version)
         before = connection.scalars(earlier.order_by(columns.version.desc()).limit(2)).all()
-        if len(before) == 2 and _say_the_same(connection, kind, before[1], before[0]):
+        if len(before) == 2 and _say_the_same(connection, controller_id, kind, before[1], before[0]):
             connection.execute(delete(confirmations).where(mine, columns.version == before[0]))
     return True
 
 
-def _say_the_same(connection: Connection, kind: DocumentKind, first: int, last: int) -> bool:
+def _of_its_site(controller_id: ControllerId) -> ColumnElement[bool]:
+    mine = select(controllers.c.site_id).where(controllers.c.id == controller_id)
+    return documents.c.site_id == mine.scalar_subquery()
+
+
+def _say_the_same(
+    connection: Connection, controller_id: ControllerId, kind: DocumentKind, first: int, last: int
+) -> bool:
     """Whether no version behind ``first`` up to ``last`` says something else than ``first``."""
     columns = documents.c
-    contents = select(columns.content_digest).where(columns.kind == kind)
+    contents = select(columns.content_digest).where(_of_its_site(controller_id), columns.kind == kind)
     up_to_first = contents.where(columns.version <= first).order_by(columns.version.desc()).limit(1)
     behind = contents.where(columns.version > first, columns.version <= last).distinct()
     return set(connection.scalars(behind)) <= set(connection.scalars(up_to_first))
@@ -145,7 +171,8 @@ def unproven(
     columns = confirmations.c
     found = set()
     for kind, version in held.items():
-        newest = select(func.max(documents.c.version)).where(documents.c.kind == kind)
+        in_force = _of_its_site(controller_id) & (documents.c.kind == kind)
+        newest = select(func.max(documents.c.version)).where(in_force)
         confirmed = select(columns.version).where(
             columns.controller_id == controller_id, columns.kind == kind, columns.version == version
         )
@@ -168,9 +195,9 @@ def withdraw(connection: Connection, controller_id: ControllerId, kind: Document
 
 
 def confirmed_at(
-    connection: Connection, kind: DocumentKind, version: int
+    connection: Connection, site_id: SiteId, kind: DocumentKind, version: int
 ) -> dict[ControllerId, datetime | None]:
-    """Every controller in use → when it first confirmed this version or a later one; None: not yet."""
+    """Every controller in use at a site → when it first confirmed this version or a later one; None: not yet."""
     columns = confirmations.c
     first = (
         select(columns.controller_id, func.min(columns.confirmed_at).label("at"))
@@ -181,7 +208,7 @@ def confirmed_at(
     query = (
         select(controllers.c.id, first.c.at)
         .outerjoin(first, first.c.controller_id == controllers.c.id)
-        .where(controllers.c.retired_at.is_(None))
+        .where(controllers.c.retired_at.is_(None), controllers.c.site_id == site_id)
         .order_by(controllers.c.id)
     )
     return {ControllerId(row.id): row.at for row in connection.execute(query)}
@@ -195,9 +222,9 @@ def confirmed_versions(connection: Connection) -> dict[tuple[ControllerId, Docum
     return {(ControllerId(controller), DocumentKind(kind)): version for controller, kind, version in rows}
 
 
-def required_newest(connection: Connection, kind: DocumentKind) -> Document:
+def required_newest(connection: Connection, site_id: SiteId, kind: DocumentKind) -> Document:
     """The version in force; raises ``NotFound`` before the first."""
-    document = newest(connection, kind)
+    document = newest(connection, site_id, kind)
     if document is None:
         raise NotFound(f"no {kind} document yet")
     return document

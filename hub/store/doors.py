@@ -8,13 +8,14 @@ from dataclasses import fields as fields_of
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, Table, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import InUse, NotFound
-from hub.store.schema import access_levels, controllers, doors, schedules
-from pacs.identifiers import AccessLevelId, AreaId, ControllerId, DoorId, ScheduleId
+from hub.store.schema import access_levels, areas, controllers, doors, schedules
+from hub.store.sites import Sites, within
+from pacs.identifiers import AccessLevelId, AreaId, ControllerId, DoorId, ScheduleId, SiteId
 from pacs.rules import (
     Antipassback,
     Door,
@@ -28,18 +29,19 @@ from pacs.rules import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedDoor:
-    """A door's rules, with the name people call it by."""
+    """A door's rules, with the name people call it by; its site is its controller's."""
 
     door: Door
+    site_id: SiteId
     name: str
     created_at: datetime
 
 
 def add(connection: Connection, door: Door, *, name: str, now: datetime) -> NamedDoor:
     """Add a door; raises ``AlreadyExists``, or ``NotFound`` when something it names is not there."""
-    _check(connection, door)
+    site_id = _check(connection, door)
     insert_new(connection, doors, {**_columns(door), "name": name, "created_at": now})
-    return NamedDoor(door=door, name=name, created_at=now)
+    return NamedDoor(door=door, site_id=site_id, name=name, created_at=now)
 
 
 def change(connection: Connection, door: Door, *, name: str) -> None:
@@ -58,12 +60,15 @@ def change(connection: Connection, door: Door, *, name: str) -> None:
 def move(connection: Connection, door_id: DoorId, controller_id: ControllerId) -> None:
     """Give a door to another controller.
 
-    Raises ``NotFound`` when the door is not there or the controller is not in use, ``InUse`` while the door is
-    interlocked with others.
+    Raises ``NotFound`` when the door is not there or the controller is not in use at its site, ``InUse`` while the
+    door is interlocked with others.
     """
-    door = get(connection, door_id).door
+    named = get(connection, door_id)
+    door = named.door
     in_use = select(controllers.c.id).where(
-        controllers.c.id == controller_id, controllers.c.retired_at.is_(None)
+        controllers.c.id == controller_id,
+        controllers.c.retired_at.is_(None),
+        controllers.c.site_id == named.site_id,
     )
     if connection.execute(in_use).first() is None:
         raise NotFound(f"controller {controller_id} is not registered, or withdrawn")
@@ -75,18 +80,24 @@ def move(connection: Connection, door_id: DoorId, controller_id: ControllerId) -
 
 def get(connection: Connection, door_id: DoorId) -> NamedDoor:
     """One door; raises ``NotFound``."""
-    row = connection.execute(select(doors).where(doors.c.id == door_id)).first()
+    row = connection.execute(_select().where(doors.c.id == door_id)).first()
     if row is None:
         raise NotFound(f"door {door_id} is not there")
     return _named(row)
 
 
-def list_all(connection: Connection, controller_id: ControllerId | None = None) -> list[NamedDoor]:
-    """Every door, or every door of one controller, by id."""
-    query = select(doors).order_by(doors.c.id)
+def list_all(
+    connection: Connection, controller_id: ControllerId | None = None, *, sites: Sites = None
+) -> list[NamedDoor]:
+    """Every door of these sites, or every door of one controller, by id."""
+    query = _select().where(within(controllers.c.site_id, sites)).order_by(doors.c.id)
     if controller_id is not None:
         query = query.where(doors.c.controller_id == controller_id)
     return [_named(row) for row in connection.execute(query)]
+
+
+def _select() -> Select[Any]:
+    return select(doors, controllers.c.site_id).join(controllers)
 
 
 def _columns(door: Door) -> dict[str, Any]:
@@ -97,17 +108,25 @@ def _columns(door: Door) -> dict[str, Any]:
     }
 
 
-def _check(connection: Connection, door: Door) -> None:
-    """What stands in lists has no foreign key: a policy that names what is not there could not be issued."""
-    _there(connection, schedules.c.id, {rule.schedule_id for rule in door.mode_rules}, "schedule")
-    _there(connection, access_levels.c.id, door.first_person_levels, "access level")
+def _check(connection: Connection, door: Door) -> SiteId:
+    """The door's site, of which everything it names has to be: a policy that names anything else could not be issued."""
+    site_id: str | None = connection.scalar(
+        select(controllers.c.site_id).where(controllers.c.id == door.controller_id)
+    )
+    if site_id is None:
+        raise NotFound(f"controller {door.controller_id} is not there")
+    _there(connection, schedules, site_id, {rule.schedule_id for rule in door.mode_rules}, "schedule")
+    _there(connection, access_levels, site_id, door.first_person_levels, "access level")
+    _there(connection, areas, site_id, {each for each in (door.area, door.outside) if each}, "area")
     beside = select(doors.c.id).where(doors.c.controller_id == door.controller_id)
     if missing := door.interlock_with - {DoorId(found) for found in connection.scalars(beside)}:
         raise NotFound(f"door {min(missing)} is not one of controller {door.controller_id}")
+    return SiteId(site_id)
 
 
-def _there(connection: Connection, column: Column[Any], named: AbstractSet[str], what: str) -> None:
-    found = set(connection.scalars(select(column).where(column.in_(named)))) if named else set()
+def _there(connection: Connection, table: Table, site_id: str, named: AbstractSet[str], what: str) -> None:
+    mine = select(table.c.id).where(table.c.site_id == site_id, table.c.id.in_(named))
+    found = set(connection.scalars(mine)) if named else set()
     if missing := named - found:
         raise NotFound(f"{what} {min(missing)} is not there")
 
@@ -140,4 +159,6 @@ def _named(row: Row[Any]) -> NamedDoor:
         field.name: _PARSE.get(field.name, lambda value: value)(columns[field.name])
         for field in fields_of(Door)
     }
-    return NamedDoor(door=Door(**rules), name=row.name, created_at=row.created_at)
+    return NamedDoor(
+        door=Door(**rules), site_id=SiteId(row.site_id), name=row.name, created_at=row.created_at
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, select
 
 from hub.store.schema import cards, doors, events
+from hub.store.sites import Sites, controllers_within
 from pacs.events import Event, EventKind
 from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId
 from pacs.reason import Reason
@@ -97,8 +98,9 @@ def listing(
     after: int = 0,
     limit: int = 100,
     newest_first: bool = False,
+    sites: Sites = None,
 ) -> list[StoredEvent]:
-    """Events with ``id`` above ``after``, in order of arrival, or the newest ones first."""
+    """Events of these sites with ``id`` above ``after``, in order of arrival, or the newest ones first."""
     columns = events.c
     query = select(events, cards.c.cardholder_id).outerjoin(
         cards, cards.c.credential_id == columns.credential_id
@@ -108,6 +110,8 @@ def listing(
         query = query.where(columns.door_id == door_id)
     if controller_id is not None:
         query = query.where(columns.controller_id == controller_id)
+    if sites is not None:
+        query = query.where(columns.controller_id.in_(controllers_within(sites)))
     wanted = list(kinds)
     if wanted:
         query = query.where(columns.kind.in_(wanted))

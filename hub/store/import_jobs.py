@@ -14,6 +14,7 @@ from hub.import_rows import Fault
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import import_jobs
+from pacs.identifiers import SiteId
 
 
 @unique
@@ -41,6 +42,7 @@ class Job:
     """
 
     id: str
+    site_id: SiteId
     state: State
     dry_run: bool
     actor: str
@@ -95,4 +97,4 @@ def _job(row: Row[Any]) -> Job:
         Fault(row=number, column=column, external_id=external_id, problem=problem)
         for number, column, external_id, problem in row.faults
     )
-    return Job(**{**fields(row), "state": State(row.state), "faults": faults})
+    return Job(**{**fields(row), "site_id": SiteId(row.site_id), "state": State(row.state), "faults": faults})

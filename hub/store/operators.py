@@ -17,12 +17,13 @@ from hub.store.schema import api_tokens, one_time_links, operators, sessions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRow:
-    """Somebody who signs in; ``name_key`` is the name as it is compared."""
+    """Somebody who signs in; ``name_key`` is the name as it is compared. ``sites`` None: every site."""
 
     id: str
     name: str
     name_key: str
     role: str
+    sites: list[str] | None
     password_hash: str | None
     created_at: datetime
     disabled_at: datetime | None
@@ -41,11 +42,12 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkRow:
-    """A one-time sign-in link; an empty ``name`` is chosen by whoever follows it."""
+    """A one-time sign-in link; an empty ``name`` is chosen by whoever follows it. ``sites`` None: every site."""
 
     token_hash: bytes
     name: str
     role: str
+    sites: list[str] | None
     created_at: datetime
     expires_at: datetime
     used_at: datetime | None
@@ -53,11 +55,12 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
-    """A program's key to the API."""
+    """A program's key to the API. ``sites`` None: every site."""
 
     name: str
     token_hash: bytes
     role: str
+    sites: list[str] | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -13,16 +13,18 @@ from hub.store.commands import StoredCommand
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import order_commands, orders
+from hub.store.sites import Sites, within
 from pacs.commands import Action
-from pacs.identifiers import DoorId
+from pacs.identifiers import DoorId, SiteId
 from pacs.rules import DoorMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorsOrder:
-    """One order; ``id``: hex. ``given_by``: as in the audit log."""
+    """One order to a site; ``id``: hex. ``given_by``: as in the audit log."""
 
     id: str
+    site_id: SiteId
     action: Action
     mode: DoorMode | None
     given_by: str
@@ -51,13 +53,15 @@ def get(connection: Connection, order_id: str) -> DoorsOrder:
     if row is None:
         raise NotFound("order is not there")
     mode = None if row.mode is None else DoorMode(row.mode)
-    return DoorsOrder(**{**fields(row), "action": Action(row.action), "mode": mode})
+    return DoorsOrder(
+        **{**fields(row), "site_id": SiteId(row.site_id), "action": Action(row.action), "mode": mode}
+    )
 
 
-def newest(connection: Connection, *, since: datetime) -> DoorsOrder | None:
-    """The order that was given last, None when there was none since then."""
+def newest(connection: Connection, *, since: datetime, sites: Sites = None) -> DoorsOrder | None:
+    """The order that was given to these sites last, None when there was none since then."""
     columns = orders.c
-    query = select(columns.id).where(columns.issued_at >= since)
+    query = select(columns.id).where(columns.issued_at >= since, within(columns.site_id, sites))
     found = connection.scalar(query.order_by(columns.issued_at.desc(), columns.id).limit(1))
     return None if found is None else get(connection, found)
 

@@ -12,25 +12,28 @@ from sqlalchemy import Connection, Row, delete, select, update
 from hub.store.database import insert_new
 from hub.store.errors import InUse, NotFound
 from hub.store.schema import access_rules, doors, schedules
-from pacs.identifiers import ScheduleId
+from hub.store.sites import Sites, within
+from pacs.identifiers import ScheduleId, SiteId
 from pacs.schedule import Schedule, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedSchedule:
-    """A schedule, with the name people call it by."""
+    """A site's schedule, with the name people call it by."""
 
     schedule: Schedule
+    site_id: SiteId
     name: str
     created_at: datetime
 
 
-def add(connection: Connection, schedule: Schedule, *, name: str, now: datetime) -> NamedSchedule:
+def add(
+    connection: Connection, schedule: Schedule, *, site_id: SiteId, name: str, now: datetime
+) -> NamedSchedule:
     """Add a schedule; raises ``AlreadyExists``."""
-    insert_new(
-        connection, schedules, {"id": schedule.id, **_columns(schedule), "name": name, "created_at": now}
-    )
-    return NamedSchedule(schedule=schedule, name=name, created_at=now)
+    row = {"id": schedule.id, "site_id": site_id, **_columns(schedule), "name": name, "created_at": now}
+    insert_new(connection, schedules, row)
+    return NamedSchedule(schedule=schedule, site_id=site_id, name=name, created_at=now)
 
 
 def change(connection: Connection, schedule: Schedule, *, name: str) -> None:
@@ -62,9 +65,10 @@ def remove(connection: Connection, schedule_id: ScheduleId) -> None:
     connection.execute(delete(schedules).where(schedules.c.id == schedule_id))
 
 
-def list_all(connection: Connection) -> list[NamedSchedule]:
-    """Every schedule, by id."""
-    return [_named(row) for row in connection.execute(select(schedules).order_by(schedules.c.id))]
+def list_all(connection: Connection, sites: Sites = None) -> list[NamedSchedule]:
+    """Every schedule of these sites, by id."""
+    query = select(schedules).where(within(schedules.c.site_id, sites)).order_by(schedules.c.id)
+    return [_named(row) for row in connection.execute(query)]
 
 
 def _columns(schedule: Schedule) -> dict[str, Any]:
@@ -89,4 +93,6 @@ def _named(row: Row[Any]) -> NamedSchedule:
     schedule = Schedule(
         id=ScheduleId(row.id), windows=_windows(row.windows), holiday_windows=_windows(row.holiday_windows)
     )
-    return NamedSchedule(schedule=schedule, name=row.name, created_at=row.created_at)
+    return NamedSchedule(
+        schedule=schedule, site_id=SiteId(row.site_id), name=row.name, created_at=row.created_at
+    )

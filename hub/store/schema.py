@@ -63,6 +63,7 @@ controllers = Table(
     "controllers",
     metadata,
     Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
     Column("event_public_key", LargeBinary, nullable=False),  # Ed25519, 32 bytes
     Column("certificate_serial", String(64), nullable=False),  # hex
     Column("software", Text),
@@ -74,6 +75,7 @@ areas = Table(
     "areas",
     metadata,
     Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
     Column("name", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -113,6 +115,7 @@ schedules = Table(
     "schedules",
     metadata,
     Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
     Column("name", Text, nullable=False),
     Column("windows", JSON, nullable=False),  # [[weekdays], start_minute, end_minute], …
     Column("holiday_windows", JSON, nullable=False),
@@ -122,6 +125,7 @@ schedules = Table(
 holidays = Table(
     "holidays",
     metadata,
+    Column("site_id", NAME, ForeignKey("sites.id"), primary_key=True),
     Column("day", Date, primary_key=True),
     Column("name", Text, nullable=False),
 )
@@ -130,6 +134,7 @@ access_levels = Table(
     "access_levels",
     metadata,
     Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
     Column("name", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -146,6 +151,7 @@ cardholders = Table(
     "cardholders",
     metadata,
     Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
     Column("category", String(16), nullable=False),  # resident, visitor, staff
     Column("given_name", Text, nullable=False),
     Column("family_name", Text, nullable=False),
@@ -180,6 +186,7 @@ import_jobs = Table(
     "import_jobs",
     metadata,
     Column("id", String(16), primary_key=True),  # hex
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False),  # whose people these are
     Column("state", String(16), nullable=False),
     Column("dry_run", Boolean, nullable=False),
     Column("actor", Text, nullable=False),  # as in the audit log
@@ -204,10 +211,37 @@ cards = Table(
     Column("status_index", Integer, nullable=False, unique=True),
     Column("status", String(16), nullable=False),  # valid, suspended, revoked
     Column("status_since", Instant, nullable=False),
-    Column("status_version", BigInteger, nullable=False),  # of the revocations that say so
     Column("valid_from", Instant),
     Column("valid_until", Instant),
     Column("created_at", Instant, nullable=False),
+)
+
+card_status_versions = Table(
+    "card_status_versions",
+    metadata,
+    Column("credential_id", CREDENTIAL, ForeignKey("cards.credential_id"), primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # of that site's revocations: the first that say so
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", String(32), primary_key=True),  # hex
+    Column("to_site_id", NAME, ForeignKey("sites.id"), nullable=False),
+    Column("people", Integer, nullable=False),  # how many
+    Column("given_by", Text, nullable=False),  # as in the audit log
+    Column("reason", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+transfer_documents = Table(
+    "transfer_documents",
+    metadata,
+    Column("transfer_id", String(32), ForeignKey("transfers.id"), primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), primary_key=True),
+    Column("policy_version", BigInteger, nullable=False),
+    Column("revocations_version", BigInteger, nullable=False),
 )
 
 
@@ -216,6 +250,7 @@ cards = Table(
 documents = Table(
     "documents",
     metadata,
+    Column("site_id", NAME, ForeignKey("sites.id"), primary_key=True),
     Column("kind", String(16), primary_key=True),  # policy, revocations
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),  # sealed, as it travels
@@ -388,6 +423,7 @@ orders = Table(
     "orders",
     metadata,
     Column("id", String(32), primary_key=True),  # hex
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False),
     Column("action", String(16), nullable=False),
     Column("mode", String(16)),
     Column("given_by", Text, nullable=False),
@@ -413,6 +449,7 @@ operators = Table(
     Column("name", Text, nullable=False),
     Column("name_key", Text, nullable=False, unique=True),  # the name as it is compared at sign-in
     Column("role", String(32), nullable=False),
+    Column("sites", JSON(none_as_null=True)),  # ids in order; none: every site
     Column("password_hash", Text),  # argon2id; none: signs in by one-time link only
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
@@ -434,6 +471,7 @@ one_time_links = Table(
     Column("token_hash", LargeBinary, primary_key=True),
     Column("name", Text, nullable=False),  # whose it is; empty: chosen when it is followed
     Column("role", String(32), nullable=False),
+    Column("sites", JSON(none_as_null=True)),  # ids in order; none: every site
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("used_at", Instant),
@@ -445,6 +483,7 @@ api_tokens = Table(
     Column("name", NAME, primary_key=True),
     Column("token_hash", LargeBinary, nullable=False, unique=True),
     Column("role", String(32), nullable=False),
+    Column("sites", JSON(none_as_null=True)),  # ids in order; none: every site
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),

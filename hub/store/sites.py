@@ -1,17 +1,21 @@
-"""The site this hub administers, its card issuers and its holidays."""
+"""The sites this hub administers, each with its holidays; the card issuers that all of them trust."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, delete, insert, select, true, update
 
-from hub.store.database import fields
+from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import holidays, issuers, sites
+from hub.store.schema import controllers, holidays, issuers, sites
 from pacs.identifiers import SiteId
+
+Sites: TypeAlias = Collection[SiteId] | None
+"""Which sites somebody sees; None: every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,31 +28,63 @@ class Site:
     created_at: datetime
 
 
+def within(column: Column[Any], seen: Sites) -> ColumnElement[bool]:
+    """The condition that the site in ``column`` is among those ``seen``."""
+    return true() if seen is None else column.in_(sorted(seen))
+
+
+def controllers_within(seen: Sites) -> Select[tuple[str]]:
+    """The ids of all controllers of these sites, withdrawn ones included."""
+    return select(controllers.c.id).where(within(controllers.c.site_id, seen))
+
+
 def ensure(connection: Connection, site: Site) -> Site:
-    """Return the site of this database, which becomes ``site`` when there is none.
+    """Return the site of this id, which becomes ``site`` in a database that has none.
 
-    Raises ``NotFound`` when the database belongs to another site.
+    Raises ``NotFound`` when the database belongs to other sites.
     """
-    row = connection.execute(select(sites)).first()
-    if row is None:
-        connection.execute(insert(sites).values(**asdict(site)))
-        return site
-    if row.id != site.id:
-        raise NotFound(f"this database belongs to site {row.id}, not {site.id}")
-    return Site(**fields(row))
+    known = list_all(connection)
+    found = next((each for each in known if each.id == site.id), None)
+    if found is None and known:
+        names = ", ".join(each.id for each in known)
+        raise NotFound(f"this database belongs to {names}, not to site {site.id}")
+    return found or add(connection, site)
 
 
-def get(connection: Connection) -> Site:
-    """The site; raises ``NotFound`` before ``ensure``."""
-    row = connection.execute(select(sites)).first()
+def add(connection: Connection, site: Site) -> Site:
+    """Add a site; raises ``AlreadyExists``."""
+    insert_new(connection, sites, asdict(site))
+    return site
+
+
+def get(connection: Connection, site_id: SiteId) -> Site:
+    """One site; raises ``NotFound``."""
+    row = connection.execute(select(sites).where(sites.c.id == site_id)).first()
     if row is None:
-        raise NotFound("no site yet")
+        raise NotFound(f"site {site_id} is not there")
     return Site(**{**fields(row), "id": SiteId(row.id)})
 
 
-def rename(connection: Connection, *, name: str, time_zone: str) -> None:
-    """Change what the site is called and the clock its schedules follow."""
-    connection.execute(update(sites).values(name=name, time_zone=time_zone))
+def list_all(connection: Connection, seen: Sites = None) -> list[Site]:
+    """The sites, by id."""
+    query = select(sites).where(within(sites.c.id, seen)).order_by(sites.c.id)
+    return [Site(**{**fields(row), "id": SiteId(row.id)}) for row in connection.execute(query)]
+
+
+def change(connection: Connection, site_id: SiteId, *, name: str, time_zone: str) -> None:
+    """Change what a site is called and the clock its schedules follow; raises ``NotFound``."""
+    changed = connection.execute(
+        update(sites).where(sites.c.id == site_id).values(name=name, time_zone=time_zone)
+    )
+    if changed.rowcount != 1:
+        raise NotFound(f"site {site_id} is not there")
+
+
+def of_controllers(connection: Connection) -> Mapping[str, SiteId]:
+    """Controller → its site, withdrawn ones included."""
+    known: dict[str, SiteId] = {}
+    query = select(controllers.c.id, controllers.c.site_id)
+    return {row.id: known.setdefault(row.site_id, SiteId(row.site_id)) for row in connection.execute(query)}
 
 
 def trust_issuer(connection: Connection, iir: str, public_key: bytes, now: datetime) -> None:
@@ -62,17 +98,18 @@ def trusted_issuers(connection: Connection) -> Mapping[str, bytes]:
     return {row.iir: row.public_key for row in connection.execute(select(issuers).order_by(issuers.c.iir))}
 
 
-def set_holiday(connection: Connection, day: date, name: str) -> None:
-    """Add or rename a holiday."""
-    remove_holiday(connection, day)
-    connection.execute(insert(holidays).values(day=day, name=name))
+def set_holiday(connection: Connection, site_id: SiteId, day: date, name: str) -> None:
+    """Add or rename a site's holiday."""
+    remove_holiday(connection, site_id, day)
+    connection.execute(insert(holidays).values(site_id=site_id, day=day, name=name))
 
 
-def remove_holiday(connection: Connection, day: date) -> None:
-    """Make it an ordinary day; nothing happens when it is one."""
-    connection.execute(delete(holidays).where(holidays.c.day == day))
+def remove_holiday(connection: Connection, site_id: SiteId, day: date) -> None:
+    """Make it an ordinary day at a site; nothing happens when it is one."""
+    connection.execute(delete(holidays).where(holidays.c.site_id == site_id, holidays.c.day == day))
 
 
-def list_holidays(connection: Connection) -> Mapping[date, str]:
-    """Day → name, in order."""
-    return {row.day: row.name for row in connection.execute(select(holidays).order_by(holidays.c.day))}
+def list_holidays(connection: Connection, site_id: SiteId) -> Mapping[date, str]:
+    """Day → name, in order, at a site."""
+    query = select(holidays).where(holidays.c.site_id == site_id).order_by(holidays.c.day)
+    return {row.day: row.name for row in connection.execute(query)}

@@ -31,7 +31,7 @@ from hub.store.controllers import Controller
 from pacs import bundle
 from pacs.envelope import trusted_keys
 from pacs.events import Event, EventDraft, EventKind, event_hash, genesis, seal_batch
-from pacs.identifiers import ControllerId, DoorId, JournalId, SiteId
+from pacs.identifiers import ControllerId, DoorId, JournalId
 from pacs.messages import (
     Acknowledgement,
     ControllerStatus,
@@ -45,7 +45,7 @@ from pacs.rules import Door
 from pacs.topics import Down, DownTopic, Up, UpTopic
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller
 from provisioning.site import Site, create_site
-from tests.hub.databases import fresh_database
+from tests.hub.databases import SITE, fresh_database, make_site
 
 DEADLINE_S = 30.0
 
@@ -269,7 +269,7 @@ class SmallHub:
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         self.directory = directory
         now = datetime.now(UTC)
-        self.site: Site = create_site(directory / "site", SiteId("test-site"), now=now)
+        self.site: Site = create_site(directory / "site", SITE, now=now)
         authority = self.site.authority(self.site.passphrase())
         self.provisioned = {
             name: add_controller(
@@ -283,6 +283,7 @@ class SmallHub:
         }
         self.database = fresh_database(directory / "data" / "hub.sqlite")
         with self.database.write() as connection:
+            make_site(connection)
             for provisioned in self.provisioned.values():
                 register(connection, provisioned)
         self.live = LiveBus()
@@ -312,6 +313,7 @@ def register(connection: Any, provisioned: ProvisionedController) -> None:
     controllers.register(
         connection,
         Controller(
+            site_id=SITE,
             id=provisioned.id,
             event_public_key=provisioned.event_public_key,
             certificate_serial=provisioned.certificate_serial,

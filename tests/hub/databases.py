@@ -8,14 +8,20 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, Connection, create_engine, make_url, text
 
+from hub.store import sites
 from hub.store.database import Database
+from hub.store.sites import Site
+from pacs.identifiers import SiteId
+
+SITE = SiteId("test-site")
 
 _TEMPLATE = "template_of_tests"
 
@@ -86,6 +92,12 @@ def postgresql() -> Iterator[PostgreSql]:
             server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_site(connection: Connection, site_id: SiteId = SITE, time_zone: str = "Europe/Amsterdam") -> None:
+    """Add a site to a database."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    sites.add(connection, Site(id=site_id, name=str(site_id).title(), time_zone=time_zone, created_at=made))
 
 
 def empty_database(path: Path) -> Database:

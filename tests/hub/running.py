@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from hub.app import create_app
 from hub.operators import Operators
@@ -93,34 +95,46 @@ class RunningHub:
         """A program or browser without credentials."""
         return httpx.Client(base_url=self.url, headers=headers, timeout=20)
 
-    def token(self, role: Role = Role.ADMINISTRATOR) -> httpx.Client:
-        """A program with an API token of this role."""
+    def token(self, role: Role = Role.ADMINISTRATOR, sites: frozenset[SiteId] | None = None) -> httpx.Client:
+        """A program with an API token of this role, for these sites."""
         name = f"{role}-{secrets.token_hex(4)}"
-        token = self.operators.create_token(name=name, role=role, lifetime=None, now=self.clock())
+        token = self.operators.create_token(
+            name=name, role=role, lifetime=None, now=self.clock(), sites=sites
+        )
         return self.client(authorization=f"Bearer {token}")
 
-    def link(self, role: Role = Role.ADMINISTRATOR, name: str = "") -> str:
+    def link(
+        self, role: Role = Role.ADMINISTRATOR, name: str = "", sites: frozenset[SiteId] | None = None
+    ) -> str:
         """A fresh one-time link's path."""
-        return f"/link/{self.operators.create_link(name=name, role=role, now=self.clock())}"
+        token = self.operators.create_link(name=name, role=role, now=self.clock(), sites=sites)
+        return f"/link/{token}"
 
-    def signed_in(self, role: Role = Role.ADMINISTRATOR, name: str = "") -> httpx.Client:
+    def signed_in(
+        self, role: Role = Role.ADMINISTRATOR, name: str = "", sites: frozenset[SiteId] | None = None
+    ) -> httpx.Client:
         """A browser's session, made by following a one-time link."""
         form = {"name": name or f"Somebody {secrets.token_hex(3)}", "password": PASSWORD}
         with self.client(origin=self.url) as visitor:
-            answer = visitor.post(self.link(role), data=form)
+            answer = visitor.post(self.link(role, sites=sites), data=form)
         assert answer.status_code == 303, answer.text
         browser = self.client(origin=self.url)
         browser.cookies.update(answer.cookies)
         return browser
 
-    def door(self, door_id: str, name: str = "", *, connect: bool = True) -> FakeController:
+    def door(
+        self, door_id: str, name: str = "", *, connect: bool = True, site: str = "test-site"
+    ) -> FakeController:
         """A controller with one door of the same id, registered as provisioning does."""
         authority = self.site.authority(self.site.passphrase())
         wiring = [DoorWiring(id=DoorId(door_id), device="/dev/null")]
-        made = add_controller(self.site, authority, ControllerId(door_id), wiring, now=self.clock())
+        made = add_controller(
+            self.site.at(SiteId(site)), authority, ControllerId(door_id), wiring, now=self.clock()
+        )
         with self.token(Role.SITE_MANAGER) as program:
             controller = {
                 "id": door_id,
+                "site_id": site,
                 "event_public_key": made.event_public_key.hex(),
                 "certificate_serial": made.certificate_serial,
             }
@@ -134,11 +148,13 @@ class RunningHub:
             fake.wait_online()
         return fake
 
-    def card(self, given: str = "Ama", family: str = "Mensah", category: str = "resident") -> CredentialId:
+    def card(
+        self, given: str = "Ama", family: str = "Mensah", category: str = "resident", site: str = "test-site"
+    ) -> CredentialId:
         """An enrolled person's card."""
         credential = CredentialId(secrets.token_bytes(16))
         with self.token(Role.SITE_MANAGER) as program:
-            person = {"category": category, "given_name": given, "family_name": family}
+            person = {"site_id": site, "category": category, "given_name": given, "family_name": family}
             made = program.post("/api/v1/cardholders", json=person)
             assert made.status_code == 201, made.text
             card = {
@@ -187,6 +203,21 @@ def csrf_of(page: str) -> str:
     found = re.search(r'name="csrf_token" value="([0-9a-f]+)"', page)
     assert found is not None
     return found[1]
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every route of the application, those of included routers too."""
+    found: list[APIRoute] = []
+    pending: list[Any] = list(app.routes)
+    while pending:
+        route = pending.pop()
+        if isinstance(route, APIRoute):
+            found.append(route)
+        else:
+            inner = getattr(route, "original_router", None) or getattr(route, "app", None)
+            assert inner is not None, f"{route!r} is of a kind that declares no permission"
+            pending.extend(inner.routes)
+    return sorted(found, key=lambda route: (route.path, sorted(route.methods or ())))
 
 
 @contextmanager

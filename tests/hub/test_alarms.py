@@ -30,7 +30,7 @@ from pacs.identifiers import ControllerId, DoorId, JournalId
 from pacs.messages import DocumentKind
 from pacs.rules import Door, Side
 from tests.hub.controller import FakeController, eventually
-from tests.hub.databases import empty_address, fresh_database
+from tests.hub.databases import SITE, empty_address, fresh_database, make_site
 from tests.hub.running import RunningHub, csrf_of, running_hub
 from tests.hub.test_stream import listening
 
@@ -49,7 +49,9 @@ class Bench:
         self.now = NOON
         self.sequence = 0
         with self.database.write() as connection:
+            make_site(connection)
             controller = Controller(
+                site_id=SITE,
                 id=GATE,
                 event_public_key=bytes(32),
                 certificate_serial="00",
@@ -95,6 +97,7 @@ class Bench:
         with self.database.write() as connection:
             for kind in DocumentKind:
                 document = Document(
+                    site_id=SITE,
                     kind=kind,
                     version=version,
                     data=b"x",
@@ -352,7 +355,12 @@ def test_a_door_that_moved_leaves_no_alarm_behind(bench: Bench) -> None:
     other = ControllerId("other")
     with bench.database.write() as connection:
         made = Controller(
-            id=other, event_public_key=bytes(32), certificate_serial="01", software=None, registered_at=NOON
+            site_id=SITE,
+            id=other,
+            event_public_key=bytes(32),
+            certificate_serial="01",
+            software=None,
+            registered_at=NOON,
         )
         controllers.register(connection, made)
         connection.execute(update(doors_table).where(doors_table.c.id == FRONT).values(controller_id=other))

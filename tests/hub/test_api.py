@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
 
 from hub.api import rim
 from hub.api.access import DeclaredRoute, declared_access
@@ -30,7 +29,7 @@ from pacs.reason import Reason
 from pacs.rules import Antipassback, Door, DoorMode, ModeRule, Policy
 from pacs.topics import Up, UpTopic
 from tests.hub.controller import eventually
-from tests.hub.running import RunningHub, running_hub, tap
+from tests.hub.running import RunningHub, routes_of, running_hub, tap
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
 STREAMS = {"/api/v1/stream", "/live/stream"}
@@ -40,6 +39,8 @@ EXAMPLE = {
     "cardholder_id": "nobody",
     "command_id": "0" * 32,
     "order_id": "0" * 32,
+    "transfer_id": "0" * 32,
+    "site_id": "nowhere",
     "alarm_id": "1",
     "credential_id": "00000000-0000-4000-8000-000000000000",
     "day": "1999-12-31",
@@ -64,21 +65,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 def admin(hub: RunningHub) -> Iterator[httpx.Client]:
     with hub.token(Role.ADMINISTRATOR) as program:
         yield program
-
-
-def routes_of(app: FastAPI) -> list[APIRoute]:
-    """Every route of the application, those of included routers too."""
-    found: list[APIRoute] = []
-    pending: list[Any] = list(app.routes)
-    while pending:
-        route = pending.pop()
-        if isinstance(route, APIRoute):
-            found.append(route)
-        else:
-            inner = getattr(route, "original_router", None) or getattr(route, "app", None)
-            assert inner is not None, f"{route!r} is of a kind that declares no permission"
-            pending.extend(inner.routes)
-    return sorted(found, key=lambda route: (route.path, sorted(route.methods or ())))
 
 
 def declared(app: FastAPI) -> list[tuple[str, str, Permission | None]]:
@@ -350,7 +336,7 @@ ALL_RULES: dict[str, Any] = {
 def newest_policy(hub: RunningHub) -> Policy:
     """The policy in force, as it travels."""
     with hub.database.read() as connection:
-        document = documents.newest(connection, DocumentKind.POLICY)
+        document = documents.newest(connection, hub.site.id, DocumentKind.POLICY)
     assert document
     return bundle.open_bundle(document.data, hub.controllers["front"].trusted)
 
@@ -379,7 +365,7 @@ def test_every_rule_of_a_door_is_kept_and_travels(hub: RunningHub, admin: httpx.
     made = admin.post("/api/v1/doors", json=body)
     assert made.status_code == 201, made.text
     assert made.json() == made.json() | ALL_RULES
-    plain = {"id", "controller_id", "name", "created_at"}
+    plain = {"id", "site_id", "controller_id", "name", "created_at"}
     assert {field.name for field in dataclasses.fields(Door)} - plain == set(made.json()) - plain
     door = policy_says(hub, lambda policy: DoorId("d-rules") in policy.doors).doors[DoorId("d-rules")]
     assert (door.antipassback, door.antipassback_s, door.area) == (Antipassback.TIMED, 600, "yard")
@@ -594,7 +580,7 @@ def test_a_block_says_where_it_has_arrived(hub: RunningHub, admin: httpx.Client)
         eventually(lambda: confirmed()[away.id], "the other confirms on return")
         back = guard.post(f"/api/v1/cards/{credential}/reinstate", json={"reason": "Found again"}).json()
         assert back["status"] == "valid"
-        assert back["version"] > said["version"]
+        assert back["versions"]["test-site"] > said["versions"]["test-site"]
 
 
 @pytest.mark.parametrize("body", [{}, {"status": "revoked"}, {"status": "valid", "reason": "no"}])

@@ -23,17 +23,17 @@ from hub.store.errors import NotFound
 from pacs.commands import MAX_LIFETIME, Action, open_command
 from pacs.envelope import trusted_keys
 from pacs.events import Detail, Event, EventDraft, EventKind
-from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
+from pacs.identifiers import ControllerId, CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Door, DoorMode
 from pacs.topics import Down, DownTopic
 from tests.hub.controller import FakeController, eventually
-from tests.hub.databases import fresh_database
+from tests.hub.databases import SITE, fresh_database, make_site
 from tests.hub.running import RunningHub, running_hub
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
 TRUSTED = trusted_keys(KEY.public_key())
-SITE, GATE, FRONT = SiteId("test-site"), ControllerId("gate"), DoorId("front")
+GATE, FRONT = ControllerId("gate"), DoorId("front")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -45,9 +45,11 @@ class Bench:
         self.now = NOON
         self.sent: list[tuple[DownTopic, bytes]] = []
         with self.database.write() as connection:
+            make_site(connection)
             controllers.register(
                 connection,
                 Controller(
+                    site_id=SITE,
                     id=GATE,
                     event_public_key=bytes(32),
                     certificate_serial="00",
@@ -62,7 +64,6 @@ class Bench:
         """Another process over the same database."""
         return Commands(
             self.database,
-            site_id=SITE,
             key=KEY,
             publish=lambda topic, payload: self.sent.append((topic, payload)),
             clock=lambda: self.now,

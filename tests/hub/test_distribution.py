@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from pacs.topics import DownTopic
 
+SITE = SiteId("test-site")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CARD = CredentialId(bytes(range(16)))
 ISSUER_POINT = encode_point(ec.derive_private_key(7, ec.SECP256R1()).public_key())
@@ -68,14 +69,21 @@ POLICY, REVOCATIONS = DocumentKind.POLICY, DocumentKind.REVOCATIONS
 
 def add_person(connection: Any, credential_id: CredentialId = CARD) -> None:
     """One resident with one card, who may pass the door ``gate`` at all times."""
-    schedules.add(connection, Schedule(id=ScheduleId("always"), windows=(ALWAYS,)), name="Always", now=NOW)
+    schedules.add(
+        connection, Schedule(id=ScheduleId("always"), windows=(ALWAYS,)), site_id=SITE, name="Always", now=NOW
+    )
     rule = AccessRule(door_id=DoorId("gate"), schedule_id=ScheduleId("always"))
     access_levels.add(
-        connection, AccessLevel(id=AccessLevelId("residents"), rules=(rule,)), name="Residents", now=NOW
+        connection,
+        AccessLevel(id=AccessLevelId("residents"), rules=(rule,)),
+        site_id=SITE,
+        name="Residents",
+        now=NOW,
     )
     cardholders.add(
         connection,
         Cardholder(
+            site_id=SITE,
             id=CardholderId("p1"),
             category=Category.RESIDENT,
             given_name="Ada",
@@ -101,12 +109,17 @@ def add_person(connection: Any, credential_id: CredentialId = CARD) -> None:
 def database(tmp_path: Path) -> Iterator[Database]:
     database = fresh_database(tmp_path / "hub.sqlite")
     with database.write() as connection:
-        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=NOW))
+        sites.ensure(connection, Site(id=SITE, name="S", time_zone="Europe/Amsterdam", created_at=NOW))
         sites.trust_issuer(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
         controllers.register(
             connection,
             Controller(
-                id=GATE, event_public_key=bytes(32), certificate_serial="0a", software=None, registered_at=NOW
+                site_id=SITE,
+                id=GATE,
+                event_public_key=bytes(32),
+                certificate_serial="0a",
+                software=None,
+                registered_at=NOW,
             ),
         )
         doors.add(
@@ -126,7 +139,7 @@ def key() -> Ed25519PrivateKey:
 
 @pytest.fixture
 def site_documents(key: Ed25519PrivateKey) -> SiteDocuments:
-    return SiteDocuments(site_id=SiteId("s"), key=key)
+    return SiteDocuments(key=key)
 
 
 def test_the_policy_says_what_the_database_says(
@@ -135,10 +148,10 @@ def test_the_policy_says_what_the_database_says(
     """Door, level, schedule, holiday, issuer, time zone and entitlement are in the bundle, and no name."""
     with database.write() as connection:
         add_person(connection)
-        sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
-        document = site_documents.issue(connection, POLICY, cause="test", now=NOW)
+        sites.set_holiday(connection, SITE, date(2026, 12, 25), "Christmas")
+        document = site_documents.issue(connection, SITE, POLICY, cause="test", now=NOW)
     policy = bundle.open_bundle(document.data, trusted_keys(key.public_key()))
-    assert (policy.site_id, policy.version, policy.issued_at) == ("s", 1, NOW)
+    assert (policy.site_id, policy.version, policy.issued_at) == ("test-site", 1, NOW)
     assert policy.time_zone == "Europe/Amsterdam"
     assert policy.doors[DoorId("gate")].max_policy_age_s == 1_200
     assert policy.holidays == {date(2026, 12, 25)}
@@ -156,14 +169,14 @@ def test_a_version_is_only_made_when_something_changed(
     """The same content makes no new version; another makes the next; the kinds count by themselves."""
     with database.write() as connection:
         for kind in DocumentKind:
-            assert site_documents.issue_if_changed(connection, kind, cause="first", now=NOW) is not None
-            assert site_documents.issue_if_changed(connection, kind, cause="again", now=NOW) is None
+            assert site_documents.issue_if_changed(connection, SITE, kind, cause="first", now=NOW) is not None
+            assert site_documents.issue_if_changed(connection, SITE, kind, cause="again", now=NOW) is None
         add_person(connection)
-        policy = site_documents.issue_if_changed(connection, POLICY, cause="person", now=NOW)
-        assert site_documents.issue_if_changed(connection, REVOCATIONS, cause="person", now=NOW) is None
+        policy = site_documents.issue_if_changed(connection, SITE, POLICY, cause="person", now=NOW)
+        assert site_documents.issue_if_changed(connection, SITE, REVOCATIONS, cause="person", now=NOW) is None
         assert policy is not None
         assert policy.version == 2
-        above = site_documents.issue(connection, POLICY, cause="restored", now=NOW, above=40)
+        above = site_documents.issue(connection, SITE, POLICY, cause="restored", now=NOW, above=40)
         assert above.version == 41
 
 
@@ -172,7 +185,7 @@ def test_a_new_card_is_within_the_list_from_the_start(
 ) -> None:
     """The list reaches beyond the cards there are, so that a card issued later is valid and not unlisted."""
     with database.write() as connection:
-        document = site_documents.issue(connection, REVOCATIONS, cause="test", now=NOW)
+        document = site_documents.issue(connection, SITE, REVOCATIONS, cause="test", now=NOW)
         add_person(connection)
         card = cards.get(connection, CARD)
     listed = StatusList.open(document.data, trusted_keys(key.public_key()))
@@ -303,13 +316,13 @@ def test_renewals_leave_nothing_behind(turn: Turn, database: Database) -> None:
     for _ in range(100):
         turn.run(400)
         with database.write() as connection:
-            newest = documents.required_newest(connection, REVOCATIONS)
+            newest = documents.required_newest(connection, SITE, REVOCATIONS)
             documents.confirm(connection, GATE, REVOCATIONS, newest.version, newest.created_at)
         most = [max(pair) for pair in zip(most, rows(), strict=True)]
     assert newest.version > 50
     assert most == [6, 2, 2]
     with database.read() as connection:
-        first = documents.confirmed_at(connection, REVOCATIONS, 1)[GATE]
+        first = documents.confirmed_at(connection, SITE, REVOCATIONS, 1)[GATE]
     assert first is not None
     assert first < NOW + timedelta(seconds=1_000)
 
@@ -322,10 +335,12 @@ def test_documents_are_issued_anew_before_doors_find_them_too_old(turn: Turn, da
         turn.run(60)
         at = NOW + timedelta(seconds=turn.seconds - 1_000)
         with database.read() as connection:
-            ages += [at - documents.required_newest(connection, kind).created_at for kind in DocumentKind]
+            ages += [
+                at - documents.required_newest(connection, SITE, kind).created_at for kind in DocumentKind
+            ]
     assert max(ages) < timedelta(seconds=600)
     with database.read() as connection:
-        assert 4 <= documents.required_newest(connection, POLICY).version <= 12
+        assert 4 <= documents.required_newest(connection, SITE, POLICY).version <= 12
 
 
 def test_changes_in_a_hurry_become_one_version(turn: Turn, database: Database) -> None:
@@ -337,7 +352,7 @@ def test_changes_in_a_hurry_become_one_version(turn: Turn, database: Database) -
     assert turn.run(0.1) == []
     sites_change = date(2026, 12, 25)
     with database.write() as connection:
-        sites.set_holiday(connection, sites_change, "Christmas")
+        sites.set_holiday(connection, SITE, sites_change, "Christmas")
     turn.distribution.site_changed()
     assert turn.run(0.5) == [("gate", POLICY, 2)]
     assert turn.run(5) == []
@@ -349,7 +364,7 @@ def test_a_large_document_is_given_time_and_never_sent_twice_at_once(
     """Sending again waits longer the more chunks there are, also when the controller says hello meanwhile."""
     monkeypatch.setattr("pacs.messages.CHUNK_BYTES", 8)
     turn.run()
-    chunks = len(turn.distribution._chunks[POLICY])
+    chunks = len(turn.distribution._chunks[SITE, POLICY])
     takes_s = CHUNK_TAKES_S * (chunks - 1)
     assert takes_s > FIRST_RETRY_S
     turn.distribution.said(GATE, {POLICY: 0, REVOCATIONS: 1}, hello=True)
@@ -370,9 +385,9 @@ class Interrupted(SiteDocuments):
 
     meanwhile: list[Callable[[], object]] = []  # noqa: RUF012 -- a fixture gives each test its own
 
-    def draft(self, connection: Connection, kind: DocumentKind, *, now: datetime) -> Draft:
+    def draft(self, connection: Connection, site_id: SiteId, kind: DocumentKind, *, now: datetime) -> Draft:
         """Draw up, and let somebody else write before it is issued."""
-        draft = SiteDocuments.draft(self, connection, kind, now=now)
+        draft = SiteDocuments.draft(self, connection, site_id, kind, now=now)
         if kind is POLICY and self.meanwhile:
             self.meanwhile.pop(0)()
         return draft
@@ -386,19 +401,19 @@ def test_a_version_overtaken_while_it_was_drawn_up_loses_nothing(
     overtaken: int,
 ) -> None:
     """Another hub issues a newer policy behind the snapshot: the older one never comes after it."""
-    other = SiteDocuments(site_id=SiteId("s"), key=key)
+    other = SiteDocuments(key=key)
     days = [date(2026, 12, number + 1) for number in range(overtaken)]
 
     def change(day: date) -> None:
         with database.write() as connection:
-            sites.set_holiday(connection, day, "Feast")
-            other.issue(connection, POLICY, cause="another hub", now=NOW)
+            sites.set_holiday(connection, SITE, day, "Feast")
+            other.issue(connection, SITE, POLICY, cause="another hub", now=NOW)
 
     monkeypatch.setattr(Interrupted, "meanwhile", [partial(change, day) for day in days])
-    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn = Turn(database, Interrupted(key=key))
     turn.run()
     with database.read() as connection:
-        newest = documents.required_newest(connection, POLICY)
+        newest = documents.required_newest(connection, SITE, POLICY)
     assert newest.version == overtaken
     assert bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays == set(days)
 
@@ -407,23 +422,23 @@ def test_a_version_that_is_always_overtaken_is_made_while_others_wait(
     database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a few drafts in vain a version with every change is issued all the same."""
-    other = SiteDocuments(site_id=SiteId("s"), key=key)
+    other = SiteDocuments(key=key)
     days = [date(2026, 12, number + 1) for number in range(DRAFTS + 1)]
 
     def overtake(day: date) -> None:
         with database.write() as connection:
-            other.issue(connection, POLICY, cause="another hub", now=NOW)
-            sites.set_holiday(connection, day, "Feast")
+            other.issue(connection, SITE, POLICY, cause="another hub", now=NOW)
+            sites.set_holiday(connection, SITE, day, "Feast")
 
-    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn = Turn(database, Interrupted(key=key))
     turn.run()
     monkeypatch.setattr(Interrupted, "meanwhile", [partial(overtake, day) for day in days[1:]])
     with database.write() as connection:
-        sites.set_holiday(connection, days[0], "Feast")
+        sites.set_holiday(connection, SITE, days[0], "Feast")
     turn.distribution.site_changed()
     assert turn.run(1) == [("gate", POLICY, 1 + DRAFTS + 1)]
     with database.read() as connection:
-        newest = documents.required_newest(connection, POLICY)
+        newest = documents.required_newest(connection, SITE, POLICY)
     assert bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays == set(days)
 
 
@@ -431,23 +446,23 @@ def test_a_change_while_a_version_is_drawn_up_is_in_the_next(
     database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that the snapshot missed is told, and makes a version of its own."""
-    turn = Turn(database, Interrupted(site_id=SiteId("s"), key=key))
+    turn = Turn(database, Interrupted(key=key))
     turn.run()
 
     def change() -> None:
         with database.write() as connection:
-            sites.set_holiday(connection, date(2026, 12, 26), "Boxing Day")
+            sites.set_holiday(connection, SITE, date(2026, 12, 26), "Boxing Day")
         turn.distribution.site_changed()
 
     monkeypatch.setattr(Interrupted, "meanwhile", [change])
     with database.write() as connection:
-        sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
+        sites.set_holiday(connection, SITE, date(2026, 12, 25), "Christmas")
     turn.distribution.site_changed()
     assert turn.run(1) == [("gate", POLICY, 2)]
     assert not turn.distribution.is_settled
     assert turn.run(1) == [("gate", POLICY, 3)]
     with database.read() as connection:
-        newest = documents.required_newest(connection, POLICY)
+        newest = documents.required_newest(connection, SITE, POLICY)
     holidays = bundle.open_bundle(newest.data, trusted_keys(key.public_key())).holidays
     assert holidays == {date(2026, 12, 25), date(2026, 12, 26)}
 
@@ -481,7 +496,7 @@ def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: Small
 
     def confirmed() -> set[str]:
         found = hub.link.revocation.distribution_of(CARD)
-        assert found.version == blocked.version
+        assert found.versions == blocked.versions
         return {each.door_id for each in found.confirmations if each.confirmed_at is not None}
 
     eventually(lambda: confirmed() == {"gate", "yard"}, "two doors")
@@ -493,10 +508,10 @@ def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: Small
     fakes["west"].connect()
     eventually(lambda: confirmed() == set(names), "all doors")
     again = hub.link.revocation.block(CARD, CardStatus.SUSPENDED, reason="again", actor="operator:test")
-    assert again.version == blocked.version
+    assert again.versions == blocked.versions
     reinstated = hub.link.revocation.reinstate(CARD, reason="found", actor="operator:test")
-    assert reinstated.version > blocked.version
-    eventually(lambda: fakes["gate"].versions[REVOCATIONS] == reinstated.version, "reinstated")
+    assert reinstated.versions[hub.site.id] > blocked.versions[hub.site.id]
+    eventually(lambda: fakes["gate"].versions[REVOCATIONS] == reinstated.versions[hub.site.id], "reinstated")
     for fake in fakes.values():
         fake.disconnect()
 
@@ -504,7 +519,7 @@ def test_a_block_reaches_every_door_and_the_hub_says_where_it_has_not(hub: Small
 def test_a_block_of_an_unknown_card_changes_nothing(hub: SmallHub) -> None:
     """Blocking a card that is not there is refused, as is a block to the status valid."""
     with hub.database.read() as connection:
-        before = documents.required_newest(connection, REVOCATIONS).version
+        before = documents.required_newest(connection, SITE, REVOCATIONS).version
     with pytest.raises(NotFound):
         hub.link.revocation.block(
             CredentialId(bytes(16)), CardStatus.REVOKED, reason="lost", actor="operator:test"
@@ -512,7 +527,7 @@ def test_a_block_of_an_unknown_card_changes_nothing(hub: SmallHub) -> None:
     with pytest.raises(ValueError, match="suspended or revoked"):
         hub.link.revocation.block(CARD, CardStatus.VALID, reason="", actor="operator:test")
     with hub.database.read() as connection:
-        assert documents.required_newest(connection, REVOCATIONS).version == before
+        assert documents.required_newest(connection, SITE, REVOCATIONS).version == before
 
 
 def test_a_refusal_is_stored_and_the_door_is_not_confirmed(hub: SmallHub) -> None:

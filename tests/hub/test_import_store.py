@@ -21,6 +21,7 @@ from pacs.identifiers import AccessLevelId, CardholderId, SiteId
 from pacs.rules import AccessLevel
 from tests.hub.databases import fresh_database
 
+SITE = SiteId("s")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 AMSTERDAM = "Europe/Amsterdam"
 HEADER = "external_id;given_name;family_name;access_levels;room;language;valid_until"
@@ -34,16 +35,18 @@ A-2;Yusuf;Demir;residents kitchen;;tr;2026-12-31
 def database(tmp_path: Path) -> Iterator[Database]:
     database = fresh_database(tmp_path / "data" / "hub.sqlite")
     with database.write() as connection:
-        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone=AMSTERDAM, created_at=NOW))
+        sites.ensure(connection, Site(id=SITE, name="S", time_zone=AMSTERDAM, created_at=NOW))
         for name in ("residents", "kitchen"):
-            access_levels.add(connection, AccessLevel(id=AccessLevelId(name), rules=()), name=name, now=NOW)
+            access_levels.add(
+                connection, AccessLevel(id=AccessLevelId(name), rules=()), site_id=SITE, name=name, now=NOW
+            )
     yield database
     database.close()
 
 
 def imported(database: Database, text: str, *, dry_run: bool = False) -> Job:
     data = text.encode()
-    job = imports.queued(database, data, dry_run=dry_run, actor="operator:o1", now=NOW)
+    job = imports.queued(database, data, site_id=SITE, dry_run=dry_run, actor="operator:o1", now=NOW)
     return imports.carry_out(
         database, job, data, Format.CSV, clock=lambda: NOW, said=lambda _state, _done, _rows: None
     )
@@ -108,6 +111,7 @@ def test_an_import_is_audited_without_names(database: Database) -> None:
         "changed": 0,
         "unchanged": 0,
         "sha256": imports.digest_of(PLAIN.encode()),
+        "site": "s",
     }
     assert "Mensah" not in str(entry)
 
@@ -118,6 +122,7 @@ def test_what_stands_in_the_store_counts_too(database: Database) -> None:
         cardholders.add(
             connection,
             Cardholder(
+                site_id=SITE,
                 id=CardholderId("p1"),
                 category=Category.VISITOR,
                 given_name="Ada",
@@ -144,7 +149,7 @@ def test_what_changed_meanwhile_counts(database: Database) -> None:
                 access_levels.remove(connection, AccessLevelId("kitchen"))
                 log.record(connection, now=NOW, actor=log.SYSTEM, action="access_level.delete", subject="x")
 
-    job = imports.queued(database, data, dry_run=False, actor="operator:o1", now=NOW)
+    job = imports.queued(database, data, site_id=SITE, dry_run=False, actor="operator:o1", now=NOW)
     ended = imports.carry_out(database, job, data, Format.CSV, clock=lambda: NOW, said=meddle)
     assert (ended.state, [fault.column for fault in ended.faults]) == (State.REFUSED, ["access_levels"])
     assert people(database) == []

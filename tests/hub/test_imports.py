@@ -32,6 +32,7 @@ from tests.hub.controller import eventually
 from tests.hub.databases import fresh_database
 from tests.hub.running import RunningHub, running_hub
 
+SITE = SiteId("s")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 AMSTERDAM = "Europe/Amsterdam"
 HEADER = "external_id;given_name;family_name;access_levels;room;language;valid_until"
@@ -312,7 +313,7 @@ def sent(desk: httpx.Client, text: str, media_type: str = "text/csv", **params: 
 
 def versions(hub: RunningHub) -> int:
     with hub.database.read() as connection:
-        return documents.required_newest(connection, DocumentKind.POLICY).version
+        return documents.required_newest(connection, hub.site.id, DocumentKind.POLICY).version
 
 
 def test_an_import_reaches_the_doors_as_one_version(hub: RunningHub, desk: httpx.Client) -> None:
@@ -392,9 +393,11 @@ def test_only_who_may_manage_people_imports(hub: RunningHub) -> None:
 def database(tmp_path: Path) -> Iterator[Database]:
     database = fresh_database(tmp_path / "data" / "hub.sqlite")
     with database.write() as connection:
-        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone=AMSTERDAM, created_at=NOW))
+        sites.ensure(connection, Site(id=SITE, name="S", time_zone=AMSTERDAM, created_at=NOW))
         for name in ("residents", "kitchen"):
-            access_levels.add(connection, AccessLevel(id=AccessLevelId(name), rules=()), name=name, now=NOW)
+            access_levels.add(
+                connection, AccessLevel(id=AccessLevelId(name), rules=()), site_id=SITE, name=name, now=NOW
+            )
     yield database
     database.close()
 

@@ -25,7 +25,7 @@ from pacs.reason import Reason
 from pacs.rules import Side
 from pacs.topics import DownTopic, Up, UpTopic
 from tests.hub.controller import MemoryJournal
-from tests.hub.databases import fresh_database
+from tests.hub.databases import SITE, fresh_database, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -76,11 +76,13 @@ class Desk:
         self.keys = {name: Ed25519PrivateKey.generate() for name in (GATE, YARD)}
         self.now = NOW
         with self.database.write() as connection:
+            make_site(connection)
             for name, key in self.keys.items():
                 raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
                 controllers.register(
                     connection,
                     Controller(
+                        site_id=SITE,
                         id=name,
                         event_public_key=raw,
                         certificate_serial="0a",
@@ -129,6 +131,7 @@ class Desk:
         with self.database.write() as connection:
             for version in versions:
                 document = documents.Document(
+                    site_id=SITE,
                     kind=REVOCATIONS,
                     version=version,
                     data=b"",
@@ -462,10 +465,10 @@ def test_a_controller_that_lost_its_documents_is_no_longer_confirmed(desk: Desk,
     desk.deliver(desk.batch(journal, 1, 1))
     assert ("applied", GATE, REVOCATIONS, 4) in desk.told.calls
     with desk.database.read() as connection:
-        assert documents.confirmed_at(connection, REVOCATIONS, 4) == {GATE: NOW, YARD: None}
+        assert documents.confirmed_at(connection, SITE, REVOCATIONS, 4) == {GATE: NOW, YARD: None}
     desk.hello(journal, revocations=3, repeated=repeated)
     with desk.database.read() as connection:
-        still = documents.confirmed_at(connection, REVOCATIONS, 4)[GATE] is not None
+        still = documents.confirmed_at(connection, SITE, REVOCATIONS, 4)[GATE] is not None
     assert still is repeated
 
 

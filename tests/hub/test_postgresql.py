@@ -15,6 +15,7 @@ from hub.store.schema import audit, holidays
 from pacs.errors import MalformedData, StoreError
 from pacs.events import EventKind
 from tests.hub.controller import eventually
+from tests.hub.databases import SITE, make_site
 from tests.hub.running import running_hub, tap
 
 if TYPE_CHECKING:
@@ -71,10 +72,12 @@ def test_writers_of_several_processes_wait_for_each_other(postgresql: PostgreSql
 def test_a_reader_sees_one_moment(postgresql: PostgreSql) -> None:
     """What another commits meanwhile is not seen by a read that has begun."""
     database = postgresql.fresh()
+    with database.write() as connection:
+        make_site(connection)
     with database.read() as connection:
         assert connection.execute(select(holidays)).all() == []
         with database.write() as writing:
-            writing.execute(insert(holidays).values(day=AT.date(), name="x"))
+            writing.execute(insert(holidays).values(site_id=SITE, day=AT.date(), name="x"))
         assert connection.execute(select(holidays)).all() == []
     with database.read() as connection:
         assert len(connection.execute(select(holidays)).all()) == 1

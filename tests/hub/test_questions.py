@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from hub.store.database import Database
 
+SITE = SiteId("s")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday, ten o'clock in Amsterdam
 ISSUER_POINT = encode_point(ec.derive_private_key(7, ec.SECP256R1()).public_key())
 GATE, SHED = ControllerId("gate"), ControllerId("shed")
@@ -57,20 +58,20 @@ class Asked:
         self.database = database
         self.now = NOW
         key = Ed25519PrivateKey.generate()
-        self.site_documents = SiteDocuments(site_id=SiteId("s"), key=key)
+        self.site_documents = SiteDocuments(key=key)
         self.questions = Questions(database, trusted=trusted_keys(key.public_key()), clock=lambda: self.now)
 
     def issue(self, cause: str = REFRESH) -> None:
         """Issue both documents."""
         with self.database.write() as connection:
             for kind in DocumentKind:
-                self.site_documents.issue(connection, kind, cause=cause, now=self.now)
+                self.site_documents.issue(connection, SITE, kind, cause=cause, now=self.now)
 
     def confirm(self, controller_id: ControllerId) -> None:
         """A controller confirms what is in force, and is online."""
         with self.database.write() as connection:
             for kind in DocumentKind:
-                version = documents.required_newest(connection, kind).version
+                version = documents.required_newest(connection, SITE, kind).version
                 assert documents.confirm(connection, controller_id, kind, version, self.now)
             controllers.saw(connection, controller_id, self.now, online=True)
 
@@ -86,12 +87,13 @@ class Asked:
 def asked(tmp_path: Path) -> Iterator[Asked]:
     database = fresh_database(tmp_path / "hub.sqlite")
     with database.write() as connection:
-        sites.ensure(connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=NOW))
+        sites.ensure(connection, Site(id=SITE, name="S", time_zone="Europe/Amsterdam", created_at=NOW))
         sites.trust_issuer(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
         for name in (GATE, SHED):
             controllers.register(
                 connection,
                 Controller(
+                    site_id=SITE,
                     id=name,
                     event_public_key=bytes(32),
                     certificate_serial="0a",
@@ -102,7 +104,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
         always = Schedule(id=ScheduleId("always"), windows=(ALWAYS,))
         office = Schedule(id=ScheduleId("office"), windows=(OFFICE_HOURS,))
         for schedule in (always, office):
-            schedules.add(connection, schedule, name=schedule.id, now=NOW)
+            schedules.add(connection, schedule, site_id=SITE, name=schedule.id, now=NOW)
         by_day = ModeRule(schedule_id=office.id, mode=DoorMode.ATTENDED)
         for door in (
             Door(id=FRONT, controller_id=GATE),
@@ -119,7 +121,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
         )
         staff = AccessLevel(id=STAFF, rules=(AccessRule(door_id=STORE, schedule_id=office.id),))
         for level in (residents, staff):
-            access_levels.add(connection, level, name=level.id, now=NOW)
+            access_levels.add(connection, level, site_id=SITE, name=level.id, now=NOW)
         people = [
             person("p0", RESIDENTS),
             person("p1", STAFF, category=Category.STAFF),
@@ -148,6 +150,7 @@ def person(
     valid_until: datetime | None = None,
 ) -> Cardholder:
     return Cardholder(
+        site_id=SITE,
         id=CardholderId(name),
         category=category,
         given_name="Ada",
@@ -226,7 +229,7 @@ def test_a_visitor_ends_by_themselves(asked: Asked) -> None:
 def test_the_week_has_the_schedules_hours(asked: Asked) -> None:
     """The intervals are those of the schedule on the wall clock; a holiday closes its day."""
     with asked.database.write() as connection:
-        sites.set_holiday(connection, (NOW + timedelta(days=2)).date(), "Feast")
+        sites.set_holiday(connection, SITE, (NOW + timedelta(days=2)).date(), "Feast")
     asked.issue()
     week = asked.at(STORE, 1).week
     assert [(each.since.isoformat(), each.until.isoformat()) for each in week] == [
@@ -288,7 +291,7 @@ def test_a_door_is_judged_by_what_it_confirmed(asked: Asked) -> None:
     asked.confirm(GATE)
     assert not asked.at(FRONT, 0).differs
     with asked.database.write() as connection:
-        cards.set_status(connection, CARDS[0], CardStatus.SUSPENDED, version=2, now=NOW)
+        cards.set_status(connection, CARDS[0], CardStatus.SUSPENDED, now=NOW)
     asked.issue("card.block")
     verdict = asked.at(FRONT, 0)
     assert verdict.differs
@@ -306,7 +309,7 @@ def test_what_an_absent_door_goes_by_is_kept(asked: Asked) -> None:
     asked.confirm(GATE)
     asked.confirm(SHED)
     with asked.database.write() as connection:
-        cards.set_status(connection, CARDS[0], CardStatus.SUSPENDED, version=2, now=NOW)
+        cards.set_status(connection, CARDS[0], CardStatus.SUSPENDED, now=NOW)
     for _ in range(6):
         asked.now += timedelta(minutes=30)
         asked.issue()

@@ -42,7 +42,7 @@ from pacs.messages import DocumentKind
 from pacs.revocation import Status
 from pacs.rules import AccessLevel, AccessRule, Door, DoorMode
 from pacs.schedule import ALWAYS, Schedule, Window
-from tests.hub.databases import empty_database
+from tests.hub.databases import SITE, empty_database, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,27 +65,38 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def furnished(database: Database) -> Database:
     with database.write() as connection:
+        make_site(connection)
         controllers.register(
             connection,
             Controller(
-                id=GATE, event_public_key=bytes(32), certificate_serial="0a", software=None, registered_at=NOW
+                site_id=SITE,
+                id=GATE,
+                event_public_key=bytes(32),
+                certificate_serial="0a",
+                software=None,
+                registered_at=NOW,
             ),
         )
         doors.add(connection, Door(id=DoorId("front"), controller_id=GATE), name="Front", now=NOW)
         schedules.add(
-            connection, Schedule(id=ScheduleId("always"), windows=(ALWAYS,)), name="Always", now=NOW
+            connection,
+            Schedule(id=ScheduleId("always"), windows=(ALWAYS,)),
+            site_id=SITE,
+            name="Always",
+            now=NOW,
         )
         level = AccessLevel(
             id=AccessLevelId("residents"),
             rules=(AccessRule(door_id=DoorId("front"), schedule_id=ScheduleId("always")),),
         )
-        access_levels.add(connection, level, name="Residents", now=NOW)
+        access_levels.add(connection, level, site_id=SITE, name="Residents", now=NOW)
         cardholders.add(connection, person("p1"))
     return database
 
 
 def person(name: str, *levels: str) -> Cardholder:
     return Cardholder(
+        site_id=SITE,
         id=CardholderId(name),
         category=Category.RESIDENT,
         given_name="Ada",
@@ -124,26 +135,32 @@ def test_every_commit_is_durable_and_references_are_held(
 
 def test_an_exception_takes_the_whole_transaction_back(database: Database) -> None:
     """A write transaction that is left by an exception leaves nothing behind."""
+    with database.write() as connection:
+        make_site(connection)
 
     def interrupted() -> None:
         with database.write() as connection:
-            sites.set_holiday(connection, date(2026, 12, 25), "Christmas")
+            sites.set_holiday(connection, SITE, date(2026, 12, 25), "Christmas")
             raise LookupError
 
     with pytest.raises(LookupError):
         interrupted()
     with database.read() as connection:
-        assert sites.list_holidays(connection) == {}
+        assert sites.list_holidays(connection, SITE) == {}
 
 
 def test_writers_wait_for_each_other_and_none_is_lost(database: Database) -> None:
     """Many threads that write at once all succeed; a nested transaction is refused at once."""
+    with database.write() as connection:
+        make_site(connection)
 
     def write(first: int) -> None:
         for day in range(first, first + 10):
             with database.write() as connection:
                 connection.execute(
-                    insert(holidays).values(day=date(2026, 1, 1) + timedelta(days=day), name="x")
+                    insert(holidays).values(
+                        site_id=SITE, day=date(2026, 1, 1) + timedelta(days=day), name="x"
+                    )
                 )
 
     threads = [threading.Thread(target=write, args=(number * 10,)) for number in range(8)]
@@ -161,11 +178,9 @@ def test_instants_are_utc_whatever_zone_they_came_in(database: Database) -> None
     """An instant given in another zone comes back as the same moment in UTC; a naive one is refused."""
     local = datetime(2026, 3, 2, 10, 0, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
     with database.write() as connection:
-        sites.ensure(
-            connection, Site(id=SiteId("s"), name="S", time_zone="Europe/Amsterdam", created_at=local)
-        )
+        sites.ensure(connection, Site(id=SITE, name="S", time_zone="Europe/Amsterdam", created_at=local))
     with database.read() as connection:
-        found = sites.get(connection)
+        found = sites.get(connection, SITE)
     assert found.created_at == local
     assert found.created_at.tzinfo is UTC
     with pytest.raises(Exception, match="aware"), database.write() as connection:
@@ -190,7 +205,7 @@ def test_rules_come_back_as_they_were_stored(furnished: Database) -> None:
         rules=(AccessRule(door_id=DoorId("front"), schedule_id=ScheduleId("night")),),
     )
     with furnished.write() as connection:
-        schedules.add(connection, schedule, name="Night", now=NOW)
+        schedules.add(connection, schedule, site_id=SITE, name="Night", now=NOW)
         doors.change(connection, door, name="Gate")
         access_levels.change(connection, level, name="Residents")
     with furnished.read() as connection:
@@ -210,6 +225,7 @@ def test_rules_come_back_as_they_were_stored(furnished: Database) -> None:
         lambda connection: controllers.register(
             connection,
             Controller(
+                site_id=SITE,
                 id=GATE,
                 event_public_key=b"",
                 certificate_serial="",
@@ -258,17 +274,24 @@ def test_cards_take_the_next_place_in_the_list(furnished: Database) -> None:
                 technology="pkoc-v2",
                 now=NOW,
             )
-        cards.set_status(connection, others[1], CardStatus.REVOKED, version=4, now=NOW)
-        cards.set_status(connection, others[2], CardStatus.SUSPENDED, version=5, now=NOW)
+        cards.set_status(connection, others[1], CardStatus.REVOKED, now=NOW)
+        cards.set_status(connection, others[2], CardStatus.SUSPENDED, now=NOW)
     with furnished.read() as connection:
         assert [card.status_index for card in cards.list_all(connection)] == [0, 1, 2]
-        assert cards.listed_statuses(connection) == {1: Status.INVALID, 2: Status.SUSPENDED}
-        assert cards.list_size(connection) == 3
-        assert cards.get(connection, others[1]).status_version == 4
+        assert cards.listed_statuses(connection, SITE) == {1: Status.INVALID, 2: Status.SUSPENDED}
+        assert cards.list_size(connection, SITE) == 3
+    with furnished.write() as connection:
+        cards.set_carried(connection, SITE, 4)
+        cards.set_carried(connection, SITE, 5, also=others[0])
+        assert cards.status_versions(connection, others[0]) == {SITE: 5}
+        assert cards.status_versions(connection, others[1]) == {SITE: 4}
+        cards.set_status(connection, others[1], CardStatus.VALID, now=NOW)
+        assert cards.status_versions(connection, others[1]) == {}
 
 
 def document(kind: DocumentKind, version: int) -> Document:
     return Document(
+        site_id=SITE,
         kind=kind,
         version=version,
         data=b"data%d" % version,
@@ -288,15 +311,15 @@ def test_a_later_confirmation_covers_earlier_versions(furnished: Database) -> No
         documents.confirm(connection, GATE, POLICY, 3, NOW)
         documents.confirm(connection, GATE, POLICY, 3, NOW + timedelta(hours=1))
     with furnished.read() as connection:
-        assert documents.confirmed_at(connection, POLICY, 2) == {GATE: NOW}
-        assert documents.confirmed_at(connection, POLICY, 4) == {GATE: None}
-        assert documents.confirmed_at(connection, REVOCATIONS, 1) == {GATE: None}
+        assert documents.confirmed_at(connection, SITE, POLICY, 2) == {GATE: NOW}
+        assert documents.confirmed_at(connection, SITE, POLICY, 4) == {GATE: None}
+        assert documents.confirmed_at(connection, SITE, REVOCATIONS, 1) == {GATE: None}
         assert documents.confirmed_versions(connection) == {(GATE, POLICY): 3}
-        newest = documents.newest(connection, POLICY)
+        newest = documents.newest(connection, SITE, POLICY)
         assert newest == document(POLICY, 3)
     with furnished.write() as connection:
         assert documents.withdraw(connection, GATE, POLICY, above=1) == 1
-        assert documents.confirmed_at(connection, POLICY, 2) == {GATE: None}
+        assert documents.confirmed_at(connection, SITE, POLICY, 2) == {GATE: None}
 
 
 def test_presence_keeps_the_moment_it_began(furnished: Database) -> None:

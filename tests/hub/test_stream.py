@@ -149,7 +149,7 @@ def test_a_confirmation_arrives(hub: RunningHub) -> None:
     with listening(hub.token(Role.GUARD)) as listener, hub.token(Role.GUARD) as guard:
         listener.until("door", id="front")
         body = {"status": "revoked", "reason": "Stolen"}
-        version = guard.post(f"/api/v1/cards/{credential}/block", json=body).json()["version"]
+        version = guard.post(f"/api/v1/cards/{credential}/block", json=body).json()["versions"]["test-site"]
         listener.until("confirmation", controller_id="front", document="revocations", version=version)
 
 

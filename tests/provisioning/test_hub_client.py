@@ -8,13 +8,14 @@ import pytest
 
 from pacs.credential import Technology
 from pacs.errors import StoreError
-from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
 from provisioning.encoder import IssuedCard
 from provisioning.hub_client import HubClient, HubError
 from provisioning.readers import ProvisionedController
 
 CONTROLLER = ProvisionedController(
     id=ControllerId("c"),
+    site_id=SiteId("s"),
     directory=Path("c"),
     doors=(DoorId("a"), DoorId("b")),
     event_public_key=bytes(32),
@@ -65,7 +66,12 @@ def test_what_is_sent_is_what_the_hub_asks_for() -> None:
         ("POST", "/api/v1/doors"),
         ("POST", "/api/v1/cards"),
     ]
-    assert seen[1][2] == {"id": "c", "event_public_key": "00" * 32, "certificate_serial": "abc"}
+    assert seen[1][2] == {
+        "id": "c",
+        "site_id": "s",
+        "event_public_key": "00" * 32,
+        "certificate_serial": "abc",
+    }
     assert seen[3][2] == {"id": "b", "controller_id": "c", "name": "b"}
     assert seen[4][2] == {
         "credential_id": "00000000-0000-0000-0000-000000000000",

@@ -1,0 +1,200 @@
+"""Sites, and transfers of people between them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import Field
+
+from hub.api import fields, scope
+from hub.api.access import DeclaredRoute, requires
+from hub.api.cards import Confirmation
+from hub.api.changes import create, note, portion
+from hub.api.fields import Answer, Body
+from hub.api.problems import Code, Problem
+from hub.api.services import services
+from hub.operators import Principal
+from hub.roles import Permission
+from hub.store import sites as store
+from hub.store.errors import NotFound
+from hub.transfers import NothingToTransfer, TransferState
+
+router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["sites"])
+
+MOST_PEOPLE = 2_000
+TransferInPath = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+
+
+class NewSite(Body):
+    """A reception centre under this hub; ``time_zone``: the IANA name of the clock its schedules follow."""
+
+    id: fields.Site
+    name: fields.Name
+    time_zone: fields.TimeZone = "Europe/Amsterdam"
+
+
+class SiteChange(Body):
+    """What may change; what is absent stays."""
+
+    name: fields.Name | None = None
+    time_zone: fields.TimeZone | None = None
+
+
+class Site(Answer):
+    """One site."""
+
+    id: fields.Site
+    name: str
+    time_zone: str
+    created_at: datetime
+
+
+class Sites(Answer):
+    """A portion of the list; go on with ``after=next_after`` until it is null."""
+
+    sites: list[Site]
+    next_after: str | None
+
+
+class NewTransfer(Body):
+    """People who move to a site, and the access levels they hold there; all of them or nobody."""
+
+    cardholder_ids: Annotated[list[fields.Cardholder], Field(min_length=1, max_length=MOST_PEOPLE)]
+    to_site_id: fields.Site
+    access_level_ids: Annotated[list[fields.Level], Field(max_length=100)]
+    reason: fields.ReasonText
+
+
+class Carried(Answer):
+    """The document versions of one site that carry a transfer."""
+
+    site_id: fields.Site
+    policy_version: int
+    revocations_version: int
+
+
+class Transfer(Answer):
+    """One transfer, and every concerned door's word on its site's policy version; of sites that you see.
+
+    ``confirmed`` of ``doors`` go by it.
+    """
+
+    id: str
+    to_site_id: fields.Site
+    people: int
+    given_by: str
+    at: datetime
+    documents: list[Carried]
+    confirmations: list[Confirmation]
+    confirmed: int
+    doors: int
+
+
+@router.get("/sites")
+def list_sites(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
+    after: fields.Site | None = None,
+    limit: fields.Limit = 100,
+) -> Sites:
+    """The sites that you see, by id."""
+    with services(request).database.read() as connection:
+        found, next_after = portion(store.list_all(connection, principal.sites), after, limit)
+    return Sites(sites=[Site.model_validate(each) for each in found], next_after=next_after)
+
+
+@router.post("/sites", status_code=201)
+def add_site(
+    body: NewSite,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.SITES_MANAGE, everywhere=True)],
+) -> Site:
+    """Add a site; its controllers are registered with its id."""
+    hub = services(request)
+    new = store.Site(id=body.id, name=body.name, time_zone=body.time_zone, created_at=hub.clock())
+    made = create(
+        hub,
+        principal,
+        response,
+        subject=f"site:{body.id}",
+        find=lambda connection: store.get(connection, body.id),
+        add=lambda connection: store.add(connection, new),
+        same=lambda found: (found.name, found.time_zone) == (body.name, body.time_zone),
+    )
+    return Site.model_validate(made)
+
+
+@router.patch("/sites/{site_id}")
+def change_site(
+    site_id: fields.Site,
+    body: SiteChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.SITES_MANAGE, everywhere=True)],
+) -> Site:
+    """Change what a site is called, or its clock."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = scope.site(connection, principal, site_id)
+        name, time_zone = body.name or found.name, body.time_zone or found.time_zone
+        if (name, time_zone) != (found.name, found.time_zone):
+            store.change(connection, site_id, name=name, time_zone=time_zone)
+            note(connection, hub, principal, action="site.change", subject=f"site:{site_id}")
+        changed = store.get(connection, site_id)
+    hub.site_changed(site_id)
+    return Site.model_validate(changed)
+
+
+@router.post("/transfers", status_code=201)
+def transfer(
+    body: NewTransfer,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+) -> Transfer:
+    """Move people to another site, in one transaction with one bundle of documents for each site concerned."""
+    hub = services(request)
+    try:
+        with hub.database.read() as connection:
+            scope.site(connection, principal, body.to_site_id)
+        state = hub.transfers.move(
+            body.cardholder_ids,
+            body.to_site_id,
+            levels=body.access_level_ids,
+            may_move_from=principal.sees,
+            reason=body.reason,
+            actor=principal.actor,
+        )
+    except (NotFound, NothingToTransfer) as error:
+        raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
+    hub.site_changed()
+    return _transfer(state, principal)
+
+
+@router.get("/transfers/{transfer_id}")
+def one_transfer(
+    transfer_id: TransferInPath,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
+) -> Transfer:
+    """One transfer, and at which doors it has arrived."""
+    state = services(request).transfers.state(transfer_id)
+    if not any(principal.sees(each.site_id) for each in state.carried):
+        raise NotFound("transfer is not there")
+    return _transfer(state, principal)
+
+
+def _transfer(state: TransferState, principal: Principal) -> Transfer:
+    seen = [each for each in state.confirmations if principal.sees(each.site_id)]
+    return Transfer(
+        id=state.transfer.id,
+        to_site_id=state.transfer.to_site_id,
+        people=state.transfer.people,
+        given_by=state.transfer.given_by,
+        at=state.transfer.at,
+        documents=[Carried.model_validate(each) for each in state.carried if principal.sees(each.site_id)],
+        confirmations=[Confirmation.model_validate(each) for each in seen],
+        confirmed=sum(each.confirmed_at is not None for each in seen),
+        doors=len(seen),
+    )
