@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from hub import audit
+from hub import ages, audit
 from hub.live import AlarmsChanged, LiveBus
 from hub.store import alarms, controllers, documents, door_state, doors, journals, sites
 from hub.store.alarms import Alarm, AlarmKind, Clearance, Source, Subject
@@ -24,14 +24,12 @@ from hub.store.database import Database
 from hub.store.door_state import Contact
 from hub.store.journals import Anomaly, AnomalyKind
 from pacs.events import Event, EventKind
-from pacs.identifiers import ControllerId, DoorId, JournalId, SiteId
-from pacs.messages import DocumentKind
+from pacs.identifiers import ControllerId, DoorId, JournalId
 
 WATCH_EVERY_S: Final = 2.0
 QUIET_AFTER: Final = timedelta(hours=1)
 """For so long more of what somebody took note of is only counted: whoever knows that a record is broken need not hear it
 of every message."""
-VERSIONS_WATCHED: Final = 200
 
 _RAISES: Final = {
     EventKind.DOOR_FORCED: AlarmKind.FORCED,
@@ -337,14 +335,8 @@ def _documents(
 ) -> Iterator[_Finding]:
     confirmed = documents.confirmed_versions(connection)
     site_of = sites.of_controllers(connection)
-    made: dict[SiteId, dict[DocumentKind, list[tuple[int, datetime]]]] = {
-        site_id: {
-            kind: [
-                (each["version"], each["created_at"])
-                for each in reversed(documents.history(connection, site_id, kind, limit=VERSIONS_WATCHED))
-            ]
-            for kind in DocumentKind
-        }
+    made = {
+        site_id: ages.made(connection, site_id)
         for site_id in {site_of[state.controller_id] for state in states}
     }
     oldest: dict[ControllerId, datetime] = {}
@@ -353,8 +345,8 @@ def _documents(
         for kind, versions in made[site_of[controller_id]].items():
             held = confirmed.get((controller_id, kind), 0)
             lacking = [at for version, at in versions if version > held]
-            at = next((at for version, at in versions if version == held), lacking[0] if lacking else None)
-            if held and at is not None:
+            at = ages.held_since(versions, held)
+            if at is not None:
                 oldest[controller_id] = min(at, oldest.get(controller_id, at))
             subject = Subject(
                 kind=AlarmKind.POLICY_UNCONFIRMED, controller_id=controller_id, detail=kind.value
@@ -367,7 +359,7 @@ def _documents(
     for named in doors.list_all(connection):
         door = named.door
         if door.controller_id in oldest:
-            due = oldest[door.controller_id] + timedelta(seconds=door.max_policy_age_s)
+            due = ages.bound_reached_at(door, oldest[door.controller_id])
             subject = Subject(
                 kind=AlarmKind.POLICY_TOO_OLD, controller_id=door.controller_id, door_id=door.id
             )

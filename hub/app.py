@@ -124,6 +124,7 @@ async def _lifespan(
             operators=Operators(database, hasher),
             attempts=Attempts(),
             revocation=link.revocation,
+            card_changes=link.card_changes,
             transfers=link.transfers,
             commands=link.commands,
             alarms=link.alarms,

@@ -9,6 +9,7 @@ import structlog
 
 from hub.alarms import AlarmBounds, Alarms
 from hub.broker import Broker, BrokerSettings
+from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.distribution import Distribution
 from hub.documents import SiteDocuments
@@ -65,6 +66,9 @@ class ControllerLink:
         self.questions = Questions(database, trusted=trusted, clock=clock)
         self.alarms = Alarms(database, live, bounds or AlarmBounds(), clock)
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
+        self.card_changes = CardChanges(
+            database, site_documents, clock=clock, issued=self.distribution.issued
+        )
         self.transfers = Transfers(database, site_documents, clock=clock, issued=self.distribution.issued)
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from hub import audit
+from hub import ages, audit
 from hub.documents import SiteDocuments
 from hub.store import cards, controllers, documents, doors
 from hub.store.cards import Card, CardStatus
@@ -27,7 +27,9 @@ from pacs.messages import DocumentKind
 class DoorConfirmation:
     """One door: since when it enforces at least ``version``; ``confirmed_at`` None: not known to.
 
-    ``confirmed_version``: the highest version it ever confirmed, 0 for none.
+    ``confirmed_version``: the highest version it ever confirmed, 0 for none. ``stops_at``: when its own bound on the age
+    of its documents stops every card there, at the latest, if it confirms nothing more; None: it has confirmed the
+    version, or nothing is known.
     """
 
     door_id: DoorId
@@ -38,6 +40,7 @@ class DoorConfirmation:
     confirmed_version: int
     online: bool
     last_seen: datetime | None
+    stops_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,7 @@ def confirmations_of(
     confirmed = documents.confirmed_at(connection, site_id, kind, version)
     highest = documents.confirmed_versions(connection)
     states = controllers.states(connection, now)
+    stops = ages.stops(connection, site_id)
     return [
         DoorConfirmation(
             door_id=door.id,
@@ -155,6 +159,7 @@ def confirmations_of(
             confirmed_version=highest.get((door.controller_id, kind), 0),
             online=states[door.controller_id].online,
             last_seen=states[door.controller_id].last_seen,
+            stops_at=None if confirmed.get(door.controller_id) else stops[door.id],
         )
         for door in (named.door for named in doors.list_all(connection, sites=(site_id,)))
     ]

@@ -13,9 +13,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from hub import audit
+from hub import audit, carriers
 from hub.documents import SiteDocuments
-from hub.revocation import DoorConfirmation, confirmations_of
+from hub.revocation import DoorConfirmation
 from hub.store import access_levels, cardholders, transfers
 from hub.store.cardholders import Cardholder
 from hub.store.database import Database
@@ -24,7 +24,6 @@ from hub.store.people import sites_of
 from hub.store.transfers import Carried, Transfer
 from pacs.errors import StoreError
 from pacs.identifiers import AccessLevelId, CardholderId, SiteId
-from pacs.messages import DocumentKind
 
 CAUSE = "transfer"
 
@@ -98,7 +97,9 @@ class Transfers:
                 reason=reason,
                 at=now,
             )
-            carried = [self._issue(connection, site_id, actor, now) for site_id in sorted(concerned)]
+            carried = carriers.issue(
+                connection, self._site_documents, concerned, cause=CAUSE, actor=actor, now=now
+            )
             transfers.add(connection, transfer, carried)
             for person in moving:
                 audit.record(
@@ -119,19 +120,6 @@ class Transfers:
         with self._database.read() as connection:
             return _state(connection, transfers.get(connection, transfer_id), self._clock())
 
-    def _issue(self, connection: Connection, site_id: SiteId, actor: str, now: datetime) -> Carried:
-        versions = {
-            kind: self._site_documents.issue(
-                connection, site_id, kind, cause=CAUSE, now=now, actor=actor
-            ).version
-            for kind in (DocumentKind.REVOCATIONS, DocumentKind.POLICY)
-        }
-        return Carried(
-            site_id=site_id,
-            policy_version=versions[DocumentKind.POLICY],
-            revocations_version=versions[DocumentKind.REVOCATIONS],
-        )
-
 
 def _moved(
     connection: Connection, person: Cardholder, to: SiteId, levels: Sequence[AccessLevelId]
@@ -146,11 +134,5 @@ def _state(connection: Connection, transfer: Transfer, now: datetime) -> Transfe
     return TransferState(
         transfer=transfer,
         carried=carried,
-        confirmations=tuple(
-            confirmation
-            for each in carried
-            for confirmation in confirmations_of(
-                connection, each.site_id, DocumentKind.POLICY, each.policy_version, now
-            )
-        ),
+        confirmations=carriers.confirmations(connection, carried, now),
     )

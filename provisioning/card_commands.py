@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from pacs.credential import Technology, TrustAnchors, check_dates
-from pacs.identifiers import CardholderId
+from pacs.identifiers import CardholderId, CredentialId
 from provisioning import command
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card, read_card
 from provisioning.hub_client import HubClient, HubError
@@ -33,6 +33,9 @@ Examples:
       --card-process "drempel-sim card --stdio --kind blank --file card.json"
   drempel-provision card issue --site-dir wilgenoord --stdio \\
       --cardholder r-0017 --hub https://hub.wilgenoord.example --token-file token
+  drempel-provision card issue --site-dir wilgenoord --stdio \\
+      --replaces 7f5c2b1e-0a4d-4c3b-9a55-3d2f0c9e8b71 --reason "lost on the bus" \\
+      --hub https://hub.wilgenoord.example --token-file token
 """,
 )
 @command.stdio_option
@@ -58,6 +61,13 @@ Examples:
 @click.option(
     "--cardholder", callback=command.parsed(CardholderId), metavar="ID", help="Whose card it is, at the hub."
 )
+@click.option(
+    "--replaces",
+    callback=command.parsed(CredentialId.parse),
+    metavar="CARD",
+    help="In place of --cardholder: the card of theirs that is revoked in the same step.",
+)
+@click.option("--reason", default="replaced", show_default=True, help="Why, for the hub's audit log.")
 @command.site_dir_option
 @command.passphrase_option
 @command.hub_option
@@ -73,6 +83,8 @@ def card_issue(
     valid_from: date | None,
     valid_until: date | None,
     cardholder: CardholderId | None,
+    replaces: CredentialId | None,
+    reason: str,
     site_dir: Path,
     passphrase_file: Path | None,
     hub_url: str | None,
@@ -85,8 +97,10 @@ def card_issue(
     With --hub the card is registered to --cardholder; without, --format json prints what to register.
     With --stdio the last line of standard output is the result, in JSON.
     """
-    if (hub_url is None) != (cardholder is None):
-        raise click.UsageError("--hub and --cardholder belong together")
+    if cardholder is not None and replaces is not None:
+        raise click.UsageError("--cardholder or --replaces, not both")
+    if (hub_url is None) != (cardholder is None and replaces is None):
+        raise click.UsageError("--hub and one of --cardholder and --replaces belong together")
     site = Site.open(site_dir)
     issuer = Issuer(reference=site.issuer, key=site.card_issuer_key(site.passphrase(passphrase_file)))
     now = datetime.now(UTC)
@@ -102,8 +116,8 @@ def card_issue(
                 issued = issue_v1_card(card, now=now)
             else:
                 issued = issue_card(card, issuer, valid_from=first, valid_until=last, now=now)
-        if hub is not None and cardholder is not None:
-            _register(hub, issued, cardholder)
+        if hub is not None:
+            _register(hub, issued, cardholder, replaces, reason)
     days = "" if issued.valid_until is None else f", valid {issued.valid_from} to {issued.valid_until}"
     text = f"Issued {issued.credential_id} ({technology}){days}."
     if hub is None:
@@ -111,11 +125,21 @@ def card_issue(
     command.say("json" if stdio else form, _described(issued, registered=hub is not None), text)
 
 
-def _register(hub: HubClient, issued: IssuedCard, cardholder: CardholderId) -> None:
+def _register(
+    hub: HubClient,
+    issued: IssuedCard,
+    cardholder: CardholderId | None,
+    replaces: CredentialId | None,
+    reason: str,
+) -> None:
     try:
-        hub.register_card(issued, cardholder)
+        if cardholder is not None:
+            hub.register_card(issued, cardholder)
+        elif replaces is not None:
+            hub.replace_card(issued, replaces, reason)
     except HubError as error:
-        what = json.dumps({**issued.registration, "cardholder_id": cardholder})
+        owner = {"cardholder_id": cardholder} if cardholder else {"replaces": str(replaces)}
+        what = json.dumps({**issued.registration, **owner})
         raise HubError(f"{error}\nThe card is complete; once the hub agrees, register it: {what}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 import httpx
 
 from pacs.errors import PacsError
-from pacs.identifiers import CardholderId
+from pacs.identifiers import CardholderId, CredentialId
 from provisioning.encoder import IssuedCard
 from provisioning.keystore import read_secret
 from provisioning.readers import ProvisionedController
@@ -73,6 +73,10 @@ class HubClient:
     def register_card(self, card: IssuedCard, cardholder: CardholderId) -> None:
         """Give a card to a cardholder the hub knows; raises ``HubError``."""
         self._request("POST", "/api/v1/cards", {**card.registration, "cardholder_id": cardholder})
+
+    def replace_card(self, card: IssuedCard, replaced: CredentialId, reason: str) -> None:
+        """Give a card to the holder of another one, which is revoked; raises ``HubError``."""
+        self._request("POST", f"/api/v1/cards/{replaced}/replace", {**card.registration, "reason": reason})
 
     def _request(
         self,

@@ -1,14 +1,15 @@
-"""Cards: registering, blocking, reinstating, and at which doors that has arrived."""
+"""Cards: registering, blocking, reinstating, replacing, ending, and at which doors that has arrived."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field, model_validator
 from sqlalchemy import Connection
 
+from hub import card_changes
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create
@@ -28,18 +29,17 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["car
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class NewCard(Body):
+class NewCardFacts(Body):
     """``public_key``: the card's uncompressed P-256 point, 130 hex digits. ``valid_until`` is exclusive."""
 
     credential_id: fields.Credential
-    cardholder_id: fields.Cardholder
     technology: Technology
     public_key: Annotated[str, Field(pattern="^04[0-9A-Fa-f]{128}$")] | None = None
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> NewCard:
+    def _consistent(self) -> Self:
         if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
             raise ValueError("valid_until must be after valid_from")
         if any(at and not _FIRST <= at < END_OF_TIME for at in (self.valid_from, self.valid_until)):
@@ -50,10 +50,29 @@ class NewCard(Body):
         return self
 
 
+class NewCard(NewCardFacts):
+    """A card of a cardholder."""
+
+    cardholder_id: fields.Cardholder
+
+
 class Block(Body):
     """``suspended``: for now; ``revoked``: for good. The reason is kept in the audit log."""
 
     status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED]
+    reason: fields.ReasonText
+
+
+class Replacement(NewCardFacts):
+    """The card that takes the place of another, which is revoked; its holder is the same."""
+
+    reason: fields.ReasonText
+
+
+class End(Body):
+    """When the card's validity ends; absent: now. The reason is kept in the audit log."""
+
+    at: fields.Instant | None = None
     reason: fields.ReasonText
 
 
@@ -85,7 +104,11 @@ class Cards(Answer):
 
 
 class Confirmation(Answer):
-    """One door; ``confirmed_at`` null: it is not known to enforce ``version``."""
+    """One door; ``confirmed_at`` null: it is not known to enforce ``version``.
+
+    ``stops_at``: without confirming anything more it refuses every card from then on, by its own bound on the age of
+    what it goes by, or before; null: it has confirmed, or nothing is known.
+    """
 
     door_id: fields.Door
     site_id: fields.Site
@@ -95,6 +118,7 @@ class Confirmation(Answer):
     confirmed_version: int
     online: bool
     last_seen: datetime | None
+    stops_at: datetime | None
 
 
 class Distribution(Answer):
@@ -107,6 +131,27 @@ class Distribution(Answer):
     status: CardStatus
     document: str
     versions: dict[fields.Site, int]
+    confirmations: list[Confirmation]
+    confirmed: int
+    doors: int
+
+
+class Carried(Answer):
+    """The document versions of one site that carry a change."""
+
+    site_id: fields.Site
+    policy_version: int
+    revocations_version: int
+
+
+class CardChange(Answer):
+    """A card after a change, and every concerned door's word on the policy version of its site that carries it.
+
+    Ask again with ``GET /api/v1/documents/{site_id}/policy/{version}``.
+    """
+
+    card: Card
+    documents: list[Carried]
     confirmations: list[Confirmation]
     confirmed: int
     doors: int
@@ -206,6 +251,43 @@ def reinstate(
     return _distribution(done, principal)
 
 
+@router.post("/{credential_id}/replace", status_code=201)
+def replace_card(
+    credential_id: fields.CredentialInPath,
+    body: Replacement,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
+) -> CardChange:
+    """Give the holder another card and revoke this one, in one transaction; the answer says which doors confirmed it."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.own_cardholder(
+            connection, principal, scope.card(connection, principal, credential_id).cardholder_id
+        )
+    new = card_changes.NewCard(
+        credential_id=body.credential_id,
+        technology=body.technology,
+        public_key=bytes.fromhex(body.public_key) if body.public_key else None,
+        valid_from=body.valid_from,
+        valid_until=body.valid_until,
+    )
+    changed = hub.card_changes.replace(credential_id, new, reason=body.reason, actor=principal.actor)
+    return _change(changed, principal)
+
+
+@router.post("/{credential_id}/expire")
+def expire(
+    credential_id: fields.CredentialInPath,
+    body: End,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
+) -> CardChange:
+    """End a card's validity, now or later; the answer says which doors confirmed it."""
+    hub = _seen(request, principal, credential_id)
+    changed = hub.card_changes.expire(credential_id, at=body.at, reason=body.reason, actor=principal.actor)
+    return _change(changed, principal)
+
+
 @router.get("/{credential_id}/distribution")
 def distribution(
     credential_id: fields.CredentialInPath,
@@ -239,6 +321,17 @@ def _answer(card: store.Card) -> Card:
         valid_from=card.valid_from,
         valid_until=card.valid_until,
         created_at=card.created_at,
+    )
+
+
+def _change(changed: card_changes.CardChange, principal: Principal) -> CardChange:
+    seen = [each for each in changed.confirmations if principal.sees(each.site_id)]
+    return CardChange(
+        card=_answer(changed.card),
+        documents=[Carried.model_validate(each) for each in changed.carried if principal.sees(each.site_id)],
+        confirmations=[Confirmation.model_validate(each) for each in seen],
+        confirmed=sum(each.confirmed_at is not None for each in seen),
+        doors=len(seen),
     )
 
 

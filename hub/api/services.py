@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from fastapi import Request
 
 from hub.alarms import Alarms
+from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.imports import Imports
 from hub.operators import Operators
@@ -49,6 +50,7 @@ class Services:
     operators: Operators
     attempts: Attempts
     revocation: Revocation
+    card_changes: CardChanges
     transfers: Transfers
     commands: Commands
     alarms: Alarms

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.cards import Confirmation
+from hub.api.cards import Carried, Confirmation
 from hub.api.changes import create, note, portion
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
@@ -65,14 +65,6 @@ class NewTransfer(Body):
     to_site_id: fields.Site
     access_level_ids: Annotated[list[fields.Level], Field(max_length=100)]
     reason: fields.ReasonText
-
-
-class Carried(Answer):
-    """The document versions of one site that carry a transfer."""
-
-    site_id: fields.Site
-    policy_version: int
-    revocations_version: int
 
 
 class Transfer(Answer):

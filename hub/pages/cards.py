@@ -13,13 +13,18 @@ from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import looked
 from hub.api.fields import Body
 from hub.api.services import services
+from hub.card_changes import NewCard
 from hub.operators import Principal
 from hub.pages.rendering import Pages
 from hub.pages.views import card_context, spread_context
+from hub.pages.words import N_
 from hub.revocation import CardDistribution
 from hub.roles import Permission
 from hub.store import cardholders, controllers, directory, doors
 from hub.store.cards import CardStatus
+from hub.store.errors import AlreadyExists
+from pacs.credential import Technology
+from pacs.errors import MalformedData
 from pacs.identifiers import CredentialId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
@@ -39,7 +44,13 @@ class ReinstateForm(Body):
 class BlockForm(ReinstateForm):
     """The form on a valid card's page."""
 
-    status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED]
+    status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED, "expired"]
+
+
+class ReplaceForm(ReinstateForm):
+    """The form for another card of the same holder; ``credential_id`` as the issuing desk says it."""
+
+    credential_id: Annotated[str, Field(max_length=64)] = ""
 
 
 _REASON: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
@@ -146,11 +157,17 @@ def block_card(
     principal: Annotated[Principal, requires(Permission.CARDS_BLOCK)],
     form: Annotated[BlockForm, Form()],
 ) -> Response:
-    """Suspend or revoke the card."""
+    """Suspend or revoke the card, or end its validity."""
     if (text := _reason(form.reason)) is None:
-        return _card_page(request, principal, credential_id, "Say in a few words why the card is blocked.")
+        return _card_page(
+            request, principal, credential_id, N_("Say in a few words why the card is blocked.")
+        )
     _distribution(request, principal, credential_id)
-    services(request).revocation.block(credential_id, form.status, reason=text, actor=principal.actor)
+    hub = services(request)
+    if form.status == "expired":
+        hub.card_changes.expire(credential_id, reason=text, actor=principal.actor)
+    else:
+        hub.revocation.block(credential_id, form.status, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
 
 
@@ -163,10 +180,46 @@ def reinstate_card(
 ) -> Response:
     """Make the card valid again."""
     if (text := _reason(form.reason)) is None:
-        return _card_page(request, principal, credential_id, "Say in a few words why the card is reinstated.")
+        return _card_page(
+            request, principal, credential_id, N_("Say in a few words why the card is reinstated.")
+        )
     _distribution(request, principal, credential_id)
     services(request).revocation.reinstate(credential_id, reason=text, actor=principal.actor)
     return RedirectResponse(f"/cards/{credential_id}", 303)
+
+
+@router.post("/cards/{credential_id}/replace")
+def replace_card(
+    credential_id: fields.CredentialInPath,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
+    form: Annotated[ReplaceForm, Form()],
+) -> Response:
+    """Give the holder another card and revoke this one."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        card = scope.card(connection, principal, credential_id)
+        scope.own_cardholder(connection, principal, card.cardholder_id)
+    text = _reason(form.reason)
+    try:
+        new = CredentialId.parse(form.credential_id.strip())
+    except MalformedData:
+        text = None
+    if text is None:
+        return _card_page(request, principal, credential_id, N_("Give the new card's number, and say why."))
+    technology = Technology.PKOC_V1 if len(bytes(new)) == 32 else Technology.PKOC_V2
+    try:
+        hub.card_changes.replace(
+            credential_id,
+            NewCard(credential_id=new, technology=technology, valid_until=card.valid_until),
+            reason=text,
+            actor=principal.actor,
+        )
+    except AlreadyExists:
+        return _card_page(
+            request, principal, credential_id, N_("That card is registered already. Take another one.")
+        )
+    return RedirectResponse(f"/cards/{new}", 303)
 
 
 def _card_page(
@@ -186,6 +239,7 @@ def _card_page(
         card=card_context(spread.card, name, person.category),
         spread=_spread(request, spread),
         may_block=principal.may(Permission.CARDS_BLOCK),
+        may_replace=principal.may(Permission.CARDS_MANAGE) and principal.sees(person.site_id),
         problem=pages.gettext(problem),
     )
 

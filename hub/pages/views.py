@@ -237,6 +237,7 @@ def spread_context(
             "last_seen": each.last_seen,
             "since": states[each.controller_id].since,
             "confirmed_at": each.confirmed_at,
+            "stops_at": each.stops_at,
         }
         for each in spread.confirmations
     ]
@@ -271,4 +272,8 @@ def _lacking_line(pages: Pages, door: dict[str, Any], *, blocked: bool) -> Marku
         return Markup("{} {}").format(name, _("was never connected."))
     since = pages.moment(door["since"])
     effect = _("The card may still open it.") if blocked else _("The card may not open it yet.")
-    return Markup("{} {} {}. {}").format(name, _("is offline since"), since, effect)
+    said = Markup("{} {} {}. {}").format(name, _("is offline since"), since, effect)
+    if blocked and door["stops_at"]:
+        bound = _("Its own bound stops every card there, at the latest at")
+        said += Markup(" {} {}.").format(bound, pages.moment(door["stops_at"]))
+    return said

@@ -107,6 +107,13 @@ def set_status(
     connection.execute(delete(card_status_versions).where(carried))
 
 
+def set_end(connection: Connection, credential_id: CredentialId, valid_until: datetime) -> None:
+    """Store when a card's validity ends; raises ``NotFound``."""
+    mine = cards.c.credential_id == str(credential_id)
+    if connection.execute(update(cards).where(mine).values(valid_until=valid_until)).rowcount != 1:
+        raise NotFound("card is not there")
+
+
 def set_carried(
     connection: Connection, site_id: SiteId, version: int, *, also: CredentialId | None = None
 ) -> None:

@@ -44,6 +44,8 @@ EXAMPLE = {
     "alarm_id": "1",
     "credential_id": "00000000-0000-4000-8000-000000000000",
     "day": "1999-12-31",
+    "kind": "policy",
+    "version": "1",
     "import_id": "0" * 16,
     "level_id": "nothing",
     "schedule_id": "never",

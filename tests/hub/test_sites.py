@@ -108,6 +108,8 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "schedule_id": f"{MARK}-always",
         "area_id": f"{MARK}-area",
         "day": "2026-12-25",
+        "kind": "policy",
+        "version": "1",
     }
 
 

@@ -1,0 +1,138 @@
+"""Replacing a card, and ending its validity: one transaction, with the documents that carry it to every door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from hub import audit, carriers
+from hub.documents import SiteDocuments
+from hub.revocation import CardRevoked, DoorConfirmation
+from hub.store import cards
+from hub.store.cards import Card, CardStatus
+from hub.store.database import Database
+from hub.store.people import sites_of
+from hub.store.transfers import Carried
+from pacs.errors import MalformedData
+from pacs.identifiers import CredentialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCard:
+    """A card as the bureau made it; ``public_key``: its 65-byte P-256 point when known."""
+
+    credential_id: CredentialId
+    technology: str
+    public_key: bytes | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardChange:
+    """A card after a change, the versions that carry it, and every concerned door's word on its site's policy."""
+
+    card: Card
+    carried: tuple[Carried, ...]
+    confirmations: tuple[DoorConfirmation, ...]
+
+
+class CardChanges:
+    """Replaces and expires cards."""
+
+    def __init__(
+        self,
+        database: Database,
+        site_documents: SiteDocuments,
+        *,
+        clock: Callable[[], datetime],
+        issued: Callable[[], None],
+    ) -> None:
+        """``issued`` is called after each commit of versions: push them."""
+        self._database = database
+        self._site_documents = site_documents
+        self._clock = clock
+        self._issued = issued
+
+    def replace(self, old: CredentialId, new: NewCard, *, reason: str, actor: str) -> CardChange:
+        """Give the holder of a card another one, valid at once, and revoke the old one.
+
+        Raises ``NotFound`` when the old one is not there, ``AlreadyExists`` when the new one is. A card that is revoked
+        already may be replaced, too.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            before = cards.get(connection, old)
+            card = cards.add(
+                connection,
+                credential_id=new.credential_id,
+                cardholder_id=before.cardholder_id,
+                technology=new.technology,
+                now=now,
+                public_key=new.public_key,
+                valid_from=new.valid_from,
+                valid_until=new.valid_until,
+            )
+            if before.status is not CardStatus.REVOKED:
+                cards.set_status(connection, old, CardStatus.REVOKED, now=now)
+            audit.record(
+                connection,
+                now=now,
+                actor=actor,
+                action="card.replace",
+                subject=f"card:{old}",
+                reason=reason,
+                detail={"by": str(new.credential_id), "before": before.status.value},
+            )
+            changed = self._carry(connection, card, "card.replace", actor, now)
+        self._issued()
+        return changed
+
+    def expire(
+        self, credential_id: CredentialId, *, at: datetime | None = None, reason: str, actor: str
+    ) -> CardChange:
+        """End a card's validity, at this moment or ``at`` a later one.
+
+        Raises ``NotFound``, ``CardRevoked``, and ``MalformedData`` when it would end before it begins, or ends earlier
+        already.
+        """
+        now = self._clock()
+        ends = at or now.replace(microsecond=0)
+        with self._database.write() as connection:
+            before = cards.get(connection, credential_id)
+            if before.status is CardStatus.REVOKED:
+                raise CardRevoked("this card was revoked, which is for good")
+            if before.valid_from is not None and ends <= before.valid_from:
+                raise MalformedData("at: lies before the card's validity begins; block the card instead")
+            if before.valid_until is not None and ends > before.valid_until:
+                raise MalformedData(
+                    f"at: the card's validity ends at {before.valid_until.isoformat()} already"
+                )
+            cards.set_end(connection, credential_id, ends)
+            audit.record(
+                connection,
+                now=now,
+                actor=actor,
+                action="card.expire",
+                subject=f"card:{credential_id}",
+                reason=reason,
+                detail={"at": ends.isoformat()},
+            )
+            card = cards.get(connection, credential_id)
+            changed = self._carry(connection, card, "card.expire", actor, now)
+        self._issued()
+        return changed
+
+    def _carry(self, connection: Connection, card: Card, cause: str, actor: str, now: datetime) -> CardChange:
+        concerned = sites_of(connection, card.cardholder_id)
+        carried = carriers.issue(
+            connection, self._site_documents, concerned, cause=cause, actor=actor, now=now
+        )
+        return CardChange(
+            card=card,
+            carried=tuple(carried),
+            confirmations=carriers.confirmations(connection, carried, now),
+        )
