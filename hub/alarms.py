@@ -191,12 +191,20 @@ class Alarms:
     """Watches in a thread of its own, and takes acknowledgements."""
 
     def __init__(
-        self, database: Database, live: LiveBus, bounds: AlarmBounds, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        live: LiveBus,
+        bounds: AlarmBounds,
+        clock: Callable[[], datetime],
+        *,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``leads``: whether it is this process that watches."""
         self._database = database
         self._live = live
         self._bounds = bounds
         self._clock = clock
+        self._leads = leads
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
 
@@ -261,7 +269,8 @@ class Alarms:
     def _run(self) -> None:
         while not self._stopping.wait(WATCH_EVERY_S):
             try:
-                self.look()
+                if self._leads():
+                    self.look()
             except Exception:  # whatever it is, the next look may succeed
                 log.exception("alarms_not_watched")
 

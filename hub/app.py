@@ -177,13 +177,25 @@ def _prepare(
         )
         home = sites.get(connection, site.id)
         _log.info("audit_head", head=str(audit.verify(connection)))
-    broker = BrokerSettings(
+    return home, ControllerLink(
+        database,
+        keys,
+        broker_settings(settings) if settings.runs_broker else None,
+        servers=[(server.host, server.port) for server in settings.mqtt_servers],
+        live=live,
+        clock=clock,
+        bounds=settings.alarms,
+    )
+
+
+def broker_settings(settings: Settings) -> BrokerSettings:
+    """What the broker of this process is told."""
+    return BrokerSettings(
         data_dir=settings.data_dir / "broker",
         host=settings.mqtt.host,
         port=settings.mqtt.port,
         binary=settings.broker_binary,
     )
-    return home, ControllerLink(database, keys, broker, live=live, clock=clock, bounds=settings.alarms)
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:

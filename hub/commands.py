@@ -85,13 +85,17 @@ class Commands:
         publish: Publish,
         clock: Callable[[], datetime],
         monotonic_s: Callable[[], float] = time.monotonic,
+        holds: Callable[[ControllerId], bool] = lambda _: True,
+        given: Callable[[], None] = lambda: None,
     ) -> None:
-        """``key``: the policy key."""
+        """``key``: the policy key. ``holds``: whose commands this process repeats; ``given``: told of each."""
         self._database = database
         self._key = key
         self._publish = publish
         self._clock = clock
         self._monotonic_s = monotonic_s
+        self._holds = holds
+        self._tell_given = given
         self._given = threading.Event()
         self._stopping = threading.Event()
         self._repetitions: dict[str, _Repetition] = {}
@@ -222,6 +226,11 @@ class Commands:
     def _sent(self, command: StoredCommand) -> None:
         self._send(command)
         self._given.set()
+        self._tell_given()
+
+    def look(self) -> None:
+        """Another process gave commands, or this one serves other controllers from now on."""
+        self._given.set()
 
     def _send(self, command: StoredCommand) -> None:
         self._publish(DownTopic(command.controller_id, Down.COMMAND), command.data)
@@ -239,7 +248,11 @@ class Commands:
     def _repeat(self) -> float | None:
         """Send what is due again; the time until something is, None: nothing is pending."""
         with self._database.read() as connection:
-            pending = commands.pending(connection, self._clock())
+            pending = [
+                each
+                for each in commands.pending(connection, self._clock())
+                if self._holds(each.controller_id)
+            ]
         now_s = self._monotonic_s()
         known = self._repetitions
         self._repetitions = {

@@ -80,12 +80,17 @@ class Distribution:
         publish: Publish,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        holds: Callable[[ControllerId], bool] = lambda _: True,
+        made: Callable[[], None] = lambda: None,
     ) -> None:
+        """``holds``: to whom this process sends; ``made``: told when it has taken new versions into force."""
         self._database = database
         self._site_documents = site_documents
         self._publish = publish
         self._clock = clock
         self._monotonic = monotonic
+        self._holds = holds
+        self._made = made
         self._condition = threading.Condition()
         self._peers: dict[ControllerId, _Peer] = {}
         self._dirty: set[SiteId] = set()  # changes that are in no version yet
@@ -143,6 +148,10 @@ class Distribution:
         with self._condition:
             self._reload = True
             self._condition.notify()
+
+    def shards_changed(self) -> None:
+        """This process serves other controllers from now on."""
+        self.issued()
 
     def said(
         self,
@@ -270,7 +279,10 @@ class Distribution:
                 for channel, version in versions.items()
                 if channel not in self._in_force or self._in_force[channel].version != version
             ]
-            in_use = {each.id: each.site_id for each in controllers.list_all(connection)}
+            in_use = {
+                each.id: each.site_id for each in controllers.list_all(connection) if self._holds(each.id)
+            }
+            confirmed = documents.confirmed_versions(connection)
         with self._condition:
             for document in fresh:
                 if document is not None:
@@ -278,8 +290,13 @@ class Distribution:
             for gone in self._peers.keys() - in_use.keys():
                 del self._peers[gone]
             for controller_id, site_id in in_use.items():
-                self._peers.setdefault(controller_id, _Peer()).site_id = site_id
+                if controller_id not in self._peers:
+                    held = {kind: confirmed.get((controller_id, kind), 0) for kind in DocumentKind}
+                    self._peers[controller_id] = _Peer(held=held)
+                self._peers[controller_id].site_id = site_id
             self._issuing = False
+        if fresh:
+            self._made()
 
     def _issue_due(
         self,

@@ -9,7 +9,6 @@ up nobody else.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,32 +16,31 @@ from functools import lru_cache
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from hub import presence
 from hub.distribution import Publish
 from hub.inbox import Message, Opened, proven, read
 from hub.lanes import Lanes, Mark
-from hub.live import BACKLOG, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
+from hub.live import ControllerChanged, LiveBus
 from hub.record import Counts, Documents, Recording
-from hub.store import controllers, events, journals
+from hub.store import controllers, journals
 from hub.store.database import Database
-from hub.store.errors import NotFound
+from hub.store.errors import HeadMoved, NotFound
 from hub.store.journals import AnomalyKind, Head
 from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch
 from pacs.identifiers import ControllerId
 from pacs.messages import Acknowledgement, ControllerStatus, Hello
-from pacs.topics import Down, DownTopic, Up, UpTopic
+from pacs.topics import SHARDS, Down, DownTopic, Up, UpTopic, shard
 
 QUEUE_BYTES = 64 * 1024 * 1024
 GROUP_BYTES = 256 * 1024  # two thousand events: a fraction of a second, for which whoever comes next waits
 FULL_WAIT_S = 2.0
 STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0
-SHOWN_AT_ONCE = BACKLOG
-MISSED_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -58,25 +56,28 @@ class Ingest:
         documents: Documents,
         live: LiveBus,
         clock: Callable[[], datetime],
+        holds: Callable[[ControllerId], bool] = lambda _: True,
+        stored: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """``holds``: whether this process serves a controller; ``stored``: told how many events were committed."""
         self._database = database
         self._publish = publish
         self._documents = documents
         self._live = live
         self._clock = clock
+        self._holds = holds
+        self._stored = stored
         self._lanes = Lanes(QUEUE_BYTES)
         self._keys: dict[ControllerId, Mapping[bytes, Ed25519PublicKey]] = {}
         self._heads: dict[tuple[ControllerId, str], Head] = {}
-        self._owes_missed, self._missed_at_s = False, 0.0
+        self._is_overtaken = True  # others may have moved heads: read them again
+        self._gone_shards: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
         self.counts = Counts()
         """Since the start."""
 
     def start(self) -> None:
-        """Read how far everything is stored, and begin; nobody is online until heard of."""
-        with self._database.write() as connection:
-            controllers.all_offline(connection, self._clock())
-            self._heads = {(head.controller_id, head.journal_id): head for head in journals.heads(connection)}
+        """Begin; how far everything is stored is read before the first message."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -94,25 +95,30 @@ class Ingest:
         """Take messages from the MQTT thread; dropped when there stays no room, and sent again later."""
         self.counts.dropped += self._lanes.put(messages, FULL_WAIT_S)
 
-    def link_lost(self) -> None:
-        """The hub no longer hears anybody."""
+    def link_lost(self, shards: Iterable[int] = range(SHARDS)) -> None:
+        """The hub no longer hears anybody of these shards."""
+        self._gone_shards |= {*shards}
         self._lanes.mark(Mark.LINK_LOST)
 
     def controllers_changed(self) -> None:
         """A controller was added, replaced or retired: read keys again."""
         self._keys = {}
 
+    def taken_over(self) -> None:
+        """Others may have stored what follows for controllers that this process serves from now on."""
+        self._keys = {}
+        self._is_overtaken = True
+
     # -- the thread
 
     def _run(self) -> None:
         while True:
-            group, mark = self._lanes.take(GROUP_BYTES, MISSED_EVERY_S if self._owes_missed else None)
+            group, mark = self._lanes.take(GROUP_BYTES)
             try:
                 if group:
                     self._take(group)
                 if mark is Mark.LINK_LOST:
                     self._everybody_is_gone()
-                self._say_missed()
             except Exception:  # whatever was not acknowledged is sent again
                 log.exception("ingest_turn_failed", messages=len(group))
                 threading.Event().wait(AFTER_FAILURE_S)
@@ -146,6 +152,8 @@ class Ingest:
     def _open(self, message: Message) -> Opened | None:
         try:
             topic = _topic(message.topic)
+            if not self._holds(topic.controller_id):  # it goes on at whoever does
+                return None
             keys = self._keys_of(topic.controller_id)
         except (MalformedData, NotFound):  # the broker lets only known controllers publish, each on its own
             log.warning("message_from_nobody_known")
@@ -165,12 +173,28 @@ class Ingest:
             cache[controller_id] = keys
         return keys
 
-    def _store(self, opened: Iterable[Opened]) -> None:
+    def _store(self, opened: Sequence[Opened]) -> None:
+        """Store a group; once more with heads read anew when another process had moved one of them."""
+        try:
+            self._store_once(opened)
+        except (HeadMoved, IntegrityError):
+            log.info("heads_read_again")
+            self._is_overtaken = True
+            self._store_once(opened)
+
+    def _store_once(self, opened: Sequence[Opened]) -> None:
         with self._database.write() as connection:
-            recording = Recording(connection, self._heads, self._clock())
-            for each in opened:
-                _record(recording, each)
-            recording.finish()
+            overtaken, self._is_overtaken = self._is_overtaken, False
+            try:
+                heads = _heads(connection) if overtaken else self._heads
+                recording = Recording(connection, heads, self._clock())
+                for each in opened:
+                    _record(recording, each)
+                recording.finish()
+            except BaseException:
+                self._is_overtaken = self._is_overtaken or overtaken
+                raise
+        self._heads = heads
         self._heads.update(recording.heads)
         self.counts.add(recording.counts)
         self._tell(recording)
@@ -183,43 +207,32 @@ class Ingest:
             self._publish(DownTopic(controller_id, Down.ACKNOWLEDGED), bytes(acknowledgement))
         for tell in recording.told:
             tell(self._documents)
-        if self._live.subscribers:
-            self._show(recording)
-
-    def _show(self, recording: Recording) -> None:
-        """Hand on what was stored; of a backlog only that there was one, once in a while."""
-        shown: list[LiveEvent] = []
-        if recording.counts.stored > SHOWN_AT_ONCE:
-            self._owes_missed = True
-        elif recording.counts.stored:
-            with self._database.read() as connection:
-                shown += (
-                    EventStored(id=event_id, kind=kind, controller_id=controller_id)
-                    for event_id, kind, controller_id in events.newest(connection, recording.counts.stored)
-                )
-        shown += (
-            Confirmed(controller_id=controller_id, kind=kind, version=version, confirmed_at=recording.now)
-            for controller_id, kind, version in recording.applied
+        if recording.counts.stored:
+            self._stored(recording.counts.stored)
+        self._live.publish(
+            *(ControllerChanged(controller_id=controller_id) for controller_id in recording.changed)
         )
-        shown += (ControllerChanged(controller_id=controller_id) for controller_id in recording.changed)
-        self._live.publish(*shown)
-
-    def _say_missed(self) -> None:
-        now_s = time.monotonic()
-        if self._owes_missed and now_s >= self._missed_at_s + MISSED_EVERY_S:
-            self._owes_missed, self._missed_at_s = False, now_s
-            self._live.publish(Missed())
 
     def _everybody_is_gone(self) -> None:
+        shards, self._gone_shards = self._gone_shards, set()
         try:
             with self._database.write() as connection:
-                controllers.all_offline(connection, self._clock())
-                everybody = controllers.list_all(connection)
+                gone = [each.id for each in controllers.list_all(connection) if shard(each.id) in shards]
+                controllers.all_offline(connection, self._clock(), gone)
         except OperationalError:
             log.exception("presence_not_stored")
+            self._gone_shards |= shards
             return
-        self._documents.gone()
-        self._live.publish(*(ControllerChanged(controller_id=controller.id) for controller in everybody))
+        if len(shards) == SHARDS:
+            self._documents.gone()
+        else:
+            for controller_id in gone:
+                self._documents.gone(controller_id)
+        self._live.publish(*(ControllerChanged(controller_id=controller_id) for controller_id in gone))
+
+
+def _heads(connection: Connection) -> dict[tuple[ControllerId, str], Head]:
+    return {(head.controller_id, head.journal_id): head for head in journals.heads(connection)}
 
 
 _topic = lru_cache(16_384)(UpTopic.parse)

@@ -1,9 +1,15 @@
-"""Everything between the hub and its controllers, started and stopped together."""
+"""Everything between the hub and its controllers, started and stopped together.
+
+One process alone hears every controller over one connection. Of several on one database each hears those of the shards
+that it has, over a connection for each: its client id is the shard's, so that the broker ends the one that had it before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -13,10 +19,14 @@ from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.distribution import Distribution
 from hub.documents import SiteDocuments
+from hub.following import Following
+from hub.inbox import Message
 from hub.ingest import Ingest
 from hub.keys import HubKeys
+from hub.leases import Standing, leases_of
 from hub.live import LiveBus
-from hub.mqtt import HubClient
+from hub.mqtt import HubClient, client_id
+from hub.news import News
 from hub.questions import Questions
 from hub.revocation import Revocation
 from hub.store import controllers, sites
@@ -24,7 +34,9 @@ from hub.store.database import Database
 from hub.store.sites import Site
 from hub.transfers import Transfers
 from pacs import envelope
-from pacs.identifiers import SiteId
+from pacs.errors import StoreError
+from pacs.identifiers import ControllerId, SiteId
+from pacs.topics import DOWN_QOS, UP_QOS, HubTopic, up_filter
 
 TIME_ZONE = "Europe/Amsterdam"
 """Of a new site, until somebody says otherwise."""
@@ -40,31 +52,60 @@ class ControllerLink:
         self,
         database: Database,
         keys: HubKeys,
-        broker_settings: BrokerSettings,
+        broker_settings: BrokerSettings | None,
         *,
         live: LiveBus,
         clock: Callable[[], datetime],
         bounds: AlarmBounds | None = None,
+        servers: Sequence[tuple[str, int]] = (),
     ) -> None:
+        """``servers``: where the brokers are, host and port; none: it is the one that this process runs."""
         self._database = database
         self._keys = keys
         self._clock = clock
         site_documents = SiteDocuments(key=keys.policy_key)
-        self.broker = Broker(broker_settings, keys)
-        self.client = HubClient(keys)
-        self.distribution = Distribution(database, site_documents, publish=self.client.publish, clock=clock)
+        self.leases = leases_of(database)
+        self._broker = Broker(broker_settings, keys) if broker_settings else None
+        self._named_servers = servers
+        self.client = HubClient(keys, *self._session())
+        self._of_shards: dict[int, HubClient] = {}
+        self._has_begun = False
+        self.following = Following(
+            database,
+            live,
+            tell=self._tell if database.is_shared else None,
+            elsewhere=self._others_did,
+        )
+        self.distribution = Distribution(
+            database,
+            site_documents,
+            publish=self.client.publish,
+            clock=clock,
+            holds=self._holds,
+            made=lambda: self.following.did(documents=True),
+        )
         self.ingest = Ingest(
-            database, publish=self.client.publish, documents=self.distribution, live=live, clock=clock
+            database,
+            publish=self.client.publish,
+            documents=self.distribution,
+            live=live,
+            clock=clock,
+            holds=self._holds,
+            stored=self.following.stored,
         )
         self.commands = Commands(
             database,
             key=keys.policy_key,
             publish=self.client.publish,
             clock=clock,
+            holds=self._holds,
+            given=lambda: self.following.did(commands=True),
         )
         trusted = envelope.trusted_keys(keys.policy_key.public_key())
         self.questions = Questions(database, trusted=trusted, clock=clock)
-        self.alarms = Alarms(database, live, bounds or AlarmBounds(), clock)
+        self.alarms = Alarms(
+            database, live, bounds or AlarmBounds(), clock, leads=lambda: self.leases.standing.is_leader
+        )
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
         self.card_changes = CardChanges(
             database, site_documents, clock=clock, issued=self.distribution.issued
@@ -74,8 +115,10 @@ class ControllerLink:
     def start(self) -> None:
         """Return when controllers can connect; the database must be migrated.
 
-        Raises ``StoreError`` when the broker does not start, ``NotFound`` when the database is another site's.
+        Raises ``StoreError`` when the broker does not start or another process has the SQLite file, ``NotFound`` when
+        the database is another site's.
         """
+        self.leases.claim()
         now = self._clock()
         with self._database.write() as connection:
             site = Site(id=self._keys.site_id, name=self._keys.site_id, time_zone=TIME_ZONE, created_at=now)
@@ -85,12 +128,16 @@ class ControllerLink:
                 if trusted.get(iir) != public_key:
                     sites.trust_issuer(connection, iir, public_key, now)
             admitted = [controller.id for controller in controllers.list_all(connection)]
-        self.broker.start(admitted)
+        if self._broker:
+            self._broker.start(admitted)
         self.ingest.start()
         self.distribution.start()
-        self.client.start(
-            self.broker.host, self.broker.port, on_messages=self.ingest.put, on_lost=self.ingest.link_lost
-        )
+        self.following.start()
+        if self._database.is_shared:
+            self.client.start(self.servers, on_messages=self._hear, on_lost=_nothing)
+        self.leases.start(self._leases_changed)
+        if not self._database.is_shared:
+            self.client.start(self.servers, on_messages=self.ingest.put, on_lost=self.ingest.link_lost)
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
         self.commands.start()
@@ -101,26 +148,107 @@ class ControllerLink:
         self.alarms.stop()
         self.commands.stop()
         self.distribution.stop()
+        self.leases.stop()
+        self._serve_shards(frozenset())
+        self.following.stop()
         self.client.stop()
         self.ingest.stop()
-        self.broker.stop()
+        if self._broker:
+            self._broker.stop()
 
     def site_changed(self, site_id: SiteId | None = None) -> None:
         """Something that was committed may concern doors of a site (None: of any): tell broker, ingest, distribution."""
+        self._registry_changed()
+        self.following.did(registry=True)
+        self.distribution.site_changed(site_id)
+
+    def _registry_changed(self) -> None:
         with self._database.read() as connection:
             admitted = [controller.id for controller in controllers.list_all(connection)]
         self.ingest.controllers_changed()
-        self.broker.allow(admitted)
-        self.distribution.site_changed(site_id)
+        if self._broker:
+            self._broker.allow(admitted)
+
+    # -- several processes
+
+    def _session(self) -> tuple[str, Sequence[tuple[str, int]]]:
+        """The client id and subscriptions of this process's own connection."""
+        if not self._database.is_shared:
+            return client_id(self._keys), ((up_filter(), UP_QOS),)
+        return f"{client_id(self._keys)}-{secrets.token_hex(8)}", ((str(HubTopic()), DOWN_QOS),)
+
+    @property
+    def broker(self) -> Broker:
+        """The one that this process runs; raises ``StoreError`` when it runs none."""
+        if self._broker is None:
+            raise StoreError("this hub process runs no broker")
+        return self._broker
+
+    @property
+    def servers(self) -> Sequence[tuple[str, int]]:
+        """Host and port of every broker, as this process reaches them."""
+        return self._named_servers or ((self.broker.host, self.broker.port),)
+
+    def _holds(self, controller_id: ControllerId) -> bool:
+        return self.leases.standing.holds(controller_id)
+
+    def _leases_changed(self, before: Standing, now: Standing) -> None:
+        self._serve_shards(now.shards & before.shards)
+        if taken := now.shards - before.shards:
+            self.ingest.taken_over()
+            if now.processes == 1 and not self._has_begun:
+                self.ingest.link_lost(taken)  # nobody is online until heard of
+            self._has_begun = True
+            self._serve_shards(now.shards)
+        self.distribution.shards_changed()
+        self.commands.look()
+        if 0 < now.processes < before.processes:  # whoever is gone may have left a change without its version
+            self.distribution.site_changed()
+
+    def _serve_shards(self, shards: frozenset[int]) -> None:
+        """Have a connection for each of these, and for no other."""
+        if not self._database.is_shared:
+            return
+        gone = {number: self._of_shards.pop(number) for number in self._of_shards.keys() - shards}
+        for client in gone.values():
+            client.stop()
+        for number in shards - self._of_shards.keys():
+            client = HubClient(self._keys, client_id(self._keys, number), ((up_filter(number), UP_QOS),))
+            lost = partial(self.ingest.link_lost, (number,))
+            client.start(self.servers, on_messages=self.ingest.put, on_lost=lost)
+            self._of_shards[number] = client
+
+    def _tell(self, news: News) -> None:
+        self.client.publish(HubTopic(), bytes(news))
+
+    def _hear(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.following.hear(message.payload)
+
+    def _others_did(self, news: News) -> None:
+        if news.registry:
+            self._registry_changed()
+        if news.documents or news.registry:
+            self.distribution.issued()
+        if news.commands:
+            self.commands.look()
 
     @property
     def health(self) -> Mapping[str, bool]:
         """Which parts work."""
         return {
-            "broker": self.broker.is_up,
-            "connection": self.client.is_connected,
+            "broker": self._broker is None or self._broker.is_up,
+            "connection": all(
+                client.is_connected for client in (self.client, *self._of_shards.copy().values())
+            ),
+            "leases": self.leases.is_running,
+            "following": self.following.is_running,
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
             "commands": self.commands.is_running,
             "alarms": self.alarms.is_running,
         }
+
+
+def _nothing() -> None:
+    """Nobody is gone when the processes do not hear one another: they look into the database."""

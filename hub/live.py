@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,9 +69,17 @@ class LiveBus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: set[Subscription] = set()
+        self.relay: Callable[[tuple[LiveEvent, ...]], None] | None = None
+        """Tells the other hub processes what was published here."""
 
     def publish(self, *events: LiveEvent) -> None:
-        """Hand events to every subscriber; never waits for one."""
+        """Hand what this process did to every subscriber, and to the other processes; never waits for one."""
+        self.deliver(*events)
+        if events and self.relay is not None:
+            self.relay(events)
+
+    def deliver(self, *events: LiveEvent) -> None:
+        """Hand events to the subscribers of this process alone."""
         with self._lock:
             subscriptions = tuple(self._subscriptions)
         for subscription in subscriptions:

@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from hub.inbox import Message
 from hub.keys import HubKeys
-from pacs.topics import DOWN_QOS, UP_QOS, DownTopic, up_filter
+from pacs.topics import DOWN_QOS, DownTopic, HubTopic
 
 KEEPALIVE_S = 20
 CONNECT_WITHIN_S = 15.0
@@ -41,12 +41,14 @@ log = structlog.get_logger(__name__)
 
 
 class HubClient:
-    """Receives what all controllers publish; publishes to each on its own topics."""
+    """Receives what is published on its subscriptions; publishes to controllers and to other hub processes."""
 
-    def __init__(self, keys: HubKeys) -> None:
+    def __init__(self, keys: HubKeys, name: str, subscriptions: Sequence[tuple[str, int]]) -> None:
+        """``name``: the client id; ``subscriptions``: filter and QoS of each."""
         self._on_messages: Callable[[Sequence[Message]], None] = _ignore
         self._on_lost: Callable[[], None] = _ignore
-        self._address = ("", 0)
+        self._servers: Sequence[tuple[str, int]] = ()
+        self._subscriptions = subscriptions
         self._received: list[Message] = []
         self._subscribed = threading.Event()
         self._stopping = threading.Event()
@@ -54,13 +56,13 @@ class HubClient:
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
-        self._client = self._made(keys)
+        self._client = self._made(keys, name)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
-    def _made(self, keys: HubKeys) -> Client:
+    def _made(self, keys: HubKeys, name: str) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id(keys),
+            client_id=name,
             clean_session=True,
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
@@ -80,15 +82,17 @@ class HubClient:
 
     def start(
         self,
-        host: str,
-        port: int,
+        servers: Sequence[tuple[str, int]],
         *,
         on_messages: Callable[[Sequence[Message]], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """Connect, and keep connecting, in a thread of its own, which calls ``on_messages`` and ``on_lost``."""
+        """Connect to one of these, and keep connecting, in a thread of its own, which calls the two functions.
+
+        ``on_lost``: the connection ended, and at once there is none to another of the servers either.
+        """
         self._on_messages, self._on_lost = on_messages, on_lost
-        self._address = (host, port)
+        self._servers = random.sample(servers, len(servers))
         self._thread.start()
 
     def stop(self) -> None:
@@ -108,7 +112,7 @@ class HubClient:
         """Whether it is within this time."""
         return self._subscribed.wait(timeout_s)
 
-    def publish(self, topic: DownTopic, payload: bytes) -> None:
+    def publish(self, topic: DownTopic | HubTopic, payload: bytes) -> None:
         """Send at most once; without a connection the message is lost, and sent again by whoever needs it."""
         if self._subscribed.is_set() and self._unsent_bytes < UNSENT_BYTES:
             self._unsent_bytes += len(payload)  # roughly: two threads may count one
@@ -121,10 +125,10 @@ class HubClient:
     # -- the thread
 
     def _run(self) -> None:
-        bound_s = 1.0
+        bound_s, tries, others, owes_loss = 1.0, 0, 0, False
         while not self._stopping.is_set():
             try:
-                self._client.connect(*self._address, keepalive=KEEPALIVE_S)
+                self._client.connect(*self._servers[tries % len(self._servers)], keepalive=KEEPALIVE_S)
                 self._serve()
             except (OSError, ValueError) as error:
                 log.warning("broker_disconnected", reason=str(error))
@@ -132,14 +136,21 @@ class HubClient:
                 log.exception("broker_connection_failed")
             self._received = []
             if self._subscribed.is_set():
-                bound_s = 1.0
+                self._subscribed.clear()
+                self._unsent_bytes = 0
+                bound_s, owes_loss, others = 1.0, True, len(self._servers) - 1
+            else:
+                others -= 1
+            tries += 1
+            if others > 0:  # another server may be there at once
+                continue
+            if owes_loss:
+                owes_loss = False
                 self._lost()
             self._stopping.wait(bound_s * random.uniform(0.5, 1.0))  # noqa: S311 -- no secret
             bound_s = min(2 * bound_s, LONGEST_RECONNECT_S)
 
     def _lost(self) -> None:
-        self._subscribed.clear()
-        self._unsent_bytes = 0
         try:
             self._on_lost()
         except Exception:
@@ -199,7 +210,7 @@ class HubClient:
     ) -> None:
         if reason.is_failure:
             raise ConnectionRefusedError(f"the broker refuses the hub: {reason}")
-        client.subscribe(up_filter(), qos=UP_QOS)
+        client.subscribe(list(self._subscriptions))
 
     def _subscription(
         self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _: Any
@@ -218,12 +229,13 @@ def _check(code: MQTTErrorCode) -> None:
         raise ConnectionError(code.name)
 
 
-def client_id(keys: HubKeys) -> str:
-    """The same over restarts, so that a second hub with the same keys takes over; not to be guessed.
+def client_id(keys: HubKeys, shard: int | None = None) -> str:
+    """The same over restarts and processes, for all shards or one: whoever has it last takes over; not to be guessed.
 
     The broker lets whoever names a client id take its session over, a controller too.
     """
-    return "hub-" + hashlib.sha256(b"drempel hub session\0" + keys.broker_key_pem).hexdigest()[:32]
+    name = "hub-" + hashlib.sha256(b"drempel hub session\0" + keys.broker_key_pem).hexdigest()[:32]
+    return name if shard is None else f"{name}-{shard:02}"
 
 
 def _ignore(*_: object) -> None:

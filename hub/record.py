@@ -120,16 +120,19 @@ class Recording:
         # for after the commit
         self.heads: dict[tuple[ControllerId, str], Head] = {}
         self.to_acknowledge: dict[tuple[ControllerId, JournalId], None] = {}
-        self.applied: list[tuple[ControllerId, DocumentKind, int]] = []
         self.told: list[Callable[[Documents], None]] = []
         self.changed: dict[ControllerId, None] = {}
 
     def finish(self) -> None:
-        """Write what was gathered; to be called once, at the end of the transaction."""
+        """Write what was gathered; to be called once, at the end of the transaction.
+
+        Raises ``HeadMoved`` when a journal was continued by another process: nothing of this may be committed.
+        """
+        for key, head in self.heads.items():
+            committed = self._committed.get(key)
+            journals.advance(self.connection, head, since=committed.sequence if committed else 0)
         self._write_rows()
         self._noticed.finish()
-        for head in self.heads.values():
-            journals.advance(self.connection, head)
         for (controller_id, journal_id), until in self._until.items():
             sequence = self.heads[controller_id, journal_id].sequence
             controllers.stored_up_to(self.connection, controller_id, journal_id, sequence, until)
@@ -287,7 +290,6 @@ class Recording:
                 happened_at=draft.occurred_at if draft.clock_trusted else None,
             ):
                 return
-            self.applied.append((controller_id, document, version))
             self.told.append(lambda documents: documents.applied(controller_id, document, version))
 
     def _reader_lost(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:

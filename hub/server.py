@@ -53,7 +53,11 @@ class HubServer(uvicorn.Server):
             return
         port = sockets[0].getsockname()[1]
         settings = replace(self._settings, http=Address(self._settings.http.host, port))
-        mqtt = Address(settings.mqtt.host, self._app.state.link.broker.port)
+        mqtt = (
+            Address(settings.mqtt.host, self._app.state.link.broker.port)
+            if settings.runs_broker
+            else settings.mqtt_servers[0]
+        )
         where = {"http": settings.public_origin, "mqtt": str(mqtt), "pid": os.getpid()}
         path = settings.data_dir / LISTENING
         path.with_suffix(".new").write_text(json.dumps(where))

@@ -87,6 +87,16 @@ def parsed(said: str, parse: Callable[[str], Any]) -> Kind:
     return Kind(said=said, from_toml=lambda value, base: parse(_text(value, base)), from_text=parse)
 
 
+def list_of(said: str, parse: Callable[[str], Any]) -> Kind:
+    """A list of what ``parse`` understands, as ``parsed``."""
+    return Kind(
+        said=f"list of {said}",
+        from_toml=lambda value, base: tuple(map(parse, _texts(value, base))),
+        from_text=lambda text: tuple(map(parse, TEXTS.from_text(text))),
+        shown=lambda values: ", ".join(map(str, values)),
+    )
+
+
 def one_of(*words: str) -> Kind:
     """One of these texts."""
 

@@ -8,6 +8,7 @@ each one is for.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from hub import setting_kinds
 from hub.alarms import AlarmBounds
-from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, one_of, parsed, seconds
+from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, seconds
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
@@ -66,6 +67,8 @@ class Settings:
     place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or it is
     ``database_password``, which only the environment gives. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
+    ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
+    the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends.
     """
 
@@ -73,6 +76,10 @@ class Settings:
     data_dir: Path
     http: Address = Address("127.0.0.1", 8000)
     mqtt: Address = Address("127.0.0.1", 8883)
+    mqtt_servers: tuple[Address, ...] = ()
+    cluster_node: str = ""
+    cluster_listen: Address | None = None
+    cluster_routes: tuple[Address, ...] = ()
     origin: str = ""
     certificate: Path | None = None
     key: Path | None = None
@@ -95,6 +102,14 @@ class Settings:
             raise MalformedData("http.origin: an address such as https://hub.example.org expected")
         if self.database_url:
             _check_database(self.database_url)
+        if (self.mqtt_servers or self.cluster_node) and not self.database_url:
+            raise MalformedData(
+                "mqtt.servers, cluster.node: a hub on SQLite has one broker of its own; several need PostgreSQL (database.url)"
+            )
+        if len({bool(self.cluster_node), self.cluster_listen is not None, bool(self.cluster_routes)}) > 1:
+            raise MalformedData("cluster.node, cluster.listen and cluster.routes: give all three, or none")
+        if self.cluster_node and not re.fullmatch("[A-Za-z0-9_-]{1,32}", self.cluster_node):
+            raise MalformedData("cluster.node: 1 to 32 characters of A-Z a-z 0-9 _ - expected")
         if self.time_zone:
             zone(self.time_zone)
         behind_proxy = self.trusted_proxies and self.origin.startswith("https://")
@@ -109,6 +124,11 @@ class Settings:
         """Scheme, host and port as the browser shows them, without a trailing slash."""
         scheme = "https" if self.certificate else "http"
         return self.origin.rstrip("/") or f"{scheme}://{self.http}"
+
+    @property
+    def runs_broker(self) -> bool:
+        """Whether this process runs one."""
+        return bool(self.cluster_node) or not self.mqtt_servers
 
     @property
     def is_https(self) -> bool:
@@ -144,7 +164,11 @@ KEYS = (
     Key(name="http.key", field="key", kind=PATH),
     Key(name="http.trusted_proxies", field="trusted_proxies", kind=TEXTS),
     Key(name="mqtt.listen", field="mqtt", kind=_ADDRESS),
+    Key(name="mqtt.servers", field="mqtt_servers", kind=list_of("HOST:PORT", Address.parse)),
     Key(name="mqtt.binary", field="broker_binary", kind=PATH),
+    Key(name="cluster.node", field="cluster_node", kind=TEXT),
+    Key(name="cluster.listen", field="cluster_listen", kind=_ADDRESS),
+    Key(name="cluster.routes", field="cluster_routes", kind=list_of("HOST:PORT", Address.parse)),
     Key(name="alarms.silent_after_s", field="alarms.silent_after", kind=_BOUND),
     Key(name="alarms.unconfirmed_after_s", field="alarms.unconfirmed_after", kind=_BOUND),
     Key(name="alarms.remind_after_s", field="alarms.remind_after", kind=_BOUND),

@@ -9,6 +9,7 @@ topic                                          from        QoS  retained  payloa
 ``drempel/down/<controller>/acknowledged``     hub         0    no        ``messages.Acknowledgement``
 ``drempel/down/<controller>/document``         hub         0    no        ``messages.DocumentChunk``
 ``drempel/down/<controller>/command``          hub         0    no        ``commands.Command``, sealed
+``drempel/hub/news``                           hub         0    no        ``hub.news.News``, to other hub processes
 =============================================  ==========  ===  ========  =========================
 
 ``<shard>`` is ``00`` to ``15``, fixed by the controller's id, so that several hub processes can share the work.
@@ -97,6 +98,14 @@ class DownTopic:
         if root != ROOT or direction != "down":
             raise MalformedData("topic: not one a controller subscribes to")
         return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class HubTopic:
+    """The topic on which hub processes tell one another what they did; no controller may use it."""
+
+    def __str__(self) -> str:
+        return f"{ROOT}/hub/news"
 
 
 def up_filter(shard_number: int | None = None) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, or_, select, update
+from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
@@ -135,11 +135,32 @@ def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, o
     connection.execute(update(controller_state).where(mine).values(**changes))
 
 
-def all_offline(connection: Connection, now: datetime) -> None:
-    """The hub itself lost touch: nobody is known to be online until heard of again."""
-    connection.execute(
-        update(controller_state).where(controller_state.c.online).values(online=False, since=now)
+def all_offline(connection: Connection, now: datetime, only: Collection[ControllerId] | None = None) -> None:
+    """The hub itself lost touch: none of them (None: nobody) is known to be online until heard of again."""
+    columns = controller_state.c
+    change = update(controller_state).where(columns.online)
+    if only is not None:
+        change = change.where(columns.controller_id.in_(only))
+    connection.execute(change.values(online=False, since=now))
+
+
+def last_heard(connection: Connection) -> dict[ControllerId, tuple[bool, datetime | None]]:
+    """Every controller → whether it said it is online, and its last sign of life."""
+    columns = controller_state.c
+    rows = connection.execute(select(columns.controller_id, columns.online, columns.last_seen))
+    return {ControllerId(row.controller_id): (row.online, row.last_seen) for row in rows}
+
+
+def registry(connection: Connection) -> tuple[Any, ...]:
+    """Something that is another whenever a controller was registered, changed or retired."""
+    columns = controllers.c
+    query = select(
+        func.count(),
+        func.count(columns.retired_at),
+        func.max(columns.registered_at),
+        func.max(columns.retired_at),
     )
+    return tuple(connection.execute(query.select_from(controllers)).one())
 
 
 def said(connection: Connection, controller_id: ControllerId, **facts: Any) -> None:

@@ -113,6 +113,11 @@ class Database:
         except OperationalError as error:
             raise StoreError(f"the database cannot be opened: {error.orig}") from error
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several hub processes can have it open."""
+        return self.engine.dialect.name == "postgresql"
+
     @contextmanager
     def _restructuring(self) -> Iterator[Connection]:
         """``write()`` for migrations: SQLite makes tables anew, which nothing may refer to meanwhile.

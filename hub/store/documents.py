@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,6 +92,20 @@ def newest_versions(connection: Connection) -> dict[tuple[SiteId, DocumentKind],
     query = select(columns.site_id, columns.kind, func.max(columns.version))
     rows = connection.execute(query.group_by(columns.site_id, columns.kind))
     return {(SiteId(site_id), DocumentKind(kind)): version for site_id, kind, version in rows}
+
+
+def confirmations_of(
+    connection: Connection, controller_ids: Collection[ControllerId]
+) -> list[tuple[ControllerId, DocumentKind, int, datetime]]:
+    """What each of these controllers confirmed last of each kind, and when."""
+    columns = confirmations.c
+    query = select(columns.controller_id, columns.kind, columns.version, columns.confirmed_at)
+    query = query.where(columns.controller_id.in_(controller_ids)).order_by(columns.version)
+    last = {(row.controller_id, row.kind): row for row in connection.execute(query)}
+    return [
+        (ControllerId(row.controller_id), DocumentKind(row.kind), row.version, row.confirmed_at)
+        for row in last.values()
+    ]
 
 
 def history(

@@ -15,3 +15,7 @@ class AlreadyExists(PacsError):
 
 class InUse(PacsError):
     """It cannot go while something else names it; the message says what."""
+
+
+class HeadMoved(PacsError):
+    """A journal is not stored as far as it was believed to be: another process went on with it."""

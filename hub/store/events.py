@@ -140,13 +140,16 @@ def newest_per_controller(connection: Connection, kind: EventKind) -> Mapping[Co
     return _by(connection, newest, "controller_id")
 
 
-def newest(connection: Connection, limit: int) -> list[tuple[int, EventKind, ControllerId]]:
-    """``id``, kind and controller of the events that arrived last, in order of arrival."""
+def arrived(connection: Connection, after: int, limit: int) -> list[tuple[int, EventKind, ControllerId]]:
+    """``id``, kind and controller of the first events behind ``after``, in order of arrival.
+
+    Nothing arrives before what was seen once: ids are given by the one transaction that writes at a time.
+    """
     columns = events.c
-    query = select(columns.id, columns.kind, columns.controller_id).order_by(columns.id.desc()).limit(limit)
-    found = connection.execute(query).all()
+    query = select(columns.id, columns.kind, columns.controller_id).where(columns.id > after)
+    found = connection.execute(query.order_by(columns.id).limit(limit)).all()
     names = {name: ControllerId(name) for name in {name for _, _, name in found}}
-    return [(event_id, _KINDS[kind], names[name]) for event_id, kind, name in reversed(found)]
+    return [(event_id, _KINDS[kind], names[name]) for event_id, kind, name in found]
 
 
 def last_id(connection: Connection) -> int:

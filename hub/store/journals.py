@@ -10,8 +10,10 @@ from datetime import datetime
 from enum import StrEnum, unique
 
 from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields
+from hub.store.errors import HeadMoved
 from hub.store.schema import anomalies, journal_heads, quarantine
 from pacs.identifiers import ControllerId, DoorId
 
@@ -84,24 +86,30 @@ def heads(connection: Connection) -> list[Head]:
 
 
 def open_journal(connection: Connection, head: Head) -> None:
-    """Begin a journal; the controller's earlier ones are thereby replaced."""
+    """Begin a journal; the controller's earlier ones are thereby replaced. Raises ``HeadMoved`` when it was begun."""
     columns = journal_heads.c
     connection.execute(
         update(journal_heads)
         .where(columns.controller_id == head.controller_id, columns.replaced_at.is_(None))
         .values(replaced_at=head.opened_at)
     )
-    connection.execute(insert(journal_heads).values(**asdict(head)))
+    try:
+        connection.execute(insert(journal_heads).values(**asdict(head)))
+    except IntegrityError as error:
+        raise HeadMoved(f"journal {head.journal_id} was begun before") from error
 
 
-def advance(connection: Connection, head: Head) -> None:
-    """Move a journal's head forward."""
+def advance(connection: Connection, head: Head, *, since: int) -> None:
+    """Move a journal's head forward; raises ``HeadMoved`` when it no longer stands at ``since``."""
     columns = journal_heads.c
-    connection.execute(
+    mine = (columns.controller_id == head.controller_id) & (columns.journal_id == head.journal_id)
+    moved = connection.execute(
         update(journal_heads)
-        .where(columns.controller_id == head.controller_id, columns.journal_id == head.journal_id)
+        .where(mine, columns.sequence == since)
         .values(sequence=head.sequence, hash=head.hash)
     )
+    if not moved.rowcount:
+        raise HeadMoved(f"journal {head.journal_id} no longer stands at {since}")
 
 
 def record(connection: Connection, anomaly: Anomaly) -> bool:

@@ -1,0 +1,68 @@
+"""What one hub process tells the others: that something changed, by ids only. Whoever misses it finds it in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from pacs import cbor
+from pacs.cbor import Fields
+from pacs.errors import MalformedData
+from pacs.identifiers import ControllerId
+
+MAX_BYTES = 65_536
+MAX_CONTROLLERS = 500
+"""In one message, of each list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``process``: who tells it, so that nobody hears what it said itself.
+
+    ``changed``: controllers that came, went, or said something of themselves; ``alarmed``: those whose alarms changed.
+    """
+
+    process: str
+    events: bool = False
+    documents: bool = False
+    registry: bool = False
+    commands: bool = False
+    changed: tuple[ControllerId, ...] = ()
+    alarmed: tuple[ControllerId, ...] = ()
+
+    def __bytes__(self) -> bytes:
+        return cbor.encode(
+            {
+                0: self.process,
+                1: self.events,
+                2: self.documents,
+                3: self.registry,
+                4: self.commands,
+                5: [str(each) for each in self.changed],
+                6: [str(each) for each in self.alarmed],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises ``MalformedData``."""
+        fields = Fields(cbor.decode(data, limit=MAX_BYTES), "news")
+        news = cls(
+            process=fields.take(0, str),
+            events=fields.take(1, bool),
+            documents=fields.take(2, bool),
+            registry=fields.take(3, bool),
+            commands=fields.take(4, bool),
+            changed=_controllers(fields.take(5, list)),
+            alarmed=_controllers(fields.take(6, list)),
+        )
+        fields.finish()
+        return news
+
+
+def _controllers(names: Iterable[object]) -> tuple[ControllerId, ...]:
+    found = tuple(ControllerId(cbor.exactly(name, str, "news")) for name in names)
+    if len(found) > MAX_CONTROLLERS:
+        raise MalformedData(f"news: at most {MAX_CONTROLLERS} controllers expected")
+    return found
