@@ -63,6 +63,7 @@ class ControllerLink:
         self._database = database
         self._keys = keys
         self._clock = clock
+        self.live = live
         site_documents = SiteDocuments(key=keys.policy_key)
         self.leases = leases_of(database)
         self._broker = Broker(broker_settings, keys) if broker_settings else None
