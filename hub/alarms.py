@@ -71,6 +71,7 @@ _BROKEN: Final = frozenset(AnomalyKind) - {
     AnomalyKind.NOT_RUNNING,
     AnomalyKind.UNCLEAN_START,
     AnomalyKind.READER_LOST,
+    AnomalyKind.CLOCK_UNTRUSTED,  # an alarm of its own, by the heartbeat
 }
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ arrive, where events wait at the door.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from hub.store import controllers, doors, journals
 from hub.store.controllers import Controller, ControllerState
+from hub.store.doors import NamedDoor
 from hub.store.journals import Anomaly, AnomalyKind
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
@@ -36,6 +37,18 @@ class Cause(StrEnum):
     JOURNAL_REPLACED = "journal_replaced"
     JOURNAL_GAP = "journal_gap"
     DOOR_MOVED = "door_moved"  # to another controller, which does not go by that yet
+    CLOCK_WRONG = "clock_wrong"  # when its events occurred is not known
+    CLOCK_UNTRUSTED = "clock_untrusted"  # the same, and the controller said so
+    CHAIN_BROKEN = "chain_broken"  # events are kept aside that do not continue the record
+    DUPLICATE_DIFFERS = "duplicate_differs"  # events are kept aside that contradict the record
+    JOURNAL_BEHIND = "journal_behind"  # the controller was set back and gives numbers anew
+    NOT_TOLD_YET = "not_told_yet"  # the last moments, of which its controller has not spoken yet
+    NOT_THERE_YET = "not_there_yet"  # before the door was added
+    PRIVATE = "private"  # nothing about people is recorded there, ever
+
+
+WAITING = frozenset({Cause.OFFLINE, Cause.ARRIVING, Cause.NOT_TOLD_YET})
+"""What is missing may still arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +74,156 @@ class Completeness:
     holes: tuple[Hole, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """From ``since``, inclusive, to ``until``, exclusive."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """What is proven of one door's record from ``since`` to ``until``.
+
+    ``complete``: every event of that time is stored. ``known``: the stretches for which it is, in order and apart.
+    ``unknown``: the rest, by cause; they may overlap and have both ends. ``known_until``: what the controller has
+    accounted for, None: nothing.
+    """
+
+    door_id: DoorId
+    name: str
+    since: datetime
+    until: datetime
+    known_until: datetime | None
+    complete: bool
+    known: tuple[Stretch, ...]
+    unknown: tuple[Hole, ...]
+
+    def covers(self, since: datetime, until: datetime) -> bool:
+        """Whether every event from ``since`` to ``until`` is stored."""
+        return since >= until or any(
+            stretch.since <= since and until <= stretch.until for stretch in self.known
+        )
+
+
+def proven(
+    connection: Connection,
+    now: datetime,
+    *,
+    since: datetime,
+    until: datetime,
+    door_ids: Collection[DoorId] | None = None,
+) -> list[Proven]:
+    """What is proven for these doors, None: for every door, between two moments; every view asks this (rule R2)."""
+    return [
+        account(
+            named.door.id,
+            named.name,
+            [*holes, *_never(named)],
+            known_until=state.complete_until,
+            since=since,
+            until=until,
+        )
+        for named, state, holes in _records(connection, now)
+        if door_ids is None or named.door.id in door_ids
+    ]
+
+
+def account(
+    door_id: DoorId,
+    name: str,
+    holes: Iterable[Hole],
+    *,
+    known_until: datetime | None,
+    since: datetime,
+    until: datetime,
+) -> Proven:
+    """What is left of the time between when all holes, and what comes behind ``known_until``, are taken out."""
+    reached = known_until or since
+    tail = [Hole(since=reached, until=None, cause=Cause.NOT_TOLD_YET)]
+    cut = {_cut(hole, since, until) for hole in (*holes, *tail)} - {None}
+    unknown = sorted(
+        (hole for hole in cut if hole is not None), key=lambda hole: (hole.since, hole.until, hole.cause)
+    )
+    explained = [hole for hole in unknown if hole.cause is not Cause.NOT_TOLD_YET]
+    known: list[Stretch] = []
+    at = since
+    for hole in unknown:
+        begins, ends = hole.since or since, hole.until or until
+        if begins > at:
+            known.append(Stretch(since=at, until=begins))
+        at = max(at, ends)
+    if at < until:
+        known.append(Stretch(since=at, until=until))
+    said = tuple(hole for hole in unknown if hole in explained or not _is_within(hole, explained))
+    return Proven(
+        door_id=door_id,
+        name=name,
+        since=since,
+        until=until,
+        known_until=known_until,
+        complete=not unknown,
+        known=tuple(known),
+        unknown=said,
+    )
+
+
+def _cut(hole: Hole, since: datetime, until: datetime) -> Hole | None:
+    begins = since if hole.since is None else max(hole.since, since)
+    ends = until if hole.until is None else min(hole.until, until)
+    return Hole(since=begins, until=ends, cause=hole.cause) if begins < ends else None
+
+
+def _is_within(hole: Hole, others: Iterable[Hole]) -> bool:
+    return any(
+        other.since
+        and hole.since
+        and other.until
+        and hole.until
+        and other.since <= hole.since
+        and hole.until <= other.until
+        for other in others
+    )
+
+
+def _never(named: NamedDoor) -> Iterable[Hole]:
+    yield Hole(since=None, until=named.created_at, cause=Cause.NOT_THERE_YET)
+    if named.door.private:
+        yield Hole(since=None, until=None, cause=Cause.PRIVATE)
+
+
 def of_doors(
     connection: Connection, now: datetime, *, since: datetime | None = None
 ) -> Mapping[DoorId, Completeness]:
     """Every door's record, with the holes that reach beyond ``since`` (None: all)."""
+    return {
+        named.door.id: _completeness(named.door.id, holes, since)
+        for named, _state, holes in _records(connection, now)
+    }
+
+
+def _records(
+    connection: Connection, now: datetime
+) -> Iterable[tuple[NamedDoor, ControllerState, list[Hole]]]:
+    """Every door with what is known of its controller and all holes in its record."""
     states = controllers.states(connection, now)
     heads = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
     registered = {controller.id: controller for controller in controllers.list_all(connection)}
-    anomalies = journals.list_anomalies(connection, only_holes=True)
-    found: dict[DoorId, Completeness] = {}
-    for door in (named.door for named in doors.list_all(connection)):
+    anomalies: dict[ControllerId, list[Anomaly]] = {}
+    for anomaly in journals.list_anomalies(connection, only_holes=True):
+        anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
+    for named in doors.list_all(connection):
+        door = named.door
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)
-        holes = [_hole(anomaly) for anomaly in anomalies if _concerns(anomaly, door.id, door.controller_id)]
+        holes = [
+            _hole(anomaly)
+            for anomaly in anomalies.get(door.controller_id, ())
+            if anomaly.door_id in (None, door.id)
+        ]
         holes += _open_holes(state, registered.get(door.controller_id), stored)
-        found[door.id] = _completeness(door.id, holes, since)
-    return found
+        yield named, state, holes
 
 
 def hole_before(
@@ -117,10 +264,6 @@ def _open_holes(state: ControllerState, controller: Controller | None, stored: i
         yield Hole(since=since, until=None, cause=Cause.ARRIVING)
     elif state.complete_until is None:
         yield Hole(since=since, until=None, cause=Cause.NOT_PROVEN)
-
-
-def _concerns(anomaly: Anomaly, door_id: DoorId, controller_id: ControllerId) -> bool:
-    return anomaly.controller_id == controller_id and anomaly.door_id in (None, door_id)
 
 
 def _hole(anomaly: Anomaly) -> Hole:

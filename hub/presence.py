@@ -27,6 +27,10 @@ def hello(recording: Recording, controller_id: ControllerId, hello: Hello, *, is
                 kind=AnomalyKind.JOURNAL_BEHIND,
                 detail=f"it has {hello.last_sequence} events, {head.sequence} are stored",
                 at=recording.now,
+                has_hole=True,  # what it records from now on has numbers that are taken, until it begins another journal
+                unknown_from=controllers.state(
+                    recording.connection, controller_id, recording.now
+                ).complete_until,
             )
         )
     recording.to_acknowledge[controller_id, hello.journal_id] = None

@@ -30,6 +30,8 @@ CLOCKS_DIFFER = timedelta(minutes=2)
 """Further ahead of the hub's own a clock is wrong, whatever the controller thinks of it."""
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
 """Before this nothing was recorded by anybody."""
+_LONGEST_STEP_MS = 366 * 86_400_000
+_CLOCK_HOLES = (AnomalyKind.CLOCK_WRONG, AnomalyKind.CLOCK_UNTRUSTED)
 
 
 @unique
@@ -114,6 +116,7 @@ class Recording:
         self._rows: list[dict[str, Any]] = []
         self._alive: set[ControllerId] = set()
         self._until: dict[tuple[ControllerId, str], datetime] = {}
+        self._disbelieved: dict[ControllerId, bool] = {}
         self._noticed = Noticed(connection, now)
         self.now = now
         self.counts = Counts()
@@ -181,36 +184,95 @@ class Recording:
         controller_id, journal_id = batch.controller_id, batch.journal_id
         stored = head.sequence + 1 - batch.events[0].sequence
         self.counts.duplicate += stored
-        latest = self.now + CLOCKS_DIFFER
-        wrong = None
         for index in range(stored, len(batch.events)):
-            event = batch.events[index]
-            draft = event.draft
-            if not EARLIEST <= draft.occurred_at <= latest and draft.clock_trusted:
-                wrong = event
-            self._consequences(controller_id, journal_id, event, batch.events[index - 1] if index else None)
+            event, before = batch.events[index], batch.events[index - 1] if index else None
+            self._believe(controller_id, journal_id, event, before)
+            self._consequences(controller_id, journal_id, event, before)
             self._rows.append(events.row(controller_id, journal_id, event, batch.encoded[index], self.now))
         last = batch.events[-1]
-        if wrong is not None:
-            self._clock_wrong(batch, wrong)
         self.counts.stored += len(batch.events) - stored
         self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)
-        clock_is_right = last.draft.clock_trusted and last.draft.occurred_at <= self.now
-        self._until[controller_id, journal_id] = last.draft.occurred_at if clock_is_right else self.now
+        if self._is_believed(last):  # else it is not known which time the record reaches up to
+            self._until[controller_id, journal_id] = min(last.draft.occurred_at, self.now)
 
-    def _clock_wrong(self, batch: Batch, event: Event) -> None:
-        """One for the whole journal, counted: the clock goes on being wrong."""
-        at = event.draft.occurred_at.isoformat(timespec="seconds")
+    # -- times
+
+    def _is_believed(self, event: Event) -> bool:
+        """Whether it occurred when it says, as far as the controller and the hub can tell."""
+        draft = event.draft
+        return draft.clock_trusted and EARLIEST <= draft.occurred_at <= self.now + CLOCKS_DIFFER
+
+    def _believe(
+        self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
+    ) -> None:
+        """Times that cannot be believed make a hole, from the last that could be to the next (rule R2)."""
+        disbelieved = self._disbelieved.get(controller_id)
+        if disbelieved is None:
+            disbelieved = journals.has_open_hole(self.connection, controller_id, _CLOCK_HOLES)
+        if self._is_believed(event):
+            if disbelieved:
+                for kind in _CLOCK_HOLES:
+                    journals.end_holes(self.connection, controller_id, kind, until=event.draft.occurred_at)
+            disbelieved = False
+            self._stepped(controller_id, journal_id, event)
+        elif not disbelieved:
+            trusted = event.draft.clock_trusted
+            at = event.draft.occurred_at.isoformat(timespec="seconds")
+            self.note(
+                Anomaly(
+                    controller_id=controller_id,
+                    journal_id=journal_id,
+                    kind=AnomalyKind.CLOCK_WRONG if trusted else AnomalyKind.CLOCK_UNTRUSTED,
+                    detail=f"event {event.sequence} says {at}",
+                    at=self.now,
+                    first_sequence=event.sequence,
+                    last_sequence=event.sequence,
+                    has_hole=True,
+                    unknown_from=self._known_until(controller_id, journal_id, event, before),
+                )
+            )
+            disbelieved = True
+        self._disbelieved[controller_id] = disbelieved
+
+    def _stepped(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:
+        """A clock that was trusted turns out to have been wrong: since when is not known, at most since it was set."""
+        step_ms = event.draft.details.get("step_ms")
+        if event.draft.kind is not EventKind.CLOCK_CHANGED or type(step_ms) is not int:
+            return
+        step = timedelta(milliseconds=max(-_LONGEST_STEP_MS, min(step_ms, _LONGEST_STEP_MS)))
+        if abs(step) <= CLOCKS_DIFFER:
+            return
+        self._write_rows()
+        set_at = events.clock_set_before(self.connection, controller_id, journal_id, event.sequence)
+        at = event.draft.occurred_at
         self.note(
             Anomaly(
-                controller_id=batch.controller_id,
-                journal_id=batch.journal_id,
+                controller_id=controller_id,
+                journal_id=journal_id,
                 kind=AnomalyKind.CLOCK_WRONG,
-                detail=f"event {event.sequence} says {at}",
+                detail=f"event {event.sequence}: the clock was set by {step_ms} ms",
                 at=self.now,
+                first_sequence=event.sequence,
                 last_sequence=event.sequence,
+                has_hole=True,
+                unknown_from=None if set_at is None else min(set_at, set_at + step),
+                unknown_until=max(at, at - step),
             )
         )
+
+    def _known_until(
+        self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
+    ) -> datetime | None:
+        """A moment before this event up to which the record is whole, by times that can be believed; None: unknown."""
+        complete_until = controllers.state(self.connection, controller_id, self.now).complete_until
+        if before is not None:
+            at = before.draft.occurred_at if self._is_believed(before) else None
+        else:
+            self._write_rows()
+            at = events.before(self.connection, controller_id, journal_id, event.sequence)
+            if at is not None and not EARLIEST <= at <= self.now:
+                at = None
+        return at or complete_until
 
     def _is_stored(self, head: Head, batch: Batch) -> bool:
         """Whether the batch is what is stored; its last event proves those before."""
@@ -223,6 +285,8 @@ class Recording:
 
     def _contradicts(self, batch: Batch, kind: AnomalyKind, topic: str, payload: bytes) -> None:
         first, last = batch.events[0].sequence, batch.events[-1].sequence
+        times = [event.draft.occurred_at for event in batch.events if self._is_believed(event)]
+        until = controllers.state(self.connection, batch.controller_id, self.now).complete_until
         self.note(
             Anomaly(
                 controller_id=batch.controller_id,
@@ -232,6 +296,9 @@ class Recording:
                 at=self.now,
                 first_sequence=first,
                 last_sequence=last,
+                has_hole=True,  # what they say happened is in no list
+                unknown_from=min([*times, until]) if until and len(times) == len(batch.events) else None,
+                unknown_until=self.now,
             )
         )
         self._quarantine(batch.controller_id, topic, payload, kind)
@@ -260,7 +327,7 @@ class Recording:
                     self.connection,
                     controller_id,
                     AnomalyKind.READER_LOST,
-                    until=draft.occurred_at,
+                    until=draft.occurred_at if self._is_believed(event) else self.now,
                     door_id=draft.door_id,
                     detail=str(draft.side),
                 )
@@ -304,28 +371,28 @@ class Recording:
                 first_sequence=event.sequence,
                 last_sequence=event.sequence,
                 has_hole=True,
-                unknown_from=event.draft.occurred_at,
+                unknown_from=(
+                    event.draft.occurred_at
+                    if self._is_believed(event)
+                    else controllers.state(self.connection, controller_id, self.now).complete_until
+                ),
             )
         )
 
     def _hole_before(
         self, controller_id: ControllerId, journal_id: JournalId, event: Event, before: Event | None
     ) -> None:
-        if before is not None:
-            previous_at: datetime | None = before.draft.occurred_at
-        else:
-            self._write_rows()
-            previous_at = events.before(self.connection, controller_id, journal_id, event.sequence)
-            previous_at = (
-                previous_at or controllers.state(self.connection, controller_id, self.now).complete_until
-            )
-        hole = hole_before(controller_id, journal_id, event, previous_at)
+        hole = hole_before(
+            controller_id, journal_id, event, self._known_until(controller_id, journal_id, event, before)
+        )
+        if hole is not None and not self._is_believed(event):
+            hole = replace(hole, unknown_until=self.now)
         if hole is not None:
             self.note(hole)
         if (
             event.draft.kind is EventKind.CONTROLLER_STARTED
         ):  # a reader that is still lost is said to be again
-            until = event.draft.occurred_at
+            until = event.draft.occurred_at if self._is_believed(event) else self.now
             journals.end_holes(self.connection, controller_id, AnomalyKind.READER_LOST, until=until)
 
     # -- heads
@@ -355,6 +422,7 @@ class Recording:
         journals.open_journal(self.connection, head)
         self.heads[controller_id, journal_id] = head
         if earlier:
+            journals.end_holes(self.connection, controller_id, AnomalyKind.JOURNAL_BEHIND, until=self.now)
             self.note(
                 Anomaly(
                     controller_id=controller_id,
@@ -364,7 +432,7 @@ class Recording:
                     at=self.now,
                     has_hole=True,
                     unknown_from=controllers.state(self.connection, controller_id, self.now).complete_until,
-                    unknown_until=begins_at,
+                    unknown_until=min(begins_at, self.now) if begins_at >= EARLIEST else self.now,
                 )
             )
         return head

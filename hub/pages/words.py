@@ -138,6 +138,14 @@ CAUSES: Mapping[Cause, str] = {
     Cause.JOURNAL_REPLACED: N_("the journal was replaced"),
     Cause.JOURNAL_GAP: N_("the journal has a gap"),
     Cause.DOOR_MOVED: N_("the door was moved to another controller"),
+    Cause.CLOCK_WRONG: N_("the controller's clock was wrong"),
+    Cause.CLOCK_UNTRUSTED: N_("the controller's clock could not be trusted"),
+    Cause.CHAIN_BROKEN: N_("events are kept aside that do not continue the record"),
+    Cause.DUPLICATE_DIFFERS: N_("events are kept aside that contradict the record"),
+    Cause.JOURNAL_BEHIND: N_("the controller was set back to an earlier state"),
+    Cause.NOT_TOLD_YET: N_("the controller has not told of these moments yet"),
+    Cause.NOT_THERE_YET: N_("the door was not there yet"),
+    Cause.PRIVATE: N_("a private door: nobody's taps are recorded"),
 }
 
 ANOMALIES: Mapping[AnomalyKind, str] = {
@@ -153,6 +161,7 @@ ANOMALIES: Mapping[AnomalyKind, str] = {
     AnomalyKind.NOT_RUNNING: N_("the controller was not running"),
     AnomalyKind.UNCLEAN_START: N_("the controller ended without warning"),
     AnomalyKind.CLOCK_WRONG: N_("times that cannot be right"),
+    AnomalyKind.CLOCK_UNTRUSTED: N_("times that it does not believe itself"),
     AnomalyKind.READER_LOST: N_("the reader did not work"),
     AnomalyKind.MESSAGE_MALFORMED: N_("messages that cannot be read"),
     AnomalyKind.NOT_STORABLE: N_("events that could not be stored"),

@@ -182,6 +182,25 @@ def before(
     return found
 
 
+def clock_set_before(
+    connection: Connection, controller_id: ControllerId, journal_id: JournalId, sequence: int
+) -> datetime | None:
+    """When the controller's clock was last set, or it started, before this event; None: not stored."""
+    columns = events.c
+    found: datetime | None = connection.scalar(
+        select(columns.occurred_at)
+        .where(
+            columns.controller_id == controller_id,
+            columns.journal_id == journal_id,
+            columns.sequence < sequence,
+            columns.kind.in_([EventKind.CLOCK_CHANGED, EventKind.CONTROLLER_STARTED]),
+        )
+        .order_by(columns.sequence.desc())
+        .limit(1)
+    )
+    return found
+
+
 def _by(connection: Connection, ids: Any, name: str) -> dict[Any, StoredEvent]:
     query = select(events, cards.c.cardholder_id).outerjoin(
         cards, cards.c.credential_id == events.c.credential_id

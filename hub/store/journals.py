@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from datetime import datetime
 from enum import StrEnum, unique
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields
@@ -48,7 +48,8 @@ class AnomalyKind(StrEnum):
     JOURNAL_GAP = "journal_gap"  # the controller says that it lost events
     NOT_RUNNING = "not_running"
     UNCLEAN_START = "unclean_start"
-    CLOCK_WRONG = "clock_wrong"  # the controller trusts a clock that cannot be right
+    CLOCK_WRONG = "clock_wrong"  # the controller trusted a clock that cannot be right
+    CLOCK_UNTRUSTED = "clock_untrusted"  # the controller says that its times are not to be believed
     READER_LOST = "reader_lost"
     DOOR_MOVED = "door_moved"  # to this controller; what the one before it recorded has the holes it had
     MESSAGE_MALFORMED = "message_malformed"
@@ -115,7 +116,7 @@ def advance(connection: Connection, head: Head, *, since: int) -> None:
 def record(connection: Connection, anomaly: Anomaly) -> bool:
     """Record an anomaly; the same one again (controller, door, journal, kind, first sequence) is only counted.
 
-    Returns whether it is a new one.
+    A hole that ended then reaches further. Returns whether it is a new one.
     """
     columns = anomalies.c
     same = and_(
@@ -133,6 +134,12 @@ def record(connection: Connection, anomaly: Anomaly) -> bool:
             last_at=anomaly.at,
             last_sequence=anomaly.last_sequence,
             detail=anomaly.detail,
+            unknown_until=case(
+                (columns.unknown_until < anomaly.unknown_until, anomaly.unknown_until),
+                else_=columns.unknown_until,
+            )
+            if anomaly.unknown_until
+            else columns.unknown_until,
         )
     )
     if counted.rowcount:
@@ -181,6 +188,20 @@ def end_holes(
     if detail is not None:
         change = change.where(columns.detail == detail)
     connection.execute(change.values(unknown_until=until))
+
+
+def has_open_hole(
+    connection: Connection, controller_id: ControllerId, kinds: Collection[AnomalyKind]
+) -> bool:
+    """Whether something of these kinds makes the controller's record unknown until further notice."""
+    columns = anomalies.c
+    query = select(columns.id).where(
+        columns.controller_id == controller_id,
+        columns.kind.in_(list(kinds)),
+        columns.has_hole,
+        columns.unknown_until.is_(None),
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def list_anomalies(

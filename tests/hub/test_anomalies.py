@@ -166,9 +166,10 @@ def test_a_clock_that_cannot_be_right(hub: RunningHub, door: FakeController, at:
 
 
 def test_a_clock_known_to_be_wrong_is_no_surprise(hub: RunningHub, door: FakeController) -> None:
-    """A controller that says it does not trust its clock is believed."""
+    """A controller that says it does not trust its clock is believed: when it happened is unknown."""
     past = datetime(1971, 1, 1, tzinfo=UTC)
     door.record(door_id=DoorId(door.id), occurred_at=past, clock_trusted=False)
     door.until_acknowledged()
     with hub.database.read() as connection:
-        assert journals.list_anomalies(connection, door.id) == []
+        (found,) = journals.list_anomalies(connection, door.id)
+    assert (found.kind, found.has_hole, found.unknown_until) == (AnomalyKind.CLOCK_UNTRUSTED, True, None)

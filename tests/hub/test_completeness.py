@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub import completeness
 from hub.completeness import Cause, Completeness, Hole
@@ -276,6 +278,138 @@ def test_every_hole_has_its_cause(watch: Watch) -> None:
     watch.deliver(watch.batch(other, 4, 6))
     assert [hole.cause for hole in watch.door().holes] == [Cause.JOURNAL_REPLACED, Cause.EVENTS_MISSING]
     assert watch.door().complete
+
+
+def at_s(*seconds: float) -> tuple[datetime, ...]:
+    return tuple(NOW + second * SECOND for second in seconds)
+
+
+def test_times_that_cannot_be_believed_are_a_hole(watch: Watch) -> None:
+    """From the last event whose time is believed to the next one: what happened then may have any other time."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.DOOR_OPENED)
+    for second, untrusted in ((20, {"clock_trusted": False}), (30, {"occurred_at": NOW + timedelta(days=9)})):
+        watch.at(second)
+        watch.journal.append(EventKind.DOOR_OPENED, **{"occurred_at": watch.now, **untrusted})
+        last = watch.journal.last_sequence
+        watch.deliver(watch.batch(watch.journal, last, last))
+        assert (watch.door().complete, watch.door().unknown_since) == (False, NOW + 10 * SECOND)
+    watch.at(40)
+    watch.happens(EventKind.DOOR_CLOSED)
+    assert watch.door().complete
+    (hole,) = watch.door().holes
+    assert (hole.since, hole.until, hole.cause) == (*at_s(10, 40), Cause.CLOCK_UNTRUSTED)
+
+
+def test_a_clock_that_was_trusted_and_set_far_leaves_a_hole(watch: Watch) -> None:
+    """Since it was last set nobody knows what its times were worth; a small correction is no matter."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.CLOCK_CHANGED, details={"step_ms": 20_000})
+    watch.at(1000)
+    watch.happens(EventKind.CLOCK_CHANGED, details={"step_ms": 600_000})
+    (hole,) = watch.door().holes
+    assert (hole.since, hole.until, hole.cause) == (*at_s(10, 1000), Cause.CLOCK_WRONG)
+
+
+def test_a_reader_lost_at_an_unbelievable_time_is_lost_now(watch: Watch) -> None:
+    """Its hole begins where the record was last whole, not where a wrong clock puts it."""
+    watch.hello(watch.journal)
+    watch.at(5)
+    watch.happens(EventKind.DOOR_OPENED)
+    watch.at(10)
+    lost = {"door_id": FRONT, "side": Side.ENTRY, "occurred_at": NOW + timedelta(days=900)}
+    watch.journal.append(EventKind.READER_LOST, **lost)
+    watch.deliver(watch.batch(watch.journal, 2, 2))
+    watch.at(20)
+    watch.happens(EventKind.DOOR_OPENED)
+    assert (watch.door().complete, watch.door().unknown_since) == (False, NOW + 5 * SECOND)
+
+
+def test_a_controller_set_back_proves_nothing_until_it_begins_anew(watch: Watch) -> None:
+    """What it records under numbers that are taken is in no list, whatever its heartbeats say."""
+    watch.hello(watch.journal)
+    for second in (1, 2, 3):
+        watch.at(second)
+        watch.happens(EventKind.DOOR_OPENED)
+    old = MemoryJournal(GATE)
+    old.journal_id, old.encoded = watch.journal.journal_id, watch.journal.encoded[:1]
+    watch.at(60)
+    watch.hello(old)
+    old.append(EventKind.ACCESS_GRANTED, occurred_at=watch.now)
+    watch.deliver(watch.batch(old, 2, 2))
+    watch.journal = old
+    watch.at(90)
+    watch.status()
+    door = watch.door()
+    assert (door.complete, door.unknown_since) == (False, NOW + 3 * SECOND)
+    assert {hole.cause for hole in door.holes} == {Cause.JOURNAL_BEHIND, Cause.DUPLICATE_DIFFERS}
+    watch.journal = MemoryJournal(GATE)
+    watch.at(100)
+    watch.hello(watch.journal)
+    watch.happens(EventKind.DOOR_OPENED)
+    assert watch.door().complete
+    assert all(hole.until for hole in watch.door().holes)
+
+
+def test_what_is_proven_says_every_moment_once(watch: Watch) -> None:
+    """Known and unknown together are the time that was asked about; the last moments are not told of yet."""
+    watch.hello(watch.journal)
+    watch.at(10)
+    watch.happens(EventKind.DOOR_OPENED)
+    watch.at(30)
+    watch.happens(EventKind.JOURNAL_GAP)
+    watch.at(50)
+    watch.status()
+    watch.at(70)
+    begin, end = at_s(-20, 70)
+    with watch.database.read() as connection:
+        found = completeness.proven(connection, watch.now, since=begin, until=end, door_ids=[FRONT])
+    (front,) = found
+    assert [(stretch.since, stretch.until) for stretch in front.known] == [at_s(0, 10), at_s(30, 50)]
+    assert [(hole.since, hole.until, hole.cause) for hole in front.unknown] == [
+        (*at_s(-20, 0), Cause.NOT_THERE_YET),
+        (*at_s(10, 30), Cause.JOURNAL_GAP),
+        (*at_s(50, 70), Cause.NOT_TOLD_YET),
+    ]
+    assert front.covers(*at_s(31, 50))
+    assert not front.covers(*at_s(9, 11))
+
+
+_SECONDS = st.none() | st.integers(-50, 150)
+
+
+@given(
+    holes=st.lists(st.tuples(_SECONDS, _SECONDS, st.sampled_from(Cause)), max_size=8),
+    known_until=_SECONDS,
+    window=st.tuples(st.integers(0, 100), st.integers(0, 100)).map(sorted),
+)
+def test_no_moment_is_known_that_lies_in_a_hole(
+    holes: list[tuple[int | None, int | None, Cause]], known_until: int | None, window: list[int]
+) -> None:
+    """For any holes: a moment is known exactly when it lies in none, and before what is accounted for."""
+
+    def moment(second: int | None) -> datetime | None:
+        return None if second is None else NOW + second * SECOND
+
+    since, until = (NOW + second * SECOND for second in window)
+    found = completeness.account(
+        FRONT,
+        "Front",
+        [Hole(since=moment(a), until=moment(b), cause=cause) for a, b, cause in holes],
+        known_until=moment(known_until),
+        since=since,
+        until=until,
+    )
+    for second in range(window[0], window[1]):
+        in_hole = any((a is None or a <= second) and (b is None or second < b) for a, b, _ in holes)
+        told = known_until is not None and second < known_until
+        at = NOW + second * SECOND
+        assert any(each.since <= at < each.until for each in found.known) == (told and not in_hole)
+        unknown = any(each.since <= at < each.until for each in found.unknown if each.since and each.until)
+        assert unknown != (told and not in_hole)
+    assert found.complete == (not found.unknown)
 
 
 def test_a_retired_controllers_door_is_still_listed(watch: Watch) -> None:
