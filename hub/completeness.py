@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum, unique
 
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from hub.store import controllers, doors, journals
 from hub.store.controllers import Controller, ControllerState
 from hub.store.doors import NamedDoor
 from hub.store.journals import Anomaly, AnomalyKind
+from hub.store.sites import Sites
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
@@ -47,6 +48,7 @@ class Cause(StrEnum):
     PRIVATE = "private"  # nothing about people is recorded there, ever
 
 
+_MOMENT = timedelta(milliseconds=1)  # as exact as events are
 WAITING = frozenset({Cause.OFFLINE, Cause.ARRIVING, Cause.NOT_TOLD_YET})
 """What is missing may still arrive."""
 
@@ -114,6 +116,7 @@ def proven(
     since: datetime,
     until: datetime,
     door_ids: Collection[DoorId] | None = None,
+    sites: Sites = None,
 ) -> list[Proven]:
     """What is proven for these doors, None: for every door, between two moments; every view asks this (rule R2)."""
     return [
@@ -125,7 +128,7 @@ def proven(
             since=since,
             until=until,
         )
-        for named, state, holes in _records(connection, now)
+        for named, state, holes in _records(connection, now, sites)
         if door_ids is None or named.door.id in door_ids
     ]
 
@@ -170,8 +173,12 @@ def account(
 
 
 def _cut(hole: Hole, since: datetime, until: datetime) -> Hole | None:
-    begins = since if hole.since is None else max(hole.since, since)
-    ends = until if hole.until is None else min(hole.until, until)
+    """The part between; what a clock that went back turned around lies between its ends, and no hole is empty."""
+    first, last = hole.since, hole.until
+    if first is not None and last is not None:
+        first, last = min(first, last), max(first + _MOMENT, last)
+    begins = since if first is None else max(first, since)
+    ends = until if last is None else min(last, until)
     return Hole(since=begins, until=ends, cause=hole.cause) if begins < ends else None
 
 
@@ -204,7 +211,7 @@ def of_doors(
 
 
 def _records(
-    connection: Connection, now: datetime
+    connection: Connection, now: datetime, sites: Sites = None
 ) -> Iterable[tuple[NamedDoor, ControllerState, list[Hole]]]:
     """Every door with what is known of its controller and all holes in its record."""
     states = controllers.states(connection, now)
@@ -213,7 +220,7 @@ def _records(
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
-    for named in doors.list_all(connection):
+    for named in doors.list_all(connection, sites=sites):
         door = named.door
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)

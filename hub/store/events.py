@@ -95,12 +95,17 @@ def listing(
     door_id: DoorId | None = None,
     controller_id: ControllerId | None = None,
     kinds: Iterable[EventKind] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
     after: int = 0,
     limit: int = 100,
     newest_first: bool = False,
     sites: Sites = None,
 ) -> list[StoredEvent]:
-    """Events of these sites with ``id`` above ``after``, in order of arrival, or the newest ones first."""
+    """Events of these sites with ``id`` above ``after``, in order of arrival, or the newest ones first.
+
+    ``since`` inclusive and ``until`` exclusive are about when they occurred, by the controllers' clocks.
+    """
     columns = events.c
     query = select(events, cards.c.cardholder_id).outerjoin(
         cards, cards.c.credential_id == columns.credential_id
@@ -112,6 +117,10 @@ def listing(
         query = query.where(columns.controller_id == controller_id)
     if sites is not None:
         query = query.where(columns.controller_id.in_(controllers_within(sites)))
+    if since is not None:
+        query = query.where(columns.occurred_at >= since)
+    if until is not None:
+        query = query.where(columns.occurred_at < until)
     wanted = list(kinds)
     if wanted:
         query = query.where(columns.kind.in_(wanted))
