@@ -147,7 +147,8 @@ def test_a_controller_out_of_touch_is_unknown_since_the_last_proof(watch: Watch,
     elif how == "silence":
         watch.at(21 + SILENT_AFTER.total_seconds())
     else:
-        watch.restarted()
+        watch.restarted().link_lost()  # as the process that takes its shard over says
+        watch.ingest._everybody_is_gone()
     door = watch.door()
     assert (door.complete, door.unknown_since) == (False, NOW + 20 * SECOND)
     assert [hole.cause for hole in door.holes] == [Cause.OFFLINE]
