@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench fuzz docs lock clean
+.PHONY: help venv environment demo test check tests browser bench fuzz docs messages lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fuzz: venv  ## a million inputs for everything that reads foreign bytes
 docs: venv  ## write docs/decision.md and the tables of routes from the code
 	@$(BIN)/python tools/decision_table.py
 	@$(BIN)/python tools/route_table.py
+
+messages: venv  ## bring the translators' files up to date with the texts of the pages
+	@$(BIN)/python -m tools.messages
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

@@ -31,8 +31,9 @@ from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.operators import Operators
 from hub.orders import Orders
-from hub.pages import cards, orders, sign_in, static_files, watch
-from hub.pages.rendering import Pages
+from hub.pages import cards, orders, preferences, sign_in, static_files, watch
+from hub.pages.languages import SOURCE
+from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
 from hub.settings import Settings, database_address, passphrase_file
 from hub.store import sites
@@ -75,6 +76,7 @@ def create_app(
         *api.routers(),
         static_files.router,
         sign_in.router,
+        preferences.router,
         watch.router,
         orders.router,
         cards.router,
@@ -139,8 +141,12 @@ async def _lifespan(
         )
         app.state.link = link
         app.state.services = services
-        app.state.pages = pages = Pages(services)
-        app.state.variants = {names: live_variant(pages, names=names) for names in (False, True)}
+        app.state.pages_by_language = make_pages(services)
+        app.state.variants = {
+            (code, names): live_variant(pages, names=names)
+            for code, pages in app.state.pages_by_language.items()
+            for names in (False, True)
+        }
         following = asyncio.create_task(services.feed.follow())
         try:
             yield
@@ -203,8 +209,9 @@ def _problem_page(request: Request, problem: Problem) -> Response:
     if problem.code is Code.NOT_SIGNED_IN:
         wanted = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='/')}", 303)
-    pages: Pages = request.app.state.pages
+    pages = pages_of(request)
     kind = problem.code.value
+    detail = str(problem)
     return pages.response(
         request,
         "problem.html",
@@ -212,6 +219,7 @@ def _problem_page(request: Request, problem: Problem) -> Response:
         status_code=kind.status,
         headers=problem.headers,
         title=pages.gettext(kind.title),
-        detail=pages.gettext(str(problem)),
+        detail=pages.gettext(detail) if detail != kind.title else "",
+        detail_language=None if pages.language.knows(detail) else SOURCE,
         next_step=pages.gettext(kind.next_step),
     )

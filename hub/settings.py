@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from hub import setting_kinds
 from hub.alarms import AlarmBounds
+from hub.pages.languages import LANGUAGES, SOURCE
 from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, seconds
 from pacs.errors import MalformedData
 from pacs.schedule import zone
@@ -62,8 +63,8 @@ class Settings:
 
     ``site_dir`` holds the hub's keys as ``drempel-provision site create`` made them; ``data_dir`` the
     database and the broker's data. ``site_name`` is shown on the pages and ``time_zone`` (IANA) is the one
-    schedules follow; empty: as they are. ``origin`` is the address people type, for links; by default it
-    follows ``http``. ``database_url`` (``postgresql+psycopg://user@host/name``, without a password) takes the
+    schedules follow; empty: as they are. ``language`` is that of the pages for a browser that asks for none of
+    theirs. ``origin`` is the address people type, for links; by default it follows ``http``. ``database_url`` (``postgresql+psycopg://user@host/name``, without a password) takes the
     place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or it is
     ``database_password``, which only the environment gives. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
@@ -91,6 +92,7 @@ class Settings:
     database_password: str = field(default="", repr=False)
     site_name: str = ""
     time_zone: str = ""
+    language: str = SOURCE
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
     log_level: str = "info"
     log_format: str = "json"
@@ -155,6 +157,7 @@ KEYS = (
     Key(name="passphrase_file", field="passphrase_file", kind=PATH),
     Key(name="site_name", field="site_name", kind=TEXT),
     Key(name="time_zone", field="time_zone", kind=TEXT),
+    Key(name="language", field="language", kind=one_of(*LANGUAGES)),
     Key(name="database.url", field="database_url", kind=TEXT),
     Key(name="database.password_file", field="database_password_file", kind=PATH),
     Key(name="database.password", field="database_password", kind=TEXT, is_secret=True),

@@ -15,7 +15,7 @@ from hub.api.fields import Body
 from hub.api.services import services
 from hub.card_changes import NewCard
 from hub.operators import Principal
-from hub.pages.rendering import Pages
+from hub.pages.rendering import pages_of
 from hub.pages.views import card_context, spread_context
 from hub.pages.words import N_
 from hub.revocation import CardDistribution
@@ -78,7 +78,7 @@ def cards_page(
         for card in found[after : after + PER_PAGE]
     ]
     looked(services(request), principal, "cards", shown=len(shown))
-    return _pages(request).response(
+    return pages_of(request).response(
         request,
         "cards.html",
         principal,
@@ -112,7 +112,7 @@ def cardholders_page(
         for person in found[after : after + PER_PAGE]
     ]
     looked(services(request), principal, "cardholders", shown=len(shown))
-    return _pages(request).response(
+    return pages_of(request).response(
         request,
         "cardholders.html",
         principal,
@@ -140,7 +140,7 @@ def distribution_part(
 ) -> Response:
     """The part of the card page that says at which doors its status has arrived."""
     spread = _distribution(request, principal, credential_id)
-    pages = _pages(request)
+    pages = pages_of(request)
     return HTMLResponse(
         pages.fragment(
             "distribution.html",
@@ -225,7 +225,7 @@ def replace_card(
 def _card_page(
     request: Request, principal: Principal, credential_id: CredentialId, problem: str = ""
 ) -> Response:
-    hub, pages = services(request), _pages(request)
+    hub, pages = services(request), pages_of(request)
     spread = _distribution(request, principal, credential_id)
     with hub.database.read() as connection:
         person = cardholders.get(connection, spread.card.cardholder_id)
@@ -256,7 +256,7 @@ def _spread(request: Request, spread: CardDistribution) -> dict[str, object]:
     with services(request).database.read() as connection:
         names = {named.door.id: named.name for named in doors.list_all(connection)}
         states = dict(controllers.states(connection, services(request).clock()))
-    return spread_context(_pages(request), spread, names, states)
+    return spread_context(pages_of(request), spread, names, states)
 
 
 def _reason(text: str) -> str | None:
@@ -268,8 +268,3 @@ def _reason(text: str) -> str | None:
 
 def _next(after: int, total: int) -> int | None:
     return after + PER_PAGE if after + PER_PAGE < total else None
-
-
-def _pages(request: Request) -> Pages:
-    pages: Pages = request.app.state.pages
-    return pages

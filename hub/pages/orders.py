@@ -18,7 +18,7 @@ from hub.api.services import Services, services
 from hub.commands import Order
 from hub.operators import Principal
 from hub.pages import words
-from hub.pages.rendering import Pages
+from hub.pages.rendering import Pages, pages_of
 from hub.pages.views import arrival_text, door_context, order_context
 from hub.pages.words import N_
 from hub.roles import Permission
@@ -101,7 +101,7 @@ def door_commands_part(
     principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """The part of a door's page that says what became of its orders."""
-    pages = _pages(request)
+    pages = pages_of(request)
     with services(request).database.read() as connection:
         scope.door(connection, principal, door_id)
         shown = _commands(services(request), pages, connection, door_id)
@@ -148,7 +148,7 @@ def order_page(
     principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """One order, door by door."""
-    return _pages(request).response(
+    return pages_of(request).response(
         request, "order.html", principal, order=_order(request, principal, order_id)
     )
 
@@ -161,7 +161,7 @@ def order_doors_part(
 ) -> Response:
     """The part of an order's page that says where it has arrived."""
     return HTMLResponse(
-        _pages(request).fragment("order_doors.html", order=_order(request, principal, order_id))
+        pages_of(request).fragment("order_doors.html", order=_order(request, principal, order_id))
     )
 
 
@@ -172,20 +172,20 @@ def order_arrival_part(
     principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Response:
     """The part of the live page that says where the newest order has arrived."""
-    return HTMLResponse(_pages(request).fragment("order.html", order=_order(request, principal, order_id)))
+    return HTMLResponse(pages_of(request).fragment("order.html", order=_order(request, principal, order_id)))
 
 
 def _order(request: Request, principal: Principal, order_id: str) -> dict[str, Any]:
     hub = services(request)
     with hub.database.read() as connection:
         arrived = arrival(connection, scope.order(connection, principal, order_id), hub.clock())
-    return order_context(_pages(request), arrived)
+    return order_context(pages_of(request), arrived)
 
 
 def _door_page(
     request: Request, principal: Principal, door_id: DoorId, *, problem: str = "", reason: str = ""
 ) -> Response:
-    hub, pages = services(request), _pages(request)
+    hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         scope.door(connection, principal, door_id)
         (door,) = _doors(hub, connection, door_id)
@@ -209,7 +209,7 @@ def _door_page(
 def _lockdown_page(
     request: Request, principal: Principal, *, problem: str = "", reason: str = ""
 ) -> Response:
-    hub, pages = services(request), _pages(request)
+    hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         every = statuses(connection, hub.clock(), sites=principal.sites)
         named = sites.list_all(connection, principal.sites)
@@ -254,8 +254,3 @@ def _reason(form: OrderForm) -> str | None:
         return _REASON.validate_python(form.reason)
     except ValidationError:
         return None
-
-
-def _pages(request: Request) -> Pages:
-    pages: Pages = request.app.state.pages
-    return pages

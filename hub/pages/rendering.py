@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hub.api.access import CSRF_FIELD
-from hub.api.services import Services
+from hub.api.services import Services, services
 from hub.operators import Principal
-from hub.pages import words
+from hub.pages import languages, words
+from hub.pages.languages import LANGUAGES, Language
 from hub.pages.static_files import FILES
 from hub.pages.words import N_
 from hub.roles import Permission, Role
@@ -31,21 +32,18 @@ NAVIGATION = (
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
 )
-_AGES = (
-    (86_400, N_("%d days ago")),
-    (3_600, N_("%d h ago")),
-    (60, N_("%d min ago")),
-    (1, N_("%d s ago")),
-)
+LANGUAGE_COOKIE = "drempel_language"
 _TONES = {CardStatus.VALID: "good", CardStatus.SUSPENDED: "bad", CardStatus.REVOKED: "bad"}
 
 
 class Pages:
     """The templates of one hub, in one language."""
 
-    def __init__(self, hub: Services, gettext: Callable[[str], str] = str) -> None:
+    def __init__(self, hub: Services, language: Language) -> None:
         self._hub = hub
-        self.gettext = gettext
+        self.language = language
+        self.gettext = language.gettext
+        self.ngettext = language.ngettext
         with hub.database.read() as connection:
             self._site = sites.get(connection, hub.home.id)
         self._environment = self._make_environment()
@@ -64,6 +62,7 @@ class Pages:
         html = self._environment.get_template(template).render(
             principal=principal,
             section=request.url.path,
+            here=_address(request),
             csrf_field=lambda: _csrf_field(principal),
             navigation=[(address, self.gettext(label), needed) for address, label, needed in NAVIGATION],
             **context,
@@ -82,17 +81,16 @@ class Pages:
         except OverflowError:  # at the end of the calendar; somebody's clock is far out
             local = at
         today = local_time(self._hub.clock(), zone).date()
-        text = f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+        if local.date() == today:
+            text = f"{local:%H:%M:%S}"
+        else:
+            text = self.language.day_and_time(local, year=local.year != today.year)
         title = f"{local:%Y-%m-%d %H:%M:%S %Z}"
         return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), title, text)
 
     def age(self, at: datetime) -> Markup:
         """How long ago, as a page that stays open keeps it up."""
-        passed_s = max(1, int((self._hub.clock() - at).total_seconds()))
-        for unit_s, text in _AGES:
-            if passed_s >= unit_s:
-                said = self.gettext(text) % (passed_s // unit_s)
-                break
+        said = self.language.age(self._hub.clock() - at)
         return Markup('<span class="age" data-at="{}">{}</span>').format(at.isoformat(), said)
 
     def _make_environment(self) -> Environment:
@@ -105,13 +103,14 @@ class Pages:
         )
         gettext = self.gettext
         environment.install_gettext_callables(  # type: ignore[attr-defined]  # added by the extension
-            gettext, lambda one, many, number: gettext(one if number == 1 else many), newstyle=True
+            gettext, self.ngettext, newstyle=True
         )
         environment.filters["moment"] = self.moment
         environment.filters["age"] = self.age
+        environment.filters["number"] = self.language.number
         environment.globals |= {
-            "language": "en",
-            "direction": "ltr",
+            "language": self.language,
+            "languages": [languages.language(code) for code in LANGUAGES],
             "site_name": self._site.name,
             "time_zone": self._site.time_zone,
             "static": lambda name: FILES[name].address,
@@ -136,6 +135,27 @@ class Pages:
         if confirmed >= newest:
             return self.gettext("version %d, up to date") % confirmed
         return self.gettext("version %d; version %d not confirmed yet") % (confirmed, newest)
+
+
+def make_pages(hub: Services) -> Mapping[str, Pages]:
+    """Language → the pages in it."""
+    return {code: Pages(hub, languages.language(code)) for code in LANGUAGES}
+
+
+def pages_of(request: Request) -> Pages:
+    """The pages in the language of whoever asks: as they chose, else as their browser says, else as the hub is set."""
+    every: Mapping[str, Pages] = request.app.state.pages_by_language
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    if chosen not in every:
+        accepted = request.headers.get("accept-language", "")
+        chosen = languages.preferred(accepted) or services(request).settings.language
+    return every[chosen]
+
+
+def _address(request: Request) -> str:
+    """Where this page is, for coming back to it; that of a refused form is not one."""
+    whole = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    return whole if request.method == "GET" and len(whole) <= 200 else "/"
 
 
 def _csrf_field(principal: Principal | None) -> Markup:

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from hub.api.access import PUBLIC, DeclaredRoute, identify
 from hub.api.services import Services, services
 from hub.operators import SESSION_LIFETIME, SignInRefused
-from hub.pages.rendering import Pages
+from hub.pages.rendering import pages_of
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, dependencies=[PUBLIC])
 
@@ -25,7 +25,7 @@ PasswordField = Annotated[str, Form(max_length=1000)]
 def sign_in_page(request: Request, next_address: Address = "/") -> Response:
     """The form; before the first operator, how to make a one-time link."""
     if identify(request) is not None:
-        return RedirectResponse(_inside(next_address), 303)
+        return RedirectResponse(inside(next_address), 303)
     return _form(request, next_address=next_address)
 
 
@@ -43,9 +43,9 @@ def sign_in(
     try:
         token = hub.operators.sign_in(name, password, hub.clock())
     except SignInRefused as refused:
-        return _form(request, next_address=next_address, name=name, problem=str(refused), status_code=403)
+        return _form(request, next_address=next_address, name=name, problem=pages_of(request).gettext(str(refused)), status_code=403)
     hub.attempts.forgive(source, name)
-    return _signed_in(hub, token, _inside(next_address))
+    return _signed_in(hub, token, inside(next_address))
 
 
 @router.post("/sign-out")
@@ -67,7 +67,7 @@ def link_page(request: Request, token: LinkToken) -> Response:
     """What the link offers; looking at it does not use it up."""
     hub = services(request)
     link = hub.operators.look_at_link(token, hub.clock())
-    return _pages(request).response(request, "link.html", None, link=link, name="", problem="")
+    return pages_of(request).response(request, "link.html", None, link=link, name="", problem="")
 
 
 @router.post("/link/{token}")
@@ -80,15 +80,10 @@ def follow_link(
     try:
         session = hub.operators.follow_link(token, name=name, password=password or None, now=hub.clock())
     except SignInRefused as refused:
-        return _pages(request).response(
-            request, "link.html", None, link=link, name=name, problem=str(refused), status_code=422
+        return pages_of(request).response(
+            request, "link.html", None, link=link, name=name, problem=pages_of(request).gettext(str(refused)), status_code=422
         )
     return _signed_in(hub, session, "/")
-
-
-def _pages(request: Request) -> Pages:
-    pages: Pages = request.app.state.pages
-    return pages
 
 
 def _form(
@@ -100,13 +95,13 @@ def _form(
     status_code: int = 200,
 ) -> Response:
     first_run = not services(request).operators.are_there_any()
-    return _pages(request).response(
+    return pages_of(request).response(
         request,
         "sign_in.html",
         None,
         status_code=status_code,
         first_run=first_run,
-        next=_inside(next_address),
+        next=inside(next_address),
         name=name,
         problem=problem,
     )
@@ -126,7 +121,7 @@ def _signed_in(hub: Services, token: str, address: str) -> Response:
     return answer
 
 
-def _inside(address: str) -> str:
+def inside(address: str) -> str:
     """``address`` when it is a path of this hub, else the live page."""
-    inside = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if inside else "/"
+    is_inside = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_inside else "/"

@@ -22,7 +22,7 @@ from hub.api.stream import After, LastEventId, frames, resume_from
 from hub.api.taps import answers
 from hub.operators import Principal
 from hub.pages import words
-from hub.pages.rendering import Pages
+from hub.pages.rendering import pages_of
 from hub.pages.views import alarm_context, door_context, order_context, tap_context
 from hub.roles import Permission
 from hub.store import events, orders
@@ -40,7 +40,7 @@ def live_page(
     request: Request, principal: Annotated[Principal, requires(Permission.EVENTS_READ)]
 ) -> Response:
     """Alarms, taps as they happen, and every door."""
-    hub, pages = services(request), _pages(request)
+    hub, pages = services(request), pages_of(request)
     now = hub.clock()
     with hub.database.read() as connection:
         newest = events.listing(
@@ -75,7 +75,7 @@ def doors_page(
     request: Request, principal: Annotated[Principal, requires(Permission.DOORS_READ)]
 ) -> Response:
     """Every door."""
-    hub, pages = services(request), _pages(request)
+    hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         doors = statuses(connection, hub.clock(), sites=principal.sites)
     shown = [door_context(pages, each) for each in doors]
@@ -120,11 +120,7 @@ async def live_stream(
 ) -> EventStream:
     """The live stream as fragments of the pages."""
     services(request).feed.check_room(principal.actor)
-    variant = request.app.state.variants[principal.may(Permission.NAMES_READ)]
+    shown_in = pages_of(request).language.code
+    variant = request.app.state.variants[shown_in, principal.may(Permission.NAMES_READ)]
     variant = replace(variant, sites=principal.sites)
     return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
-
-
-def _pages(request: Request) -> Pages:
-    pages: Pages = request.app.state.pages
-    return pages

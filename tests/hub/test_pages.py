@@ -324,13 +324,13 @@ def test_a_doors_last_known_state_has_its_age(tmp_path: Path) -> None:
         front.until_acknowledged()
         said = text_of(guard.get("/doors").text)
         assert re.search(r"Mode Unlocked: opens for everybody, by its schedule, since \S+", said)
-        assert re.search(r"Door Closed since \S+ \( 40 min ago \)\. Unlocked", said)
+        assert re.search(r"Door Closed since \S+ \( 40 min\. ago \)\. Unlocked", said)
         assert "Not known now" not in said
         front.drop()
         said = eventually(
             lambda: (t := text_of(guard.get("/doors").text)) and "Offline since" in t and t, "offline"
         )
-        assert re.search(r"State Not known now\. Last heard of \S+ \( \d+ s ago \); until then:", said)
+        assert re.search(r"State Not known now\. Last heard of \S+ \( \d+ sec\. ago \); until then:", said)
         assert "Last mode Unlocked" in said
         assert "Last seen Closed since" in said
         assert not re.search(r" (Mode|Door) (Unlocked|Closed)", said)
@@ -625,7 +625,7 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
 
 def test_every_text_goes_through_gettext(hub: RunningHub) -> None:
     """No letter a person reads stands in a template outside a translatable text, but for the product's name."""
-    environment = hub.app.state.pages._environment
+    environment = hub.app.state.pages_by_language["en"]._environment
     allowed = {"Drempel", "drempel", "hub", "operator", "link", "provision", "card", "issue", "reader", "add"}
     for name in environment.list_templates():
         source, _, _ = environment.loader.get_source(environment, name)
@@ -654,7 +654,7 @@ def test_no_name_or_secret_reaches_the_log(tmp_path: Path, capfd: pytest.Capture
             browser.post(f"/cards/{credential}/block", data={"csrf_token": csrf_of(browser.get("/").text)})
             stranger.post("/sign-in", data={"name": "Wilhelmina", "password": "hunter2hunter2"})
             cookie = browser.cookies["drempel"]
-            hub.app.state.pages._environment.globals["static"] = None
+            hub.app.state.pages_by_language["en"]._environment.globals["static"] = None
             assert browser.get("/cards").status_code == 500
     structlog.reset_defaults()
     logged = "".join(capfd.readouterr())
@@ -676,7 +676,7 @@ def test_the_site_is_named_and_times_are_its_own(tmp_path: Path) -> None:
 
 def test_a_time_at_the_end_of_the_calendar_is_still_shown(hub: RunningHub) -> None:
     """Whatever moment somebody's clock says, a page says it, on UTC when the site's clock does not go so far."""
-    pages: Pages = hub.app.state.pages
+    pages: Pages = hub.app.state.pages_by_language["en"]
     assert "9999-12-31" in pages.moment(datetime.max.replace(tzinfo=UTC))
     assert "9899-12-31" in pages.moment(END_OF_TIME - timedelta(days=1))
 

@@ -57,7 +57,7 @@
   /* -- ages: by the hub's clock, in the page's language */
   const ahead = page.dataset.now ? Date.parse(page.dataset.now) - Date.now() : 0;
   const spoken = new Intl.RelativeTimeFormat(document.documentElement.lang, { style: "short" });
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const units = [["year", 31536000], ["month", 2592000], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const showAges = () => {
     for (const each of document.querySelectorAll(".age[data-at]")) {
       const passed = Math.max(1, (Date.now() + ahead - Date.parse(each.dataset.at)) / 1000);
