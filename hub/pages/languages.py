@@ -117,4 +117,3 @@ def _ranges(accepted: str) -> Iterable[tuple[str, float]]:
         except ValueError:
             quality = 0.0
         yield tag.strip().partition("-")[0].lower(), quality
-

@@ -43,7 +43,13 @@ def sign_in(
     try:
         token = hub.operators.sign_in(name, password, hub.clock())
     except SignInRefused as refused:
-        return _form(request, next_address=next_address, name=name, problem=pages_of(request).gettext(str(refused)), status_code=403)
+        return _form(
+            request,
+            next_address=next_address,
+            name=name,
+            problem=pages_of(request).gettext(str(refused)),
+            status_code=403,
+        )
     hub.attempts.forgive(source, name)
     return _signed_in(hub, token, inside(next_address))
 
@@ -81,7 +87,13 @@ def follow_link(
         session = hub.operators.follow_link(token, name=name, password=password or None, now=hub.clock())
     except SignInRefused as refused:
         return pages_of(request).response(
-            request, "link.html", None, link=link, name=name, problem=pages_of(request).gettext(str(refused)), status_code=422
+            request,
+            "link.html",
+            None,
+            link=link,
+            name=name,
+            problem=pages_of(request).gettext(str(refused)),
+            status_code=422,
         )
     return _signed_in(hub, session, "/")
 

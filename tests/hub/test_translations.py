@@ -17,6 +17,7 @@ from hub.settings import Settings
 from pacs.errors import MalformedData
 from tests.hub.controller import eventually
 from tests.hub.running import PASSWORD, RunningHub, running_hub, tap
+from tests.hub.test_pages import stream_text
 from tools import messages
 
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[a-z]|%%")
@@ -130,18 +131,12 @@ def test_pages_problems_and_stream_speak_dutch(hub: RunningHub) -> None:
         assert "Controleer het adres" in missing
         unknown = dutch.get("/cards/00000000-0000-4000-8000-000000000000").text
         assert re.search(r'<p lang="en">[^<]+</p>', unknown)
-        assert "Toegelaten" in _stream(dutch)
-        assert "Granted" in _stream(english)
+        assert "Toegelaten" in stream_text(dutch)
+        assert "Granted" in stream_text(english)
     with hub.client(origin=hub.url) as stranger:
         form = {"name": "Nobody", "password": PASSWORD}
         refused = stranger.post("/sign-in", data=form, headers={"accept-language": "nl"})
         assert "De naam of het wachtwoord klopt niet." in refused.text
-
-
-def _stream(browser: object) -> str:
-    from tests.hub.test_pages import stream_text
-
-    return stream_text(browser)  # type: ignore[arg-type]
 
 
 def test_the_stream_is_rendered_once_per_language(hub: RunningHub) -> None:
