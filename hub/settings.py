@@ -64,7 +64,8 @@ class Settings:
     ``site_dir`` holds the hub's keys as ``drempel-provision site create`` made them; ``data_dir`` the
     database and the broker's data. ``site_name`` is shown on the pages and ``time_zone`` (IANA) is the one
     schedules follow; empty: as they are. ``language`` is that of the pages for a browser that asks for none of
-    theirs. ``origin`` is the address people type, for links; by default it follows ``http``. ``database_url`` (``postgresql+psycopg://user@host/name``, without a password) takes the
+    theirs. ``origin`` is the address people type, for links; by default it follows ``http``. ``database_url``
+    (``postgresql+psycopg://user@host/name``, without a password) takes the
     place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or it is
     ``database_password``, which only the environment gives. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
