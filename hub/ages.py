@@ -31,6 +31,22 @@ def made(connection: Connection, site_id: SiteId) -> Made:
     }
 
 
+class Kept:
+    """When the documents of every site were made, read again where there are newer ones; one thread's."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[SiteId, DocumentKind], int] = {}
+        self._made: dict[SiteId, Made] = {}
+
+    def of_sites(self, connection: Connection) -> Mapping[SiteId, Made]:
+        """Site → its documents; nothing for a site that has none yet."""
+        newest = documents.newest_versions(connection)
+        for site_id in {channel[0] for channel, _ in newest.items() - self._newest.items()}:
+            self._made[site_id] = made(connection, site_id)
+        self._newest = newest
+        return self._made
+
+
 def held_since(versions: Collection[tuple[int, datetime]], held: int) -> datetime | None:
     """When version ``held`` was made; when it is not kept, the next one: it is no younger. None: nothing is known."""
     if not held:
@@ -39,18 +55,17 @@ def held_since(versions: Collection[tuple[int, datetime]], held: int) -> datetim
     return exact or next((at for version, at in versions if version > held), None)
 
 
-def bound_reached_at(door: Door, oldest: datetime) -> datetime:
-    """When documents of which the older one was made at ``oldest`` are too old for a door."""
-    return oldest + timedelta(seconds=door.max_policy_age_s)
-
-
 def stops_at(door: Door, oldest: datetime) -> datetime:
     """When a door refuses every card by documents of which the older one was made at ``oldest``.
 
     A door that continues beyond its bound goes on until the documents expire.
     """
     expiry = oldest + LIFETIME
-    return min(expiry, bound_reached_at(door, oldest)) if door.when_too_old is WhenTooOld.DENY else expiry
+    return (
+        min(expiry, oldest + timedelta(seconds=door.max_policy_age_s))
+        if door.when_too_old is WhenTooOld.DENY
+        else expiry
+    )
 
 
 def stops(connection: Connection, site_id: SiteId) -> Mapping[DoorId, datetime | None]:

@@ -206,6 +206,7 @@ class Alarms:
         self._bounds = bounds
         self._clock = clock
         self._leads = leads
+        self._made = ages.Kept()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
 
@@ -258,10 +259,10 @@ class Alarms:
         """Raise and end what the hub itself sees."""
         now = self._clock()
         with self._database.read() as connection:
-            if not any(_differences(connection, self._bounds, now)):
+            if not any(_differences(connection, self._bounds, self._made, now)):
                 return
         with self._database.write() as connection:
-            changes = list(_differences(connection, self._bounds, now))
+            changes = list(_differences(connection, self._bounds, self._made, now))
             for change in changes:
                 change.make(connection, now)
         touched = frozenset(change.subject.controller_id for change in changes)
@@ -302,19 +303,26 @@ class _Change:
         )
 
 
-def _differences(connection: Connection, bounds: AlarmBounds, now: datetime) -> Iterator[_Change]:
+def _differences(
+    connection: Connection, bounds: AlarmBounds, kept: ages.Kept, now: datetime
+) -> Iterator[_Change]:
     """Between what is on record as standing and what is so."""
     standing = alarms.standing(connection)
-    states = controllers.states(connection, now)
+    states = controllers.presence(connection, now)
     in_use = {controller.id for controller in controllers.list_all(connection)}
-    home = {named.door.id: named.door.controller_id for named in doors.list_all(connection)}
+    every = doors.bounds(connection)
+    home = {door_id: controller_id for door_id, controller_id, _ in every}
     for alarm in standing.values():
         subject = alarm.subject
         moved = subject.door_id is not None and home.get(subject.door_id) != subject.controller_id
         if moved or subject.controller_id not in in_use:
             yield _Change(subject=subject, how=Clearance.WITHDRAWN)
     seen = [state for state in states.values() if state.controller_id in in_use and state.last_seen]
-    found = [*_silent(seen, bounds, now), *_clocks(seen), *_documents(connection, seen, bounds, now)]
+    found = [
+        *_silent(seen, bounds, now),
+        *_clocks(seen),
+        *_documents(connection, seen, every, kept, bounds, now),
+    ]
     for subject, since in found:
         if (subject.key in standing) is (since is None):
             yield _Change(subject=subject, since=since)
@@ -341,18 +349,20 @@ def _clocks(states: list[ControllerState]) -> Iterator[_Finding]:
 
 
 def _documents(
-    connection: Connection, states: list[ControllerState], bounds: AlarmBounds, now: datetime
+    connection: Connection,
+    states: list[ControllerState],
+    every: list[tuple[DoorId, ControllerId, timedelta]],
+    kept: ages.Kept,
+    bounds: AlarmBounds,
+    now: datetime,
 ) -> Iterator[_Finding]:
     confirmed = documents.confirmed_versions(connection)
     site_of = sites.of_controllers(connection)
-    made = {
-        site_id: ages.made(connection, site_id)
-        for site_id in {site_of[state.controller_id] for state in states}
-    }
+    made = kept.of_sites(connection)
     oldest: dict[ControllerId, datetime] = {}
     for state in states:
         controller_id = state.controller_id
-        for kind, versions in made[site_of[controller_id]].items():
+        for kind, versions in made.get(site_of[controller_id], {}).items():
             held = confirmed.get((controller_id, kind), 0)
             lacking = [at for version, at in versions if version > held]
             at = ages.held_since(versions, held)
@@ -366,13 +376,10 @@ def _documents(
                 yield subject, awaited
             elif not lacking:
                 yield subject, None
-    for named in doors.list_all(connection):
-        door = named.door
-        if door.controller_id in oldest:
-            due = ages.bound_reached_at(door, oldest[door.controller_id])
-            subject = Subject(
-                kind=AlarmKind.POLICY_TOO_OLD, controller_id=door.controller_id, door_id=door.id
-            )
+    for door_id, controller_id, bound in every:
+        if controller_id in oldest:
+            due = oldest[controller_id] + bound
+            subject = Subject(kind=AlarmKind.POLICY_TOO_OLD, controller_id=controller_id, door_id=door_id)
             yield subject, due if due <= now else None
 
 

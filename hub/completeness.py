@@ -201,26 +201,34 @@ def _never(named: NamedDoor) -> Iterable[Hole]:
 
 
 def of_doors(
-    connection: Connection, now: datetime, *, since: datetime | None = None
+    connection: Connection,
+    now: datetime,
+    *,
+    since: datetime | None = None,
+    controller_ids: Collection[ControllerId] | None = None,
 ) -> Mapping[DoorId, Completeness]:
-    """Every door's record, with the holes that reach beyond ``since`` (None: all)."""
+    """Every door's record, or those of some controllers, with the holes that reach beyond ``since`` (None: all)."""
     return {
         named.door.id: _completeness(named.door.id, holes, since)
-        for named, _state, holes in _records(connection, now)
+        for named, _state, holes in _records(connection, now, controller_ids=controller_ids)
     }
 
 
 def _records(
-    connection: Connection, now: datetime, sites: Sites = None
+    connection: Connection,
+    now: datetime,
+    sites: Sites = None,
+    *,
+    controller_ids: Collection[ControllerId] | None = None,
 ) -> Iterable[tuple[NamedDoor, ControllerState, list[Hole]]]:
-    """Every door with what is known of its controller and all holes in its record."""
-    states = controllers.states(connection, now)
+    """Every door of these sites or controllers, with what is known of its controller and all holes in its record."""
+    states = controllers.states(connection, now, controller_ids)
     heads = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
     registered = {controller.id: controller for controller in controllers.list_all(connection)}
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
-    for named in doors.list_all(connection, sites=sites):
+    for named in doors.list_all(connection, sites=sites, controller_ids=controller_ids):
         door = named.door
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)

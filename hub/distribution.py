@@ -102,6 +102,7 @@ class Distribution:
         self._in_force: dict[Channel, Document] = {}
         self._chunks: dict[Channel, list[bytes]] = {}
         self._policy_not_before = 0.0
+        self._intervals: dict[SiteId, timedelta] = {}
         self._refresh_at = 0.0
         self._thread = threading.Thread(target=self._run, name="distribution", daemon=True)
 
@@ -309,9 +310,11 @@ class Distribution:
         """Make what is due: because sites changed, because a door is ``ahead``, or because what is there gets old."""
         with self._database.read() as connection:
             every = [site.id for site in sites.list_all(connection)]
-            intervals = {site_id: refresh_interval(connection, site_id) for site_id in every}
-        for site_id, interval in intervals.items():
-            dirty = everywhere or site_id in at
+            concerned = {*at, *(site_id for site_id, _ in ahead)}
+            due = [each for each in every if everywhere or refresh or each in concerned]
+            self._intervals |= {site_id: refresh_interval(connection, site_id) for site_id in due}
+        for site_id in due:
+            dirty, interval = everywhere or site_id in at, self._intervals[site_id]
             # what stops cards from working comes before what lets them work
             for kind in (DocumentKind.REVOCATIONS, DocumentKind.POLICY):
                 above = ahead.get((site_id, kind))
@@ -319,7 +322,7 @@ class Distribution:
                     oldest = interval * 0.9 if refresh else None
                     self._issue_one((site_id, kind), dirty=dirty, above=above, oldest=oldest)
         self._policy_not_before = self._monotonic() + POLICY_SPACING_S
-        shortest = min(intervals.values(), default=LONGEST_REFRESH)
+        shortest = min(self._intervals.values(), default=LONGEST_REFRESH)
         self._refresh_at = self._monotonic() + shortest.total_seconds() / 10
 
     def _issue_one(

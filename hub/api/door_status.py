@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Any
@@ -20,7 +20,7 @@ from hub.store.door_state import Contact, DoorState
 from hub.store.journals import AnomalyKind
 from hub.store.sites import Sites
 from pacs.events import EventKind
-from pacs.identifiers import DoorId
+from pacs.identifiers import ControllerId, DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import Reason
 from pacs.rules import Door, DoorMode, Side
@@ -122,18 +122,27 @@ class DoorStatus(Answer):
 HOLES_SHOWN = timedelta(days=3)
 
 
-def statuses(connection: Connection, now: datetime, *, sites: Sites = None) -> list[DoorStatus]:
-    """Every door of these sites by id, with the holes of the last three days."""
-    states = controllers.states(connection, now)
-    records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN)
-    newest_events = events.newest_per_door(connection)
+def statuses(
+    connection: Connection,
+    now: datetime,
+    *,
+    sites: Sites = None,
+    controller_ids: Collection[ControllerId] | None = None,
+) -> list[DoorStatus]:
+    """Every door of these sites, or of some controllers, by id, with the holes of the last three days."""
+    if controller_ids is None and sites is not None:
+        controller_ids = [each.id for each in controllers.list_all(connection, sites, even_retired=True)]
+    named_doors = doors.list_all(connection, controller_ids=controller_ids)
+    states = controllers.states(connection, now, controller_ids)
+    records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN, controller_ids=controller_ids)
+    newest_events = events.newest_per_door(connection, [named.door.id for named in named_doors])
     confirmed = documents.confirmed_versions(connection)
     newest = documents.newest_versions(connection)
     doubts = journals.doubts(connection)
     known = door_state.of_doors(connection)
     standing = [alarm.subject for alarm in alarms.standing(connection).values()]
     found = []
-    for named in doors.list_all(connection, sites=sites):
+    for named in named_doors:
         door = named.door
         state, record = states[door.controller_id], records[door.id]
         event = newest_events.get(door.id)

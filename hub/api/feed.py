@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
@@ -25,10 +26,10 @@ from hub.api.door_status import DoorStatus, statuses
 from hub.api.problems import Code, Problem
 from hub.api.taps import EventAnswer, answers
 from hub.live import AlarmsChanged, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
-from hub.store import events, sites
+from hub.store import controllers, events, sites
 from hub.store.database import Database
 from hub.store.events import ABOUT_PEOPLE
-from pacs.identifiers import DoorId, SiteId
+from pacs.identifiers import ControllerId, SiteId
 
 QUEUE = 256
 REPLAYED = 500
@@ -101,7 +102,7 @@ class Feed:
         self._clock = clock
         self._viewers: set[Viewer] = set()
         self._closed = False
-        self._online: dict[DoorId, bool] = {}
+        self._online: dict[ControllerId, bool] = {}
         self._alarms: dict[int, AlarmAnswer] = {}
 
     async def follow(self) -> None:
@@ -110,19 +111,22 @@ class Feed:
         sweep_at = clock() + SWEEP_S
         with self._bus.subscribe() as subscription:
             self._alarms = await run_in_threadpool(self._open_alarms)
+            await run_in_threadpool(self._look_who_is_online)
             while True:
                 batch: list[LiveEvent] = []
                 with contextlib.suppress(TimeoutError):
                     batch = await asyncio.wait_for(subscription.batch(), max(0.0, sweep_at - clock()))
-                if clock() >= sweep_at:
+                if sweep := clock() >= sweep_at:
                     sweep_at = clock() + SWEEP_S
                 elif not batch:
                     continue
                 variants = {viewer.variant for viewer in self._viewers}
                 if not variants:
+                    if sweep:
+                        await run_in_threadpool(self._look_who_is_online)
                     continue
                 try:
-                    frames = await run_in_threadpool(self._render, batch, variants)
+                    frames = await run_in_threadpool(partial(self._render, batch, variants, sweep=sweep))
                 except Exception as error:  # noqa: BLE001 - the stream is a convenience, the record is safe
                     _log.error("live_render_failed", exc_info=error)
                     frames = {variant: [_frame("missed", "{}")] for variant in variants}
@@ -196,7 +200,22 @@ class Feed:
         self._alarms = still
         return closed + changed
 
-    def _render(self, batch: Sequence[LiveEvent], variants: set[Variant]) -> dict[Variant, list[bytes]]:
+    def _look_who_is_online(self) -> None:
+        with self._database.read() as connection:
+            self._came_or_went(connection)
+
+    def _came_or_went(self, connection: Connection) -> set[ControllerId]:
+        """Controllers that are online and were not when looked at last, or the other way round."""
+        online = {
+            controller_id: state.online
+            for controller_id, state in controllers.presence(connection, self._clock()).items()
+        }
+        before, self._online = self._online, online
+        return {each for each, is_online in online.items() if before.get(each, is_online) is not is_online}
+
+    def _render(
+        self, batch: Sequence[LiveEvent], variants: set[Variant], *, sweep: bool
+    ) -> dict[Variant, list[bytes]]:
         if any(isinstance(event, Missed) for event in batch):
             return {variant: [_frame("missed", "{}")] for variant in variants}
         stored = [event for event in batch if isinstance(event, EventStored)]
@@ -207,17 +226,12 @@ class Feed:
         ids = [event.id for event in stored if event.kind in ABOUT_PEOPLE]
         with self._database.read() as connection:
             taps = answers(connection, events.with_ids(connection, ids)) if ids else []
-            every = statuses(connection, self._clock())
+            changed |= self._came_or_went(connection) if sweep else set()
+            doors = statuses(connection, self._clock(), controller_ids=changed) if changed else []
             alarms = self._changed_alarms(connection)
             site_of = (
                 sites.of_controllers(connection) if any(isinstance(each, Confirmed) for each in batch) else {}
             )
-        doors = [
-            each
-            for each in every
-            if each.controller_id in changed or self._online.get(each.id, each.online) is not each.online
-        ]
-        self._online = {each.id: each.online for each in every}
         confirmations = [
             (site_of.get(event.controller_id), _confirmation(event))
             for event in batch

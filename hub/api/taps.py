@@ -12,7 +12,6 @@ from hub.api.fields import Answer
 from hub.store import directory, doors, sites
 from hub.store.events import StoredEvent
 from pacs.events import EventKind
-from pacs.identifiers import DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
 
@@ -48,7 +47,7 @@ class EventAnswer(Answer):
 def answers(connection: Connection, events: Sequence[StoredEvent]) -> list[EventAnswer]:
     """Stored events with the names of doors and people."""
     people = directory.names_of(connection, (each.cardholder_id for each in events if each.cardholder_id))
-    door_names: dict[DoorId, str] = {named.door.id: named.name for named in doors.list_all(connection)}
+    door_names = doors.names(connection, {each.door_id for each in events if each.door_id})
     site_of = sites.of_controllers(connection)
     return [
         EventAnswer(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, case, func, insert, null, or_, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
@@ -15,6 +15,7 @@ from hub.store.schema import controller_state, controllers
 from hub.store.sites import Sites, within
 from pacs.identifiers import ControllerId, SiteId
 
+_LARGE = ("health", "broken_readers")
 SILENT_AFTER = timedelta(seconds=90)
 """Without a sign of life for longer, a controller is not online, whatever the broker says."""
 
@@ -92,19 +93,30 @@ def get(connection: Connection, controller_id: ControllerId) -> Controller:
     return _controller(row)
 
 
-def list_all(connection: Connection, sites: Sites = None) -> list[Controller]:
-    """Every controller of these sites that is in use, by id."""
-    query = select(controllers).where(
-        controllers.c.retired_at.is_(None), within(controllers.c.site_id, sites)
-    )
-    query = query.order_by(controllers.c.id)
+def list_all(connection: Connection, sites: Sites = None, *, even_retired: bool = False) -> list[Controller]:
+    """Every controller of these sites that is in use, by id; or ever was."""
+    query = select(controllers).where(within(controllers.c.site_id, sites)).order_by(controllers.c.id)
+    if not even_retired:
+        query = query.where(controllers.c.retired_at.is_(None))
     return [_controller(row) for row in connection.execute(query)]
 
 
-def states(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
-    """What is known of every controller."""
-    found = [_state(row, now) for row in connection.execute(select(controller_state))]
+def states(
+    connection: Connection, now: datetime, controller_ids: Collection[ControllerId] | None = None
+) -> Mapping[ControllerId, ControllerState]:
+    """What is known of every controller, or of these."""
+    query = select(controller_state)
+    if controller_ids is not None:
+        query = query.where(controller_state.c.controller_id.in_(sorted(controller_ids)))
+    found = [_state(row, now) for row in connection.execute(query)]
     return {state.controller_id: state for state in found}
+
+
+def presence(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
+    """The same of every controller without ``health`` and ``broken_readers``, which take long to read for thousands."""
+    columns = [each for each in controller_state.c if each.name not in _LARGE]
+    rows = connection.execute(select(*columns, *(null().label(name) for name in _LARGE)))
+    return {state.controller_id: state for state in (_state(row, now) for row in rows)}
 
 
 def state(connection: Connection, controller_id: ControllerId, now: datetime) -> ControllerState:

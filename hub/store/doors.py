@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select, update
@@ -87,13 +88,34 @@ def get(connection: Connection, door_id: DoorId) -> NamedDoor:
 
 
 def list_all(
-    connection: Connection, controller_id: ControllerId | None = None, *, sites: Sites = None
+    connection: Connection,
+    controller_id: ControllerId | None = None,
+    *,
+    sites: Sites = None,
+    controller_ids: Collection[ControllerId] | None = None,
 ) -> list[NamedDoor]:
-    """Every door of these sites, or every door of one controller, by id."""
+    """Every door of these sites, or every door of one or some controllers, by id."""
     query = _select().where(within(controllers.c.site_id, sites)).order_by(doors.c.id)
+    if controller_ids is not None:
+        query = query.where(doors.c.controller_id.in_(sorted(controller_ids)))
     if controller_id is not None:
         query = query.where(doors.c.controller_id == controller_id)
     return [_named(row) for row in connection.execute(query)]
+
+
+def names(connection: Connection, door_ids: Collection[DoorId]) -> dict[DoorId, str]:
+    """Door → what it is called, for those that are there."""
+    query = select(doors.c.id, doors.c.name).where(doors.c.id.in_(sorted(door_ids)))
+    return {DoorId(row.id): row.name for row in connection.execute(query)}
+
+
+def bounds(connection: Connection) -> list[tuple[DoorId, ControllerId, timedelta]]:
+    """Every door, its controller, and its bound on the age of what it goes by."""
+    query = select(doors.c.id, doors.c.controller_id, doors.c.max_policy_age_s)
+    return [
+        (DoorId(door_id), ControllerId(controller_id), timedelta(seconds=age_s))
+        for door_id, controller_id, age_s in connection.execute(query)
+    ]
 
 
 def _select() -> Select[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -137,10 +137,11 @@ def with_ids(connection: Connection, ids: Iterable[int]) -> list[StoredEvent]:
     return [_stored(found) for found in connection.execute(query)]
 
 
-def newest_per_door(connection: Connection) -> Mapping[DoorId, StoredEvent]:
-    """Door → the event that arrived last; one look at the index for each door."""
+def newest_per_door(connection: Connection, door_ids: Collection[DoorId]) -> Mapping[DoorId, StoredEvent]:
+    """Each of these doors → the event that arrived last; one look at the index for each."""
     newest = select(func.max(events.c.id)).where(events.c.door_id == doors.c.id).scalar_subquery()
-    return _by(connection, select(newest).select_from(doors), "door_id")
+    asked = select(newest).select_from(doors).where(doors.c.id.in_(sorted(door_ids)))
+    return _by(connection, asked, "door_id")
 
 
 def newest_per_controller(connection: Connection, kind: EventKind) -> Mapping[ControllerId, StoredEvent]:
