@@ -31,7 +31,7 @@ from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.operators import Operators
 from hub.orders import Orders
-from hub.pages import cards, orders, preferences, sign_in, static_files, watch
+from hub.pages import cards, orders, preferences, reasons, sign_in, static_files, watch
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
@@ -79,6 +79,7 @@ def create_app(
         preferences.router,
         watch.router,
         orders.router,
+        reasons.router,
         cards.router,
     ):
         app.include_router(router)
@@ -209,13 +210,17 @@ def _problem_page(request: Request, problem: Problem) -> Response:
     if problem.code is Code.NOT_SIGNED_IN:
         wanted = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='/')}", 303)
+    principal = getattr(request.state, "principal", None)
+    if problem.code is Code.REASON_REQUIRED and request.method == "GET":
+        wanted = f"{request.url.path}?{request.url.query}".rstrip("?")
+        return reasons.ask(request, principal, request.state.reason_subject, wanted)
     pages = pages_of(request)
     kind = problem.code.value
     detail = str(problem)
     return pages.response(
         request,
         "problem.html",
-        getattr(request.state, "principal", None),
+        principal,
         status_code=kind.status,
         headers=problem.headers,
         title=pages.gettext(kind.title),

@@ -281,6 +281,11 @@ class Operators:
                 return False
 
 
+def session_hash(token: str) -> bytes:
+    """What is stored of a session's cookie."""
+    return _digest(token)
+
+
 def name_key(name: str) -> str:
     """A name as it is compared: compatibility forms, case and outer spaces do not matter."""
     return unicodedata.normalize("NFKC", name).strip().casefold()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum, unique
@@ -20,6 +21,7 @@ from hub.api.changes import looked, note
 from hub.api.door_status import HOLES_SHOWN, Completeness, completeness_of
 from hub.api.fields import Answer
 from hub.api.proven import Record, records, sentences
+from hub.api.reasons import Because, requires_reason
 from hub.api.services import Services, services
 from hub.api.taps import EventAnswer, answers
 from hub.operators import Principal
@@ -28,7 +30,7 @@ from hub.store import events as store
 from hub.store.events import StoredEvent
 from hub.store.sites import Sites
 from pacs.events import EventKind
-from pacs.identifiers import ControllerId, DoorId, SiteId
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/events", tags=["events"])
 
@@ -85,6 +87,8 @@ class Wanted:
     until: datetime | None
     site: SiteId | None
     sites: Sites = ()
+    cardholder: CardholderId | None = None
+    credential: CredentialId | None = None
 
     def seen_by(self, principal: Principal) -> Wanted:
         """What is asked for, of the sites that ``principal`` sees and no others."""
@@ -92,6 +96,13 @@ class Wanted:
         if self.site is not None:
             sites = frozenset({self.site} if principal.sees(self.site) else ())
         return replace(self, sites=sites)
+
+    @property
+    def person(self) -> str | None:
+        """Whose movements these are, as the audit log names them; None: everybody's."""
+        if self.cardholder is not None:
+            return f"cardholder:{self.cardholder}"
+        return None if self.credential is None else f"card:{self.credential}"
 
     @property
     def doors(self) -> list[DoorId] | None:
@@ -104,6 +115,8 @@ class Wanted:
             connection,
             door_id=self.door,
             controller_id=self.controller,
+            cardholder_id=self.cardholder,
+            credential_id=self.credential,
             kinds=self.kinds,
             since=self.since,
             until=self.until,
@@ -126,26 +139,44 @@ def _wanted(
     return Wanted(door=door, controller=controller, kinds=kinds, since=since, until=until, site=site)
 
 
+def _of_person(
+    wanted: Annotated[Wanted, Depends(_wanted)],
+    cardholder: fields.Cardholder | None = None,
+    credential: Annotated[str | None, Query(max_length=64)] = None,
+) -> Wanted:
+    parsed = None if credential is None else CredentialId.parse(credential)
+    return replace(wanted, cardholder=cardholder, credential=parsed)
+
+
 @router.get("")
 def listed(
     request: Request,
     principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
-    wanted: Annotated[Wanted, Depends(_wanted)],
+    because: Annotated[Because, requires_reason()],
+    wanted: Annotated[Wanted, Depends(_of_person)],
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: fields.Limit = 100,
 ) -> Events:
-    """Events behind ``after``; of one door, controller, kind, outcome or time, or all. Names for those who may see them."""
+    """Events behind ``after``; of one door, controller, kind, outcome, time or person, or all. Names for those who may see them.
+
+    Of one cardholder or credential only with a reason.
+    """
     hub = services(request)
     now, wanted = hub.clock(), wanted.seen_by(principal)
     since, until = span(wanted.since, wanted.until, now)
-    with hub.database.read() as connection:
+    with ExitStack() as stack:
+        look = stack.enter_context(because.looking_at(principal, wanted.person)) if wanted.person else None
+        connection = look.connection if look else stack.enter_context(hub.database.read())
         found = wanted.listed(connection, after=after, limit=limit + 1)
         listed_events = answers(connection, found[:limit])
         completeness = completeness_of(connection, now, wanted.door, sites=wanted.sites)
         proven = records(connection, now, since=since, until=until, door_ids=wanted.doors, sites=wanted.sites)
+        if look:
+            look.shown = len(listed_events)
     if not principal.may(Permission.NAMES_READ):
         listed_events = [each.without_names() for each in listed_events]
-    looked(hub, principal, "events", shown=sum(each.person is not None for each in listed_events))
+    if not look:
+        looked(hub, principal, "events", shown=sum(each.person is not None for each in listed_events))
     more = found[limit - 1].id if len(found) > limit else None
     return Events(events=listed_events, next_after=more, completeness=completeness, records=proven)
 

@@ -48,6 +48,11 @@ class Code(Enum):
     METHOD_NOT_ALLOWED = Kind(405, "Method not allowed", "Use one of the methods in Allow.")
     ALREADY_EXISTS = Kind(409, "Exists with other content", "Choose another id, or change the existing one.")
     IN_USE = Kind(409, "Still in use", "Take it out of what the detail names, then try again.")
+    REASON_REQUIRED = Kind(
+        428,
+        "A reason is needed",
+        "Send the reason in the header X-Reason or the parameter reason: 3 to 300 characters.",
+    )
     CARD_REVOKED = Kind(409, "The card was revoked", "Issue another card: a revoked one stays revoked.")
     BODY_TOO_LARGE = Kind(
         413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."

@@ -94,6 +94,8 @@ def listing(
     *,
     door_id: DoorId | None = None,
     controller_id: ControllerId | None = None,
+    cardholder_id: CardholderId | None = None,
+    credential_id: CredentialId | None = None,
     kinds: Iterable[EventKind] = (),
     since: datetime | None = None,
     until: datetime | None = None,
@@ -117,6 +119,10 @@ def listing(
         query = query.where(columns.controller_id == controller_id)
     if sites is not None:
         query = query.where(columns.controller_id.in_(controllers_within(sites)))
+    if cardholder_id is not None:
+        query = query.where(cards.c.cardholder_id == cardholder_id)
+    if credential_id is not None:
+        query = query.where(columns.credential_id == str(credential_id))
     if since is not None:
         query = query.where(columns.occurred_at >= since)
     if until is not None:

@@ -347,6 +347,7 @@ events = Table(
     Column("reason", String(48)),
     UniqueConstraint("controller_id", "journal_id", "sequence"),
     Index(None, "door_id", "id"),
+    Index(None, "credential_id", "id"),
 )
 
 quarantine = Table(
@@ -463,6 +464,17 @@ sessions = Table(
     Column("created_at", Instant, nullable=False),
     Column("last_used_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
+)
+
+given_reasons = Table(
+    "given_reasons",
+    metadata,
+    Column(
+        "session_hash", LargeBinary, ForeignKey("sessions.token_hash", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("subject", String(80), primary_key=True),  # as in the audit log
+    Column("reason", Text, nullable=False),
+    Column("until", Instant, nullable=False),
 )
 
 one_time_links = Table(
