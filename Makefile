@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench fuzz docs messages lock clean
+.PHONY: help venv environment demo test check tests browser bench fuzz fuzz-api docs messages lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
 
 venv:  ## make .venv with everything: programs, tests, checks
 	@$(PYTHON) tools/bootstrap.py --only dev
@@ -40,6 +40,9 @@ bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/ben
 fuzz: venv  ## a million inputs for everything that reads foreign bytes
 	@$(PYTHON) tools/bootstrap.py --only fuzz
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+fuzz-api: venv  ## the hub's interface against its own description, at length
+	@DREMPEL_HYPOTHESIS=long $(BIN)/pytest tests/hub/test_fuzz_api.py $(ARGS)
 
 docs: venv  ## write docs/decision.md and the tables of routes from the code
 	@$(BIN)/python tools/decision_table.py

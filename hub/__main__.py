@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 import click
 
 from hub import audit, imports, logs
-from hub.app import utc_now
+from hub.app import create_app, utc_now
 from hub.audit import AuditHead
 from hub.import_rows import MAX_BYTES, Format
 from hub.operators import Operators, name_key
@@ -230,6 +231,13 @@ def import_residents(
             _fail(f"{done.fault_count} faults; nothing was changed")
         verb = "would be" if dry_run else "were"
         click.echo(f"{done.created} {verb} added, {done.changed} changed; {done.unchanged} stay as they are")
+
+
+@main.command("openapi")
+def print_openapi() -> None:
+    """Print the description of the hub's interface (OpenAPI 3.1, JSON)."""
+    app = create_app(Settings(site_dir=Path(), data_dir=Path()))
+    click.echo(json.dumps(app.openapi(), indent=2))
 
 
 @main.group("config")

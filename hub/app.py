@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -18,12 +19,12 @@ from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from hub import api, audit, import_rows, photographs
-from hub.api import problems
+from hub.api import access, description, problems
 from hub.api.attempts import Attempts
 from hub.api.feed import Feed
 from hub.api.problems import Code, Problem
 from hub.api.rim import BodyLimit, SecurityHeaders
-from hub.api.services import Services
+from hub.api.services import Services, session_cookie
 from hub.broker import BrokerSettings
 from hub.imports import Imports
 from hub.keys import HubKeys
@@ -47,6 +48,7 @@ MAX_BODY_BYTES = 64 * 1024
 LARGER_BODIES = {
     re.compile("/api/v1/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES,
     re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
+    re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
 }
 
 
@@ -66,12 +68,14 @@ def create_app(
         title="Drempel hub",
         version="1",
         lifespan=partial(_lifespan, settings=settings, clock=clock, hasher=hasher),
-        openapi_url=None,
+        openapi_url=None,  # a route of its own serves it, which says who may
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, larger=LARGER_BODIES)
     app.is_https = settings.is_https
-    problems.install(app, _problem_page)
+    app.session_cookie = session_cookie(settings)
+    problems.install(app, _problem_page, access.allowed_methods)
+    app.state.routes = api.routes()
     for router in (
         *api.routers(),
         static_files.router,
@@ -90,6 +94,13 @@ class _Application(FastAPI):
     """Every answer passes the rim, that to an error of the hub's own included."""
 
     is_https = False
+    session_cookie = ""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the API, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = description.describe(self, api.routes(), session_cookie=self.session_cookie)
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         """What the server calls for each request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 
 def routers() -> tuple[APIRouter, ...]:
@@ -47,3 +48,8 @@ def routers() -> tuple[APIRouter, ...]:
         health,
     )
     return tuple(module.router for module in modules)
+
+
+def routes() -> list[APIRoute]:
+    """Every route of the API."""
+    return [route for router in routers() for route in router.routes if isinstance(route, APIRoute)]

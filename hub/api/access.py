@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from hub.api import idempotency
+from hub.api.fields import OneTimeSecret
+from hub.api.idempotency import Handler
 from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
@@ -73,8 +76,31 @@ class DeclaredRoute(APIRoute):
     """A route that says who may call it; raises ``TypeError`` at registration when it does not."""
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
+        super().__init__(path, endpoint, **options | {"generate_unique_id_function": operation_id})
         declared_access(self)
+
+    def get_route_handler(self) -> Handler:
+        """What answers a request: once for each idempotency key, where it changes something."""
+        handler = super().get_route_handler()
+        keeps = not _is_one(self.response_model, OneTimeSecret)
+        if not self.path.startswith("/api/") or (self.methods or set()) <= _SAFE:
+            return handler
+
+        async def once(request: Request) -> Response:
+            _require_nearest(request)
+            return await idempotency.answer(request, handler, identify, keeps=keeps)
+
+        return once
+
+
+def _is_one(model: Any, kind: type) -> bool:
+    """Whether ``model`` is a class, and one of this kind."""
+    return isinstance(model, type) and issubclass(model, kind)
+
+
+def operation_id(route: APIRoute) -> str:
+    """``module_function``: stays as long as neither is renamed."""
+    return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
 
 
 def declared_access(route: APIRoute) -> Access:
@@ -103,6 +129,19 @@ def _declarations(dependant: Dependant) -> Iterator[Access]:
         if isinstance(each.call, Access):
             yield each.call
         yield from _declarations(each)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Every method that the address of this request takes; of routes that match it, those without a parameter come first."""
+    matching = [route for route in request.app.state.routes if route.path_regex.match(request.url.path)]
+    literal = [route for route in matching if not route.param_convertors]
+    return sorted({method for route in literal or matching for method in route.methods or ()})
+
+
+def _require_nearest(request: Request) -> None:
+    """``PATCH /things/links`` is no change of a thing named links."""
+    if request.path_params and request.method not in (allowed := allowed_methods(request)):
+        raise Problem(Code.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
 
 
 def _require_same_origin(request: Request) -> None:

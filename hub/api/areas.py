@@ -117,7 +117,7 @@ def list_holidays(
 
 @router.put("/holidays/{day}")
 def set_holiday(
-    day: date,
+    day: fields.Day,
     body: NamedHoliday,
     request: Request,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
@@ -136,7 +136,7 @@ def set_holiday(
 
 @router.delete("/holidays/{day}", status_code=204)
 def remove_holiday(
-    day: date,
+    day: fields.Day,
     request: Request,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
     site: fields.Site | None = None,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, Field, model_validator
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, model_validator
 from sqlalchemy import Connection
 
 from hub import card_changes
@@ -20,13 +20,10 @@ from hub.revocation import CardDistribution
 from hub.roles import Permission
 from hub.store import cards as store
 from hub.store.cards import CardStatus
-from pacs.cbor import END_OF_TIME
 from pacs.credential import Technology
 from pacs.identifiers import CredentialId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["cards"])
-
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewCardFacts(Body):
@@ -35,15 +32,13 @@ class NewCardFacts(Body):
     credential_id: fields.Credential
     technology: Technology
     public_key: Annotated[str, Field(pattern="^04[0-9A-Fa-f]{128}$")] | None = None
-    valid_from: AwareDatetime | None = None
-    valid_until: AwareDatetime | None = None
+    valid_from: fields.Instant | None = None
+    valid_until: fields.Instant | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
             raise ValueError("valid_until must be after valid_from")
-        if any(at and not _FIRST <= at < END_OF_TIME for at in (self.valid_from, self.valid_until)):
-            raise ValueError(f"times lie between 1970 and {END_OF_TIME.year}")
         v1_id = len(bytes(self.credential_id)) == 32
         if v1_id is not (self.technology is Technology.PKOC_V1):
             raise ValueError("a pkoc-v1 credential id has 64 hex digits, a pkoc-v2 one is a UUID")
@@ -199,14 +194,13 @@ def listed(
     request: Request,
     principal: Annotated[Principal, requires(Permission.CARDS_READ)],
     cardholder: fields.Cardholder | None = None,
-    after: Annotated[str | None, Query(max_length=64)] = None,
+    after: fields.AfterCredential = None,
     limit: fields.Limit = 100,
 ) -> Cards:
     """Cards by credential id; of one cardholder, or all."""
-    behind = None if after is None else CredentialId.parse(after)
     with services(request).database.read() as connection:
         found = store.list_all(
-            connection, cardholder_id=cardholder, sites=principal.sites, after=behind, limit=limit + 1
+            connection, cardholder_id=cardholder, sites=principal.sites, after=after, limit=limit + 1
         )
     return Cards(
         cards=[_answer(each) for each in found[:limit]],

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
-from pydantic import AwareDatetime, model_validator
+from pydantic import model_validator
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -33,7 +33,7 @@ class NewCommand(Body):
 
     action: Literal[Action.UNLOCK_ONCE, Action.SET_MODE, Action.CLEAR_MODE]
     mode: DoorMode | None = None
-    until: AwareDatetime | None = None
+    until: fields.Instant | None = None
     reason: fields.ReasonText
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.fields import Answer, Body
+from hub.api.fields import Answer, Body, OneTimeSecret
 from hub.api.services import services
 from hub.operators import LINK_LIFETIME, Principal
 from hub.roles import Permission, Role
@@ -43,7 +43,7 @@ class NewLink(Body):
     role: Role | None = None
 
 
-class Link(Answer):
+class Link(OneTimeSecret):
     """A one-time sign-in link: hand it over unseen by others."""
 
     path: str

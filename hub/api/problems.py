@@ -6,7 +6,7 @@ A problem has a stable ``code``; the answer carries ``type``, ``title``, ``statu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -45,6 +45,22 @@ class Code(Enum):
     SIGN_IN_REFUSED = Kind(403, "Not signed in", "Check name and password, or ask for a one-time link.")
     NOT_FOUND = Kind(404, "Not found", "Check the address and the ids in it.")
     REFERENCE_UNKNOWN = Kind(422, "Refers to something unknown", "Create what it refers to first.")
+    KEY_REUSED = Kind(
+        422, "The key belongs to another request", "Use another Idempotency-Key for another request."
+    )
+    KEY_IN_USE = Kind(
+        409, "The first request is still running", "Wait for the seconds in Retry-After, then ask again."
+    )
+    OUTCOME_UNKNOWN = Kind(
+        409,
+        "It was done, its answer is lost",
+        "Do not repeat it: read what it changed. The hub stopped before it could answer.",
+    )
+    ANSWER_NOT_KEPT = Kind(
+        409,
+        "It was done, its answer is not kept",
+        "Read what it changed; a secret that was shown once is made anew.",
+    )
     METHOD_NOT_ALLOWED = Kind(405, "Method not allowed", "Use one of the methods in Allow.")
     ALREADY_EXISTS = Kind(409, "Exists with other content", "Choose another id, or change the existing one.")
     IN_USE = Kind(409, "Still in use", "Take it out of what the detail names, then try again.")
@@ -106,11 +122,15 @@ class Problem(Exception):
 RenderPage = Callable[[Request, Problem], Response]
 
 
-def install(app: FastAPI, render_page: RenderPage) -> None:
+def install(
+    app: FastAPI, render_page: RenderPage, allowed_methods: Callable[[Request], Iterable[str]]
+) -> None:
     """Answer every failure under /api and /healthz, /readyz with JSON, and elsewhere with a page."""
 
     def answer(request: Request, problem: Problem) -> Response:
         path = request.url.path
+        if problem.code is Code.METHOD_NOT_ALLOWED and path.startswith("/api/"):
+            problem.headers["Allow"] = ", ".join(allowed_methods(request))
         if not path.startswith(("/api/", "/healthz", "/readyz")):
             return render_page(request, problem)
         return JSONResponse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -17,7 +17,7 @@ from hub.questions import Findings
 from hub.roles import Permission
 from hub.store import directory
 from pacs.decision import Outcome
-from pacs.identifiers import CardholderId, CredentialId
+from pacs.identifiers import CardholderId
 from pacs.reason import Reason
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["questions"])
@@ -93,17 +93,16 @@ def who(
     principal: Annotated[Principal, requires(Permission.CARDS_READ)],
     at: fields.Instant | None = None,
     cardholder: fields.Cardholder | None = None,
-    after: Annotated[str | None, Query(max_length=64)] = None,
+    after: fields.AfterCredential = None,
     limit: fields.Limit = 100,
 ) -> Access:
     """Which cards open this door, when, and why not; now, or at another time."""
-    behind = None if after is None else CredentialId.parse(after)
     hub = services(request)
     with hub.database.read() as connection:
         scope.door(connection, principal, door_id)
         if cardholder is not None:
             scope.cardholder(connection, principal, cardholder)
-    found = hub.questions.who(door_id, at=at, cardholder_id=cardholder, after=behind, limit=limit)
+    found = hub.questions.who(door_id, at=at, cardholder_id=cardholder, after=after, limit=limit)
     return _answer(request, principal, found, subject=f"door:{door_id}")
 
 

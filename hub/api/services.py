@@ -65,8 +65,13 @@ class Services:
 
     @property
     def session_cookie(self) -> str:
-        """The cookie's name: bound to this host and to TLS where there is TLS (RFC 6265bis §4.1.3.2)."""
-        return "__Host-drempel" if self.settings.is_https else "drempel"
+        """As the function of the same name."""
+        return session_cookie(self.settings)
+
+
+def session_cookie(settings: Settings) -> str:
+    """The cookie's name: bound to this host and to TLS where there is TLS (RFC 6265bis §4.1.3.2)."""
+    return "__Host-drempel" if settings.is_https else "drempel"
 
 
 def services(request: Request) -> Services:

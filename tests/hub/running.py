@@ -32,7 +32,7 @@ from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
 from pacs.reason import Reason
 from pacs.rules import Side
 from provisioning.readers import DoorWiring, add_controller
-from provisioning.site import create_site
+from provisioning.site import Site, create_site
 from tests.hub.controller import FakeController, eventually
 
 PASSWORD = "correct horse battery staple"
@@ -52,10 +52,10 @@ class Clock:
 class RunningHub:
     """A hub that serves, from its own thread."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, site: Site | None = None, **settings: Any) -> None:
         self.directory = directory
         self.clock = Clock()
-        self.site = create_site(directory / "site", SiteId("test-site"), now=self.clock())
+        self.site = site or create_site(directory / "site", SiteId("test-site"), now=self.clock())
         self.controllers: dict[str, FakeController] = {}
         anywhere = Address("127.0.0.1", 0)
         self.settings = Settings(
@@ -73,6 +73,11 @@ class RunningHub:
         self._thread.start()
         eventually(lambda: self.server.started or not self._thread.is_alive(), "the hub serves")
         assert self.server.started
+
+    @classmethod
+    def again(cls, stopped: RunningHub) -> RunningHub:
+        """The same site and data, another process as it were."""
+        return cls(stopped.directory, site=stopped.site)
 
     def stop(self) -> None:
         for controller in self.controllers.values():

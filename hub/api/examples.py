@@ -1,0 +1,44 @@
+"""An example of each body that this API takes, for its description."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_CARD: Final = "3f2b8c1e-5a4d-4e6f-9b7a-1c2d3e4f5a6b"
+_WINDOW: Final = {"weekdays": [0, 1, 2, 3, 4], "start_minute": 480, "end_minute": 1080}
+_REASON: Final = "Reported lost at the reception"
+
+BODIES: Final[dict[str, Any]] = {
+    "Acknowledgement": {"note": "Somebody carried a pram out"},
+    "Block": {"status": "suspended", "reason": _REASON},
+    "CardholderChange": {"room": "B-12"},
+    "DoorChange": {"unlock_ms": 5000},
+    "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
+    "LevelChange": {"name": "Residents"},
+    "Move": {"controller_id": "gate-2"},
+    "NamedHoliday": {"name": "King's Day"},
+    "NewArea": {"id": "courtyard", "name": "Courtyard"},
+    "NewCard": {"credential_id": _CARD, "cardholder_id": "7c1f02aa93d4e5b6", "technology": "pkoc-v2"},
+    "NewCardholder": {"category": "resident", "given_name": "Ama", "family_name": "Mensah"},
+    "NewCommand": {"action": "unlock_once", "reason": "Delivery for the kitchen"},
+    "NewController": {"id": "gate", "event_public_key": "9d" * 32, "certificate_serial": "4f01"},
+    "NewDoor": {"id": "front", "controller_id": "gate", "name": "Front door"},
+    "NewLevel": {
+        "id": "residents", "name": "Residents", "rules": [{"door_id": "front", "schedule_id": "always"}],
+    },
+    "NewLink": {"name": "Night desk", "role": "guard"},
+    "NewOrder": {"action": "set_mode", "mode": "lockdown", "reason": "Fight in the courtyard"},
+    "NewSite": {"id": "oostkade", "name": "Oostkade", "time_zone": "Europe/Amsterdam"},
+    "NewTransfer": {
+        "cardholder_ids": ["7c1f02aa93d4e5b6"], "to_site_id": "oostkade", "access_level_ids": ["residents-oostkade"],
+        "reason": "Transfer of 31 January",
+    },
+    "Replacement": {
+        "credential_id": "9d3c7a52-0b1e-4f6d-8c2a-5e4f3a2b1c0d", "technology": "pkoc-v2", "reason": "Card broken",
+    },
+    "NewSchedule": {"id": "working-days", "name": "Working days", "windows": [_WINDOW]},
+    "OperatorChange": {"disabled": True},
+    "Reinstatement": {"reason": "Found again"},
+    "ScheduleChange": {"windows": [_WINDOW]},
+    "SiteChange": {"name": "Oostkade"},
+}  # fmt: skip
