@@ -257,6 +257,7 @@ def raw_inserts_per_s(path: Path, count: int) -> float:
             controllers.register(
                 connection,
                 Controller(
+                    site_id=SiteId("raw"),
                     id=controller_id,
                     event_public_key=bytes(32),
                     certificate_serial="1",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +16,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from hub import audit, imports, logs
+from hub import audit, broker_node, imports, logs
 from hub.app import create_app, utc_now
 from hub.audit import AuditHead
 from hub.import_rows import MAX_BYTES, Format
@@ -84,6 +86,31 @@ def run(
         ).settings
         logs.configure(settings.log_level, settings.log_format)
         serve(settings)
+
+
+@main.group()
+def broker() -> None:
+    """The broker that controllers connect to."""
+
+
+@broker.command(
+    "run",
+    epilog="""\b
+Example:
+  drempel-hub broker run --config hub.toml
+
+How a cluster is set up is described in docs/scale.md.""",
+)
+@located
+def broker_run(config: Path | None, data_dir: Path | None) -> None:
+    """Run one node of a cluster, without a hub, until it is told to stop."""
+    with _told():
+        settings = _configuration(config, data_dir).settings
+        logs.configure(settings.log_level, settings.log_format)
+        stopping = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopping.set())
+        broker_node.run(settings, stopping)
 
 
 @main.group()

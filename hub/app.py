@@ -25,7 +25,7 @@ from hub.api.feed import Feed
 from hub.api.problems import Code, Problem
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
-from hub.broker import BrokerSettings
+from hub.broker_node import broker_settings
 from hub.imports import Imports
 from hub.keys import HubKeys
 from hub.link import TIME_ZONE, ControllerLink
@@ -203,16 +203,6 @@ def _prepare(
         live=live,
         clock=clock,
         bounds=settings.alarms,
-    )
-
-
-def broker_settings(settings: Settings) -> BrokerSettings:
-    """What the broker of this process is told."""
-    return BrokerSettings(
-        data_dir=settings.data_dir / "broker",
-        host=settings.mqtt.host,
-        port=settings.mqtt.port,
-        binary=settings.broker_binary,
     )
 
 

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import IO
 
 import structlog
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from hub.broker_configuration import configuration
+from hub.broker_configuration import ClusterNode, configuration
 from hub.keys import HubKeys
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
@@ -73,6 +75,7 @@ class BrokerSettings:
     host: str
     port: int
     binary: Path | None = None
+    cluster: ClusterNode | None = None
 
 
 class Broker:
@@ -121,6 +124,8 @@ class Broker:
         Raises ``StoreError`` when it does not, when another hub uses the data directory, or when there is no
         nats-server.
         """
+        if self._settings.cluster is not None:
+            _check_node_certificate(self._keys.broker_certificate)
         binary = find_binary(self._settings.binary)
         self._settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._claim = _claim(self._settings.data_dir / "lock")
@@ -248,10 +253,20 @@ class Broker:
             key=self._runtime / "key.pem",
             root=self._keys.root_certificate.absolute(),
             controllers=self._controllers,
+            cluster=self._settings.cluster,
         )
         temporary = self._configuration.with_suffix(".new")
         temporary.write_text(text)
         temporary.replace(self._configuration)
+
+
+def _check_node_certificate(path: Path) -> None:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
+        raise StoreError(
+            f"{path}: was made for a broker that stands alone; a node of a cluster needs one for server and client"
+        )
 
 
 def find_binary(named: Path | None) -> Path:

@@ -36,7 +36,7 @@ from hub.transfers import Transfers
 from pacs import envelope
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, SiteId
-from pacs.topics import DOWN_QOS, UP_QOS, HubTopic, up_filter
+from pacs.topics import DOWN_QOS, HubTopic, up_filter
 
 TIME_ZONE = "Europe/Amsterdam"
 """Of a new site, until somebody says otherwise."""
@@ -175,7 +175,7 @@ class ControllerLink:
     def _session(self) -> tuple[str, Sequence[tuple[str, int]]]:
         """The client id and subscriptions of this process's own connection."""
         if not self._database.is_shared:
-            return client_id(self._keys), ((up_filter(), UP_QOS),)
+            return client_id(self._keys), ((up_filter(), DOWN_QOS),)
         return f"{client_id(self._keys)}-{secrets.token_hex(8)}", ((str(HubTopic()), DOWN_QOS),)
 
     @property
@@ -214,7 +214,7 @@ class ControllerLink:
         for client in gone.values():
             client.stop()
         for number in shards - self._of_shards.keys():
-            client = HubClient(self._keys, client_id(self._keys, number), ((up_filter(number), UP_QOS),))
+            client = HubClient(self._keys, client_id(self._keys, number), ((up_filter(number), DOWN_QOS),))
             lost = partial(self.ingest.link_lost, (number,))
             client.start(self.servers, on_messages=self.ingest.put, on_lost=lost)
             self._of_shards[number] = client

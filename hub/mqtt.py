@@ -2,8 +2,8 @@
 
 One thread of our own turns the MQTT library, and hands on all messages that are here at a time: to wake the one who
 stores them for each would cost as much as storing it. Nothing waits for the hub at the broker: controllers send what is not acknowledged again, and
-an old hello or heartbeat would say what is no longer so. That the broker is told of what was taken (PUBACK) only
-keeps it from sending more than the hub takes.
+an old hello or heartbeat would say what is no longer so. The hub subscribes at QoS 0 therefore, which also spares the
+nodes of a cluster from agreeing on every message twice, and on who hears it when one of them is gone.
 """
 
 from __future__ import annotations

@@ -30,8 +30,10 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 class Purpose(Enum):
     """What a certificate may be used for (RFC 5280 §4.2.1.12)."""
 
-    SERVER = ExtendedKeyUsageOID.SERVER_AUTH
-    CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+    SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
+    CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    NODE = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    """A server that connects to others like it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(is_authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose.value]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purpose.value), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(

@@ -155,7 +155,7 @@ def site_files(
     broker = root.certify(
         name=BROKER_NAME,
         public_key=broker_key.public_key(),
-        purpose=Purpose.SERVER,
+        purpose=Purpose.NODE,
         now=now,
         hosts=(*broker_hosts, *LOOPBACK),
     )

