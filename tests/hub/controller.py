@@ -50,15 +50,15 @@ from tests.hub.databases import SITE, fresh_database, make_site
 DEADLINE_S = 30.0
 
 
-def eventually(condition: Callable[[], Any], what: str = "") -> Any:
+def eventually(condition: Callable[[], Any], what: str = "", *, within_s: float = DEADLINE_S) -> Any:
     """The condition's first true value; fails the test when there is none in time."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
         time.sleep(0.01)
-    raise AssertionError(f"not in {DEADLINE_S} s: {what or condition}")
+    raise AssertionError(f"not in {within_s} s: {what or condition}")
 
 
 class MemoryJournal:

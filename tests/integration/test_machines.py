@@ -18,7 +18,7 @@ from pacs.rules import Side
 from tests.hub import databases
 from tests.hub.conftest import NOT_INSTALLED, NOT_STARTED
 from tests.hub.controller import FakeController, eventually
-from tests.integration.machines import Agency, running_agency
+from tests.integration.machines import START_WITHIN_S, Agency, running_agency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +109,7 @@ def kill_hub(agency: Agency) -> None:
         lambda: all(each.acknowledged >= reached[each.id] for each in alone), "the other hub serves all"
     )
     agency.machines["b"].start()
-    eventually(lambda: agency.machines["b"].is_ready, "back")
+    eventually(lambda: agency.machines["b"].is_ready, "back", within_s=START_WITHIN_S)
 
 
 def cut_database(agency: Agency) -> None:
