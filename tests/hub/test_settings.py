@@ -53,6 +53,7 @@ def test_every_field_of_the_settings_has_a_key() -> None:
 SAMPLES: dict[str, tuple[str, str]] = {
     "HOST:PORT": ('"127.0.0.1:1234"', "127.0.0.1:1234"),
     "path": ('"/some/where"', "/some/where"),
+    "list of HOST:PORT": ('["192.0.2.1:8883", "192.0.2.2:8883"]', "192.0.2.1:8883, 192.0.2.2:8883"),
     "list of texts": ('["192.0.2.1", "192.0.2.2"]', "192.0.2.1, 192.0.2.2"),
     "true or false": ("true", "true"),
 }
@@ -61,6 +62,19 @@ PARTICULAR = {
     "database.url": ('"postgresql+psycopg://hub@db/hub"', "postgresql+psycopg://hub@db/hub"),
     "http.origin": ('"https://hub.example.org"', "https://hub.example.org"),
 }
+
+
+NODE, LISTEN, ROUTES = 'node = "a"', 'listen = "127.0.0.1:6222"', 'routes = ["127.0.0.1:6223"]'
+BESIDE = {
+    "http.certificate": 'key = "/k"',
+    "http.key": 'certificate = "/c"',
+    "cluster.node": f"{LISTEN}\n{ROUTES}",
+    "cluster.listen": f"{NODE}\n{ROUTES}",
+    "cluster.routes": f"{NODE}\n{LISTEN}",
+}
+"""What some settings cannot be without."""
+SHARED = {"mqtt.servers", "cluster.node", "cluster.listen", "cluster.routes"}
+"""Of several processes, which need PostgreSQL."""
 
 
 def sample(name: str, said: str) -> tuple[str, str]:
@@ -81,11 +95,13 @@ def test_file_and_environment_say_the_same(tmp_path: Path, name: str) -> None:
     key = next(each for each in KEYS if each.name == name)
     in_toml, as_text = sample(name, key.kind.said)
     table, _, last = name.rpartition(".")
-    pair = {"http.certificate": 'key = "/k"', "http.key": 'certificate = "/c"'}.get(name, "")
+    pair = BESIDE.get(name, "")
     top = "" if name == "data_dir" else 'data_dir = "data"\n'
     if not table:
         top += f"{last} = {in_toml}\n"
     section = f"[{table}]\n{pair}\n" if table else ""
+    if name in SHARED:
+        section = '[database]\nurl = "postgresql+psycopg://hub@db/hub"\n' + section
     written = tmp_path / "hub.toml"
     written.write_text(top + section + (f"{last} = {in_toml}\n" if table else ""))
     by_file = Configuration.read(written)
@@ -98,6 +114,27 @@ def test_file_and_environment_say_the_same(tmp_path: Path, name: str) -> None:
     assert by_file.shown(key) == by_variable.shown(key) == as_text
     assert Configuration.read(written, {key.variable: as_text}).origins[name] == key.variable
     assert Configuration.read(written, {key.variable: ""}).origins[name] == str(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[mqtt]\nservers = ["192.0.2.1:8883"]\n', "PostgreSQL"),
+        (f"[cluster]\n{NODE}\n{LISTEN}\n{ROUTES}\n", "PostgreSQL"),
+        (f'[database]\nurl = "postgresql+psycopg://hub@db/hub"\n[cluster]\n{NODE}\n', "all three"),
+        (
+            '[database]\nurl = "postgresql+psycopg://hub@db/hub"\n'
+            f'[cluster]\nnode = "a b"\n{LISTEN}\n{ROUTES}\n',
+            "cluster.node",
+        ),
+    ],
+)
+def test_several_processes_are_set_up_whole_or_not_at_all(tmp_path: Path, text: str, named: str) -> None:
+    """On SQLite, without its parts, or under a name that no broker has: refused, saying why."""
+    written = tmp_path / "hub.toml"
+    written.write_text(f'data_dir = "data"\n{text}')
+    with pytest.raises(MalformedData, match=named):
+        Settings.from_toml(written)
 
 
 def test_the_command_line_comes_first(tmp_path: Path) -> None:
