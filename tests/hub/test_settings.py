@@ -123,8 +123,7 @@ def test_file_and_environment_say_the_same(tmp_path: Path, name: str) -> None:
         (f"[cluster]\n{NODE}\n{LISTEN}\n{ROUTES}\n", "PostgreSQL"),
         (f'[database]\nurl = "postgresql+psycopg://hub@db/hub"\n[cluster]\n{NODE}\n', "all three"),
         (
-            '[database]\nurl = "postgresql+psycopg://hub@db/hub"\n'
-            f'[cluster]\nnode = "a b"\n{LISTEN}\n{ROUTES}\n',
+            f'[database]\nurl = "postgresql+psycopg://h@d/h"\n[cluster]\nnode = "a b"\n{LISTEN}\n{ROUTES}\n',
             "cluster.node",
         ),
     ],
