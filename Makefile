@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench fuzz fuzz-api docs messages lock clean
+.PHONY: help venv environment demo test check tests browser bench fuzz fuzz-api docs messages screenshots lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ docs: venv  ## write docs/decision.md and the tables of routes from the code
 
 messages: venv  ## bring the translators' files up to date with the texts of the pages
 	@$(BIN)/python -m tools.messages
+
+screenshots: venv browser  ## pictures of every page in build/screenshots
+	@$(BIN)/python -m tools.screenshots
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

@@ -32,7 +32,7 @@ from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.operators import Operators
 from hub.orders import Orders
-from hub.pages import cards, orders, preferences, reasons, sign_in, static_files, watch
+from hub.pages import cards, orders, people, preferences, reasons, sign_in, static_files, watch
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
@@ -47,6 +47,7 @@ _log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 64 * 1024
 LARGER_BODIES = {
     re.compile("/api/v1/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES,
+    re.compile("/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES + 4096,
     re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
     re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
 }
@@ -85,6 +86,7 @@ def create_app(
         orders.router,
         reasons.router,
         cards.router,
+        people.router,
     ):
         app.include_router(router)
     return app

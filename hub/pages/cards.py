@@ -101,6 +101,7 @@ def cardholders_page(
         found = directory.find_people(connection, search, sites=principal.sites)
     shown = [
         {
+            "id": person.id,
             "name": person.name,
             "category": person.category,
             "levels": person.levels,
@@ -117,6 +118,7 @@ def cardholders_page(
         "cardholders.html",
         principal,
         people=shown,
+        may_manage=principal.may(Permission.CARDHOLDERS_MANAGE),
         search=search,
         next_after=_next(after, len(found)),
     )

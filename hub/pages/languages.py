@@ -13,7 +13,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-from babel import Locale, dates, numbers
+from babel import Locale, UnknownLocaleError, dates, numbers
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
@@ -73,6 +73,13 @@ class Language:
         return dates.format_timedelta(
             -whole, threshold=1, add_direction=True, format="short", locale=self.locale
         )
+
+    def called(self, tag: str) -> str:
+        """What a language (BCP 47) is called in this one; the tag where there is no word for it."""
+        try:
+            return Locale.parse(tag, sep="-").get_display_name(self.locale) or tag
+        except (UnknownLocaleError, ValueError):
+            return tag
 
     def number(self, value: float) -> str:
         """A number with this language's separators."""

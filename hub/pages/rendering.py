@@ -24,7 +24,7 @@ from hub.store import sites
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from pacs.rules import DoorMode
-from pacs.schedule import local_time
+from pacs.schedule import local_time, zone
 
 NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
@@ -32,6 +32,13 @@ NAVIGATION = (
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
 )
+GROUPS = (
+    (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
+    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/areas")),
+)
+"""What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""
+FIRST = ("/", "/muster", "/doors")
+FLAT = 5
 LANGUAGE_COOKIE = "drempel_language"
 _TONES = {CardStatus.VALID: "good", CardStatus.SUSPENDED: "bad", CardStatus.REVOKED: "bad"}
 
@@ -64,7 +71,7 @@ class Pages:
             section=request.url.path,
             here=_address(request),
             csrf_field=lambda: _csrf_field(principal),
-            navigation=[(address, self.gettext(label), needed) for address, label, needed in NAVIGATION],
+            menu=self._menu(principal),
             **context,
         )
         return HTMLResponse(html, status_code, dict(headers or {}))
@@ -75,12 +82,12 @@ class Pages:
 
     def moment(self, at: datetime) -> Markup:
         """A ``time`` element: the time of day, and the date unless it is today; on the site's clock."""
-        zone = self._site.time_zone
+        time_zone = self._site.time_zone
         try:
-            local = local_time(at, zone)
+            local = local_time(at, time_zone)
         except OverflowError:  # at the end of the calendar; somebody's clock is far out
             local = at
-        today = local_time(self._hub.clock(), zone).date()
+        today = local_time(self._hub.clock(), time_zone).date()
         if local.date() == today:
             text = f"{local:%H:%M:%S}"
         else:
@@ -88,10 +95,36 @@ class Pages:
         title = f"{local:%Y-%m-%d %H:%M:%S %Z}"
         return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), title, text)
 
+    def typed_moment(self, at: datetime | None) -> str:
+        """``at`` on the site's clock, as a browser's field for a day and a time holds it; empty: none."""
+        return "" if at is None else f"{local_time(at, self._site.time_zone):%Y-%m-%dT%H:%M}"
+
+    def read_moment(self, typed: str) -> datetime | None:
+        """The moment that such a field says; None for an empty one. Raises ``ValueError``."""
+        if not typed.strip():
+            return None
+        return datetime.fromisoformat(typed.strip()).replace(tzinfo=zone(self._site.time_zone), fold=0)
+
     def age(self, at: datetime) -> Markup:
         """How long ago, as a page that stays open keeps it up."""
         said = self.language.age(self._hub.clock() - at)
         return Markup('<span class="age" data-at="{}">{}</span>').format(at.isoformat(), said)
+
+    def _menu(self, principal: Principal | None) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Heading and entries; no heading for those that always stand open."""
+        entries = {
+            address: self.gettext(label)
+            for address, label, needed in NAVIGATION
+            if principal is not None and principal.may(needed)
+        }
+        if len(entries) <= FLAT:
+            return [("", list(entries.items()))]
+        menu = [("", [(address, entries.pop(address)) for address in FIRST if address in entries])]
+        for heading, addresses in GROUPS:
+            found = [(address, entries.pop(address)) for address in addresses if address in entries]
+            menu.append((self.gettext(heading), found))
+        menu.append((self.gettext(N_("More")), list(entries.items())))
+        return [(heading, found) for heading, found in menu if found]
 
     def _make_environment(self) -> Environment:
         environment = Environment(

@@ -511,8 +511,8 @@ def test_a_long_list_has_further_pages(hub: RunningHub) -> None:
         first = browser.get("/cardholders", params={"search": "Many"}).text
         further = html.unescape(re.findall(r'href="(/cardholders\?[^"]+)"', first)[0])
         second = browser.get(further).text
-        assert first.count("<strong><bdi>Many") == 50
-        assert second.count("<strong><bdi>Many") == 5
+        assert first.count("<bdi>Many ") == 50
+        assert second.count("<bdi>Many ") == 5
 
 
 def test_an_unknown_card_is_shown_as_one(hub: RunningHub) -> None:

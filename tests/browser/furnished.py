@@ -1,0 +1,210 @@
+"""A hub as it looks on an ordinary evening, and every page of it: for tests and screenshots in a real browser.
+
+Pages are found among the routes of the application, so that a new one takes part by itself; what stands in its path
+is looked up in ``Furnished.parts``.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from hub.api.access import declared_access
+from hub.roles import PERMISSIONS, Permission, Role
+from pacs.events import EventKind
+from pacs.identifiers import CredentialId, DoorId
+from pacs.reason import Reason
+from pacs.rules import Side
+from tests.hub.controller import FakeController
+from tests.hub.running import RunningHub, routes_of, running_hub
+
+NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream)")
+DOORS = {
+    "main-entrance": "Main entrance",
+    "courtyard": "Courtyard",
+    "family-wing": "Family wing",
+    "laundry": "Laundry",
+    "kitchen": "Kitchen",
+    "bicycles": "Bicycle shed",
+}
+PEOPLE = (
+    ("Ama", "Mensah", "resident", "A-101", "en"),
+    ("Yusuf", "Haddad", "resident", "A-102", "ar"),
+    ("سلام", "قاسم", "resident", "A-103", "ar"),
+    ("Tigist", "Abebe", "resident", "B-201", "ti"),
+    ("Wilhelmina", "van der Meer-Oosterhuis", "staff", None, "nl"),
+    ("Joost", "Bakker", "visitor", None, "nl"),
+    ("Farid", "Rahimi", "resident", "B-204", "fa-AF"),
+)
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """The hub, and an example for each part of a path."""
+
+    hub: RunningHub
+    parts: dict[str, str]
+
+    def pages(self, role: Role) -> list[str]:
+        """The address of every page that this role may open, those for everybody left out."""
+        held = PERMISSIONS[role]
+        return [path for path, needed in self._addresses() if needed is not None and needed in held]
+
+    def open_pages(self) -> list[str]:
+        """The address of every page that anybody may open."""
+        return [path for path, needed in self._addresses() if needed is None]
+
+    def _addresses(self) -> Iterator[tuple[str, Permission | None]]:
+        for route in routes_of(self.hub.app):
+            if "GET" in (route.methods or ()) and not NO_PAGES.match(route.path):
+                yield self._filled(route.path), declared_access(route).permission
+
+    def _filled(self, path: str) -> str:
+        if "{token}" in path:  # a fresh one: the next sign-in makes it useless
+            return path.format(token=self.hub.link(Role.GUARD).rpartition("/")[2])
+        return path.format(**self.parts)
+
+
+@contextmanager
+def furnished(directory: Path) -> Iterator[Furnished]:
+    """Doors that are there and one that is away, people with photographs, taps, a blocked card, alarms, an order."""
+    with running_hub(directory, site_name="Wilgenoord", time_zone="Europe/Amsterdam") as hub:
+        doors = {key: hub.door(key, name, connect=key != "bicycles") for key, name in DOORS.items()}
+        level = _rules(hub)
+        people, cards = _people(hub, level)
+        hub.until_confirmed()
+        order = _evening(hub, doors, cards)
+        parts = _parts(cardholder_id=people[0], credential_id=str(cards[0]), order_id=order)
+        yield Furnished(hub, parts)
+
+
+def _rules(hub: RunningHub) -> str:
+    with hub.token(Role.ADMINISTRATOR) as program:
+        window = {"weekdays": [0, 1, 2, 3, 4, 5, 6], "start_minute": 420, "end_minute": 1380}
+        for made in (
+            program.post("/api/v1/schedules", json={"id": "day", "name": "Daytime", "windows": [window]}),
+            program.post(
+                "/api/v1/access-levels",
+                json={
+                    "id": "residents",
+                    "name": "Residents",
+                    "rules": [{"door_id": key, "schedule_id": "day"} for key in DOORS if key != "kitchen"],
+                },
+            ),
+            program.post("/api/v1/areas", json={"id": "house", "name": "House"}),
+            program.put("/api/v1/holidays/2030-04-27", json={"name": "Koningsdag"}),
+        ):
+            assert made.is_success, made.text
+    return "residents"
+
+
+def _people(hub: RunningHub, level: str) -> tuple[list[str], list[CredentialId]]:
+    people, cards = [], []
+    with hub.token(Role.ADMINISTRATOR) as program:
+        for number, (given, family, category, room, language) in enumerate(PEOPLE):
+            person = {
+                "category": category,
+                "given_name": given,
+                "family_name": family,
+                "room": room,
+                "language": language,
+                "access_level_ids": [level],
+            }
+            if category == "visitor":
+                person["valid_until"] = (hub.clock() + timedelta(days=1)).isoformat()
+            made = program.post("/api/v1/cardholders", json=person)
+            assert made.status_code == 201, made.text
+            people.append(made.json()["id"])
+            picture = program.put(
+                f"/api/v1/cardholders/{people[-1]}/photo",
+                content=_portrait(number),
+                headers={"content-type": "image/png"},
+            )
+            assert picture.status_code == 204, picture.text
+            credential = CredentialId(secrets.token_bytes(16))
+            card = {
+                "credential_id": str(credential),
+                "cardholder_id": people[-1],
+                "technology": "pkoc-v2",
+            }
+            assert program.post("/api/v1/cards", json=card).status_code == 201
+            cards.append(credential)
+    return people, cards
+
+
+def _portrait(number: int) -> bytes:
+    """A drawn head and shoulders: nobody's."""
+    grounds = ("#7c94a8", "#a88f7c", "#7ca88d", "#9a7ca8", "#a87c84", "#8ea87c", "#7c82a8")
+    skins = ("#8d5a3b", "#c99a74", "#a8714a", "#5b3a28", "#e3b998", "#d9a985", "#b98562")
+    image = Image.new("RGB", (240, 320), grounds[number % 7])
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((30, 210, 210, 430), fill="#2f3b46")
+    draw.ellipse((70, 70, 170, 200), fill=skins[number % 7])
+    draw.pieslice((65, 50, 175, 190), 180, 360, fill="#231b17")
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
+def _evening(hub: RunningHub, doors: dict[str, FakeController], cards: list[CredentialId]) -> str:
+    """What happened; answers the order's id."""
+    with hub.token(Role.ADMINISTRATOR) as program:
+        block = {"status": "suspended", "reason": "Lost in the laundry"}
+        assert program.post(f"/api/v1/cards/{cards[0]}/block", json=block).is_success
+        order = {"action": "clear_mode", "reason": "After the drill"}
+        given = program.post("/api/v1/orders", json=order)
+        assert given.is_success, given.text
+        once = {"action": "unlock_once", "reason": "A parcel"}
+        assert program.post("/api/v1/doors/laundry/commands", json=once).is_success
+    now = hub.clock()
+    taps = [
+        ("main-entrance", 1, Reason.ENTITLED),
+        ("courtyard", 2, Reason.ENTITLED),
+        ("laundry", 3, Reason.OUTSIDE_SCHEDULE),
+        ("main-entrance", 4, Reason.ENTITLED),
+        ("family-wing", 5, Reason.NO_ACCESS_LEVEL),
+        ("main-entrance", 6, Reason.ENTITLED),
+        ("main-entrance", 0, Reason.CREDENTIAL_SUSPENDED),
+    ]
+    for number, (door, card, reason) in enumerate(taps):
+        granted = reason is Reason.ENTITLED
+        doors[door].record(
+            EventKind.ACCESS_GRANTED if granted else EventKind.ACCESS_DENIED,
+            door_id=DoorId(door),
+            side=Side.ENTRY,
+            credential_id=cards[card],
+            reason=reason,
+            occurred_at=now - timedelta(seconds=90 - 10 * number),
+        )
+    doors["courtyard"].record(EventKind.DOOR_FORCED, door_id=DoorId("courtyard"))
+    doors["laundry"].record(EventKind.TAMPER_OPENED, door_id=DoorId("laundry"))
+    for key, controller in doors.items():
+        if key != "bicycles":
+            controller.until_acknowledged()
+            controller.heartbeat()
+    doors["kitchen"].drop()
+    with hub.token(Role.GUARD) as guard:
+        alarms = guard.get("/api/v1/alarms", params={"open": True}).json()["alarms"]
+        tampered = next(each["id"] for each in alarms if each["kind"] == "tamper")
+        guard.post(f"/api/v1/alarms/{tampered}/acknowledge", json={"note": "The technician is there"})
+    return str(given.json()["id"])
+
+
+def _parts(**made: str) -> dict[str, str]:
+    """What stands for each part of a path; a page with another part needs its example here."""
+    return made | {
+        "door_id": "main-entrance",
+        "controller_id": "main-entrance",
+        "level_id": "residents",
+        "schedule_id": "day",
+        "area_id": "house",
+        "site_id": "test-site",
+    }
