@@ -141,6 +141,7 @@ async def _lifespan(
             attempts=Attempts(),
             revocation=link.revocation,
             card_changes=link.card_changes,
+            retention=link.retention,
             transfers=link.transfers,
             commands=link.commands,
             alarms=link.alarms,
@@ -205,6 +206,7 @@ def _prepare(
         live=live,
         clock=clock,
         bounds=settings.alarms,
+        periods=settings.retention,
     )
 
 

@@ -28,6 +28,7 @@ from hub.live import LiveBus
 from hub.mqtt import HubClient, client_id
 from hub.news import News
 from hub.questions import Questions
+from hub.retention import Periods, Retention
 from hub.revocation import Revocation
 from hub.store import controllers, sites
 from hub.store.database import Database
@@ -57,6 +58,7 @@ class ControllerLink:
         live: LiveBus,
         clock: Callable[[], datetime],
         bounds: AlarmBounds | None = None,
+        periods: Periods | None = None,
         servers: Sequence[tuple[str, int]] = (),
     ) -> None:
         """``servers``: where the brokers are, host and port; none: it is the one that this process runs."""
@@ -107,6 +109,13 @@ class ControllerLink:
         self.alarms = Alarms(
             database, live, bounds or AlarmBounds(), clock, leads=lambda: self.leases.standing.is_leader
         )
+        self.retention = Retention(
+            database,
+            periods or Periods(),
+            clock=clock,
+            site_changed=self.site_changed,
+            leads=lambda: self.leases.standing.is_leader,
+        )
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
         self.card_changes = CardChanges(
             database, site_documents, clock=clock, issued=self.distribution.issued
@@ -143,9 +152,11 @@ class ControllerLink:
             log.error("hub_not_connected_to_its_broker")
         self.commands.start()
         self.alarms.start()
+        self.retention.start()
 
     def stop(self) -> None:
         """Stop in the order in which nothing that was received is lost."""
+        self.retention.stop()
         self.alarms.stop()
         self.commands.stop()
         self.distribution.stop()
@@ -248,6 +259,7 @@ class ControllerLink:
             "distribution": self.distribution.is_running,
             "commands": self.commands.is_running,
             "alarms": self.alarms.is_running,
+            "retention": self.retention.is_running,
         }
 
 

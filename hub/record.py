@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from hub import commands
 from hub.alarms import Noticed
 from hub.completeness import hole_before
-from hub.store import controllers, documents, events, journals
+from hub.store import controllers, documents, doors, events, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.events import Batch, Event, EventKind, event_hash, genesis
-from pacs.identifiers import ControllerId, JournalId
+from pacs.identifiers import ControllerId, DoorId, JournalId
 from pacs.messages import CONFIRMED_DIGEST_BYTES, DocumentKind
 
 UNKNOWN_HASH = b""
@@ -117,6 +117,7 @@ class Recording:
         self._alive: set[ControllerId] = set()
         self._until: dict[tuple[ControllerId, str], datetime] = {}
         self._disbelieved: dict[ControllerId, bool] = {}
+        self._private: frozenset[DoorId] | None = None
         self._noticed = Noticed(connection, now)
         self.now = now
         self.counts = Counts()
@@ -188,12 +189,35 @@ class Recording:
             event, before = batch.events[index], batch.events[index - 1] if index else None
             self._believe(controller_id, journal_id, event, before)
             self._consequences(controller_id, journal_id, event, before)
-            self._rows.append(events.row(controller_id, journal_id, event, batch.encoded[index], self.now))
+            row = events.row(controller_id, journal_id, event, batch.encoded[index], self.now)
+            self._rows.append(self._without_private(controller_id, event, row))
         last = batch.events[-1]
         self.counts.stored += len(batch.events) - stored
         self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)
         if self._is_believed(last):  # else it is not known which time the record reaches up to
             self._until[controller_id, journal_id] = min(last.draft.occurred_at, self.now)
+
+    def _without_private(
+        self, controller_id: ControllerId, event: Event, row: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is stored of an event: of a tap at a private door, which its controller should not record, not whose."""
+        draft = event.draft
+        if draft.credential_id is None or draft.door_id is None:
+            return row
+        if self._private is None:
+            self._private = doors.private(self.connection)
+        if draft.door_id not in self._private:
+            return row
+        self.note(
+            Anomaly(
+                controller_id=controller_id,
+                door_id=draft.door_id,
+                kind=AnomalyKind.PRIVATE_TAP,
+                detail="not stored",
+                at=self.now,
+            )
+        )
+        return row | {"data": b"", "credential_id": None, "coarse": True}
 
     # -- times
 

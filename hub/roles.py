@@ -30,6 +30,9 @@ class Permission(StrEnum):
     OPERATORS_MANAGE = "operators.manage"
     AUDIT_READ = "audit.read"
     SITES_MANAGE = "sites.manage"
+    RETENTION_READ = "retention.read"
+    RETENTION_HOLD = "retention.hold"
+    RETENTION_CONFIRM = "retention.confirm"
 
 
 @unique
@@ -55,14 +58,17 @@ _DOORS = {
     Permission.ACCESS_READ,
 }
 
+_KEEP = {Permission.RETENTION_READ, Permission.RETENTION_HOLD, Permission.RETENTION_CONFIRM}
+
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _GUARD),
     Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK),
-    Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | {Permission.ACCESS_MANAGE}),
+    Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | _KEEP | {Permission.ACCESS_MANAGE}),
     Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE}),
     Role.AUDITOR: frozenset(
         _WATCH
         | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}
+        | {Permission.RETENTION_READ, Permission.RETENTION_CONFIRM}
     ),
     Role.ADMINISTRATOR: frozenset(Permission),
 }

@@ -123,15 +123,20 @@ def whole(least: int, most: int, unit: str = "") -> Kind:
     return Kind(said=said, from_toml=check, from_text=from_text)
 
 
-def seconds(least: int, most: int) -> Kind:
-    """Whole seconds in this range; a ``timedelta`` in the settings."""
-    number = whole(least, most, "seconds")
+def period(least: int, most: int, unit: str) -> Kind:
+    """A whole number of ``seconds``, ``hours`` or ``days`` in this range; a ``timedelta`` in the settings."""
+    number, one = whole(least, most, unit), timedelta(**{unit: 1})
     return Kind(
         said=number.said,
-        from_toml=lambda value, base: timedelta(seconds=number.from_toml(value, base)),
-        from_text=lambda text: timedelta(seconds=number.from_text(text)),
-        shown=lambda value: str(int(value.total_seconds())),
+        from_toml=lambda value, base: number.from_toml(value, base) * one,
+        from_text=lambda text: number.from_text(text) * one,
+        shown=lambda value: str(value // one),
     )
+
+
+def seconds(least: int, most: int) -> Kind:
+    """Whole seconds in this range; a ``timedelta`` in the settings."""
+    return period(least, most, "seconds")
 
 
 def flag() -> Kind:

@@ -23,7 +23,8 @@ from sqlalchemy.exc import ArgumentError
 from hub import setting_kinds
 from hub.alarms import AlarmBounds
 from hub.pages.languages import LANGUAGES, SOURCE
-from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, seconds
+from hub.retention import Periods
+from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, period, seconds
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
@@ -71,7 +72,8 @@ class Settings:
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
     ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
     the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
-    ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends.
+    ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends; ``retention`` how long
+    what is kept.
     """
 
     site_dir: Path
@@ -95,6 +97,7 @@ class Settings:
     time_zone: str = ""
     language: str = SOURCE
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
+    retention: Periods = field(default_factory=Periods)
     log_level: str = "info"
     log_format: str = "json"
 
@@ -176,6 +179,10 @@ KEYS = (
     Key(name="alarms.silent_after_s", field="alarms.silent_after", kind=_BOUND),
     Key(name="alarms.unconfirmed_after_s", field="alarms.unconfirmed_after", kind=_BOUND),
     Key(name="alarms.remind_after_s", field="alarms.remind_after", kind=_BOUND),
+    Key(name="retention.precise_h", field="retention.precise", kind=period(1, 72, "hours")),
+    Key(name="retention.coarse_days", field="retention.coarse", kind=period(1, 30, "days")),
+    Key(name="retention.doors_days", field="retention.doors", kind=period(1, 366, "days")),
+    Key(name="retention.leavers_days", field="retention.leavers", kind=period(0, 366, "days")),
     Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
     Key(name="log.format", field="log_format", kind=one_of("json", "text")),
 )
@@ -232,10 +239,18 @@ def value_of(settings: Settings, key: Key) -> Any:
 def _assembled(fields: Mapping[str, Any], base: Path) -> Settings:
     if fields.get("data_dir") is None:
         raise MalformedData("data_dir: missing; name a directory for the database")
-    bounds = {name.partition(".")[2]: value for name, value in fields.items() if name.startswith("alarms.")}
     plain = {name: value for name, value in fields.items() if "." not in name}
     plain["site_dir"] = plain.get("site_dir") or base
-    return Settings(**plain, alarms=replace(AlarmBounds(), **bounds))
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in fields.items():
+        if "." in name:
+            whole, _, part = name.partition(".")
+            nested.setdefault(whole, {})[part] = value
+    return Settings(
+        **plain,
+        alarms=replace(AlarmBounds(), **nested.get("alarms", {})),
+        retention=replace(Periods(), **nested.get("retention", {})),
+    )
 
 
 def passphrase_file(settings: Settings) -> Path:

@@ -24,12 +24,14 @@ def routers() -> tuple[APIRouter, ...]:
         operators,
         orders,
         questions,
+        retention,
         sites,
         stream,
     )
 
     modules = (
         sites,
+        retention,
         controllers,
         doors,
         areas,

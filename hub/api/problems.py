@@ -17,6 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from hub.erasure import HeldBack
+from hub.holds import HoldOver, SamePerson
 from hub.operators import SignInRefused
 from hub.revocation import CardRevoked
 from hub.store.errors import AlreadyExists, InUse, NotFound
@@ -70,6 +72,8 @@ class Code(Enum):
         "Send the reason in the header X-Reason or the parameter reason: 3 to 300 characters.",
     )
     CARD_REVOKED = Kind(409, "The card was revoked", "Issue another card: a revoked one stays revoked.")
+    SECOND_PERSON = Kind(409, "Needs a second person", "Ask a colleague with this permission to do it.")
+    HOLD_OVER = Kind(409, "The hold is over", "Ask for another hold.")
     BODY_TOO_LARGE = Kind(
         413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."
     )
@@ -153,6 +157,9 @@ def install(
     app.add_exception_handler(NotFound, handler(lambda error: Problem(Code.NOT_FOUND, str(error))))
     app.add_exception_handler(AlreadyExists, handler(lambda error: Problem(Code.ALREADY_EXISTS, str(error))))
     app.add_exception_handler(InUse, handler(lambda error: Problem(Code.IN_USE, str(error))))
+    app.add_exception_handler(HeldBack, handler(lambda error: Problem(Code.IN_USE, str(error))))
+    app.add_exception_handler(SamePerson, handler(lambda error: Problem(Code.SECOND_PERSON, str(error))))
+    app.add_exception_handler(HoldOver, handler(lambda error: Problem(Code.HOLD_OVER, str(error))))
     app.add_exception_handler(CardRevoked, handler(lambda error: Problem(Code.CARD_REVOKED, str(error))))
     app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
     app.add_exception_handler(Exception, handler(_from_bug))

@@ -20,6 +20,7 @@ from hub.store import (
     commands,
     controllers,
     doors,
+    holds,
     import_jobs,
     orders,
     schedules,
@@ -34,6 +35,7 @@ from hub.store.commands import StoredCommand
 from hub.store.controllers import Controller
 from hub.store.doors import NamedDoor
 from hub.store.errors import NotFound
+from hub.store.holds import Hold
 from hub.store.import_jobs import Job
 from hub.store.orders import DoorsOrder
 from hub.store.people import sites_of
@@ -183,6 +185,13 @@ def alarm(connection: Connection, principal: Principal, alarm_id: int) -> Alarm:
     found = alarms.get(connection, alarm_id)
     site_id = controllers.get(connection, found.subject.controller_id).site_id
     _check(principal, site_id, "alarm is not there")
+    return found
+
+
+def hold(connection: Connection, principal: Principal, hold_id: str) -> Hold:
+    """One legal hold."""
+    found = holds.get(connection, hold_id)
+    _check(principal, found.site_id, "hold is not there")
     return found
 
 

@@ -16,6 +16,7 @@ from hub.imports import Imports
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.questions import Questions
+from hub.retention import Retention
 from hub.revocation import Revocation
 from hub.settings import Settings
 from hub.store.database import Database
@@ -51,6 +52,7 @@ class Services:
     attempts: Attempts
     revocation: Revocation
     card_changes: CardChanges
+    retention: Retention
     transfers: Transfers
     commands: Commands
     alarms: Alarms

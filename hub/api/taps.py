@@ -19,13 +19,14 @@ from pacs.rules import Side
 class EventAnswer(Answer):
     """One stored event; ``id`` is the order of arrival. Who it was is null for those who may not see names.
 
-    ``occurred_at`` is the controller's clock, to be trusted when ``clock_trusted``.
+    ``occurred_at`` is the controller's clock, to be trusted when ``clock_trusted``; of a ``coarse`` one the hour is all that is kept.
     """
 
     id: int
     kind: EventKind
     occurred_at: datetime
     clock_trusted: bool
+    coarse: bool
     received_at: datetime
     site_id: fields.Site
     controller_id: fields.Controller
@@ -55,6 +56,7 @@ def answers(connection: Connection, events: Sequence[StoredEvent]) -> list[Event
             kind=each.kind,
             occurred_at=each.occurred_at,
             clock_trusted=each.clock_trusted,
+            coarse=each.coarse,
             received_at=each.received_at,
             site_id=site_of[each.controller_id],
             controller_id=each.controller_id,

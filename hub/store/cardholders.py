@@ -92,6 +92,28 @@ def change(connection: Connection, person: Cardholder) -> None:
     set_levels(connection, person.id, person.access_level_ids)
 
 
+def erase(connection: Connection, cardholder_id: CardholderId, now: datetime) -> bool:
+    """Forget everything that is known of somebody but which cards are theirs; False: that was done before.
+
+    Raises ``NotFound``.
+    """
+    columns = cardholders.c
+    known = connection.execute(select(columns.erased_at).where(columns.id == cardholder_id)).first()
+    if known is None:
+        raise NotFound(f"cardholder {cardholder_id} is not there")
+    if known.erased_at is not None:
+        return False
+    nothing = dict.fromkeys(("room", "language", "external_id"))
+    flags = dict.fromkeys(_FLAGS, False)
+    connection.execute(
+        update(cardholders)
+        .where(columns.id == cardholder_id)
+        .values(given_name="", family_name="", erased_at=now, valid_until=now, **nothing, **flags)
+    )
+    connection.execute(delete(cardholder_levels).where(cardholder_levels.c.cardholder_id == cardholder_id))
+    return True
+
+
 def add_many(connection: Connection, people: Sequence[Cardholder]) -> None:
     """Add people without ``conflicts`` whose ids, external ids and levels the caller has looked up in this transaction."""
     if people:
@@ -135,7 +157,9 @@ def _check(connection: Connection, person: Cardholder) -> None:
 
 
 def _row(person: Cardholder) -> dict[str, object]:
-    return {column.name: getattr(person, column.name) for column in cardholders.c}
+    return {
+        column.name: getattr(person, column.name) for column in cardholders.c if column.name != "erased_at"
+    }
 
 
 def set_levels(connection: Connection, person: CardholderId, levels: Iterable[AccessLevelId]) -> None:
@@ -150,8 +174,9 @@ def set_levels(connection: Connection, person: CardholderId, levels: Iterable[Ac
 
 
 def get(connection: Connection, cardholder_id: CardholderId) -> Cardholder:
-    """One cardholder; raises ``NotFound``."""
-    found = _read(connection, select(cardholders).where(cardholders.c.id == cardholder_id))
+    """One cardholder; raises ``NotFound``, also for one who was erased."""
+    mine = (cardholders.c.id == cardholder_id) & cardholders.c.erased_at.is_(None)
+    found = _read(connection, select(cardholders).where(mine))
     if not found:
         raise NotFound(f"cardholder {cardholder_id} is not there")
     return found[0]
@@ -166,7 +191,9 @@ def list_all(
     sites: Sites = None,
 ) -> list[Cardholder]:
     """Whom these sites know, by id, from behind ``after``; only who has this external id."""
-    query = select(cardholders).order_by(cardholders.c.id).limit(limit)
+    query = (
+        select(cardholders).where(cardholders.c.erased_at.is_(None)).order_by(cardholders.c.id).limit(limit)
+    )
     if sites is not None:
         query = query.where(cardholders.c.id.in_(people_within(sites)))
     if external_id is not None:

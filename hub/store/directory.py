@@ -45,6 +45,7 @@ def find_cards(
     """
     names = (cardholders.c.given_name, cardholders.c.family_name, cardholders.c.category)
     query = select(cards.c.credential_id, cards.c.status, cards.c.cardholder_id, *names).join(cardholders)
+    query = query.where(cardholders.c.erased_at.is_(None))
     if sites is not None:
         query = query.where(cardholders.c.id.in_(people_within(sites)))
     wanted = _folded(search)
@@ -73,7 +74,11 @@ def find_people(connection: Connection, search: str = "", *, sites: Sites = None
             name=_full_name(row.given_name, row.family_name),
             category=row.category,
         )
-        for row in connection.execute(select(cardholders).where(cardholders.c.id.in_(people_within(sites))))
+        for row in connection.execute(
+            select(cardholders).where(
+                cardholders.c.erased_at.is_(None), cardholders.c.id.in_(people_within(sites))
+            )
+        )
     }
     held = select(cardholder_levels.c.cardholder_id, access_levels.c.name).join(access_levels)
     held = held.where(within(access_levels.c.site_id, sites)).order_by(access_levels.c.name)
@@ -89,7 +94,7 @@ def names_of(connection: Connection, people: Iterable[CardholderId]) -> Mapping[
     """Cardholder → full name, for those who are there."""
     wanted = list(dict.fromkeys(people))
     query = select(cardholders.c.id, cardholders.c.given_name, cardholders.c.family_name)
-    rows = connection.execute(query.where(cardholders.c.id.in_(wanted)))
+    rows = connection.execute(query.where(cardholders.c.id.in_(wanted), cardholders.c.erased_at.is_(None)))
     return {CardholderId(row.id): _full_name(row.given_name, row.family_name) for row in rows}
 
 

@@ -109,6 +109,11 @@ def names(connection: Connection, door_ids: Collection[DoorId]) -> dict[DoorId, 
     return {DoorId(row.id): row.name for row in connection.execute(query)}
 
 
+def private(connection: Connection) -> frozenset[DoorId]:
+    """The doors to private rooms, which record nobody."""
+    return frozenset(map(DoorId, connection.scalars(select(doors.c.id).where(doors.c.private))))
+
+
 def bounds(connection: Connection) -> list[tuple[DoorId, ControllerId, timedelta]]:
     """Every door, its controller, and its bound on the age of what it goes by."""
     query = select(doors.c.id, doors.c.controller_id, doors.c.max_policy_age_s)

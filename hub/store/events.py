@@ -24,7 +24,8 @@ ABOUT_PEOPLE = (EventKind.ACCESS_GRANTED, EventKind.ACCESS_DENIED, EventKind.ACC
 class StoredEvent:
     """One event; ``id`` is the order of arrival, ``occurred_at`` the controller's clock.
 
-    ``cardholder_id`` is whose card it is at the moment of reading, None for unknown cards.
+    ``cardholder_id`` is whose card it is at the moment of reading, None for unknown cards. ``coarse``: it was precise for as
+    long as it may be; ``occurred_at`` and ``received_at`` are the hour, and neither card nor bytes are kept.
     """
 
     id: int
@@ -41,11 +42,12 @@ class StoredEvent:
     reason: Reason | None
     cardholder_id: CardholderId | None
     data: bytes
+    coarse: bool
 
     @property
     def details(self) -> Mapping[str, int | str | bytes | bool]:
-        """The event's further facts, read from its bytes."""
-        return Event.from_bytes(self.data).draft.details
+        """The event's further facts, read from its bytes; none of one whose bytes were let go."""
+        return Event.from_bytes(self.data).draft.details if self.data else {}
 
 
 def row(
@@ -66,6 +68,7 @@ def row(
         "side": draft.side,
         "credential_id": None if draft.credential_id is None else str(draft.credential_id),
         "reason": draft.reason,
+        "coarse": False,
     }
 
 
@@ -78,7 +81,7 @@ def add_many(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 def data_at(
     connection: Connection, controller_id: ControllerId, journal_id: JournalId, sequence: int
 ) -> bytes | None:
-    """The exact bytes stored under this sequence, None when there are none (any more)."""
+    """The exact bytes stored under this sequence, None when there are none, or none any more."""
     found: bytes | None = connection.scalar(
         select(events.c.data).where(
             events.c.controller_id == controller_id,
@@ -86,7 +89,7 @@ def data_at(
             events.c.sequence == sequence,
         )
     )
-    return found
+    return found or None
 
 
 def listing(
@@ -241,4 +244,5 @@ def _stored(found: Row[Any]) -> StoredEvent:
         reason=None if found.reason is None else Reason(found.reason),
         cardholder_id=None if found.cardholder_id is None else CardholderId(found.cardholder_id),
         data=found.data,
+        coarse=found.coarse,
     )

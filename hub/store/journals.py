@@ -52,6 +52,7 @@ class AnomalyKind(StrEnum):
     CLOCK_UNTRUSTED = "clock_untrusted"  # the controller says that its times are not to be believed
     READER_LOST = "reader_lost"
     DOOR_MOVED = "door_moved"  # to this controller; what the one before it recorded has the holes it had
+    PRIVATE_TAP = "private_tap"  # a tap at a private door said whose card it was
     MESSAGE_MALFORMED = "message_malformed"
     NOT_STORABLE = "not_storable"
 

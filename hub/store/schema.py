@@ -22,9 +22,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 from hub.store.database import Instant
+
+NAMED = text("credential_id IS NOT NULL")
+"""Of events: those that say whose card it was."""
 
 metadata = MetaData(
     naming_convention={
@@ -164,6 +168,7 @@ cardholders = Table(
     Column("valid_from", Instant),  # bound every card of theirs
     Column("valid_until", Instant),
     Column("external_id", String(100), unique=True),  # in the system that people are imported from
+    Column("erased_at", Instant),  # nothing is known of them any more but what their cards are
     Column("created_at", Instant, nullable=False),
 )
 
@@ -345,9 +350,12 @@ events = Table(
     Column("side", String(8)),
     Column("credential_id", CREDENTIAL),
     Column("reason", String(48)),
+    # whose time of being precise is over: no data, no credential, the hour only
+    Column("coarse", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("controller_id", "journal_id", "sequence"),
     Index(None, "door_id", "id"),
     Index(None, "credential_id", "id"),
+    Index("ix_events_named", "occurred_at", sqlite_where=NAMED, postgresql_where=NAMED),
 )
 
 quarantine = Table(
@@ -438,6 +446,33 @@ order_commands = Table(
     Column("order_id", String(32), ForeignKey("orders.id"), primary_key=True),
     Column("door_id", NAME, primary_key=True),
     Column("command_id", String(32), ForeignKey("commands.id")),  # none: it could not be given
+)
+
+
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    Column("id", String(32), primary_key=True),  # hex
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("cardholder_id", NAME),  # of this person; none: of anybody
+    Column("door_id", NAME),  # at this door; none: at any of the site
+    Column("since", Instant, nullable=False),  # what occurred from here …
+    Column("until", Instant, nullable=False),  # … to here is kept
+    Column("reason", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),  # as in the audit log
+    Column("requested_at", Instant, nullable=False),
+    Column("confirmed_by", Text),
+    Column("confirmed_at", Instant),
+    Column("ends_at", Instant, nullable=False),
+    Column("lifted_at", Instant),
+)
+
+retention_runs = Table(
+    "retention_runs",
+    metadata,
+    Column("purpose", String(16), primary_key=True),
+    Column("ended_at", Instant, nullable=False),  # of the last run that had nothing left to do
+    Column("removed", BigInteger, nullable=False),  # since the first run
 )
 
 

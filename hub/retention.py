@@ -1,0 +1,197 @@
+"""Retention by purpose (rule R8): a thread that lets go of what was kept as long as it may be.
+
+Small transactions, so that nobody else waits for long; what a legal hold keeps stays; after each run with something to
+do the database is made to overwrite it. That a run is late is a failure of the hub's health: overdue data is a breach.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from hub.erasure import erase_leavers
+from hub.store import expiry, holds
+from hub.store.database import Database
+from hub.store.holds import Hold
+from pacs.errors import MalformedData
+
+EVERY_S: Final = 60.0
+BATCH: Final = 1_000
+LATE_AFTER: Final = timedelta(hours=1)
+LONGEST_PRECISE: Final = timedelta(hours=72)
+LONGEST_COARSE: Final = timedelta(days=30)
+LONGEST_DOORS: Final = timedelta(days=366)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Periods:
+    """How long what is kept. Raises ``MalformedData`` beyond the longest there may be.
+
+    ``precise``: who tapped where and when. ``coarse``: at which door and hour, and what was decided. ``doors``: what
+    happened to doors and controllers, which names nobody. ``leavers``: people whose validity ended.
+    """
+
+    precise: timedelta = LONGEST_PRECISE
+    coarse: timedelta = LONGEST_COARSE
+    doors: timedelta = LONGEST_COARSE
+    leavers: timedelta = LONGEST_COARSE
+
+    def __post_init__(self) -> None:
+        if not timedelta() < self.precise <= LONGEST_PRECISE:
+            raise MalformedData("retention.precise_h: 1 to 72 hours expected")
+        if not self.precise <= self.coarse <= LONGEST_COARSE:
+            raise MalformedData("retention.coarse_days: at least as long as precise_h, and 30 days at most")
+        if not self.coarse <= self.doors <= LONGEST_DOORS:
+            raise MalformedData("retention.doors_days: at least as long as coarse_days, and 366 days at most")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionState:
+    """``overdue_since``: when the oldest event came that should have gone; None: nothing is overdue.
+
+    ``runs``: purpose → the end of the last run that had nothing left to do, and what was let go since the first.
+    """
+
+    periods: Periods
+    overdue_since: datetime | None
+    runs: Mapping[str, tuple[datetime, int]]
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether the last runs lie too far back."""
+        return not self.runs or min(ended_at for ended_at, _ in self.runs.values()) < now - LATE_AFTER
+
+
+_Step = Callable[[Connection, int], int]
+
+
+class Retention:
+    """Runs the job every minute in the process that ``leads``, and once when told."""
+
+    def __init__(
+        self,
+        database: Database,
+        periods: Periods,
+        *,
+        clock: Callable[[], datetime],
+        site_changed: Callable[[], None],
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``site_changed`` is called when people were erased, whose cards the doors have to forget."""
+        self._database = database
+        self.periods = periods
+        self._clock = clock
+        self._site_changed = site_changed
+        self._leads = leads
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything is let go."""
+        return self._thread.is_alive()
+
+    def state(self) -> RetentionState:
+        """What is overdue, and what was done."""
+        now = self._clock()
+        with self._database.read() as connection:
+            held = holds.keeping(connection, now)
+            due = now - self.periods.precise - LATE_AFTER
+            gone = now - self.periods.coarse - LATE_AFTER
+            return RetentionState(
+                periods=self.periods,
+                overdue_since=expiry.overdue(connection, due, held, gone_before=gone),
+                runs=expiry.runs(connection),
+            )
+
+    def run(self) -> int:
+        """Let go of everything that is over; how many rows."""
+        now = self._clock()
+        with self._database.read() as connection:
+            held = holds.keeping(connection, now)
+        removed = 0
+        for purpose, steps in self._steps(now, held).items():
+            done = sum(self._exhaust(step) for step in steps)
+            if not self._stopping.is_set():
+                with self._database.write() as connection:
+                    expiry.ran(connection, purpose, now, done)
+            removed += done
+            if done and purpose == "leavers":
+                self._site_changed()
+        if removed:
+            self._database.let_go()
+            log.info("retention_ran", removed=removed)
+        return removed
+
+    def _steps(self, now: datetime, held: list[Hold]) -> dict[str, list[_Step]]:
+        precise, coarse, doors = (
+            now - self.periods.precise,
+            now - self.periods.coarse,
+            now - self.periods.doors,
+        )
+        return {
+            "precise": [
+                lambda connection, limit: expiry.coarsen_events(connection, precise, held, limit),
+                lambda connection, limit: expiry.clear_quarantine(connection, precise, limit),
+                lambda connection, limit: expiry.clear_commands(connection, precise, limit),
+                lambda connection, limit: expiry.clear_imports(connection, precise, limit),
+            ],
+            "coarse": [
+                lambda connection, limit: expiry.remove_events(
+                    connection, coarse, held, limit, personal=True
+                ),
+                lambda connection, limit: expiry.remove_quarantine(connection, coarse, limit),
+                lambda connection, limit: expiry.remove_commands(connection, coarse, limit),
+                lambda connection, limit: expiry.remove_imports(connection, coarse, limit),
+                lambda connection, limit: expiry.remove_alarms(connection, coarse, limit),
+            ],
+            "doors": [
+                lambda connection, limit: expiry.remove_events(
+                    connection, doors, held, limit, personal=False
+                ),
+                lambda connection, limit: expiry.remove_anomalies(connection, doors, limit),
+            ],
+            "sessions": [lambda connection, limit: expiry.remove_sessions(connection, now, limit)],
+            "leavers": [
+                lambda connection, limit: erase_leavers(
+                    connection, now - self.periods.leavers, held, limit, now=now
+                )
+            ],
+        }
+
+    def _exhaust(self, step: _Step) -> int:
+        removed = 0
+        while not self._stopping.is_set():
+            with self._database.write() as connection:
+                done = step(connection, BATCH)
+            removed += done
+            if not done:
+                break
+        return removed
+
+    def _work(self) -> None:
+        wait_s = 0.0
+        while not self._stopping.wait(wait_s):
+            wait_s = EVERY_S
+            try:
+                if self._leads():
+                    self.run()
+            except Exception:  # a full disk today must not keep data for good
+                log.exception("retention_failed")

@@ -1,0 +1,94 @@
+"""Retention over the interface: private doors, holds, erasure, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from hub.roles import Role
+from tests.hub.controller import eventually
+from tests.hub.running import RunningHub, running_hub, tap
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("retention")) as running:
+        running.door("front", "Front")
+        running.door("room", "Room")
+        with running.token() as admin:
+            assert admin.patch("/api/v1/doors/room", json={"private": True}).is_success
+        yield running
+
+
+def test_a_private_door_names_nobody(hub: RunningHub) -> None:
+    """A controller that says whose card it was at a room's door: stored is that there was a tap, and that it told."""
+    credential = hub.card()
+    room = hub.controllers["room"]
+    tap(room, credential)
+    room.until_acknowledged()
+    with hub.token(Role.SITE_MANAGER) as manager:
+        answer = manager.get("/api/v1/events", params={"door": "room", "kind": "access_granted"}).json()
+        (event,) = answer["events"]
+        assert (event["credential_id"], event["person"], event["coarse"]) == (None, None, True)
+        doors_now = manager.get("/api/v1/doors").json()["doors"]
+    (status,) = [door for door in doors_now if door["id"] == "room"]
+    assert "private_tap" in {each["kind"] for each in status["anomalies"]}
+
+
+def test_a_hold_over_the_interface(hub: RunningHub) -> None:
+    """Asked for by one, agreed to by another; both stand in the audit log, and who may not, may not."""
+    now = hub.clock()
+    body = {
+        "door_id": "front",
+        "since": (now - HOUR).isoformat(),
+        "until": now.isoformat(),
+        "ends_at": (now + DAY).isoformat(),
+        "reason": "an accusation",
+    }
+    with hub.token(Role.SITE_MANAGER) as manager, hub.token(Role.AUDITOR) as auditor:
+        made = manager.post("/api/v1/holds", json=body)
+        assert (made.status_code, made.json()["state"]) == (201, "requested"), made.text
+        path = f"/api/v1/holds/{made.json()['id']}"
+        same = manager.post(f"{path}/confirm")
+        assert (same.status_code, same.json()["code"]) == (409, "second_person")
+        assert auditor.post("/api/v1/holds", json=body).status_code == 403
+        assert auditor.post(f"{path}/confirm").json()["state"] == "confirmed"
+        assert manager.post(f"{path}/lift", json={"reason": "withdrawn"}).json()["state"] == "over"
+        over = auditor.post(f"{path}/confirm")
+        assert (over.status_code, over.json()["code"]) == (409, "hold_over")
+        assert [each["state"] for each in auditor.get("/api/v1/holds").json()["holds"]] == ["over"]
+    with hub.token() as admin:
+        log = admin.get("/api/v1/audit", params={"limit": 500}).json()["entries"]
+    actions = [each["action"] for each in reversed(log) if each["subject"].startswith("hold:")]
+    assert actions == ["hold.request", "hold.confirm", "hold.lift"]
+
+
+def test_somebody_is_erased_over_the_interface(hub: RunningHub) -> None:
+    """Their card is refused everywhere from then on, and nobody finds them any more."""
+    credential = hub.card("Erasmus", "Gone")
+    with hub.token(Role.SITE_MANAGER) as manager:
+        person = manager.get(f"/api/v1/cards/{credential}").json()["cardholder_id"]
+        done = manager.post(f"/api/v1/cardholders/{person}/erase", json={"reason": "asked for it"})
+        assert done.status_code == 204, done.text
+        assert manager.get(f"/api/v1/cardholders/{person}").status_code == 404
+        assert "Erasmus" not in manager.get("/api/v1/cardholders", params={"limit": 500}).text
+        assert manager.get(f"/api/v1/cards/{credential}").json()["status"] == "revoked"
+
+        def confirmed() -> int:
+            told: int = manager.get(f"/api/v1/cards/{credential}/distribution").json()["confirmed"]
+            return told
+
+        eventually(lambda: confirmed() == 2, "both doors heard of it")
+
+
+def test_how_long_what_is_kept_is_told(hub: RunningHub) -> None:
+    """The periods, and that the job runs."""
+    with hub.token(Role.AUDITOR) as auditor:
+        eventually(lambda: len(auditor.get("/api/v1/retention").json()["runs"]) == 5, "the first run")
+        told = auditor.get("/api/v1/retention").json()
+    assert (told["precise_s"], told["coarse_s"]) == (72 * 3600, 30 * 86_400)
+    assert (told["overdue_since"], told["late"]) == (None, False)
