@@ -137,7 +137,7 @@ def test_no_route_shows_anything_of_a_site_that_is_not_ones_own(
                     assert access.everywhere or not ids, f"{route.path}: nothing of the other site to ask for"
                     continue
                 path = route.path.format(**furniture)
-                answer = browser.get(path)
+                answer = browser.get(path, params={"reason": "looking for what leaks"})
                 shown = answer.text
                 for name in ids:  # what was asked for may be said back
                     shown = shown.replace(furniture[name], "")
