@@ -12,12 +12,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import block, ingest, journal, policy, process, replay, start, tap, wire
+from bench import block, fleet, ingest, journal, policy, process, replay, several, start, tap, wire
 from simulator.scenario import small_site
 from simulator.site import VirtualSite
 
 _UNLOCK_MS = 100  # locked again before the next tap, so that each one moves the pin
-PARTS = ("tap", "replay", "block", "edge", "wire", "journal", "policy", "ingest")
+PARTS = ("tap", "replay", "block", "edge", "wire", "journal", "policy", "ingest", "several", "fleet")
 AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
 
 
@@ -27,9 +27,19 @@ AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
 @click.option("--events", default=20_000, show_default=True, help="Events to ingest one by one.")
 @click.option("--backlog", default=200_000, show_default=True, help="Events to ingest in batches.")
 @click.option(
+    "--controllers",
+    type=click.IntRange(1, 10_000),
+    multiple=True,
+    default=(300,),
+    show_default=True,
+    help="Sizes of the fleet that confirms a block.",
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), default=Path("build/bench.json"), show_default=True
 )
-def main(only: tuple[str, ...], taps: int, events: int, backlog: int, output: Path) -> None:
+def main(
+    only: tuple[str, ...], taps: int, events: int, backlog: int, controllers: tuple[int, ...], output: Path
+) -> None:
     r"""Measure a small site of real processes; ratios are against floors taken in the same run.
 
     \b
@@ -64,6 +74,8 @@ def main(only: tuple[str, ...], taps: int, events: int, backlog: int, output: Pa
             measure("wire", wire.measure)
             measure("journal", journal.measure)
             measure("policy", policy.measure)
+            measure("several", lambda: several.measure(directory, live=events, backlog=backlog, log=log))
+            measure("fleet", lambda: fleet.measure(directory, sizes=controllers, log=log))
             measure("ingest", lambda: ingest.measure(directory, live=events, backlog=backlog, log=log))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2) + "\n")

@@ -42,7 +42,7 @@ _CONTROLLERS = 4
 _WINDOW = 1_000
 _FLOOR_ROWS = 20_000
 _PROBE_EVERY_S = 0.05
-_PROBE_EVENTS = 10_000
+PROBE_EVENTS = 10_000
 _MILLION = 1_000_000
 
 
@@ -128,7 +128,7 @@ class Load:
         except TimeoutError:
             raise RuntimeError(f"{self.id}: acknowledged up to {self.acknowledged}, then nothing") from None
 
-    def _heard(self, payload: bytes) -> None:
+    def _heard(self, _topic: str, payload: bytes) -> None:
         heard = Acknowledgement.from_bytes(payload)
         if heard.journal_id == self._journal_id:
             self.acknowledged = max(self.acknowledged, heard.sequence)
@@ -161,12 +161,12 @@ def measure(directory: Path, *, live: int, backlog: int, log: IO[Any] | None = N
             Load(_registered(site, f"load-{number}"), live_each + backlog_each)
             for number in range(_CONTROLLERS)
         ]
-        probe = Load(_registered(site, "probe"), _PROBE_EVENTS)
-        floor_before = raw_inserts_per_s(directory / "floor-before.sqlite", _FLOOR_ROWS)
+        probe = Load(_registered(site, "probe"), PROBE_EVENTS)
+        floor_before = raw_inserts_per_s(Database.at(directory / "floor-before.sqlite"), _FLOOR_ROWS)
         live_per_s, batched_per_s, delays_s = asyncio.run(
-            _run(site.hub.mqtt_port, loads, probe, live_each, backlog_each)
+            run(site.hub.mqtt_port, loads, probe, live_each, backlog_each)
         )
-        floor_after = raw_inserts_per_s(directory / "floor-after.sqlite", _FLOOR_ROWS)
+        floor_after = raw_inserts_per_s(Database.at(directory / "floor-after.sqlite"), _FLOOR_ROWS)
     floor = median((floor_before, floor_after))
     one, many = loads[0].batches(1, 1, 1), loads[0].batches(_BATCH, 1, _BATCH)
     return {
@@ -199,7 +199,7 @@ def _registered(site: VirtualSite, name: str) -> ProvisionedController:
     return site.register_controller(ControllerId(name), DoorWiring(id=DoorId(name), device=f"/dev/{name}"))
 
 
-async def _run(
+async def run(
     port: int, loads: list[Load], probe: Load, live: int, backlog: int
 ) -> tuple[float, float, list[float]]:
     """Live events a second, batched events a second, and how long single events took beside the latter."""
@@ -234,7 +234,7 @@ async def _delays_s(probe: Load) -> list[float]:
     """Send one event, wait for its acknowledgement, rest, and again until cancelled."""
     delays_s: list[float] = []
     try:
-        for sequence in range(1, _PROBE_EVENTS + 1):
+        for sequence in range(1, PROBE_EVENTS + 1):
             batch = probe.batches(1, sequence, sequence)
             begun_s = time.perf_counter()
             await probe.send(batch)
@@ -245,9 +245,8 @@ async def _delays_s(probe: Load) -> list[float]:
     return delays_s
 
 
-def raw_inserts_per_s(path: Path, count: int) -> float:
-    """Rows a second into the hub's own schema in batches of 500, nothing checked: the floor."""
-    database = Database.at(path)
+def raw_inserts_per_s(database: Database, count: int) -> float:
+    """Rows a second into the hub's own schema in batches of 500, nothing checked: the floor; closes the database."""
     try:
         database.migrate()
         now = datetime.now(UTC)

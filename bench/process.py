@@ -68,15 +68,16 @@ def _start_once(
                 time.sleep(0.005)
             tap_s = (station.exchanges[2].sent_ns - begun_ns) / 1e9
             time.sleep(1.0)  # the uplink starts after the first tap
-            rss_mib = _rss_mib(process.pid)
+            held_mib = rss_mib(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(_WITHIN_S)
             station.reader.remove()
-    return ready_s, tap_s, rss_mib
+    return ready_s, tap_s, held_mib
 
 
-def _rss_mib(pid: int) -> float:
+def rss_mib(pid: int) -> float:
+    """What a process holds in memory; raises RuntimeError when there is none."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

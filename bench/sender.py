@@ -17,12 +17,12 @@ _PACKET_IDS = 65_535
 
 
 class Sender(asyncio.Protocol):
-    """One connection; ``heard`` gets the payload of every message on the one topic it subscribes to.
+    """One connection; ``heard`` gets topic and payload of every message that the one filter it subscribes to lets by.
 
     What is sent is not sent again.
     """
 
-    def __init__(self, client_id: str, topic: str, heard: Callable[[bytes], None]) -> None:
+    def __init__(self, client_id: str, topic: str, heard: Callable[[str, bytes], None]) -> None:
         self._client_id, self._topic, self._heard = client_id, topic, heard
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -30,7 +30,12 @@ class Sender(asyncio.Protocol):
 
     @classmethod
     async def connect(
-        cls, port: int, context: ssl.SSLContext, client_id: str, topic: str, heard: Callable[[bytes], None]
+        cls,
+        port: int,
+        context: ssl.SSLContext,
+        client_id: str,
+        topic: str,
+        heard: Callable[[str, bytes], None],
     ) -> Self:
         """Connect to the broker on loopback and subscribe; raises ``OSError``, ``TimeoutError`` after 30 s."""
         async with asyncio.timeout(_WITHIN_S):
@@ -72,7 +77,8 @@ class Sender(asyncio.Protocol):
             elif kind == _SUBSCRIBE_ANSWER and not body[2]:
                 self.is_subscribed.set()
             elif kind == _PUBLISH:  # at QoS 0
-                self._heard(body[2 + int.from_bytes(body[:2]) :])
+                end = 2 + int.from_bytes(body[:2])
+                self._heard(body[2:end].decode(), body[end:])
 
 
 def publish_confirmed(topic: str, payload: bytes, *, number: int) -> bytes:

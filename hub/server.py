@@ -60,6 +60,7 @@ class HubServer(uvicorn.Server):
         )
         where = {"http": settings.public_origin, "mqtt": str(mqtt), "pid": os.getpid()}
         path = settings.data_dir / LISTENING
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.with_suffix(".new").write_text(json.dumps(where))
         path.with_suffix(".new").replace(path)
         click.echo(f"Drempel hub: {settings.public_origin}   controllers: {mqtt}")

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Final, Self
 
 import httpx
@@ -21,6 +22,7 @@ STOP_WITHIN_S: Final = 20.0
 _LOOPBACK: Final = "127.0.0.1"
 _LOWEST_PORT: Final = 16_000
 _HIGHEST_PORT: Final = 32_000
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def free_ports(count: int) -> list[int]:
@@ -39,13 +41,21 @@ def free_ports(count: int) -> list[int]:
 class HubProcess:
     """A context manager around ``drempel-hub run``.
 
-    ``site_dir`` is the hub's part of a site directory. Ports stay the same over ``stop`` and ``start``.
+    ``site_dir`` is the hub's part of a site directory; ``environment`` adds settings. Ports stay the same over ``stop`` and ``start``.
     Raises RuntimeError when the hub does not start, or ends unasked.
     """
 
-    def __init__(self, site_dir: Path, data_dir: Path, *, stderr: IO[Any] | int | None = None) -> None:
+    def __init__(
+        self,
+        site_dir: Path,
+        data_dir: Path,
+        *,
+        stderr: IO[Any] | int | None = None,
+        environment: Mapping[str, str] = _NOTHING,
+    ) -> None:
         self.http_port, self.mqtt_port = free_ports(2)
         self._stderr = stderr
+        self._environment = environment
         self._site_dir = site_dir
         self.data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,6 +93,7 @@ class HubProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # a first-run link, which is nobody's but the operator's
             stderr=self._stderr,
+            env={**os.environ, **self._environment},
             start_new_session=True,  # Ctrl-C is for whoever started this, who then ends it in order
         )
         deadline_s = time.monotonic() + START_WITHIN_S
