@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -32,6 +32,8 @@ from pacs.identifiers import CardholderId, SiteId
 
 WAITING = 4
 LOOKED_EVERY_S = 2.0  # for imports that another process made
+LONGEST = timedelta(hours=1)
+"""An import that waits for longer was another process's, which is gone."""
 
 _ABSENT: dict[str, Any] = {
     "category": Category.RESIDENT,
@@ -239,9 +241,11 @@ class Imports:
         self._thread = threading.Thread(target=self._run, name="imports", daemon=True)
 
     def start(self) -> None:
-        """Begin; what was not finished before is marked so."""
+        """Begin; what was not finished before is marked so, beside other processes after ``LONGEST``."""
+        now = self._clock()
+        before = now - LONGEST if self._database.is_shared else now
         with self._database.write() as connection:
-            import_jobs.interrupt(connection, self._clock())
+            import_jobs.interrupt(connection, now, queued_before=before)
             self._applied = import_jobs.applied(connection)
         self._thread.start()
 

@@ -226,9 +226,14 @@ class ControllerLink:
             client.stop()
         for number in shards - self._of_shards.keys():
             client = HubClient(self._keys, client_id(self._keys, number), ((up_filter(number), DOWN_QOS),))
-            lost = partial(self.ingest.link_lost, (number,))
+            lost = partial(self._shard_lost, number)
             client.start(self.servers, on_messages=self.ingest.put, on_lost=lost)
             self._of_shards[number] = client
+
+    def _shard_lost(self, number: int) -> None:
+        """Nobody of a shard is heard; of one that was given up, somebody else hears them."""
+        if number in self.leases.standing.shards:
+            self.ingest.link_lost((number,))
 
     def _tell(self, news: News) -> None:
         self.client.publish(HubTopic(), bytes(news))

@@ -75,9 +75,9 @@ def get(connection: Connection, job_id: str) -> Job:
     return _job(row)
 
 
-def interrupt(connection: Connection, now: datetime) -> None:
-    """Imports that no process works at any more have ended."""
-    waiting = import_jobs.c.state.not_in(ENDED)
+def interrupt(connection: Connection, now: datetime, *, queued_before: datetime) -> None:
+    """Imports from before this moment have ended: no process works at them any more."""
+    waiting = import_jobs.c.state.not_in(ENDED) & (import_jobs.c.queued_at <= queued_before)
     connection.execute(update(import_jobs).where(waiting).values(state=State.INTERRUPTED, ended_at=now))
 
 

@@ -222,6 +222,27 @@ def test_a_controller_retired_at_one_is_put_out_of_the_broker_of_the_other(
     gone.disconnect()
 
 
+def test_nobody_is_gone_because_a_shard_changes_hands(
+    hub: SmallHub, other: ControllerLink, fakes: dict[str, FakeController]
+) -> None:
+    """While a third process comes and goes, every controller that is connected stays online."""
+    online = [ControllerId(name) for name in NAMES[:-1]]
+    for name in online:
+        fakes[name].heartbeat()
+    eventually(lambda: all_online(hub, online), "all online")
+    with beside(hub) as third:
+        eventually(lambda: shared(hub.link, other, third), "three shares")
+        assert all_online(hub, online)
+    eventually(lambda: shared(hub.link, other), "two shares again")
+    assert all_online(hub, online)
+
+
+def all_online(hub: SmallHub, names: list[ControllerId]) -> bool:
+    with hub.database.read() as connection:
+        states = controllers.states(connection, datetime.now(UTC))
+    return all(states[name].online for name in names)
+
+
 def test_heads_that_another_moved_are_read_again(hub: SmallHub, other: ControllerLink) -> None:
     """A process that still thinks it serves a controller neither stores twice nor acknowledges what is not stored."""
     name = NAMES[0]
