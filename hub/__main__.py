@@ -21,7 +21,8 @@ from hub.app import create_app, utc_now
 from hub.audit import AuditHead
 from hub.import_rows import MAX_BYTES, Format
 from hub.operators import Operators, name_key
-from hub.roles import Role
+from hub.passkeys import Passkeys
+from hub.roles import Permission, Role
 from hub.server import link_text, origin, serve
 from hub.settings import KEYS, Address, Configuration, Settings, database_address, faults
 from hub.store import operators as operator_rows
@@ -33,6 +34,10 @@ from pacs.identifiers import SiteId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _ROLES = click.Choice([role.value for role in Role])
+_PERMISSIONS = click.Choice([permission.value for permission in Permission])
+_OF_SITES = click.option(
+    "--site", multiple=True, metavar="ID", help="Only this one; may be repeated. [every site]"
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,30 +128,44 @@ def operator() -> None:
     epilog="""\b
 Examples:
   drempel-hub operator link --config hub.toml
-  drempel-hub operator link --data-dir data --name "Night desk" --role guard""",
+  drempel-hub operator link "Night desk" --config hub.toml
+  drempel-hub operator link --data-dir data --name "Night desk" --role guard --site wilgenoord""",
 )
 @located
 @click.option(
     "--name", default="", help="For this operator; without it, who follows the link chooses a name."
 )
+@click.argument("who", default="")
 @click.option("--role", type=_ROLES, help="A new operator's role. [administrator]")
-def operator_link(config: Path | None, data_dir: Path | None, name: str, role: str | None) -> None:
-    """Print a one-time sign-in link, valid for 15 minutes."""
+@_OF_SITES
+def operator_link(
+    config: Path | None, data_dir: Path | None, name: str, who: str, role: str | None, site: tuple[str, ...]
+) -> None:
+    """Print a one-time sign-in link, valid for 15 minutes.
+
+    For WHO, or for somebody new. Whoever is known keeps role and sites, and may set a new password.
+    """
     with _told():
         settings, operators = _operators(config, data_dir)
-        token = operators.create_link(name=name, role=Role(role) if role else None, now=utc_now())
+        token = operators.create_link(
+            name=who or name,
+            role=Role(role) if role else None,
+            sites=frozenset(map(SiteId, site)) or None,
+            now=utc_now(),
+        )
         click.echo(link_text(origin(settings), token))
 
 
 @operator.command("list")
 @located
 def operator_list(config: Path | None, data_dir: Path | None) -> None:
-    """Print every operator's name, role and state."""
+    """Print every operator's name, role, sites and state."""
     with _told():
         database = _database(_settings(config, data_dir))
         with database.read() as connection:
             for row in operator_rows.list_operators(connection):
-                click.echo(f"{row.name}\t{row.role}\t{'disabled' if row.disabled_at else 'enabled'}")
+                state = "disabled" if row.disabled_at else "enabled"
+                click.echo(f"{row.name}\t{row.role}\t{_sites_text(row.sites)}\t{state}")
 
 
 @operator.command("disable")
@@ -167,6 +186,32 @@ def operator_enable(config: Path | None, data_dir: Path | None, name: str) -> No
         _set_disabled(config, data_dir, name, disabled=False)
 
 
+@operator.command("end-sessions")
+@click.argument("name")
+@located
+def operator_end_sessions(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Sign an operator out everywhere, at once."""
+    with _told():
+        database, found = _operator_named(config, data_dir, name)
+        Operators(database).end_sessions(found.id, now=utc_now())
+
+
+@operator.group("passkeys")
+def operator_passkeys() -> None:
+    """What operators sign in with instead of a password."""
+
+
+@operator_passkeys.command("remove")
+@click.argument("name")
+@located
+def passkeys_remove(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Remove all passkeys of an operator: a device was lost."""
+    with _told():
+        database, found = _operator_named(config, data_dir, name)
+        count = Passkeys(database, "").remove_all(found.id, utc_now())
+        click.echo(f"{count} removed")
+
+
 @main.group()
 def token() -> None:
     """API tokens for programs."""
@@ -176,32 +221,60 @@ def token() -> None:
     "create",
     epilog="""\b
 Example:
-  drempel-hub token create --data-dir data --name bureau --role site_manager --expires-days 90""",
+  drempel-hub token create --data-dir data --name bureau --role site_manager --site wilgenoord --expires 90d
+  drempel-hub token create --data-dir data --name board --role auditor --permission events.read --expires never""",
 )
 @located
 @click.option("--name", required=True, callback=lambda _context, _option, value: _token_name(value))
 @click.option("--role", type=_ROLES, default=Role.SITE_MANAGER.value, show_default=True)
-@click.option("--expires-days", type=click.IntRange(1, 3650), help="Days until it stops working. [never]")
+@click.option(
+    "--permission",
+    multiple=True,
+    type=_PERMISSIONS,
+    help="Only this one of the role's; may be repeated. [all]",
+)
+@_OF_SITES
+@click.option(
+    "--expires", default="90d", show_default=True, metavar="DAYSd|HOURSh|never",
+    callback=lambda _context, _option, value: _lifetime(value), help="When it stops working.",
+)  # fmt: skip
 def token_create(
-    config: Path | None, data_dir: Path | None, name: str, role: str, expires_days: int | None
+    config: Path | None,
+    data_dir: Path | None,
+    name: str,
+    role: str,
+    permission: tuple[str, ...],
+    site: tuple[str, ...],
+    expires: timedelta | None,
 ) -> None:
     """Make an API token and print it, once: only its hash is stored."""
     with _told():
-        lifetime = timedelta(days=expires_days) if expires_days else None
         _, operators = _operators(config, data_dir)
-        click.echo(operators.create_token(name=name, role=Role(role), lifetime=lifetime, now=utc_now()))
+        made = operators.create_token(
+            name=name,
+            role=Role(role),
+            permissions=frozenset(map(Permission, permission)) or None,
+            sites=frozenset(map(SiteId, site)) or None,
+            lifetime=expires,
+            now=utc_now(),
+        )
+        if expires is None:
+            click.echo("drempel-hub: this token never expires; revoke it when it is no longer used", err=True)
+        click.echo(made)
 
 
 @token.command("list")
 @located
 def token_list(config: Path | None, data_dir: Path | None) -> None:
-    """Print every token's name, role and expiry; never the token."""
+    """Print every token's name, role, sites, expiry and last use; never the token."""
     with _told():
         database = _database(_settings(config, data_dir))
         with database.read() as connection:
             for row in operator_rows.list_tokens(connection):
                 until = row.expires_at.isoformat(timespec="minutes") if row.expires_at else "never expires"
-                click.echo(f"{row.name}\t{row.role}\t{'revoked' if row.revoked_at else until}")
+                used = row.last_used_at.isoformat(timespec="minutes") if row.last_used_at else "never used"
+                state = "revoked" if row.revoked_at else until
+                click.echo(f"{row.name}\t{row.role}\t{_sites_text(row.sites)}\t{state}\t{used}")
 
 
 @token.command("revoke")
@@ -348,12 +421,34 @@ def _operators(config: Path | None, data_dir: Path | None) -> tuple[Settings, Op
 
 
 def _set_disabled(config: Path | None, data_dir: Path | None, name: str, *, disabled: bool) -> None:
+    database, found = _operator_named(config, data_dir, name)
+    Operators(database).set_disabled(found.id, disabled=disabled, now=utc_now())
+
+
+def _operator_named(
+    config: Path | None, data_dir: Path | None, name: str
+) -> tuple[Database, operator_rows.OperatorRow]:
     database = _database(_settings(config, data_dir))
     with database.read() as connection:
         found = operator_rows.operator_by_key(connection, name_key(name))
     if found is None:
         _fail(f"there is no operator named {name}; see drempel-hub operator list")
-    Operators(database).set_disabled(found.id, disabled=disabled, now=utc_now())
+    return database, found
+
+
+def _sites_text(sites: list[str] | None) -> str:
+    return "every site" if sites is None else " ".join(sites)
+
+
+def _lifetime(text: str) -> timedelta | None:
+    """``90d``, ``12h`` or ``never``."""
+    if text == "never":
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})([dh])", text)
+    lifetime = timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])}) if found else timedelta()
+    if not timedelta() < lifetime <= timedelta(days=3650):
+        raise click.BadParameter("such as 90d or 12h expected, at most 3650d; or never")
+    return lifetime
 
 
 def _format_of(file: Path) -> Format:

@@ -32,10 +32,23 @@ from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.operators import Operators
 from hub.orders import Orders
-from hub.pages import cards, orders, people, preferences, reasons, sign_in, static_files, watch
+from hub.pages import (
+    account,
+    audit_log,
+    cards,
+    operators,
+    orders,
+    people,
+    preferences,
+    reasons,
+    sign_in,
+    static_files,
+    watch,
+)
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
+from hub.passkeys import Passkeys
 from hub.settings import Settings, database_address, passphrase_file
 from hub.store import sites
 from hub.store.database import Database
@@ -85,6 +98,9 @@ def create_app(
         watch.router,
         orders.router,
         reasons.router,
+        account.router,
+        operators.router,
+        audit_log.router,
         cards.router,
         people.router,
     ):
@@ -138,6 +154,7 @@ async def _lifespan(
             home=home,
             database=database,
             operators=Operators(database, hasher),
+            passkeys=Passkeys(database, settings.public_origin),
             attempts=Attempts(),
             revocation=link.revocation,
             card_changes=link.card_changes,

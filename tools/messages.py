@@ -27,6 +27,7 @@ KEYWORDS = {
     "gettext": None,
     "ngettext": (1, 2),
     "SignInRefused": (2,),
+    "BeyondOwnRights": None,
 }
 
 

@@ -1,22 +1,27 @@
 """How often somebody may try to sign in.
 
-Tries are counted per source and account and per source alone, never per account alone: nobody can keep
-a guard out by guessing at the guard's name from elsewhere.
+A stranger's tries are counted per source and account, per source, and per account from all sources together. A
+browser from which the account's owner signed in before is not a stranger: its tries are counted by themselves, so
+nobody keeps a guard out by guessing at the guard's name, from the next desk or from a thousand addresses.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from hub.api.problems import Code, Problem
 from hub.operators import name_key
 
-_PER_ACCOUNT = RateLimitItemPerMinute(5, 5, namespace="account")
+_PER_BROWSER = RateLimitItemPerMinute(10, 5, namespace="browser")
+_PER_PAIR = RateLimitItemPerMinute(5, 5, namespace="pair")
 _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
+_PER_ACCOUNT = RateLimitItemPerMinute(20, 5, namespace="account")
+_PASSKEYS_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="passkey")
+"""Nobody guesses a passkey; this bounds the challenges that are kept."""
 
 
 class Attempts:
@@ -25,20 +30,36 @@ class Attempts:
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def count(self, source: str, account: str) -> None:
-        """Count one try; raises ``Problem`` TOO_MANY_ATTEMPTS when it is one too many."""
-        network, key = _network(source), name_key(account)[:64]
-        allowed = self._limiter.hit(_PER_SOURCE, network) and self._limiter.hit(_PER_ACCOUNT, network, key)
-        if not allowed:
-            raise Problem(
-                Code.TOO_MANY_ATTEMPTS,
-                "Too many tries to sign in from here. Wait five minutes.",
-                headers={"Retry-After": "300"},
-            )
+    def count(self, source: str, account: str, *, known_browser: str | None = None) -> None:
+        """Count one try; raises ``Problem`` TOO_MANY_ATTEMPTS when it is one too many.
 
-    def forgive(self, source: str, account: str) -> None:
+        ``known_browser``: what this account's browser is known by; only for one that is.
+        """
+        network, key = _network(source), name_key(account)[:64]
+        if known_browser is not None:
+            self._hit((_PER_BROWSER, known_browser))
+        else:
+            self._hit((_PER_SOURCE, network), (_PER_PAIR, network, key), (_PER_ACCOUNT, key))
+
+    def count_passkey(self, source: str) -> None:
+        """Count one challenge for a passkey; raises as ``count``."""
+        self._hit((_PASSKEYS_PER_SOURCE, _network(source)))
+
+    def forgive(self, source: str, account: str, *, known_browser: str | None = None) -> None:
         """Forget the tries at this account from this source: the last one was right."""
-        self._limiter.clear(_PER_ACCOUNT, _network(source), name_key(account)[:64])
+        if known_browser is not None:
+            self._limiter.clear(_PER_BROWSER, known_browser)
+        else:
+            self._limiter.clear(_PER_PAIR, _network(source), name_key(account)[:64])
+
+    def _hit(self, *counted: tuple[RateLimitItem | str, ...]) -> None:
+        for limit, *of in counted:
+            if not self._limiter.hit(limit, *of):  # type: ignore[arg-type]  # the first of each is the limit
+                raise Problem(
+                    Code.TOO_MANY_ATTEMPTS,
+                    "Too many tries to sign in. Wait five minutes.",
+                    headers={"Retry-After": "300"},
+                )
 
 
 def _network(source: str) -> str:

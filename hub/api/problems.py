@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from hub.erasure import HeldBack
 from hub.holds import HoldOver, SamePerson
-from hub.operators import SignInRefused
+from hub.operators import BeyondOwnRights, SignInRefused
 from hub.revocation import CardRevoked
 from hub.store.errors import AlreadyExists, InUse, NotFound
 from pacs.errors import MalformedData
@@ -45,6 +45,9 @@ class Code(Enum):
     CROSS_SITE = Kind(403, "Refused: from another page", "Reload the page of this hub and try again.")
     TOO_MANY_ATTEMPTS = Kind(429, "Too many attempts", "Wait for the seconds in Retry-After, then try again.")
     SIGN_IN_REFUSED = Kind(403, "Not signed in", "Check name and password, or ask for a one-time link.")
+    BEYOND_OWN_RIGHTS = Kind(
+        409, "More than your own rights", "Ask somebody who has these rights, and sees these sites, to do it."
+    )
     NOT_FOUND = Kind(404, "Not found", "Check the address and the ids in it.")
     REFERENCE_UNKNOWN = Kind(422, "Refers to something unknown", "Create what it refers to first.")
     KEY_REUSED = Kind(
@@ -162,6 +165,9 @@ def install(
     app.add_exception_handler(HoldOver, handler(lambda error: Problem(Code.HOLD_OVER, str(error))))
     app.add_exception_handler(CardRevoked, handler(lambda error: Problem(Code.CARD_REVOKED, str(error))))
     app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
+    app.add_exception_handler(
+        BeyondOwnRights, handler(lambda error: Problem(Code.BEYOND_OWN_RIGHTS, str(error)))
+    )
     app.add_exception_handler(Exception, handler(_from_bug))
 
 

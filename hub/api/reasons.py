@@ -25,7 +25,7 @@ from hub import audit
 from hub.api import fields
 from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
-from hub.operators import Principal, session_hash
+from hub.operators import Principal, digest
 from hub.roles import Permission
 from hub.store import reasons as store
 
@@ -85,7 +85,7 @@ class Because:
         if principal.csrf_token is None:
             return None
         cookie = self._request.cookies[hub.session_cookie]
-        return store.given(connection, session_hash(cookie), subject, now)
+        return store.given(connection, digest(cookie), subject, now)
 
 
 async def _because(
@@ -136,4 +136,4 @@ def remember(request: Request, principal: Principal, subject: str, reason: str) 
         store.forget_old(connection, now)
         if principal.csrf_token is not None:
             cookie = request.cookies[hub.session_cookie]
-            store.give(connection, session_hash(cookie), subject, reason, now + REMEMBERED)
+            store.give(connection, digest(cookie), subject, reason, now + REMEMBERED)

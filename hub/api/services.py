@@ -15,6 +15,7 @@ from hub.commands import Commands
 from hub.imports import Imports
 from hub.operators import Operators
 from hub.orders import Orders
+from hub.passkeys import Passkeys
 from hub.questions import Questions
 from hub.retention import Retention
 from hub.revocation import Revocation
@@ -49,6 +50,7 @@ class Services:
     home: Site
     database: Database
     operators: Operators
+    passkeys: Passkeys
     attempts: Attempts
     revocation: Revocation
     card_changes: CardChanges
@@ -69,6 +71,11 @@ class Services:
     def session_cookie(self) -> str:
         """As the function of the same name."""
         return session_cookie(self.settings)
+
+    @property
+    def browser_cookie(self) -> str:
+        """The name of the cookie by which a browser that was signed in before is known."""
+        return f"{self.session_cookie}-browser"
 
 
 def session_cookie(settings: Settings) -> str:

@@ -31,6 +31,8 @@ NAVIGATION = (
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
+    ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
+    ("/audit", N_("Audit log"), Permission.AUDIT_READ),
 )
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
@@ -115,7 +117,9 @@ class Pages:
         entries = {
             address: self.gettext(label)
             for address, label, needed in NAVIGATION
-            if principal is not None and principal.may(needed)
+            if principal is not None
+            and principal.may(needed)
+            and (address != "/audit" or principal.sites is None)
         }
         if len(entries) <= FLAT:
             return [("", list(entries.items()))]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import Field
 
 from hub.api.access import PUBLIC, DeclaredRoute, identify
+from hub.api.fields import Body
+from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
-from hub.operators import SESSION_LIFETIME, SignInRefused
+from hub.operators import BROWSER_LIFETIME, SESSION_LIFETIME, SignInRefused
 from hub.pages.rendering import pages_of
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, dependencies=[PUBLIC])
@@ -19,6 +23,13 @@ Address = Annotated[str, Query(alias="next", max_length=200)]
 LinkToken = Annotated[str, Path(min_length=20, max_length=100)]
 NameField = Annotated[str, Form(max_length=200)]
 PasswordField = Annotated[str, Form(max_length=1000)]
+
+
+class PasskeyAnswer(Body):
+    """What the browser says for a passkey: an ``AuthenticationResponseJSON`` (WebAuthn §5.2.3)."""
+
+    answer: dict[str, Any]
+    next: Annotated[str, Field(max_length=200)] = "/"
 
 
 @router.get("/sign-in")
@@ -38,10 +49,11 @@ def sign_in(
 ) -> Response:
     """Open a session."""
     hub = services(request)
-    source = request.client.host if request.client else ""
-    hub.attempts.count(source, name)
+    browser = request.cookies.get(hub.browser_cookie)
+    known = browser if hub.operators.knows_browser(browser, name, hub.clock()) else None
+    hub.attempts.count(source_of(request), name, known_browser=known)
     try:
-        token = hub.operators.sign_in(name, password, hub.clock())
+        token = hub.operators.sign_in(name, password, hub.clock(), is_known_browser=known is not None)
     except SignInRefused as refused:
         return _form(
             request,
@@ -50,8 +62,29 @@ def sign_in(
             problem=pages_of(request).gettext(str(refused)),
             status_code=403,
         )
-    hub.attempts.forgive(source, name)
-    return _signed_in(hub, token, inside(next_address))
+    hub.attempts.forgive(source_of(request), name, known_browser=known)
+    return signed_in(request, token, RedirectResponse(inside(next_address), 303))
+
+
+@router.post("/sign-in/passkey/options")
+def passkey_options(request: Request) -> Response:
+    """What a passkey is asked to sign."""
+    hub = services(request)
+    if not hub.passkeys.are_possible:
+        raise Problem(Code.NOT_FOUND)
+    hub.attempts.count_passkey(source_of(request))
+    return Response(hub.passkeys.request_options(hub.clock()), media_type="application/json")
+
+
+@router.post("/sign-in/passkey")
+def sign_in_by_passkey(request: Request, body: PasskeyAnswer) -> Response:
+    """Open a session for whose passkey signed."""
+    hub = services(request)
+    try:
+        token = hub.passkeys.sign_in(body.answer, hub.clock())
+    except SignInRefused as refused:
+        return JSONResponse({"code": refused.code, "problem": pages_of(request).gettext(str(refused))}, 403)
+    return signed_in(request, token, JSONResponse({"next": inside(body.next)}))
 
 
 @router.post("/sign-out")
@@ -95,7 +128,7 @@ def follow_link(
             problem=pages_of(request).gettext(str(refused)),
             status_code=422,
         )
-    return _signed_in(hub, session, "/")
+    return signed_in(request, session, RedirectResponse("/", 303))
 
 
 def _form(
@@ -113,24 +146,38 @@ def _form(
         None,
         status_code=status_code,
         first_run=first_run,
+        passkeys=services(request).passkeys.are_possible,
         next=inside(next_address),
         name=name,
         problem=problem,
     )
 
 
-def _signed_in(hub: Services, token: str, address: str) -> Response:
-    answer = RedirectResponse(address, 303)
+def signed_in(request: Request, token: str, answer: Response) -> Response:
+    """``answer`` with the session's cookie, and one by which this browser is known from now on."""
+    hub = services(request)
+    _set_cookie(hub, answer, hub.session_cookie, token, SESSION_LIFETIME)
+    browser = hub.operators.remember_browser(token, request.cookies.get(hub.browser_cookie), hub.clock())
+    if browser is not None:
+        _set_cookie(hub, answer, hub.browser_cookie, browser, BROWSER_LIFETIME)
+    return answer
+
+
+def source_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else ""
+
+
+def _set_cookie(hub: Services, answer: Response, name: str, value: str, lifetime: timedelta) -> None:
     answer.set_cookie(
-        hub.session_cookie,
-        token,
-        max_age=int(SESSION_LIFETIME.total_seconds()),
+        name,
+        value,
+        max_age=int(lifetime.total_seconds()),
         path="/",
         secure=hub.settings.is_https,
         httponly=True,
         samesite="strict",
     )
-    return answer
 
 
 def inside(address: str) -> str:

@@ -51,9 +51,30 @@ def oldest_first(connection: Connection) -> Iterator[AuditRow]:
         yield AuditRow(**fields(row))
 
 
-def page(connection: Connection, *, before: int | None, limit: int) -> list[AuditRow]:
-    """The newest ``limit`` entries whose id is below ``before``, newest first."""
-    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries; None: any. ``since`` is included, ``until`` is not."""
+
+    actor: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def page(
+    connection: Connection, *, before: int | None, limit: int, wanted: Wanted | None = None
+) -> list[AuditRow]:
+    """The newest ``limit`` entries that are ``wanted`` and whose id is below ``before``, newest first."""
+    columns = audit.c
+    query = select(audit).order_by(columns.id.desc()).limit(limit)
     if before is not None:
-        query = query.where(audit.c.id < before)
+        query = query.where(columns.id < before)
+    for name in ("actor", "action", "subject"):
+        if (value := getattr(wanted, name, None)) is not None:
+            query = query.where(columns[name] == value)
+    if wanted and wanted.since:
+        query = query.where(columns.at >= wanted.since)
+    if wanted and wanted.until:
+        query = query.where(columns.at < wanted.until)
     return [AuditRow(**fields(row)) for row in connection.execute(query)]

@@ -64,6 +64,8 @@ class TokenRow:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    permissions: list[str] | None = None
+    last_used_at: datetime | None = None
 
 
 def operator_count(connection: Connection) -> int:
@@ -102,6 +104,12 @@ def set_disabled(connection: Connection, operator_id: str, disabled_at: datetime
     """Shut an operator out, or let them in again; their sessions are ended either way."""
     connection.execute(update(operators).where(operators.c.id == operator_id).values(disabled_at=disabled_at))
     end_sessions_of(connection, operator_id)
+
+
+def set_rights(connection: Connection, operator_id: str, role: str, sites: list[str] | None) -> None:
+    """Change an operator's role and sites (None: every site)."""
+    query = update(operators).where(operators.c.id == operator_id)
+    connection.execute(query.values(role=role, sites=sites))
 
 
 def add_session(connection: Connection, row: SessionRow) -> None:
@@ -193,6 +201,11 @@ def revoke_token(connection: Connection, name: str, now: datetime) -> None:
     """Make a token useless; its name stays taken."""
     unrevoked = (api_tokens.c.name == name) & api_tokens.c.revoked_at.is_(None)
     connection.execute(update(api_tokens).where(unrevoked).values(revoked_at=now))
+
+
+def touch_token(connection: Connection, name: str, now: datetime) -> None:
+    """Note that a token was used."""
+    connection.execute(update(api_tokens).where(api_tokens.c.name == name).values(last_used_at=now))
 
 
 def _operator(connection: Connection, query: Select[Any]) -> OperatorRow | None:

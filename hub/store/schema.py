@@ -534,6 +534,36 @@ api_tokens = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    Column("permissions", JSON(none_as_null=True)),  # of those the role holds; none: all of them
+    Column("last_used_at", Instant),
+)
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("credential_id", LargeBinary, primary_key=True),
+    Column("operator_id", NAME, ForeignKey("operators.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),  # COSE_Key
+    Column("sign_count", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("last_used_at", Instant),
+)
+
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("challenge_hash", LargeBinary, primary_key=True),
+    Column("operator_id", NAME),  # who adds a passkey; none: somebody signs in
+    Column("expires_at", Instant, nullable=False),
+)
+
+known_browsers = Table(
+    "known_browsers",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("operator_id", NAME, ForeignKey("operators.id"), primary_key=True, index=True),
+    Column("expires_at", Instant, nullable=False),
 )
 
 audit = Table(

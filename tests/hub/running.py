@@ -52,7 +52,7 @@ class Clock:
 class RunningHub:
     """A hub that serves, from its own thread."""
 
-    def __init__(self, directory: Path, *, site: Site | None = None, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, site: Site | None = None, port: int = 0, **settings: Any) -> None:
         self.directory = directory
         self.clock = Clock()
         self.site = site or create_site(directory / "site", SiteId("test-site"), now=self.clock())
@@ -66,7 +66,7 @@ class RunningHub:
             **settings,
         )
         self.app = create_app(self.settings, clock=self.clock, hasher=QUICK)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.server = HubServer(self.app, self.settings)
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)

@@ -53,6 +53,7 @@ EXAMPLE = {
     "digest": "0" * 16,
     "name": "nothing.css",
     "operator_id": "0" * 16,
+    "passkey_id": "00",
     "token": "0" * 43,
 }
 

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from hub.__main__ import main
 from hub.operators import Operators
-from hub.roles import Role
+from hub.roles import Permission, Role
 from hub.settings import Address, Settings
+from hub.store import sites
 from hub.store.database import Database
 from pacs.errors import MalformedData
 from pacs.identifiers import SiteId
@@ -181,11 +182,12 @@ def test_a_taken_port_is_said(site: Site, tmp_path: Path) -> None:
 
 def test_tokens_are_printed_once_listed_and_revoked(data: Path) -> None:
     """The list never shows a token; a name is used once; a revoked one is said to be."""
-    made = hub("token", "create", "--data-dir", data, "--name", "bureau", "--expires-days", 30)
+    made = hub("token", "create", "--data-dir", data, "--name", "bureau", "--expires", "30d")
     token = made.output.strip()
     assert token.startswith("drempel_")
     listed = hub("token", "list", "--data-dir", data).output
-    assert listed.startswith("bureau\tsite_manager\t20")
+    assert listed.startswith("bureau\tsite_manager\tevery site\t20")
+    assert listed.endswith("\tnever used\n")
     assert token not in listed
     again = hub("token", "create", "--data-dir", data, "--name", "bureau")
     assert (again.exit_code, "exists" in again.output) == (1, True)
@@ -199,7 +201,10 @@ def test_tokens_are_printed_once_listed_and_revoked(data: Path) -> None:
     [
         ("token", "create", "--name", "with space"),
         ("token", "create", "--name", "x", "--role", "king"),
-        ("token", "create", "--name", "x", "--expires-days", "0"),
+        ("token", "create", "--name", "x", "--expires", "0d"),
+        ("token", "create", "--name", "x", "--expires", "soon"),
+        ("token", "create", "--name", "x", "--expires", "9999d"),
+        ("token", "create", "--name", "x", "--permission", "everything"),
         ("token", "create"),
         ("audit", "verify", "--expect", "nonsense"),
         ("operator", "link", "--role", "king"),
@@ -250,12 +255,59 @@ def test_operators_are_listed_disabled_and_enabled(data: Path) -> None:
         operators.create_link(name="", role=Role.GUARD, now=now), name="Olu", password=None, now=now
     )
     database.close()
-    assert hub("operator", "list", "--data-dir", data).output == "Olu\tguard\tenabled\n"
+    assert hub("operator", "list", "--data-dir", data).output == "Olu\tguard\tevery site\tenabled\n"
     assert hub("operator", "disable", "olu", "--data-dir", data).exit_code == 0
     assert "disabled" in hub("operator", "list", "--data-dir", data).output
     assert hub("operator", "enable", "Olu", "--data-dir", data).exit_code == 0
     assert "enabled" in hub("operator", "list", "--data-dir", data).output
-    assert hub("operator", "disable", "Nobody", "--data-dir", data).exit_code == 1
+    for verb in (("disable",), ("end-sessions",), ("passkeys", "remove")):
+        assert hub("operator", *verb, "Nobody", "--data-dir", data).exit_code == 1
+
+
+def test_somebody_gets_in_again_from_the_command_line(data: Path) -> None:
+    """A link for who is known, sessions ended, passkeys removed; with the hub stopped."""
+    database = opened(data)
+    operators, now = Operators(database), datetime.now(UTC)
+    link = operators.create_link(name="", role=Role.GUARD, now=now)
+    session = operators.follow_link(link, name="Olu", password=PASSWORD, now=now)
+    assert hub("operator", "end-sessions", "olu", "--data-dir", data).exit_code == 0
+    assert operators.by_session(session, now) is None
+    assert hub("operator", "passkeys", "remove", "Olu", "--data-dir", data).output == "0 removed\n"
+    made = hub("operator", "link", "Olu", "--data-dir", data)
+    token = made.output.strip().rpartition("/link/")[2]
+    again = operators.follow_link(token, name="", password="another good sentence", now=now)
+    principal = operators.by_session(again, now)
+    database.close()
+    assert principal is not None
+    assert (principal.name, principal.role) == ("Olu", Role.GUARD)
+
+
+def test_tokens_and_links_are_scoped(data: Path) -> None:
+    """To sites that there are, and to some of the role's permissions; one that never expires is warned of."""
+    database = opened(data)
+    with database.write() as connection:
+        site = sites.Site(id=SiteId("wilgenoord"), name="W", time_zone="UTC", created_at=datetime.now(UTC))
+        sites.add(connection, site)
+    made = hub(
+        "token", "create", "--data-dir", data, "--name", "board", "--role", "auditor", "--site", "wilgenoord",
+        "--permission", "events.read", "--expires", "never",
+    )  # fmt: skip
+    assert "never expires" in made.stderr
+    principal = Operators(database).by_token(made.stdout.strip(), datetime.now(UTC))
+    assert principal is not None
+    assert principal.sites == frozenset({SiteId("wilgenoord")})
+    assert {each for each in Permission if principal.may(each)} == {Permission.EVENTS_READ}
+    beyond = hub(
+        "token", "create", "--data-dir", data, "--name", "x", "--role", "guard", "--permission", "audit.read"
+    )
+    assert (beyond.exit_code, "no permission audit.read" in beyond.output) == (1, True)
+    assert hub("token", "create", "--data-dir", data, "--name", "x", "--site", "nowhere").exit_code == 1
+    link = hub("operator", "link", "Ana", "--data-dir", data, "--role", "guard", "--site", "wilgenoord")
+    Operators(database).follow_link(
+        link.output.strip().rpartition("/link/")[2], name="", password=None, now=datetime.now(UTC)
+    )
+    database.close()
+    assert hub("operator", "list", "--data-dir", data).output == "Ana\tguard\twilgenoord\tenabled\n"
 
 
 # -- settings ---------------------------------------------------------------------------------------

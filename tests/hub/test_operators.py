@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -13,6 +15,7 @@ from argon2 import PasswordHasher
 from hub.api.attempts import Attempts
 from hub.api.problems import Problem
 from hub.operators import (
+    BROWSER_LIFETIME,
     LINK_LIFETIME,
     SESSION_IDLE,
     SESSION_LIFETIME,
@@ -279,8 +282,80 @@ def test_every_role_can_watch_and_only_some_can_block() -> None:
     assert holding(Permission.AUDIT_READ) == {Role.AUDITOR, Role.ADMINISTRATOR}
 
 
+def test_guessing_from_everywhere_does_not_keep_a_known_browser_out() -> None:
+    """A thousand sources together have twenty tries at a name; who signed in before has their own."""
+    attempts = Attempts()
+    for number in range(20):
+        attempts.count(f"198.51.100.{number}", "nadia")
+    with pytest.raises(Problem):
+        attempts.count("192.0.2.20", "Nadia")
+    for number in range(30):
+        with contextlib.suppress(Problem):
+            attempts.count("192.0.2.20", f"name {number}")
+    for _ in range(10):
+        attempts.count("192.0.2.20", "nadia", known_browser="browser")
+    with pytest.raises(Problem):
+        attempts.count("192.0.2.20", "nadia", known_browser="browser")
+    attempts.forgive("192.0.2.20", "nadia", known_browser="browser")
+    attempts.count("192.0.2.20", "nadia", known_browser="browser")
+
+
+def test_a_browser_is_known_for_who_signed_in_with_it(operators: Operators) -> None:
+    """For each of a desk's people, and for nobody else; not after it was forgotten or its time is over."""
+    first = joined(operators)
+    browser = operators.remember_browser(first, None, NOW)
+    assert browser is not None
+    assert operators.remember_browser(first, browser, NOW) is None
+    link = operators.create_link(name="Olu", role=Role.GUARD, now=NOW)
+    second = operators.follow_link(link, name="", password=None, now=NOW)
+    assert not operators.knows_browser(browser, "Olu", NOW)
+    assert operators.remember_browser(second, browser, NOW) == browser
+    assert operators.remember_browser(second, "made up", NOW) not in (None, "made up")
+    assert [operators.knows_browser(browser, name, NOW) for name in ("nadia", "OLU", "Eve")] == [
+        True,
+        True,
+        False,
+    ]
+    assert not operators.knows_browser("made up", "nadia", NOW)
+    assert not operators.knows_browser(browser, "nadia", NOW + BROWSER_LIFETIME)
+    principal = operators.by_session(second, NOW)
+    assert principal is not None
+    operators.end_sessions(principal.actor.removeprefix("operator:"), now=NOW)
+    assert [operators.knows_browser(browser, name, NOW) for name in ("nadia", "olu")] == [True, False]
+
+
+def test_strangers_passwords_take_turns_and_hold_up_nobody_known(database: Database) -> None:
+    """While a stranger's hash is reckoned the next stranger is sent away, and a known browser signs in."""
+    hashing, go_on = threading.Event(), threading.Event()
+
+    class Slow(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 - as the library names it
+            if password == "slow":
+                hashing.set()
+                go_on.wait(30)
+            return super().verify(hash, password)
+
+    operators = Operators(database, Slow(time_cost=1, memory_cost=64, parallelism=1))
+    joined(operators)
+
+    def stranger() -> None:
+        with pytest.raises(SignInRefused):
+            operators.sign_in("Nadia", "slow", NOW)
+
+    thread = threading.Thread(target=stranger)
+    thread.start()
+    try:
+        assert hashing.wait(30)
+        with refused("busy"):
+            operators.sign_in("Nadia", PASSWORD, NOW)
+        assert operators.sign_in("Nadia", PASSWORD, NOW, is_known_browser=True)
+    finally:
+        go_on.set()
+        thread.join(30)
+
+
 def test_guessing_from_elsewhere_does_not_keep_the_guard_out() -> None:
-    """Tries are counted per source: another source's guesses leave the guard's own."""
+    """Another source's guesses leave the guard's own tries."""
     attempts = Attempts()
     for _ in range(5):
         attempts.count("203.0.113.7", "nadia")
