@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import select
 
 from hub.api.attempts import Attempts
 from hub.api.problems import Problem
@@ -25,6 +26,7 @@ from hub.operators import (
 )
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.store.database import Database
+from hub.store.schema import metadata
 from tests.hub.databases import fresh_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -248,12 +250,14 @@ def test_a_token_works_until_it_expires_or_is_revoked(operators: Operators) -> N
 
 
 def test_no_secret_is_stored(operators: Operators, database: Database, tmp_path: Path) -> None:
-    """Neither link, session, token nor password stands in the database file, and the password is argon2id."""
+    """Neither link, session, token nor password stands in any table or file, and the password is argon2id."""
     link = operators.create_link(name="", role=None, now=NOW)
     session = operators.follow_link(link, name="Nadia", password=PASSWORD, now=NOW)
     token = operators.create_token(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
+    with database.read() as connection:
+        rows = [row for table in metadata.sorted_tables for row in connection.execute(select(table))]
     database.close()
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("hub.sqlite*"))
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("hub.sqlite*")) + repr(rows).encode()
     for secret in (link, session, token, PASSWORD):
         assert secret.encode() not in stored
     assert b"$argon2id$" in stored
