@@ -41,6 +41,7 @@ from hub.pages import (
     people,
     preferences,
     reasons,
+    retention,
     sign_in,
     static_files,
     watch,
@@ -103,6 +104,7 @@ def create_app(
         audit_log.router,
         cards.router,
         people.router,
+        retention.router,
     ):
         app.include_router(router)
     return app

@@ -14,7 +14,7 @@ from enum import StrEnum, unique
 
 from sqlalchemy import Connection
 
-from hub.store import controllers, doors, journals
+from hub.store import controllers, doors, expiry, journals
 from hub.store.controllers import Controller, ControllerState
 from hub.store.doors import NamedDoor
 from hub.store.journals import Anomaly, AnomalyKind
@@ -37,6 +37,7 @@ class Cause(StrEnum):
     EVENTS_MISSING = "events_missing"
     JOURNAL_REPLACED = "journal_replaced"
     JOURNAL_GAP = "journal_gap"
+    EXPIRED = "expired"  # who it was is no longer kept, and in the end not that anybody was
     DOOR_MOVED = "door_moved"  # to another controller, which does not go by that yet
     CLOCK_WRONG = "clock_wrong"  # when its events occurred is not known
     CLOCK_UNTRUSTED = "clock_untrusted"  # the same, and the controller said so
@@ -228,6 +229,7 @@ def _records(
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
+    expired = expiry.reduced_before(connection)
     for named in doors.list_all(connection, sites=sites, controller_ids=controller_ids):
         door = named.door
         state = states[door.controller_id]
@@ -237,6 +239,8 @@ def _records(
             for anomaly in anomalies.get(door.controller_id, ())
             if anomaly.door_id in (None, door.id)
         ]
+        if expired is not None:
+            holes.append(Hole(since=None, until=expired, cause=Cause.EXPIRED))
         holes += _open_holes(state, registered.get(door.controller_id), stored)
         yield named, state, holes
 

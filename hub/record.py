@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from hub import commands
 from hub.alarms import Noticed
 from hub.completeness import hole_before
-from hub.store import controllers, documents, doors, events, journals
+from hub.store import controllers, documents, doors, events, expiry, journals
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.events import Batch, Event, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, DoorId, JournalId
@@ -200,24 +200,31 @@ class Recording:
     def _without_private(
         self, controller_id: ControllerId, event: Event, row: dict[str, Any]
     ) -> dict[str, Any]:
-        """What is stored of an event: of a tap at a private door, which its controller should not record, not whose."""
+        """What is stored of an event: of one at a private door, which its controller should not record, not who or when."""
         draft = event.draft
-        if draft.credential_id is None or draft.door_id is None:
+        if draft.door_id is None or draft.kind not in expiry.PERSONAL:
             return row
         if self._private is None:
             self._private = doors.private(self.connection)
         if draft.door_id not in self._private:
             return row
-        self.note(
-            Anomaly(
-                controller_id=controller_id,
-                door_id=draft.door_id,
-                kind=AnomalyKind.PRIVATE_TAP,
-                detail="not stored",
-                at=self.now,
+        if draft.credential_id is not None:
+            self.note(
+                Anomaly(
+                    controller_id=controller_id,
+                    door_id=draft.door_id,
+                    kind=AnomalyKind.PRIVATE_TAP,
+                    detail="not stored",
+                    at=self.now,
+                )
             )
-        )
-        return row | {"data": b"", "credential_id": None, "coarse": True}
+        return row | {
+            "data": b"",
+            "credential_id": None,
+            "coarse": True,
+            "occurred_at": expiry.hour(draft.occurred_at),
+            "received_at": expiry.hour(self.now),
+        }
 
     # -- times
 

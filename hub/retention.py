@@ -7,10 +7,10 @@ do the database is made to overwrite it. That a run is late is a failure of the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -23,6 +23,7 @@ from pacs.errors import MalformedData
 
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000
+LOOK_BACK_EVERY: Final = timedelta(hours=1)
 LATE_AFTER: Final = timedelta(hours=1)
 LONGEST_PRECISE: Final = timedelta(hours=72)
 LONGEST_COARSE: Final = timedelta(days=30)
@@ -69,6 +70,7 @@ class RetentionState:
         return not self.runs or min(ended_at for ended_at, _ in self.runs.values()) < now - LATE_AFTER
 
 
+T = TypeVar("T")
 _Step = Callable[[Connection, int], int]
 
 
@@ -90,6 +92,9 @@ class Retention:
         self._clock = clock
         self._site_changed = site_changed
         self._leads = leads
+        self._held: set[str] = set()
+        self._behind = 0
+        self._look_back_at = datetime.min.replace(tzinfo=UTC)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
 
@@ -114,10 +119,9 @@ class Retention:
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
             due = now - self.periods.precise - LATE_AFTER
-            gone = now - self.periods.coarse - LATE_AFTER
             return RetentionState(
                 periods=self.periods,
-                overdue_since=expiry.overdue(connection, due, held, gone_before=gone),
+                overdue_since=expiry.overdue(connection, due, held),
                 runs=expiry.runs(connection),
             )
 
@@ -126,7 +130,7 @@ class Retention:
         now = self._clock()
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
-        removed = 0
+        removed = self._run_events(now, held)
         for purpose, steps in self._steps(now, held).items():
             done = sum(self._exhaust(step) for step in steps)
             if not self._stopping.is_set():
@@ -140,40 +144,61 @@ class Retention:
             log.info("retention_ran", removed=removed)
         return removed
 
+    def _run_events(self, now: datetime, held: list[Hold]) -> int:
+        """Events are found in a snapshot, and let go of in small transactions."""
+        if {hold.id for hold in held} != self._held:  # what was passed over may be due now
+            self._held, self._behind, self._look_back_at = {hold.id for hold in held}, 0, now
+        late = now >= self._look_back_at
+        precise = now - self.periods.precise
+        with self._database.read() as connection:
+            due, until = expiry.due_events(
+                connection,
+                held,
+                precise=precise,
+                coarse=now - self.periods.coarse,
+                doors=now - self.periods.doors,
+                behind=self._behind,
+                late=late,
+            )
+        self._in_parts(due.gone, expiry.remove_events)
+        self._in_parts(due.coarse, expiry.coarsen)
+        self._in_parts(due.bytes, expiry.strip)
+        if not self._stopping.is_set():
+            self._behind = until
+            if late:
+                self._look_back_at = now + LOOK_BACK_EVERY
+            with self._database.write() as connection:
+                expiry.ran(connection, "precise", now, len(due.coarse), before=precise)
+                expiry.ran(connection, "gone", now, len(due.gone))
+        return len(due.coarse) + len(due.gone) + len(due.bytes)
+
+    def _in_parts(self, found: Sequence[T], let_go: Callable[[Connection, Sequence[T]], None]) -> None:
+        for first in range(0, len(found), BATCH):
+            if self._stopping.is_set():
+                return
+            with self._database.write() as connection:
+                let_go(connection, found[first : first + BATCH])
+
     def _steps(self, now: datetime, held: list[Hold]) -> dict[str, list[_Step]]:
-        precise, coarse, doors = (
+        precise, coarse, doors, leavers = (
             now - self.periods.precise,
             now - self.periods.coarse,
             now - self.periods.doors,
+            now - self.periods.leavers,
         )
         return {
-            "precise": [
-                lambda connection, limit: expiry.coarsen_events(connection, precise, held, limit),
+            "details": [
                 lambda connection, limit: expiry.clear_quarantine(connection, precise, limit),
                 lambda connection, limit: expiry.clear_commands(connection, precise, limit),
                 lambda connection, limit: expiry.clear_imports(connection, precise, limit),
-            ],
-            "coarse": [
-                lambda connection, limit: expiry.remove_events(
-                    connection, coarse, held, limit, personal=True
-                ),
                 lambda connection, limit: expiry.remove_quarantine(connection, coarse, limit),
                 lambda connection, limit: expiry.remove_commands(connection, coarse, limit),
                 lambda connection, limit: expiry.remove_imports(connection, coarse, limit),
                 lambda connection, limit: expiry.remove_alarms(connection, coarse, limit),
-            ],
-            "doors": [
-                lambda connection, limit: expiry.remove_events(
-                    connection, doors, held, limit, personal=False
-                ),
                 lambda connection, limit: expiry.remove_anomalies(connection, doors, limit),
             ],
             "sessions": [lambda connection, limit: expiry.remove_sessions(connection, now, limit)],
-            "leavers": [
-                lambda connection, limit: erase_leavers(
-                    connection, now - self.periods.leavers, held, limit, now=now
-                )
-            ],
+            "leavers": [lambda connection, limit: erase_leavers(connection, leavers, held, limit, now=now)],
         }
 
     def _exhaust(self, step: _Step) -> int:

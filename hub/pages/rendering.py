@@ -33,6 +33,7 @@ NAVIGATION = (
     ("/doors", N_("Doors"), Permission.DOORS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
+    ("/retention", N_("Retention"), Permission.RETENTION_READ),
 )
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),

@@ -130,6 +130,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.NEVER_SEEN: N_("the controller was never connected"),
     Cause.OFFLINE: N_("the controller was offline"),
     Cause.NOT_PROVEN: N_("the controller had not said what it holds"),
+    Cause.EXPIRED: N_("it is no longer kept who passed"),
     Cause.ARRIVING: N_("events were still arriving"),
     Cause.NOT_RUNNING: N_("the controller was not running"),
     Cause.UNCLEAN_START: N_("the controller ended without warning"),

@@ -172,17 +172,6 @@ class Database:
             finally:
                 self._holder = None
 
-    def scrub(self) -> None:
-        """Leave nothing of what was deleted: SQLite's log is emptied into the file, PostgreSQL's tables are vacuumed.
-
-        A reader that still has a snapshot puts SQLite's part off to the next time.
-        """
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if self.is_shared:
-                connection.exec_driver_sql("VACUUM")
-            else:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def let_go(self) -> None:
         """Free, and overwrite, what was deleted: empty SQLite's log into its file, vacuum the tables of PostgreSQL."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -237,7 +226,6 @@ def _sqlite(url: URL) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
         cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, also inside a page
         cursor.close()
 

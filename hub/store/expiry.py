@@ -5,14 +5,14 @@ Each function removes at most ``limit`` rows and returns how many; 0: nothing is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    and_,
     delete,
     false,
     func,
@@ -41,37 +41,127 @@ from hub.store.schema import (
     retention_runs,
     sessions,
 )
+from pacs.events import EventKind
 
-_PERSONAL = ("access_granted", "access_denied", "access_referred")
+PERSONAL = (
+    EventKind.ACCESS_GRANTED,
+    EventKind.ACCESS_DENIED,
+    EventKind.ACCESS_REFERRED,
+    EventKind.REFERRAL_ENDED,
+    EventKind.DOOR_NOT_ENTERED,
+    EventKind.EXIT_REQUESTED,
+    EventKind.DOOR_OPENED,
+    EventKind.DOOR_CLOSED,
+    EventKind.ANTIPASSBACK_FORGIVEN,
+)
+"""Kinds that say when somebody came or went, whether or not they say who."""
 
 
-def coarsen_events(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
-    """Of events that say who it was, keep the hour, the door and what was decided, and nothing else."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Events whose time is over: to become coarse, to lose their bytes, to be deleted."""
+
+    coarse: Sequence[tuple[int, datetime, datetime]]
+    bytes: Sequence[int]
+    gone: Sequence[int]
+
+
+def due_events(
+    connection: Connection,
+    held: Iterable[Hold],
+    *,
+    precise: datetime,
+    coarse: datetime,
+    doors: datetime,
+    behind: int,
+    late: bool,
+) -> tuple[Due, int]:
+    """What is over in this snapshot, by what was kept until ``precise``, ``coarse`` and ``doors``.
+
+    Events are numbered as they are received, so only those ``behind`` what was found before have to be looked at for the
+    first bound; the second result is up to where that is. ``late``: look at all others, too, for what happened long before
+    it was received, and for what was received while this machine's clock was wrong. The newest event stays, so that no number is given twice.
+    """
     columns = events.c
-    due = _over(before) & ~columns.coarse & (columns.credential_id.is_not(None) | columns.kind.in_(_PERSONAL))
-    found = connection.execute(
-        select(columns.id, columns.occurred_at, columns.received_at)
-        .where(due, not_(_held_events(held)))
-        .limit(limit)
-    ).all()
-    for occurred_at, received_at, ids in _by_hour(found):
+    newest = connection.scalar(select(func.max(columns.id))) or 0
+    kept = not_(_held_events(held))
+    until = _received_before(connection, precise, newest)
+    early = (columns.id > behind) & (columns.id <= until)
+    named = columns.credential_id.is_not(None) & columns.clock_trusted & (columns.occurred_at < precise)
+    over = early | named | (_over(precise) if late else false())
+    personal = columns.kind.in_(PERSONAL) | columns.credential_id.is_not(None)
+    chosen = select(columns.id, columns.occurred_at, columns.received_at).where(over, kept)
+    to_coarsen = connection.execute(chosen.where(~columns.coarse, personal)).all()
+    to_strip = connection.scalars(select(columns.id).where(over, kept, not_(personal), columns.data != b""))
+    ends = (
+        (_received_before(connection, coarse, newest), coarse, personal | columns.coarse),
+        (_received_before(connection, doors, newest), doors, not_(personal | columns.coarse)),
+    )
+    gone: list[int] = []
+    for last, before, about in ends:
+        old = columns.id <= last
+        if late:
+            old |= _over(before)
+        gone += connection.scalars(select(columns.id).where(old, about, kept, columns.id < newest))
+    return (
+        Due(
+            coarse=[(row.id, row.occurred_at, row.received_at) for row in to_coarsen],
+            bytes=list(to_strip),
+            gone=gone,
+        ),
+        until,
+    )
+
+
+def coarsen(connection: Connection, found: Iterable[tuple[int, datetime, datetime]]) -> None:
+    """Keep the hour, the door and what was decided, and nothing else."""
+    hours: dict[tuple[datetime, datetime], list[int]] = {}
+    for event_id, occurred_at, received_at in found:
+        hours.setdefault((hour(occurred_at), hour(received_at)), []).append(event_id)
+    for (occurred_at, received_at), ids in hours.items():
         connection.execute(
             update(events)
-            .where(columns.id.in_(ids))
+            .where(events.c.id.in_(ids))
             .values(
                 data=b"", credential_id=None, coarse=True, occurred_at=occurred_at, received_at=received_at
             )
         )
-    return len(found)
 
 
-def remove_events(
-    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, *, personal: bool
-) -> int:
-    """Delete events: those about people, or those about doors and controllers."""
-    about = events.c.kind.in_(_PERSONAL) | events.c.coarse | events.c.credential_id.is_not(None)
-    due = _over(before) & (about if personal else not_(about)) & not_(_held_events(held))
-    return _delete(connection, events, due, limit)
+def strip(connection: Connection, ids: Sequence[int]) -> None:
+    """Let go of signed bytes: they hold the hash of the event before, by which that one could be guessed."""
+    connection.execute(update(events).where(events.c.id.in_(ids)).values(data=b""))
+
+
+def remove_events(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete events."""
+    connection.execute(delete(events).where(events.c.id.in_(ids)))
+
+
+def hour(at: datetime) -> datetime:
+    """The beginning of its hour."""
+    return at - timedelta(minutes=at.minute, seconds=at.second, microseconds=at.microsecond)
+
+
+def _over(before: datetime) -> ColumnElement[bool]:
+    """It occurred before, by a clock that is trusted; at the latest it occurred when it was received."""
+    columns = events.c
+    return (columns.received_at < before) | (columns.clock_trusted & (columns.occurred_at < before))
+
+
+def _received_before(connection: Connection, before: datetime, newest: int) -> int:
+    """The number of the last event that was received before; 0: none was. By halves: they arrive in order."""
+    columns = events.c
+    low, high = 0, newest
+    while low < high:
+        middle = (low + high + 1) // 2
+        query = select(columns.id, columns.received_at).where(columns.id <= middle)
+        row = connection.execute(query.order_by(columns.id.desc()).limit(1)).first()
+        if row is None or row.received_at < before:
+            low = middle
+        else:
+            high = row.id - 1
+    return low
 
 
 def clear_quarantine(connection: Connection, before: datetime, limit: int) -> int:
@@ -138,23 +228,24 @@ def leavers(connection: Connection, before: datetime, held: Iterable[Hold], limi
     return list(connection.scalars(select(columns.id).where(due).order_by(columns.id).limit(limit)))
 
 
-def overdue(
-    connection: Connection, before: datetime, held: Iterable[Hold], *, gone_before: datetime
-) -> datetime | None:
-    """When the oldest event was received that should be coarse, or gone, by now; None: there is none."""
+def overdue(connection: Connection, before: datetime, held: Iterable[Hold]) -> datetime | None:
+    """When the oldest event was received that should not say any more who it was; None: there is none."""
     columns = events.c
-    precise = _over(before) & columns.credential_id.is_not(None)
-    there = (precise | _over(gone_before) & columns.kind.in_(_PERSONAL)) & not_(_held_events(held))
-    found: datetime | None = connection.scalar(select(func.min(columns.received_at)).where(there))
+    due = columns.credential_id.is_not(None) & (columns.occurred_at < before) & columns.clock_trusted
+    found: datetime | None = connection.scalar(
+        select(func.min(columns.received_at)).where(due, not_(_held_events(held)))
+    )
     return found
 
 
-def ran(connection: Connection, purpose: str, now: datetime, removed: int) -> None:
-    """A run for this purpose had nothing left to do."""
+def ran(
+    connection: Connection, purpose: str, now: datetime, removed: int, before: datetime | None = None
+) -> None:
+    """A run for this purpose had nothing left to do; it let go of what was ``before``."""
     mine = retention_runs.c.purpose == purpose
     total = connection.scalar(select(retention_runs.c.removed).where(mine))
     connection.execute(delete(retention_runs).where(mine))
-    row = {"purpose": purpose, "ended_at": now, "removed": (total or 0) + removed}
+    row = {"purpose": purpose, "ended_at": now, "removed": (total or 0) + removed, "before": before}
     connection.execute(insert(retention_runs).values(row))
 
 
@@ -166,10 +257,12 @@ def runs(connection: Connection) -> dict[str, tuple[datetime, int]]:
     }
 
 
-def _over(before: datetime) -> ColumnElement[bool]:
-    """It occurred before, as far as its clock can be believed; at the latest it occurred when it was received."""
-    columns = events.c
-    return (columns.received_at < before) | and_(columns.clock_trusted, columns.occurred_at < before)
+def reduced_before(connection: Connection) -> datetime | None:
+    """Of what happened before it is no longer kept who it was; None: nothing was let go yet."""
+    found: datetime | None = connection.scalar(
+        select(retention_runs.c.before).where(retention_runs.c.purpose == "precise")
+    )
+    return found
 
 
 def _held_events(held: Iterable[Hold]) -> ColumnElement[bool]:
@@ -186,18 +279,6 @@ def _held_events(held: Iterable[Hold]) -> ColumnElement[bool]:
             kept &= func.coalesce(columns.credential_id.in_(mine), literal(value=False))
         conditions.append(kept)
     return func.coalesce(or_(*conditions), literal(value=False))
-
-
-def _by_hour(found: Iterable[Any]) -> Iterable[tuple[datetime, datetime, list[int]]]:
-    hours: dict[tuple[datetime, datetime], list[int]] = {}
-    for row in found:
-        hours.setdefault((_hour(row.occurred_at), _hour(row.received_at)), []).append(row.id)
-    for (occurred_at, received_at), ids in hours.items():
-        yield occurred_at, received_at, ids
-
-
-def _hour(at: datetime) -> datetime:
-    return at - timedelta(minutes=at.minute, seconds=at.second, microseconds=at.microsecond)
 
 
 def _delete(connection: Connection, table: Any, due: ColumnElement[bool], limit: int) -> int:

@@ -473,6 +473,7 @@ retention_runs = Table(
     Column("purpose", String(16), primary_key=True),
     Column("ended_at", Instant, nullable=False),  # of the last run that had nothing left to do
     Column("removed", BigInteger, nullable=False),  # since the first run
+    Column("before", Instant),  # of what is older, who it was is no longer kept
 )
 
 

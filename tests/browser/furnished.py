@@ -83,6 +83,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         hub.until_confirmed()
         order = _evening(hub, doors, cards)
         parts = _parts(cardholder_id=people[0], credential_id=str(cards[0]), order_id=order)
+        _hold(hub)
         yield Furnished(hub, parts)
 
 
@@ -196,6 +197,22 @@ def _evening(hub: RunningHub, doors: dict[str, FakeController], cards: list[Cred
         tampered = next(each["id"] for each in alarms if each["kind"] == "tamper")
         guard.post(f"/api/v1/alarms/{tampered}/acknowledge", json={"note": "The technician is there"})
     return str(given.json()["id"])
+
+
+def _hold(hub: RunningHub) -> None:
+    now = hub.clock()
+    hold = {
+        "door_id": "courtyard",
+        "since": (now - timedelta(hours=3)).isoformat(),
+        "until": now.isoformat(),
+        "ends_at": (now + timedelta(days=90)).isoformat(),
+        "reason": "The door was forced; the police may ask",
+    }
+    with hub.token(Role.SITE_MANAGER) as manager, hub.token(Role.AUDITOR) as auditor:
+        asked = manager.post("/api/v1/holds", json=hold)
+        assert asked.status_code == 201, asked.text
+        assert auditor.post(f"/api/v1/holds/{asked.json()['id']}/confirm").is_success
+        assert manager.post("/api/v1/holds", json=hold | {"reason": "The laundry, too"}).is_success
 
 
 def _parts(**made: str) -> dict[str, str]:

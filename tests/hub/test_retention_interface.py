@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 
 from hub.roles import Role
 from tests.hub.controller import eventually
-from tests.hub.running import RunningHub, running_hub, tap
+from tests.hub.running import RunningHub, csrf_of, running_hub, tap
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -92,3 +93,44 @@ def test_how_long_what_is_kept_is_told(hub: RunningHub) -> None:
         told = auditor.get("/api/v1/retention").json()
     assert (told["precise_s"], told["coarse_s"]) == (72 * 3600, 30 * 86_400)
     assert (told["overdue_since"], told["late"]) == (None, False)
+
+
+def test_the_page_asks_agrees_and_ends(hub: RunningHub) -> None:
+    """Two browsers: what one asks for the other agrees to; what is typed wrong stays and is said."""
+    with hub.signed_in(Role.SITE_MANAGER) as manager, hub.signed_in(Role.AUDITOR) as auditor:
+        form = {
+            "csrf_token": csrf_of(manager.get("/retention").text),
+            "door_id": "front",
+            "since": "2026-03-01T08:00",
+            "until": "2026-03-01T07:00",
+            "days": "90",
+            "reason": "a <b>fight</b>",
+        }
+        wrong = manager.post("/retention/holds", data=form)
+        assert wrong.status_code == 422
+        assert "a &lt;b&gt;fight" in wrong.text
+        asked = manager.post("/retention/holds", data=form | {"until": "2026-03-01T09:00"})
+        assert asked.headers["location"] == "/retention?done=requested"
+        assert "/confirm" not in manager.get("/retention").text
+        page = auditor.get("/retention").text
+        (path,) = set(re.findall(r'action="(/retention/holds/[0-9a-f]+/confirm)"', page))
+        agreed = auditor.post(path, data={"csrf_token": csrf_of(page)})
+        assert agreed.headers["location"] == "/retention?done=confirmed"
+        page = manager.get("/retention").text
+        (path,) = set(re.findall(r'action="(/retention/holds/[0-9a-f]+/lift)"', page))
+        ended = manager.post(path, data={"csrf_token": csrf_of(page), "reason": "settled"})
+        assert ended.headers["location"] == "/retention?done=lifted"
+
+
+def test_the_page_forgets_somebody(hub: RunningHub) -> None:
+    """From their page, with a reason; afterwards the page is not there."""
+    credential = hub.card("Goner", "Once")
+    with hub.signed_in(Role.SITE_MANAGER) as manager:
+        person = manager.get(f"/api/v1/cards/{credential}").json()["cardholder_id"]
+        page = manager.get(f"/cardholders/{person}/erase").text
+        assert "Goner Once" in page
+        form = {"csrf_token": csrf_of(page), "reason": ""}
+        assert manager.post(f"/cardholders/{person}/erase", data=form).status_code == 422
+        done = manager.post(f"/cardholders/{person}/erase", data=form | {"reason": "asked for it"})
+        assert done.headers["location"] == "/cardholders"
+        assert manager.get(f"/cardholders/{person}").status_code == 404

@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(length=16), nullable=False),
         sa.Column("ended_at", _INSTANT, nullable=False),
         sa.Column("removed", sa.BigInteger(), nullable=False),
+        sa.Column("before", _INSTANT, nullable=True),
         sa.PrimaryKeyConstraint("purpose", name=op.f("pk_retention_runs")),
     )
 
