@@ -22,6 +22,7 @@ from hub import api, audit, import_rows, photographs
 from hub.api import access, description, problems
 from hub.api.attempts import Attempts
 from hub.api.feed import Feed
+from hub.api.muster import made
 from hub.api.problems import Code, Problem
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
@@ -30,12 +31,15 @@ from hub.imports import Imports
 from hub.keys import HubKeys
 from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
+from hub.muster_copies import MusterCopies
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.pages import (
     account,
     audit_log,
     cards,
+    movements,
+    muster,
     operators,
     orders,
     people,
@@ -44,12 +48,14 @@ from hub.pages import (
     retention,
     sign_in,
     static_files,
+    statistics,
     watch,
 )
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
 from hub.passkeys import Passkeys
+from hub.roll_call import RollCall
 from hub.settings import Settings, database_address, passphrase_file
 from hub.store import sites
 from hub.store.database import Database
@@ -105,6 +111,9 @@ def create_app(
         cards.router,
         people.router,
         retention.router,
+        muster.router,
+        movements.router,
+        statistics.router,
     ):
         app.include_router(router)
     return app
@@ -168,6 +177,15 @@ async def _lifespan(
             feed=Feed(database, live, clock),
             imports=imports,
             questions=link.questions,
+            roll_call=RollCall(database, clock, settings.retention.precise),
+            muster_copies=MusterCopies(
+                settings.muster_copies,
+                lambda: muster.files(
+                    app.state.pages_by_language[settings.language], made(app.state.services)
+                ),
+                clock,
+                leads=lambda: link.leases.standing.is_leader,
+            ),
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,
             health=lambda: link.health,
@@ -182,9 +200,13 @@ async def _lifespan(
             for names in (False, True)
         }
         following = asyncio.create_task(services.feed.follow())
+        services.muster_copies.start()
+        warming_up = asyncio.create_task(run_in_threadpool(services.roll_call.warm_up))
         try:
             yield
         finally:
+            await run_in_threadpool(services.muster_copies.stop)
+            await asyncio.gather(warming_up, return_exceptions=True)
             services.feed.close()
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from hub import setting_kinds
 from hub.alarms import AlarmBounds
+from hub.muster_copies import CopySettings
 from hub.pages.languages import LANGUAGES, SOURCE
 from hub.retention import Periods
 from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, period, seconds
@@ -73,7 +74,7 @@ class Settings:
     ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
     the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends; ``retention`` how long
-    what is kept.
+    what is kept; ``muster_copies`` where the roll call is copied to.
     """
 
     site_dir: Path
@@ -98,6 +99,7 @@ class Settings:
     language: str = SOURCE
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
     retention: Periods = field(default_factory=Periods)
+    muster_copies: CopySettings = field(default_factory=CopySettings)
     log_level: str = "info"
     log_format: str = "json"
 
@@ -153,6 +155,25 @@ class Settings:
 
 
 _BOUND = seconds(10, 86_400)
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError("absolute paths expected")
+    return path
+
+
+_MODES = {"0600": 0o600, "0640": 0o640, "0644": 0o644}
+
+
+def _mode(text: str) -> int:
+    if text not in _MODES:
+        raise ValueError(f"one of {', '.join(_MODES)} expected")
+    return _MODES[text]
+
+
+_MODE = replace(parsed(", ".join(_MODES), _mode), shown=lambda mode: f"{mode:04o}")
 _ADDRESS = parsed("HOST:PORT", Address.parse)
 
 KEYS = (
@@ -183,6 +204,9 @@ KEYS = (
     Key(name="retention.coarse_days", field="retention.coarse", kind=period(1, 30, "days")),
     Key(name="retention.doors_days", field="retention.doors", kind=period(1, 366, "days")),
     Key(name="retention.leavers_days", field="retention.leavers", kind=period(0, 366, "days")),
+    Key(name="muster.copy_to", field="muster_copies.folders", kind=list_of("path", _absolute)),
+    Key(name="muster.copy_every_s", field="muster_copies.every", kind=seconds(10, 3600)),
+    Key(name="muster.copy_mode", field="muster_copies.mode", kind=_MODE),
     Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
     Key(name="log.format", field="log_format", kind=one_of("json", "text")),
 )
@@ -250,6 +274,7 @@ def _assembled(fields: Mapping[str, Any], base: Path) -> Settings:
         **plain,
         alarms=replace(AlarmBounds(), **nested.get("alarms", {})),
         retention=replace(Periods(), **nested.get("retention", {})),
+        muster_copies=replace(CopySettings(), **nested.get("muster_copies", {})),
     )
 
 

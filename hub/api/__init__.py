@@ -21,11 +21,13 @@ def routers() -> tuple[APIRouter, ...]:
         events,
         health,
         imports,
+        muster,
         operators,
         orders,
         questions,
         retention,
         sites,
+        statistics,
         stream,
     )
 
@@ -44,6 +46,8 @@ def routers() -> tuple[APIRouter, ...]:
         orders,
         documents,
         events,
+        muster,
+        statistics,
         alarms,
         stream,
         operators,

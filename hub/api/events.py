@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Annotated
 
@@ -163,7 +163,7 @@ def listed(
     """
     hub = services(request)
     now, wanted = hub.clock(), wanted.seen_by(principal)
-    since, until = span(wanted.since, wanted.until, now)
+    since, until = span(wanted.since, wanted.until, now, hub.settings.retention.coarse)
     with ExitStack() as stack:
         look = stack.enter_context(because.looking_at(principal, wanted.person)) if wanted.person else None
         connection = look.connection if look else stack.enter_context(hub.database.read())
@@ -192,7 +192,7 @@ def export(
     """The same events as a file, headed by what is proven of the doors. Names for those who may see them; audited."""
     hub = services(request)
     now, wanted = hub.clock(), wanted.seen_by(principal)
-    since, until = span(wanted.since, wanted.until, now)
+    since, until = span(wanted.since, wanted.until, now, hub.settings.retention.coarse)
     wanted = replace(wanted, since=since, until=until)
     with hub.database.write() as connection:
         note(
@@ -214,10 +214,12 @@ def export(
     return StreamingResponse(written, media_type=_MEDIA_TYPES[form], headers=headers)
 
 
-def span(since: datetime | None, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:
-    """The time that a list speaks of: as asked for, else the last three days; never the future."""
+def span(
+    since: datetime | None, until: datetime | None, now: datetime, kept: timedelta
+) -> tuple[datetime, datetime]:
+    """The time that a list speaks of: as asked for, else the last three days; not the future, nor what was let go."""
     ends = min(until or now, now)
-    return min(since or ends - HOLES_SHOWN, ends), ends
+    return min(max(since or ends - HOLES_SHOWN, now - kept), ends), ends
 
 
 def _portions(hub: Services, wanted: Wanted, *, names: bool) -> Iterator[EventAnswer]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from hub import completeness
 from hub.api import fields
 from hub.api.fields import Answer
-from hub.completeness import WAITING, Cause
+from hub.completeness import WAITING, Cause, Proven
 from hub.store.sites import Sites
 from pacs.identifiers import DoorId
 
@@ -62,29 +62,30 @@ def records(
     sites: Sites = None,
 ) -> list[Record]:
     """What is proven for these doors of these sites, or for every door, between two moments."""
-    return [
-        Record(
-            door_id=each.door_id,
-            name=each.name,
-            since=each.since,
-            until=each.until,
-            known_until=each.known_until,
-            complete=each.complete,
-            known=[Known.model_validate(stretch) for stretch in each.known],
-            unknown=[
-                Unknown(
-                    since=hole.since or since,
-                    until=hole.until or until,
-                    cause=hole.cause,
-                    waiting=hole.cause in WAITING,
-                )
-                for hole in each.unknown
-            ],
-        )
-        for each in completeness.proven(
-            connection, now, since=since, until=until, door_ids=door_ids, sites=sites
-        )
-    ]
+    found = completeness.proven(connection, now, since=since, until=until, door_ids=door_ids, sites=sites)
+    return [answered(each) for each in found]
+
+
+def answered(proven: Proven) -> Record:
+    """One door's as the interface shows it."""
+    return Record(
+        door_id=proven.door_id,
+        name=proven.name,
+        since=proven.since,
+        until=proven.until,
+        known_until=proven.known_until,
+        complete=proven.complete,
+        known=[Known.model_validate(stretch) for stretch in proven.known],
+        unknown=[
+            Unknown(
+                since=hole.since or proven.since,
+                until=hole.until or proven.until,
+                cause=hole.cause,
+                waiting=hole.cause in WAITING,
+            )
+            for hole in proven.unknown
+        ],
+    )
 
 
 def sentences(found: Collection[Record]) -> Iterator[str]:

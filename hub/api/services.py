@@ -13,12 +13,14 @@ from hub.alarms import Alarms
 from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.imports import Imports
+from hub.muster_copies import MusterCopies
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.passkeys import Passkeys
 from hub.questions import Questions
 from hub.retention import Retention
 from hub.revocation import Revocation
+from hub.roll_call import RollCall
 from hub.settings import Settings
 from hub.store.database import Database
 from hub.store.sites import Site
@@ -62,6 +64,8 @@ class Services:
     feed: Feed
     imports: Imports
     questions: Questions
+    roll_call: RollCall
+    muster_copies: MusterCopies
     site_changed: SiteChanged
     is_settled: Callable[[], bool]
     health: Callable[[], Mapping[str, bool]]

@@ -28,9 +28,11 @@ from pacs.schedule import local_time, zone
 
 NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
+    ("/muster", N_("Roll call"), Permission.NAMES_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
+    ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
     ("/retention", N_("Retention"), Permission.RETENTION_READ),
@@ -82,6 +84,15 @@ class Pages:
     def fragment(self, template: str, **context: Any) -> str:
         """A part of a page, without surrounding space."""
         return self._environment.get_template(f"fragments/{template}").render(context).strip()
+
+    def whole(self, template: str, **context: Any) -> str:
+        """A file that stands by itself."""
+        return self._environment.get_template(template).render(context)
+
+    def moment_in_full(self, at: datetime) -> Markup:
+        """A ``time`` element with date and time, for what is read later or elsewhere."""
+        text = f"{local_time(at, self._site.time_zone):%Y-%m-%d %H:%M:%S}"
+        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text)
 
     def moment(self, at: datetime) -> Markup:
         """A ``time`` element: the time of day, and the date unless it is today; on the site's clock."""
@@ -144,6 +155,7 @@ class Pages:
             gettext, self.ngettext, newstyle=True
         )
         environment.filters["moment"] = self.moment
+        environment.filters["moment_in_full"] = self.moment_in_full
         environment.filters["age"] = self.age
         environment.filters["number"] = self.language.number
         environment.globals |= {

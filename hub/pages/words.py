@@ -12,6 +12,7 @@ from hub.api.alarms import AlarmState
 from hub.api.door_status import Lock
 from hub.api.orders import Arrival
 from hub.completeness import Cause
+from hub.muster import Why
 from hub.roles import Role
 from hub.store.alarms import AlarmKind, Clearance
 from hub.store.cardholders import Category
@@ -277,6 +278,17 @@ CATEGORIES: Mapping[Category, str] = {
     Category.RESIDENT: N_("Resident"),
     Category.VISITOR: N_("Visitor"),
     Category.STAFF: N_("Staff"),
+}
+
+WHYS: Mapping[Why, str] = {
+    Why.NEVER_SEEN: N_("no passage on record"),
+    Why.PASSAGE_NOT_SEEN: N_("let through, but nobody saw whether they went"),
+    Why.CLOCK: N_("the door's clock could not be believed"),
+    Why.RECORD: N_("the door's record is not whole"),
+    Why.NO_READER: N_("one can leave there without a card"),
+    Why.UNNAMED: N_("somebody passed, or could, without a card"),
+    Why.OPEN: N_("the door stands open or unlocked"),
+    Why.DOOR_GONE: N_("where that door leads is not known any more"),
 }
 
 SIDES: Mapping[Side, str] = {Side.ENTRY: N_("entry"), Side.EXIT: N_("exit")}

@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from hub.api.access import declared_access
+from hub.api.reasons import asks_for_reason
 from hub.roles import PERMISSIONS, Permission, Role
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
@@ -65,7 +66,8 @@ class Furnished:
     def _addresses(self) -> Iterator[tuple[str, Permission | None]]:
         for route in routes_of(self.hub.app):
             if "GET" in (route.methods or ()) and not NO_PAGES.match(route.path):
-                yield self._filled(route.path), declared_access(route).permission
+                why = "?reason=Walks+through+every+page" if asks_for_reason(route) else ""
+                yield self._filled(route.path) + why, declared_access(route).permission
 
     def _filled(self, path: str) -> str:
         if "{token}" in path:  # a fresh one: the next sign-in makes it useless

@@ -41,7 +41,7 @@ from tests.hub.controller import eventually
 from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
 
 NASTY = "<script>alert(1)</script>"
-PAGES = ("/", "/cards", "/cardholders", "/doors", "/operators", "/audit")
+PAGES = ("/", "/muster", "/cards", "/cardholders", "/doors", "/operators", "/audit", "/statistics")
 ORDERS = ("/lockdown", "/doors/front/command")
 
 

@@ -58,6 +58,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "true or false": ("true", "true"),
 }
 PARTICULAR = {
+    "muster.copy_to": ('["/mnt/reception", "/media/stick"]', "/mnt/reception, /media/stick"),
     "time_zone": ('"Europe/Brussels"', "Europe/Brussels"),
     "database.url": ('"postgresql+psycopg://hub@db/hub"', "postgresql+psycopg://hub@db/hub"),
     "http.origin": ('"https://hub.example.org"', "https://hub.example.org"),
