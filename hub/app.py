@@ -24,6 +24,7 @@ from hub.api.attempts import Attempts
 from hub.api.feed import Feed
 from hub.api.muster import made
 from hub.api.problems import Code, Problem
+from hub.api.requests import Requests
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
 from hub.broker_node import broker_settings
@@ -31,6 +32,7 @@ from hub.imports import Imports
 from hub.keys import HubKeys
 from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
+from hub.metrics import Metrics
 from hub.muster_copies import MusterCopies
 from hub.operators import Operators
 from hub.orders import Orders
@@ -94,6 +96,7 @@ def create_app(
     )
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, larger=LARGER_BODIES)
     app.is_https = settings.is_https
+    app.state.metrics = Metrics()
     app.session_cookie = session_cookie(settings)
     problems.install(app, _problem_page, access.allowed_methods)
     app.state.routes = api.routes()
@@ -133,7 +136,8 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """What the server calls for each request."""
-        return SecurityHeaders(super().build_middleware_stack(), https=self.is_https)
+        inner = SecurityHeaders(super().build_middleware_stack(), https=self.is_https)
+        return Requests(inner, self.state.metrics.answered)
 
 
 @contextlib.asynccontextmanager
@@ -192,6 +196,7 @@ async def _lifespan(
             clock=clock,
         )
         app.state.link = link
+        database.wrote = app.state.metrics.wrote
         app.state.services = services
         app.state.pages_by_language = make_pages(services)
         app.state.variants = {

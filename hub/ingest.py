@@ -87,6 +87,11 @@ class Ingest:
             self._thread.join(STOP_WAIT_S)
 
     @property
+    def waiting_bytes(self) -> int:
+        """What waits to be stored, roughly."""
+        return self._lanes.waiting_bytes
+
+    @property
     def is_running(self) -> bool:
         """Whether messages are being stored."""
         return self._thread.is_alive()

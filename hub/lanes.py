@@ -30,6 +30,11 @@ class Lanes:
         self._changed = threading.Condition()
         self._sections: deque[_Section] = deque((_Section(),))
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits, roughly."""
+        return self._bytes
+
     def put(self, messages: Iterable[Message], within_s: float) -> int:
         """Add messages once there is room; returns how many had none within this time."""
         with self._changed:

@@ -22,6 +22,7 @@ def configure(level: str = "info", form: str = "json") -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _exception_without_data,

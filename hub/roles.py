@@ -29,6 +29,7 @@ class Permission(StrEnum):
     CARDS_BLOCK = "cards.block"
     OPERATORS_MANAGE = "operators.manage"
     AUDIT_READ = "audit.read"
+    METRICS_READ = "metrics.read"
     SITES_MANAGE = "sites.manage"
     RETENTION_READ = "retention.read"
     RETENTION_HOLD = "retention.hold"
@@ -64,11 +65,11 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _GUARD),
     Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK),
     Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | _KEEP | {Permission.ACCESS_MANAGE}),
-    Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE}),
+    Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE, Permission.METRICS_READ}),
     Role.AUDITOR: frozenset(
         _WATCH
         | {Permission.CONTROLLERS_READ, Permission.ACCESS_READ, Permission.CARDS_READ, Permission.AUDIT_READ}
-        | {Permission.RETENTION_READ, Permission.RETENTION_CONFIRM}
+        | {Permission.RETENTION_READ, Permission.RETENTION_CONFIRM, Permission.METRICS_READ}
     ),
     Role.ADMINISTRATOR: frozenset(Permission),
 }

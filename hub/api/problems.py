@@ -132,16 +132,16 @@ RenderPage = Callable[[Request, Problem], Response]
 def install(
     app: FastAPI, render_page: RenderPage, allowed_methods: Callable[[Request], Iterable[str]]
 ) -> None:
-    """Answer every failure under /api and /healthz, /readyz with JSON, and elsewhere with a page."""
+    """Answer every failure under /api and of /healthz, /readyz, /metrics with JSON, and elsewhere with a page."""
 
     def answer(request: Request, problem: Problem) -> Response:
         path = request.url.path
         if problem.code is Code.METHOD_NOT_ALLOWED and path.startswith("/api/"):
             problem.headers["Allow"] = ", ".join(allowed_methods(request))
-        if not path.startswith(("/api/", "/healthz", "/readyz")):
+        if not path.startswith(("/api/", "/healthz", "/readyz", "/metrics")):
             return render_page(request, problem)
         return JSONResponse(
-            problem.as_json(),
+            problem.as_json() | {"request_id": request.state.request_id},
             problem.code.value.status,
             problem.headers,
             media_type="application/problem+json",

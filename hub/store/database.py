@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     URL,
     Column,
@@ -77,6 +81,8 @@ class Database:
     def __init__(self, url: str | URL) -> None:
         self._writer = threading.Lock()
         self._holder: int | None = None
+        self.wrote: Callable[[float, float], None] = _nothing
+        """Told of each write transaction for how many seconds it waited for the one writer, and how many it took."""
         self._snapshot: dict[str, Any] = {}
         self.engine = _engine(make_url(url))
         if self.engine.dialect.name == "postgresql":
@@ -109,8 +115,7 @@ class Database:
 
         Raises ``StoreError`` when the database cannot be opened.
         """
-        configuration = Config()
-        configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        configuration = _alembic()
         try:
             with self._restructuring() as connection:
                 configuration.attributes["connection"] = connection
@@ -146,6 +151,12 @@ class Database:
             finally:
                 driver.execute("PRAGMA foreign_keys=ON")
 
+    def is_migrated(self) -> bool:
+        """Whether the schema is the one that this code needs; raises what the database raises when it is away."""
+        with self.read() as connection:
+            has = MigrationContext.configure(connection).get_current_revision()
+        return has == newest_revision()
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot; what is written to it is rolled back."""
@@ -162,15 +173,19 @@ class Database:
         me = threading.get_ident()
         if self._holder == me:
             raise RuntimeError("a write transaction inside another; pass the connection instead")
+        asked_s = time.monotonic()
         with self._writer:
             self._holder = me
+            had_s = time.monotonic()
             try:
                 with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+                    had_s = time.monotonic()
                     if witness := witnessed.get():
                         witness(connection)
                     yield connection
             finally:
                 self._holder = None
+                self.wrote(had_s - asked_s, time.monotonic() - had_s)
 
     def let_go(self) -> None:
         """Free, and overwrite, what was deleted: empty SQLite's log into its file, vacuum the tables of PostgreSQL."""
@@ -185,6 +200,22 @@ class Database:
     def close(self) -> None:
         """Give all connections back to the operating system."""
         self.engine.dispose()
+
+
+def _nothing(_waited_s: float, _held_s: float) -> None:
+    """Nobody measures."""
+
+
+def _alembic() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return configuration
+
+
+@cache
+def newest_revision() -> str | None:
+    """Of the schema, by this code."""
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
 
 
 def fields(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:

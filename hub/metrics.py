@@ -1,0 +1,230 @@
+"""What a monitoring system reads: counters of this process, and the state of doors, controllers and record at that moment.
+
+Each application has its own registry. No label says who: labels are ids of doors, controllers and sites, names of
+parts, and route templates. docs/operating.md lists every metric.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection
+
+from hub.api.door_status import statuses
+from hub.ingest import Ingest
+from hub.store import alarms, controllers
+from hub.store.controllers import ControllerState
+from pacs.identifiers import SiteId
+
+if TYPE_CHECKING:
+    from hub.api.services import Services
+
+_QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "drempel_http_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._request_s = Histogram(
+            "drempel_http_request_seconds",
+            "From the request to the end of its answer",
+            ("method", "route"),
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self._wait_s = Histogram(
+            "drempel_database_write_wait_seconds",
+            "How long a write transaction waited for the one writer",
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self._hold_s = Histogram(
+            "drempel_database_write_hold_seconds",
+            "How long a write transaction took",
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+
+    def answered(self, method: str, route: str, status: int, took_s: float) -> None:
+        """Count one request; ``route`` is a template, never an address."""
+        self._requests.labels(method, route, status).inc()
+        self._request_s.labels(method, route).observe(took_s)
+
+    def wrote(self, waited_s: float, held_s: float) -> None:
+        """Count one write transaction."""
+        self._wait_s.observe(waited_s)
+        self._hold_s.observe(held_s)
+
+    def text(self, hub: Services, ingest: Ingest, sites: Collection[SiteId] | None) -> bytes:
+        """Everything, as Prometheus reads it; of doors and controllers those of ``sites``."""
+        moment = CollectorRegistry()
+        moment.register(_Moment(list(_process(hub, ingest)) + list(_house(hub, sites))))
+        return generate_latest(self.registry) + generate_latest(moment)
+
+
+class _Moment(Collector):
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = list(found)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._found
+
+
+def _gauge(name: str, said: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"drempel_{name}", said, labels=labels)
+    for of, value in values:
+        family.add_metric(of, value)
+    return family
+
+
+def _process(hub: Services, ingest: Ingest) -> Iterator[Metric]:
+    """What this process knows without the database."""
+    counts = ingest.counts
+    events = CounterMetricFamily(
+        "drempel_events",
+        "Events stored, stored already, too early, set aside or dropped",
+        labels=("outcome",),
+    )
+    for outcome in ("stored", "duplicate", "ahead", "set_aside", "dropped"):
+        events.add_metric((outcome,), getattr(counts, outcome))
+    yield events
+    yield _gauge("ingest_queue_bytes", "Messages that wait to be stored", [((), ingest.waiting_bytes)])
+    parts = [((name,), float(works)) for name, works in hub.health().items()]
+    yield _gauge("part_up", "Whether a part of the hub works", parts, "part")
+    yield _gauge("documents_settled", "Whether every change is in a version", [((), float(hub.is_settled()))])
+    free = shutil.disk_usage(hub.settings.data_dir).free
+    yield _gauge("disk_free_bytes", "Free space where the data is", [((), free)])
+    yield _gauge("build_info", "Which software runs", [((version("drempel"),), 1)], "version")
+    paths = {"broker": hub.settings.site_dir / "broker.cert.pem", "https": hub.settings.certificate}
+    ends = [((name,), end.timestamp()) for name, path in paths.items() if path and (end := _end_of(path))]
+    yield _gauge("certificate_expiry_seconds", "When a certificate ends, since 1970", ends, "certificate")
+
+
+def _end_of(path: Path) -> datetime | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.astimezone(UTC)
+    except (OSError, ValueError):
+        return None
+
+
+def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
+    now = hub.clock()
+    with hub.database.read() as connection:
+        yield from _controllers(connection, now, sites)
+        yield from _doors(connection, now, sites)
+
+
+def _controllers(connection: Connection, now: datetime, sites: Collection[SiteId] | None) -> Iterator[Metric]:
+    states = controllers.states(connection, now)
+    known = [(str(each.id), states[each.id]) for each in controllers.list_all(connection, sites)]
+    named = {each for each, _ in known}
+    standing: dict[str, int] = {}
+    for alarm in alarms.standing(connection).values():
+        if alarm.subject.controller_id in named:
+            standing[alarm.subject.kind] = standing.get(alarm.subject.kind, 0) + 1
+    yield _gauge(
+        "alarms_standing",
+        "Alarms that are not over",
+        [((kind,), float(n)) for kind, n in standing.items()],
+        "kind",
+    )
+
+    def of(name: str, said: str, value: Callable[[ControllerState], float | None]) -> Metric:
+        found = [((each,), value(state)) for each, state in known]
+        return _gauge(name, said, [(one, known) for one, known in found if known is not None], "controller")
+
+    yield of("controller_online", "Whether a controller is connected", lambda state: float(state.online))
+    yield of("controller_unheard_seconds", "Since its last sign of life", lambda state: _since(state, now))
+    yield of("controller_waiting_events", "Recorded there, not yet stored here", _waiting)
+    yield of(
+        "acknowledgement_lag_seconds",
+        "Age of the oldest event that is recorded there and not yet acknowledged",
+        lambda state: _lag(state, now),
+    )
+    for document in ("policy", "revocations"):
+        yield of(
+            f"{document}_age_seconds",
+            "Since the controller's document was renewed",
+            partial(_aged, name=f"{document}_age_s", now=now),
+        )
+
+
+def _since(state: ControllerState, now: datetime) -> float | None:
+    return None if state.last_seen is None else max(0.0, (now - state.last_seen).total_seconds())
+
+
+def _waiting(state: ControllerState) -> float | None:
+    return None if state.health is None else float(state.health["waiting_events"])
+
+
+def _aged(state: ControllerState, name: str, now: datetime) -> float | None:
+    """What it said last, grown older since."""
+    said = None if state.health is None else state.health[name]
+    since = _since(state, now)
+    return None if said is None or since is None else said + since
+
+
+def _lag(state: ControllerState, now: datetime) -> float | None:
+    """0 when nothing waits as far as it said; None when it has never said anything."""
+    if state.health is None:
+        return None
+    return _aged(state, "oldest_waiting_s", now) or 0.0
+
+
+def _doors(connection: Connection, now: datetime, sites: Collection[SiteId] | None) -> Iterator[Metric]:
+    found = statuses(connection, now, sites=sites)
+
+    def unknown(since: datetime | None) -> float:
+        return math.inf if since is None else max(0.0, (now - since).total_seconds())
+
+    labels = ("door", "site")
+    each = [((str(door.id), str(door.site_id)), door) for door in found]
+    yield _gauge("door_online", "Whether a door's controller is connected", [(at, float(door.online)) for at, door in each], *labels)  # fmt: skip
+    yield _gauge("door_record_complete", "Whether a door's record is whole", [(at, float(door.complete)) for at, door in each], *labels)  # fmt: skip
+    yield _gauge(
+        "door_record_unknown_seconds",
+        "For how long a door's record is not known to be whole; +Inf: since ever",
+        [(at, 0.0 if door.complete else unknown(door.unknown_since)) for at, door in each],
+        *labels,
+    )
+    yield _gauge(
+        "door_versions_behind",
+        "How many versions of a document a door has not confirmed",
+        [
+            ((*at, document), float(newest - confirmed))
+            for at, door in each
+            for document, newest, confirmed in (
+                ("policy", door.policy_newest, door.policy_version),
+                ("revocations", door.revocations_newest, door.revocations_version),
+            )
+        ],
+        *labels,
+        "document",
+    )
