@@ -62,6 +62,7 @@ from hub.settings import Settings, database_address, passphrase_file
 from hub.store import sites
 from hub.store.database import Database
 from hub.store.sites import Site
+from hub.webhooks import Webhooks
 from pacs.errors import PacsError
 
 _log = structlog.get_logger(__name__)
@@ -161,9 +162,11 @@ async def _lifespan(
         app.state.failure = error
         database.close()
         raise
+    webhooks = Webhooks(database, clock, settings.webhooks_allow)
     imports = Imports(database, site_changed=link.site_changed, clock=clock)
     try:
         await run_in_threadpool(imports.start)
+        webhooks.start()
         services = Services(
             settings=settings,
             home=home,
@@ -180,6 +183,7 @@ async def _lifespan(
             orders=Orders(database, link.commands, clock),
             feed=Feed(database, live, clock),
             imports=imports,
+            webhooks=webhooks,
             questions=link.questions,
             roll_call=RollCall(database, clock, settings.retention.precise),
             muster_copies=MusterCopies(
@@ -192,7 +196,7 @@ async def _lifespan(
             ),
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,
-            health=lambda: link.health,
+            health=lambda: {**link.health, "webhooks": webhooks.is_running},
             clock=clock,
         )
         app.state.link = link
@@ -217,6 +221,7 @@ async def _lifespan(
             with contextlib.suppress(asyncio.CancelledError):
                 await following
     finally:
+        await run_in_threadpool(webhooks.stop)
         await run_in_threadpool(imports.stop)
         await run_in_threadpool(link.stop)
         database.close()

@@ -22,11 +22,12 @@ from sqlalchemy import Connection
 
 from hub import audit, import_rows
 from hub.import_rows import Fault, Format, Said, Sheet
-from hub.store import access_levels, cardholders, import_jobs, sites
+from hub.store import access_levels, cardholders, import_jobs, sites, webhooks
 from hub.store import audit as audit_log
 from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
 from hub.store.import_jobs import Job, State
+from hub.webhooks import Told
 from pacs.errors import MalformedData, PacsError
 from pacs.identifiers import CardholderId, SiteId
 
@@ -172,6 +173,8 @@ def _audit(connection: Connection, job: Job) -> None:
         subject=f"import:{job.id}",
         detail=counts | {"sha256": job.digest, "site": str(job.site_id)},
     )
+    facts = {"import_id": job.id, **counts}
+    webhooks.tell(connection, Told.IMPORT_DONE, facts, now=job.ended_at or job.queued_at, site_id=job.site_id)
 
 
 def _planned(job: Job, state: State, sheet: Sheet, found: Plan, now: datetime) -> Job:

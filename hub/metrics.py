@@ -30,7 +30,7 @@ from sqlalchemy import Connection
 
 from hub.api.door_status import statuses
 from hub.ingest import Ingest
-from hub.store import alarms, controllers
+from hub.store import alarms, controllers, webhooks
 from hub.store.controllers import ControllerState
 from pacs.identifiers import SiteId
 
@@ -137,6 +137,8 @@ def _end_of(path: Path) -> datetime | None:
 def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
     now = hub.clock()
     with hub.database.read() as connection:
+        backlog = webhooks.waiting(connection)
+        yield _gauge("webhook_deliveries_waiting", "Messages that are still to be delivered", [((), backlog)])
         yield from _controllers(connection, now, sites)
         yield from _doors(connection, now, sites)
 

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 
 from hub import ages, audit
 from hub.documents import SiteDocuments
-from hub.store import cards, controllers, documents, doors
+from hub.store import cardholders, cards, controllers, documents, doors, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.database import Database
 from hub.store.people import sites_of
+from hub.webhooks import Told
 from pacs.errors import StoreError
-from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 
 
@@ -110,6 +111,19 @@ class Revocation:
         with self._database.read() as connection:
             return _distribution(connection, credential_id, self._clock())
 
+    @staticmethod
+    def _tell(
+        connection: Connection,
+        credential_id: CredentialId,
+        status: CardStatus,
+        cardholder_id: CardholderId,
+        now: datetime,
+    ) -> None:
+        kind = Told.CARD_REINSTATED if status is CardStatus.VALID else Told.CARD_BLOCKED
+        facts = {"credential_id": str(credential_id), "status": status.value}
+        site_id = cardholders.get(connection, cardholder_id).site_id
+        webhooks.tell(connection, kind, facts, now=now, site_id=site_id)
+
     def _set(
         self, credential_id: CredentialId, status: CardStatus, *, action: str, reason: str, actor: str
     ) -> CardDistribution:
@@ -130,6 +144,7 @@ class Revocation:
             changed = card.status is not status
             if changed:
                 cards.set_status(connection, credential_id, status, now=now)
+                self._tell(connection, credential_id, status, card.cardholder_id, now)
                 for site_id in sites_of(connection, card.cardholder_id):
                     document = self._site_documents.issue(
                         connection, site_id, DocumentKind.REVOCATIONS, cause=action, now=now, actor=actor

@@ -30,6 +30,7 @@ class Permission(StrEnum):
     OPERATORS_MANAGE = "operators.manage"
     AUDIT_READ = "audit.read"
     METRICS_READ = "metrics.read"
+    WEBHOOKS_MANAGE = "webhooks.manage"
     SITES_MANAGE = "sites.manage"
     RETENTION_READ = "retention.read"
     RETENTION_HOLD = "retention.hold"

@@ -26,6 +26,7 @@ from hub.muster_copies import CopySettings
 from hub.pages.languages import LANGUAGES, SOURCE
 from hub.retention import Periods
 from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, period, seconds
+from hub.webhooks import networks
 from pacs.errors import MalformedData
 from pacs.schedule import zone
 
@@ -100,10 +101,12 @@ class Settings:
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
     retention: Periods = field(default_factory=Periods)
     muster_copies: CopySettings = field(default_factory=CopySettings)
+    webhooks_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = "json"
 
     def __post_init__(self) -> None:
+        networks(self.webhooks_allow)
         if (self.certificate is None) != (self.key is None):
             raise MalformedData("http.certificate and http.key: give both, or neither")
         if self.origin and not self.origin.startswith(("http://", "https://")):
@@ -207,6 +210,7 @@ KEYS = (
     Key(name="muster.copy_to", field="muster_copies.folders", kind=list_of("path", _absolute)),
     Key(name="muster.copy_every_s", field="muster_copies.every", kind=seconds(10, 3600)),
     Key(name="muster.copy_mode", field="muster_copies.mode", kind=_MODE),
+    Key(name="webhooks.allow", field="webhooks_allow", kind=TEXTS),
     Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
     Key(name="log.format", field="log_format", kind=one_of("json", "text")),
 )

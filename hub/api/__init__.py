@@ -29,6 +29,7 @@ def routers() -> tuple[APIRouter, ...]:
         sites,
         statistics,
         stream,
+        webhooks,
     )
 
     modules = (
@@ -50,6 +51,7 @@ def routers() -> tuple[APIRouter, ...]:
         statistics,
         alarms,
         stream,
+        webhooks,
         operators,
         health,
     )

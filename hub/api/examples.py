@@ -37,8 +37,10 @@ BODIES: Final[dict[str, Any]] = {
         "credential_id": "9d3c7a52-0b1e-4f6d-8c2a-5e4f3a2b1c0d", "technology": "pkoc-v2", "reason": "Card broken",
     },
     "NewSchedule": {"id": "working-days", "name": "Working days", "windows": [_WINDOW]},
+    "NewWebhook": {"url": "https://hooks.example.org/drempel", "kinds": ["alarm.raised", "card.blocked"]},
     "OperatorChange": {"disabled": True},
     "Reinstatement": {"reason": "Found again"},
     "ScheduleChange": {"windows": [_WINDOW]},
+    "WebhookChange": {"enabled": True},
     "SiteChange": {"name": "Oostkade"},
 }  # fmt: skip

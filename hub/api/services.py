@@ -25,6 +25,7 @@ from hub.settings import Settings
 from hub.store.database import Database
 from hub.store.sites import Site
 from hub.transfers import Transfers
+from hub.webhooks import Webhooks
 from pacs.identifiers import SiteId
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Services:
     orders: Orders
     feed: Feed
     imports: Imports
+    webhooks: Webhooks
     questions: Questions
     roll_call: RollCall
     muster_copies: MusterCopies

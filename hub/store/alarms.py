@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, insert, select, update
 
+from hub.store import webhooks
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import alarms
@@ -139,6 +140,7 @@ def raised(
         "note": "",
     }
     connection.execute(insert(alarms).values(row))
+    _tell(connection, "alarm.raised", subject, now, since=since.isoformat())
     return True
 
 
@@ -170,6 +172,11 @@ def cleared(
         "remind_at": None,
         "closed_at": closed_at,
     }
+    ended = [_alarm(row).subject for row in connection.execute(select(alarms).where(those))]
+    if not ended:
+        return 0
+    for subject in ended:
+        _tell(connection, "alarm.cleared", subject, now, cleared_at=at.isoformat(), clearance=str(how))
     return connection.execute(update(alarms).where(those).values(changes)).rowcount
 
 
@@ -187,7 +194,20 @@ def acknowledged(
     else:
         changes |= {"remind_at": remind_at}
     connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(changes))
+    _tell(connection, "alarm.acknowledged", found.subject, now, alarm_id=alarm_id)
     return get(connection, alarm_id)
+
+
+def _tell(connection: Connection, kind: str, subject: Subject, now: datetime, **facts: Any) -> None:
+    """Tell subscribers what an alarm is about, and nothing that somebody wrote."""
+    about = {
+        "alarm": str(subject.kind),
+        "controller_id": subject.controller_id,
+        "door_id": subject.door_id,
+        "side": None if subject.side is None else str(subject.side),
+        "detail": subject.detail,
+    }
+    webhooks.tell(connection, kind, about | facts, now=now, controller_id=subject.controller_id)
 
 
 def get(connection: Connection, alarm_id: int) -> Alarm:

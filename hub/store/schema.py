@@ -594,3 +594,35 @@ idempotency_keys = Table(
     Column("headers", JSON),
     Column("body", LargeBinary),
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(16), primary_key=True),  # hex
+    Column("url", Text, nullable=False),
+    Column("kinds", JSON, nullable=False),  # empty: every kind
+    Column("sites", JSON(none_as_null=True)),  # none: every site
+    Column("secret", String(64), nullable=False),  # as it must be to sign
+    Column("previous_secret", String(64)),
+    Column("previous_until", Instant),
+    Column("enabled", Boolean, nullable=False),
+    Column("cause", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("webhook_id", String(16), ForeignKey("webhooks.id"), nullable=False, index=True),
+    Column("message_id", String(32), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, index=True),  # none: nothing more is done about it
+    Column("attempts", Integer, nullable=False),
+    Column("claim", String(32)),  # of the process that is sending it
+    Column("status", Integer),
+    Column("error", String(128), nullable=False),
+    Column("delivered_at", Instant),
+)

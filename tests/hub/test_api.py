@@ -34,6 +34,7 @@ from tests.hub.running import RunningHub, routes_of, running_hub, tap
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
 STREAMS = {"/api/v1/stream", "/live/stream"}
 EXAMPLE = {
+    "webhook_id": "0" * 16,
     "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",

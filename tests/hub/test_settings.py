@@ -59,6 +59,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
 }
 PARTICULAR = {
     "muster.copy_to": ('["/mnt/reception", "/media/stick"]', "/mnt/reception, /media/stick"),
+    "webhooks.allow": ('["10.1.0.0/16", "fd00::/8"]', "10.1.0.0/16, fd00::/8"),
     "time_zone": ('"Europe/Brussels"', "Europe/Brussels"),
     "database.url": ('"postgresql+psycopg://hub@db/hub"', "postgresql+psycopg://hub@db/hub"),
     "http.origin": ('"https://hub.example.org"', "https://hub.example.org"),
