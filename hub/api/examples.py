@@ -14,7 +14,9 @@ BODIES: Final[dict[str, Any]] = {
     "CardholderChange": {"room": "B-12"},
     "DoorChange": {"unlock_ms": 5000},
     "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
+    "Erasure": {"reason": "Asked for by the person"},
     "LevelChange": {"name": "Residents"},
+    "Lifting": {"reason": "The inquiry is over"},
     "Move": {"controller_id": "gate-2"},
     "NamedHoliday": {"name": "King's Day"},
     "NewArea": {"id": "courtyard", "name": "Courtyard"},
@@ -23,6 +25,10 @@ BODIES: Final[dict[str, Any]] = {
     "NewCommand": {"action": "unlock_once", "reason": "Delivery for the kitchen"},
     "NewController": {"id": "gate", "event_public_key": "9d" * 32, "certificate_serial": "4f01"},
     "NewDoor": {"id": "front", "controller_id": "gate", "name": "Front door"},
+    "NewHold": {
+        "door_id": "front", "since": "2027-01-30T20:00:00+01:00", "until": "2027-01-31T06:00:00+01:00",
+        "ends_at": "2027-04-30T00:00:00+02:00", "reason": "Inquiry into a fire",
+    },
     "NewLevel": {
         "id": "residents", "name": "Residents", "rules": [{"door_id": "front", "schedule_id": "always"}],
     },
