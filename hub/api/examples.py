@@ -43,6 +43,7 @@ BODIES: Final[dict[str, Any]] = {
         "credential_id": "9d3c7a52-0b1e-4f6d-8c2a-5e4f3a2b1c0d", "technology": "pkoc-v2", "reason": "Card broken",
     },
     "NewSchedule": {"id": "working-days", "name": "Working days", "windows": [_WINDOW]},
+    "NewToken": {"name": "monitoring", "role": "technician", "permissions": ["metrics.read"], "expires_in_days": 90},
     "NewWebhook": {"url": "https://hooks.example.org/drempel", "kinds": ["alarm.raised", "card.blocked"]},
     "OperatorChange": {"disabled": True},
     "Reinstatement": {"reason": "Found again"},
