@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -25,31 +27,38 @@ from hub.pages import words
 from hub.pages.rendering import pages_of
 from hub.pages.views import alarm_context, door_context, order_context, tap_context
 from hub.roles import Permission
-from hub.store import events, orders
+from hub.store import events, orders, sites
 from hub.store.alarms import AlarmKind
 from hub.store.events import ABOUT_PEOPLE
+from pacs.identifiers import SiteId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
 TAPS_SHOWN = 40
+SiteChoice = Annotated[str, Query(max_length=48)]
+"""Of a form: empty for all sites."""
 ORDER_SHOWN_FOR = timedelta(hours=1)
 
 
 @router.get("/")
 def live_page(
-    request: Request, principal: Annotated[Principal, requires(Permission.EVENTS_READ)]
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
+    site: SiteChoice = "",
 ) -> Response:
-    """Alarms, taps as they happen, and every door."""
+    """Alarms, taps as they happen, and every door; of all sites that one sees, or of one."""
     hub, pages = services(request), pages_of(request)
     now = hub.clock()
     with hub.database.read() as connection:
+        named = sites.list_all(connection, principal.sites)
+        seen = _chosen(connection, principal, site)
         newest = events.listing(
-            connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True, sites=principal.sites
+            connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True, sites=seen
         )
         taps = answers(connection, newest)
-        doors = statuses(connection, now, sites=principal.sites)
-        alarms = open_alarms(connection, now, seen=principal.sites)
-        order = orders.newest(connection, since=now - ORDER_SHOWN_FOR, sites=principal.sites)
+        doors = statuses(connection, now, sites=seen)
+        alarms = open_alarms(connection, now, seen=seen)
+        order = orders.newest(connection, since=now - ORDER_SHOWN_FOR, sites=seen)
         arrived = arrival(connection, order, now) if order else None
     if not principal.may(Permission.NAMES_READ):
         taps = [each.without_names() for each in taps]
@@ -67,6 +76,8 @@ def live_page(
         may_acknowledge=principal.may(Permission.ALARMS_ACKNOWLEDGE),
         may_command=principal.may(Permission.DOORS_COMMAND),
         last_id=taps[0].id if taps else 0,
+        sites=[(each.id, each.name) for each in named],
+        site=site,
     )
 
 
@@ -117,10 +128,22 @@ async def live_stream(
     principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
     after: After = None,
     last_event_id: LastEventId = None,
+    site: SiteChoice = "",
 ) -> EventStream:
-    """The live stream as fragments of the pages."""
+    """The live stream as fragments of the pages; of all sites that one sees, or of one."""
     services(request).feed.check_room(principal.actor)
+    seen = await run_in_threadpool(_seen, request, principal, site)
     shown_in = pages_of(request).language.code
     variant = request.app.state.variants[shown_in, principal.may(Permission.NAMES_READ)]
-    variant = replace(variant, sites=principal.sites)
+    variant = replace(variant, sites=seen)
     return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
+
+
+def _seen(request: Request, principal: Principal, site: str) -> frozenset[SiteId] | None:
+    with services(request).database.read() as connection:
+        return _chosen(connection, principal, site)
+
+
+def _chosen(connection: Connection, principal: Principal, site: str) -> frozenset[SiteId] | None:
+    """The sites to show: the one that was chosen, else all that the principal sees. Raises ``NotFound``."""
+    return frozenset({scope.site(connection, principal, SiteId(site)).id}) if site else principal.sites

@@ -66,27 +66,26 @@ def find_cards(
 
 
 def find_people(connection: Connection, search: str = "", *, sites: Sites = None) -> list[ListedPerson]:
-    """Whom these sites know, by name; ``search`` is part of a name. Accents and case do not matter."""
+    """Whom these sites know, by name; ``search``: parts of a name, a room or an external id. Accents and case do not matter."""
     wanted = _folded(search)
+    known = cardholders.c.erased_at.is_(None) & cardholders.c.id.in_(people_within(sites))
+    rows = connection.execute(select(cardholders).where(known)).all()
     people = {
         row.id: ListedPerson(
             id=CardholderId(row.id),
             name=_full_name(row.given_name, row.family_name),
             category=row.category,
         )
-        for row in connection.execute(
-            select(cardholders).where(
-                cardholders.c.erased_at.is_(None), cardholders.c.id.in_(people_within(sites))
-            )
-        )
+        for row in rows
     }
+    sought = {row.id: f"{people[row.id].name} {row.room or ''} {row.external_id or ''}" for row in rows}
     held = select(cardholder_levels.c.cardholder_id, access_levels.c.name).join(access_levels)
     held = held.where(within(access_levels.c.site_id, sites)).order_by(access_levels.c.name)
     for row in connection.execute(held):
         people[row.cardholder_id].levels.append(row.name)
     for card in find_cards(connection, sites=sites):
         people[card.cardholder_id].cards.append(card)
-    found = [person for person in people.values() if _matches(wanted, person.name)]
+    found = [person for person in people.values() if _matches(wanted, sought[person.id])]
     return sorted(found, key=lambda person: (_folded(person.name), person.id))
 
 

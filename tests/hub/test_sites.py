@@ -396,3 +396,24 @@ def test_every_permission_is_held_by_somebody() -> None:
         Permission.OPERATORS_MANAGE,
         Permission.WEBHOOKS_MANAGE,
     }
+
+
+def test_the_live_page_shows_the_site_that_is_chosen(hub: RunningHub, furniture: dict[str, str]) -> None:
+    """Who sees all sites looks at one; one that is not there, or not theirs, is not found."""
+    assert furniture
+    with hub.signed_in(Role.ADMINISTRATOR) as browser:
+        here, there = (browser.get("/", params={"site": site}).text for site in (HERE, THERE))
+        assert f"{MARK} gate" in there
+        assert f"{MARK} gate" not in here
+        assert f"site={HERE}" in here
+        assert browser.get("/", params={"site": "nowhere"}).status_code == 404
+        with browser.stream("GET", "/live/stream", params={"site": HERE}) as stream:
+            seen = []
+            for line in stream.iter_lines():
+                seen.append(line)
+                if line == "event: alarms":
+                    break
+        assert MARK not in "\n".join(seen)
+    with hub.signed_in(Role.GUARD, sites=frozenset({SiteId(HERE)})) as browser:
+        assert browser.get("/", params={"site": THERE}).status_code == 404
+        assert browser.get("/live/stream", params={"site": THERE}).status_code == 404
