@@ -1,35 +1,38 @@
-"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, import people, check the audit log."""
+"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, import people, check the audit log, back up."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
-from hub import audit, broker_node, imports, logs
+from hub import audit, backup_commands, broker_node, imports, logs
 from hub.app import create_app, utc_now
 from hub.audit import AuditHead
+from hub.command_line import configuration as _configuration
+from hub.command_line import database_of as _database
+from hub.command_line import fail as _fail
+from hub.command_line import located
+from hub.command_line import settings_of as _settings
+from hub.command_line import told as _told
 from hub.import_rows import MAX_BYTES, Format
 from hub.operators import Operators, name_key
 from hub.passkeys import Passkeys
 from hub.roles import Permission, Role
 from hub.server import link_text, origin, serve
-from hub.settings import KEYS, Address, Configuration, Settings, database_address, faults
+from hub.settings import KEYS, Address, Settings, faults
 from hub.store import operators as operator_rows
 from hub.store import sites
 from hub.store.database import Database
 from hub.store.import_jobs import State
-from pacs.errors import PacsError
 from pacs.identifiers import SiteId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,14 +53,8 @@ def main() -> None:
     """
 
 
-def located(command: Command) -> Command:
-    """Add the options that say where a hub's data is."""
-    command = click.option(
-        "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (hub.toml)."
-    )(command)
-    return click.option(
-        "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the database is."
-    )(command)
+for command in backup_commands.COMMANDS:
+    main.add_command(command)
 
 
 @main.command(
@@ -386,24 +383,6 @@ def audit_verify(config: Path | None, data_dir: Path | None, expect: str | None)
         click.echo(str(audit.verify(connection, expected)))
 
 
-def _configuration(
-    config: Path | None, data_dir: Path | None, site_dir: Path | None = None, **said: Any
-) -> Configuration:
-    if config is None and data_dir is None and not os.environ.get("DREMPEL_DATA_DIR"):
-        raise click.UsageError("give --config hub.toml, --data-dir, or DREMPEL_DATA_DIR in the environment")
-    return Configuration.read(config, os.environ, data_dir=data_dir, site_dir=site_dir, **said)
-
-
-def _settings(config: Path | None, data_dir: Path | None) -> Settings:
-    return _configuration(config, data_dir).settings
-
-
-def _database(settings: Settings) -> Database:
-    if not settings.database_url and not settings.database.exists():
-        _fail(f"{settings.database}: there is no hub here yet; start it first: drempel-hub run")
-    return Database.of(database_address(settings))
-
-
 def _site(database: Database, wanted: str | None) -> SiteId:
     """The site that is named, or the only one."""
     with database.read() as connection:
@@ -472,20 +451,6 @@ def _token_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,48}", name):
         raise click.BadParameter("1 to 48 characters of A-Z a-z 0-9 _ - expected")
     return name
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn an expected failure into one sentence and exit status 1."""
-    try:
-        yield
-    except PacsError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"drempel-hub: {message}", err=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

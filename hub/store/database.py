@@ -218,6 +218,11 @@ def newest_revision() -> str | None:
     return ScriptDirectory.from_config(_alembic()).get_current_head()
 
 
+def revision_of(connection: Connection) -> str | None:
+    """The schema that a database has, None for one without."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
 def fields(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """The row's columns by name, for ``SomeRecord(**fields(row))``."""
     return dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor, named so that no column hides it

@@ -26,6 +26,8 @@ ON_BOTH = {
     "test_three_days",
     "test_orders",
     "test_migrations",
+    "test_backup",
+    "test_verification",
     "test_idempotency",
     "test_retention",
 }
