@@ -220,7 +220,7 @@ def _write(
     connection: Connection, writer: BackupWriter, made_at: datetime, expires_at: datetime, said: Said
 ) -> Summary:
     copied = tables.copied()
-    revision = newest_revision()
+    revision = newest_revision() or ""
     columns = {table.name: table.columns.keys() for table in copied}
     writer.write(
         {
