@@ -201,7 +201,7 @@ def test_a_backup_of_another_schema_is_refused(
 ) -> None:
     """With the schema it has, and before anything is made."""
     path = made(source, tmp_path)
-    monkeypatch.setattr(backup, "needed_revision", lambda: "9999")
+    monkeypatch.setattr(backup, "newest_revision", lambda: "9999")
     with pytest.raises(OtherSchema, match="9999"):
         backup.restore(target, path, KEY, now=NOW)
     with target.read() as connection:
