@@ -106,6 +106,7 @@ def test_a_card_is_blocked_by_keyboard_alone(page: Page, hub: RunningHub) -> Non
     hub.card("Tigist", "Abebe")
     hub.until_confirmed()
     hub.controllers["kitchen"].confirms = False
+    reach(page, "People")
     reach(page, "Cards")
     page.wait_for_url("**/cards")
     reach(page, "Search by name or card number", press="")

@@ -41,7 +41,17 @@ from tests.hub.controller import eventually
 from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
 
 NASTY = "<script>alert(1)</script>"
-PAGES = ("/", "/muster", "/cards", "/cardholders", "/doors", "/operators", "/audit", "/statistics")
+PAGES = (
+    "/",
+    "/muster",
+    "/cards",
+    "/cardholders",
+    "/doors",
+    "/operators",
+    "/audit",
+    "/statistics",
+    "/retention",
+)
 ORDERS = ("/lockdown", "/doors/front/command")
 
 

@@ -19,7 +19,7 @@ from pacs.identifiers import ControllerId, DoorId, SiteId
 from provisioning.authority import Authority, Purpose, generate_key
 from provisioning.keystore import Passphrase, read_key, read_public_key
 from provisioning.readers import DoorWiring, add_controller, read_controller
-from provisioning.site import Site, create_site
+from provisioning.site import BROKER_NAME, Site, create_site
 
 DOORS = [
     DoorWiring(id=DoorId("front"), device="/dev/ttyAMA0"),
@@ -56,15 +56,14 @@ def test_a_controllers_certificate_leads_to_the_root(
 
 
 def test_a_client_is_no_server_and_a_server_no_client(site: Site, now: datetime) -> None:
-    """The hub's client certificate cannot play the broker, nor the broker's a client."""
+    """The hub's client certificate cannot play the broker; the broker's is a client of nobody but other brokers."""
     with pytest.raises(VerificationError):
         policy(site, now).build_server_verifier(x509.DNSName("hub")).verify(
             certificate(site.hub_directory / "client.cert.pem"), []
         )
-    with pytest.raises(VerificationError):
-        policy(site, now).build_client_verifier().verify(
-            certificate(site.hub_directory / "broker.cert.pem"), []
-        )
+    broker = certificate(site.hub_directory / "broker.cert.pem")
+    names = broker.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    assert [name.value for name in names] == [BROKER_NAME]  # nobody whom a broker admits as hub or controller
 
 
 def test_a_device_cannot_certify_another(site: Site, passphrase: Passphrase, now: datetime) -> None:
