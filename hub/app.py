@@ -53,6 +53,7 @@ from hub.pages import (
     statistics,
     watch,
 )
+from hub.pages import imports as import_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
@@ -72,6 +73,7 @@ LARGER_BODIES = {
     re.compile("/api/v1/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES,
     re.compile("/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES + 4096,
     re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
+    re.compile("/imports"): import_rows.MAX_BYTES + 4096,
     re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
 }
 
@@ -114,6 +116,7 @@ def create_app(
         audit_log.router,
         cards.router,
         people.router,
+        import_pages.router,
         retention.router,
         muster.router,
         movements.router,

@@ -28,6 +28,8 @@ from hub.verification import Fault
 from pacs.errors import MalformedData, StoreError
 
 LONGEST_LIFETIME = timedelta(days=30)
+USUAL_LIFETIME = timedelta(days=3)
+"""What says to the second where people were is kept no longer than that, in backups too."""
 """What says at which hour people went where may be kept no longer, in a backup neither (rule R8)."""
 
 _FORMAT = 1

@@ -14,7 +14,7 @@ import click
 
 from hub import backup, verification
 from hub.app import utc_now
-from hub.backup import LONGEST_LIFETIME, Summary
+from hub.backup import LONGEST_LIFETIME, USUAL_LIFETIME, Summary
 from hub.backup_file import BackupKey
 from hub.command_line import Command, database_of, fail, located, settings_of, told
 from hub.settings import database_address
@@ -62,7 +62,7 @@ Examples:
 @click.option(
     "--days",
     type=click.IntRange(1, LONGEST_LIFETIME.days),
-    default=LONGEST_LIFETIME.days,
+    default=USUAL_LIFETIME.days,
     show_default=True,
     help="How long it may be kept.",
 )

@@ -31,6 +31,7 @@ NAVIGATION = (
     ("/muster", N_("Roll call"), Permission.NAMES_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
+    ("/imports", N_("Import people"), Permission.CARDHOLDERS_MANAGE),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),

@@ -14,6 +14,7 @@ from hub.import_rows import Fault
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import import_jobs
+from hub.store.sites import Sites, within
 from pacs.identifiers import SiteId
 
 
@@ -73,6 +74,13 @@ def get(connection: Connection, job_id: str) -> Job:
     if row is None:
         raise NotFound(f"import {job_id} is not there")
     return _job(row)
+
+
+def newest(connection: Connection, limit: int, sites: Sites = None) -> list[Job]:
+    """The imports into these sites that were asked for last, the newest first."""
+    query = select(import_jobs).where(within(import_jobs.c.site_id, sites))
+    query = query.order_by(import_jobs.c.queued_at.desc(), import_jobs.c.id).limit(limit)
+    return [_job(row) for row in connection.execute(query)]
 
 
 def interrupt(connection: Connection, now: datetime, *, queued_before: datetime) -> None:

@@ -24,7 +24,7 @@ from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
-from tests.hub.controller import FakeController
+from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, routes_of, running_hub
 
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream)")
@@ -84,7 +84,10 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         people, cards = _people(hub, level)
         hub.until_confirmed()
         order = _evening(hub, doors, cards)
-        parts = _parts(cardholder_id=people[0], credential_id=str(cards[0]), order_id=order)
+        imported = _import(hub)
+        parts = _parts(
+            import_id=imported, cardholder_id=people[0], credential_id=str(cards[0]), order_id=order
+        )
         _hold(hub)
         yield Furnished(hub, parts)
 
@@ -199,6 +202,21 @@ def _evening(hub: RunningHub, doors: dict[str, FakeController], cards: list[Cred
         tampered = next(each["id"] for each in alarms if each["kind"] == "tamper")
         guard.post(f"/api/v1/alarms/{tampered}/acknowledge", json={"note": "The technician is there"})
     return str(given.json()["id"])
+
+
+def _import(hub: RunningHub) -> str:
+    """A check that found faults."""
+    sheet = "external_id,given_name,family_name,category\nC-1,Ada,Example,nobody\nC-2,,Example,resident\n"
+    with hub.token(Role.RECEPTION) as desk:
+        sent = desk.post(
+            "/api/v1/imports",
+            params={"dry_run": "true"},
+            content=sheet,
+            headers={"content-type": "text/csv"},
+        )
+        assert sent.status_code == 202, sent.text
+        eventually(lambda: desk.get(sent.headers["location"]).json()["ended_at"], "the check")
+    return str(sent.json()["id"])
 
 
 def _hold(hub: RunningHub) -> None:

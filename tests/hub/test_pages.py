@@ -51,6 +51,7 @@ PAGES = (
     "/audit",
     "/statistics",
     "/retention",
+    "/imports",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 
