@@ -12,7 +12,7 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from hub.store.database import Database
 from hub.store.import_jobs import Job, State
 from hub.webhooks import Told
 from pacs.errors import MalformedData, PacsError
-from pacs.identifiers import CardholderId, SiteId
+from pacs.identifiers import AccessLevelId, CardholderId, SiteId
 
 WAITING = 4
 LOOKED_EVERY_S = 2.0  # for imports that another process made
@@ -79,11 +79,11 @@ def plan(connection: Connection, sheet: Sheet, site_id: SiteId, *, now: datetime
             fresh = CardholderId(secrets.token_hex(8))
             person = Cardholder(id=fresh, site_id=site_id, created_at=now, **{**_ABSENT, **row.values})
         else:
-            person = replace(before, **row.values)
+            person = _with_levels_elsewhere(replace(before, **row.values), before, levels)
         problems = [*cardholders.conflicts(person)]
         if person.site_id != site_id:
             problems.append(("external_id", "this person belongs to another site"))
-        if missing := [level for level in person.access_level_ids if level not in levels]:
+        if missing := [level for level in row.values.get("access_level_ids", ()) if level not in levels]:
             problems.append(("access_levels", f"no such access level: {', '.join(missing)}"))
         faults += (
             Fault(row=row.row, column=column, problem=problem, external_id=row.external_id)
@@ -106,6 +106,16 @@ def plan(connection: Connection, sheet: Sheet, site_id: SiteId, *, now: datetime
         faults=tuple(sorted(faults, key=lambda fault: (fault.row, fault.column))),
         audited_until=newest.id if (newest := audit_log.last(connection)) else 0,
     )
+
+
+def _with_levels_elsewhere(
+    person: Cardholder, before: Cardholder, levels: Collection[AccessLevelId]
+) -> Cardholder:
+    """``person`` with the access levels of other sites that they had: a file of one site says nothing of those."""
+    elsewhere = [level for level in before.access_level_ids if level not in levels]
+    if set(elsewhere) <= set(person.access_level_ids):
+        return person
+    return replace(person, access_level_ids=tuple(sorted({*person.access_level_ids, *elsewhere})))
 
 
 def digest_of(data: bytes) -> str:

@@ -168,6 +168,10 @@ class Operators:
             if password_hash is not None:
                 rows.set_password_hash(connection, operator.id, password_hash)
                 rows.end_sessions_of(connection, operator.id)
+                passkey_rows.forget_browsers_of(connection, operator.id)
+                passkey_rows.remove_all_of(
+                    connection, operator.id
+                )  # whoever added one may not be the operator
                 _audit_operator(connection, operator, "operator.set_password", now)
             rows.use_link(connection, digest(token), now)
             if operator_is_first:
@@ -177,7 +181,7 @@ class Operators:
     def set_disabled(
         self, operator_id: str, *, disabled: bool, now: datetime, by: Principal | None = None
     ) -> None:
-        """Shut an operator out, ending their sessions, or let them in again.
+        """Shut an operator out, ending their sessions and passkeys, or let them in again.
 
         Raises ``NotFound`` when there is none within the sites of ``by``, ``BeyondOwnRights`` as ``change`` does.
         """
@@ -186,6 +190,7 @@ class Operators:
             rows.set_disabled(connection, operator.id, now if disabled else None)
             if disabled:
                 passkey_rows.forget_browsers_of(connection, operator.id)
+                passkey_rows.remove_all_of(connection, operator.id)
             action = "operator.disable" if disabled else "operator.enable"
             audit.record(
                 connection, now=now, actor=_actor(by), action=action, subject=f"operator:{operator_id}"

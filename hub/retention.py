@@ -7,6 +7,7 @@ do the database is made to overwrite it. That a run is late is a failure of the 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from pacs.errors import MalformedData
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000
 LOOK_BACK_EVERY: Final = timedelta(hours=1)
+AHEAD: Final = timedelta(days=1)
+DOUBT_S: Final = 3600.0
 LATE_AFTER: Final = timedelta(hours=1)
 LONGEST_PRECISE: Final = timedelta(hours=72)
 LONGEST_COARSE: Final = timedelta(days=30)
@@ -94,6 +97,7 @@ class Retention:
         self._leads = leads
         self._held: set[str] = set()
         self._behind = 0
+        self._doubted_since_s: float | None = None
         self._look_back_at = datetime.min.replace(tzinfo=UTC)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
@@ -211,12 +215,28 @@ class Retention:
                 break
         return removed
 
+    def _doubts_the_clock(self) -> bool:
+        """Whether to wait: the clock is far ahead of everything known, and may be put right (rule R11).
+
+        A hub that really was off for days lets go an hour later than it could.
+        """
+        now = self._clock()
+        with self._database.read() as connection:
+            known = expiry.latest_moment(connection)
+        if known is None or now - known < AHEAD:
+            self._doubted_since_s = None
+            return False
+        if self._doubted_since_s is None:
+            self._doubted_since_s = time.monotonic()
+            log.warning("retention_waits_for_the_clock", ahead_s=int((now - known).total_seconds()))
+        return time.monotonic() - self._doubted_since_s < DOUBT_S
+
     def _work(self) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
             wait_s = EVERY_S
             try:
-                if self._leads():
+                if self._leads() and not self._doubts_the_clock():
                     self.run()
             except Exception:  # a full disk today must not keep data for good
                 log.exception("retention_failed")

@@ -33,6 +33,8 @@ from hub.store.schema import (
     commands,
     controllers,
     events,
+    given_reasons,
+    idempotency_keys,
     import_jobs,
     one_time_links,
     order_commands,
@@ -86,7 +88,7 @@ def due_events(
     newest = connection.scalar(select(func.max(columns.id))) or 0
     kept = not_(_held_events(held))
     until = _received_before(connection, precise, newest)
-    early = (columns.id > behind) & (columns.id <= until)
+    early = (columns.id > behind) & (columns.id <= until) & (columns.received_at < precise)
     named = columns.credential_id.is_not(None) & columns.clock_trusted & (columns.occurred_at < precise)
     over = early | named | (_over(precise) if late else false())
     personal = columns.kind.in_(PERSONAL) | columns.credential_id.is_not(None)
@@ -99,7 +101,7 @@ def due_events(
     )
     gone: list[int] = []
     for last, before, about in ends:
-        old = columns.id <= last
+        old = (columns.id <= last) & (columns.received_at < before)
         if late:
             old |= _over(before)
         gone += connection.scalars(select(columns.id).where(old, about, kept, columns.id < newest))
@@ -216,6 +218,8 @@ def remove_anomalies(connection: Connection, before: datetime, limit: int) -> in
 
 def remove_sessions(connection: Connection, now: datetime, limit: int) -> int:
     """Delete sessions and links whose time is over."""
+    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.begun_at < now - timedelta(days=1)))
+    connection.execute(delete(given_reasons).where(given_reasons.c.until <= now))
     over = _delete(connection, sessions, sessions.c.expires_at <= now, limit)
     return over + _delete(connection, one_time_links, one_time_links.c.expires_at <= now, limit)
 
@@ -257,6 +261,15 @@ def runs(connection: Connection) -> dict[str, tuple[datetime, int]]:
     }
 
 
+def latest_moment(connection: Connection) -> datetime | None:
+    """The latest that the hub's clock is known to have said: at the newest event, or at a run; None: nothing yet."""
+    said = [
+        connection.scalar(select(events.c.received_at).order_by(events.c.id.desc()).limit(1)),
+        connection.scalar(select(func.max(retention_runs.c.ended_at))),
+    ]
+    return max((at for at in said if at is not None), default=None)
+
+
 def reduced_before(connection: Connection) -> datetime | None:
     """Of what happened before it is no longer kept who it was; None: nothing was let go yet."""
     found: datetime | None = connection.scalar(
@@ -270,8 +283,10 @@ def _held_events(held: Iterable[Hold]) -> ColumnElement[bool]:
     columns = events.c
     for hold in held:
         of_site = select(controllers.c.id).where(controllers.c.site_id == hold.site_id)
-        kept = columns.controller_id.in_(of_site) & (columns.occurred_at >= hold.since)
-        kept &= columns.occurred_at < hold.until
+        believed = columns.clock_trusted & (columns.occurred_at >= hour(hold.since))
+        believed &= columns.occurred_at < hold.until
+        doubted = not_(columns.clock_trusted) & (columns.received_at >= hour(hold.since))
+        kept = columns.controller_id.in_(of_site) & (believed | doubted)
         if hold.door_id is not None:
             kept &= columns.door_id == hold.door_id
         if hold.cardholder_id is not None:

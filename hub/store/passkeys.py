@@ -53,6 +53,11 @@ def remove(connection: Connection, credential_id: bytes) -> None:
     connection.execute(delete(passkeys).where(passkeys.c.credential_id == credential_id))
 
 
+def remove_all_of(connection: Connection, operator_id: str) -> None:
+    """Forget every passkey of an operator."""
+    connection.execute(delete(passkeys).where(passkeys.c.operator_id == operator_id))
+
+
 def add_challenge(
     connection: Connection, challenge_hash: bytes, operator_id: str | None, expires_at: datetime
 ) -> None:

@@ -119,7 +119,7 @@ def traces(connection: Connection, kinds: Collection[EventKind], *, after: int, 
             clock_trusted=row.clock_trusted,
             received_at=row.received_at,
             action=Event.from_bytes(row.data).draft.details.get("action")
-            if row.kind == EventKind.COMMAND_EXECUTED
+            if row.kind == EventKind.COMMAND_EXECUTED and row.data  # its bytes go after their time
             else None,
         )
         for row in connection.execute(query)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from hub.store.database import fields
 from hub.store.errors import NotFound
@@ -131,9 +131,15 @@ def _wants(webhook: Webhook, kind: str, site_id: SiteId | None) -> bool:
 
 
 def is_any_due(connection: Connection, now: datetime) -> bool:
-    """Whether something is to be sent at this moment."""
+    """Whether there is anything to be delivered to somebody who takes it."""
+    query = select(webhook_deliveries.c.id).where(_due(now)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _due(now: datetime) -> ColumnElement[bool]:
     columns = webhook_deliveries.c
-    return connection.execute(select(columns.id).where(columns.due_at <= now).limit(1)).first() is not None
+    taking = select(webhooks.c.id).where(webhooks.c.enabled)
+    return (columns.due_at <= now) & columns.webhook_id.in_(taking)
 
 
 def claim(
@@ -141,12 +147,7 @@ def claim(
 ) -> list[tuple[Delivery, Webhook]]:
     """Take what is due, for this long: nobody else does meanwhile, and whoever is killed gives it back by that."""
     columns = webhook_deliveries.c
-    due = (
-        select(webhook_deliveries)
-        .where(columns.due_at <= now)
-        .order_by(columns.due_at, columns.id)
-        .limit(most)
-    )
+    due = select(webhook_deliveries).where(_due(now)).order_by(columns.due_at, columns.id).limit(most)
     found = [_delivery(row) for row in connection.execute(due)]
     if found:
         ids = [each.id for each in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hub.store.import_jobs import Job, State
 from hub.store.sites import Site
 from pacs.identifiers import AccessLevelId, CardholderId, SiteId
 from pacs.rules import AccessLevel
-from tests.hub.databases import fresh_database
+from tests.hub.databases import fresh_database, make_site
 
 SITE = SiteId("s")
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -160,3 +161,19 @@ def test_as_many_people_as_may_are_imported_at_once(database: Database) -> None:
     text = HEADER + "\n" + "".join(f"N-{n};Given;Family;residents;R {n};nl;\n" for n in range(MAX_ROWS))
     assert counts(imported(database, text)) == (State.DONE, MAX_ROWS, 0, 0)
     assert counts(imported(database, text.replace("R 7;", "R 8;"))) == (State.DONE, 0, 1, MAX_ROWS - 1)
+
+
+def test_a_file_of_one_site_says_nothing_of_levels_elsewhere(database: Database) -> None:
+    """Whoever holds a level of another site keeps it, whether or not the file has a column of levels."""
+    other = SiteId("elsewhere")
+    imported(database, PLAIN)
+    with database.write() as connection:
+        make_site(connection, other)
+        level = AccessLevel(id=AccessLevelId("elsewhere"), rules=())
+        access_levels.add(connection, level, site_id=other, name="Elsewhere", now=NOW)
+        person = cardholders.list_all(connection)[0]
+        both = (*person.access_level_ids, AccessLevelId("elsewhere"))
+        cardholders.change(connection, replace(person, access_level_ids=both))
+    assert imported(database, PLAIN).state is State.DONE
+    with database.read() as connection:
+        assert AccessLevelId("elsewhere") in cardholders.get(connection, person.id).access_level_ids

@@ -18,12 +18,12 @@ from hub import holds as hold_rules
 from hub.completeness import Cause
 from hub.erasure import HeldBack, erase
 from hub.retention import Periods, Retention
-from hub.store import cardholders, cards, controllers, doors, events, holds, photographs
+from hub.store import cardholders, cards, controllers, doors, events, expiry, holds, photographs, roll
 from hub.store.cardholders import Cardholder, Category
 from hub.store.cards import CardStatus
 from hub.store.database import Database
 from hub.store.schema import events as event_rows
-from hub.store.schema import quarantine
+from hub.store.schema import idempotency_keys, quarantine
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind, genesis
 from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId
@@ -402,7 +402,11 @@ def test_nothing_is_precise_beyond_its_bound_unless_it_is_held(
             person = next((who for who, card in CARDS.items() if str(card) == row.credential_id), None)
             is_held = any(
                 hold.keeps(archive.now)
-                and hold.since <= row.occurred_at < hold.until
+                and (
+                    expiry.hour(hold.since) <= row.occurred_at < hold.until
+                    if row.clock_trusted
+                    else row.received_at >= expiry.hour(hold.since)
+                )
                 and hold.door_id in (None, row.door_id)
                 and hold.cardholder_id in (None, person)
                 for hold in kept
@@ -415,3 +419,50 @@ def test_nothing_is_precise_beyond_its_bound_unless_it_is_held(
             assert bool(row.data) is (row.credential_id is not None)
     finally:
         archive.database.close()
+
+
+def test_a_clock_that_was_wrong_for_a_while_takes_nothing_along(archive: Archive) -> None:
+    """Rows that were stamped long ago among newer ones: only their own time counts."""
+    fresh = [archive.tapped(30 * HOUR) for _ in range(6)]
+    odd = [archive.tapped(30 * HOUR, received_ago=9_000 * DAY) for _ in range(3)]
+    latest = archive.tapped(timedelta())
+    archive.job.run()
+    rows = archive.rows()
+    assert set(fresh) | {latest} <= rows.keys()
+    assert not any(rows[each].coarse for each in fresh)
+    assert not set(odd) & rows.keys()
+
+
+def test_a_hold_keeps_what_a_doubtful_clock_recorded(archive: Archive) -> None:
+    """By when it was received: such events are the likeliest to be in dispute; and the hour a hold begins in is whole."""
+    doubtful = archive.tapped(9_000 * DAY, received_ago=5 * DAY, clock_trusted=False)
+    archive.hold(since=NOW - 6 * DAY)
+    archive.tapped(timedelta())
+    archive.job.run()
+    assert not archive.rows()[doubtful].coarse
+
+
+def test_the_roll_is_called_from_what_retention_left(archive: Archive) -> None:
+    """A command whose bytes are gone does not end the roll call."""
+    archive.tapped(80 * HOUR, kind=EventKind.COMMAND_EXECUTED)
+    archive.tapped(timedelta())
+    archive.job.run()
+    with archive.database.read() as connection:
+        assert roll.traces(connection, list(EventKind), after=0, limit=10)
+
+
+def test_names_do_not_stay_with_keys_of_requests(archive: Archive) -> None:
+    """An answer that is kept for who asks again goes after a day, whether or not anybody asks."""
+    row = {
+        "actor": MANAGER,
+        "key": "k",
+        "fingerprint": bytes(32),
+        "attempt": "a",
+        "state": "answered",
+        "begun_at": NOW - 25 * HOUR,
+    }
+    with archive.database.write() as connection:
+        connection.execute(insert(idempotency_keys).values(row))
+    archive.job.run()
+    with archive.database.read() as connection:
+        assert connection.execute(select(idempotency_keys)).all() == []
