@@ -117,7 +117,7 @@ def test_nobody_gets_in_without_credentials(hub: RunningHub) -> None:
             answer = stranger.request(method, path.format(**EXAMPLE))
             if permission is None:
                 assert answer.status_code not in (401, 500), path
-            elif path.startswith("/api/"):
+            elif path.startswith(("/api/", "/metrics")):
                 problem(answer, Code.NOT_SIGNED_IN)
             else:
                 assert answer.status_code == 303, path
@@ -793,7 +793,9 @@ def test_health_needs_no_credentials_and_tells_what_is_broken(tmp_path: Path) ->
     """Alive while it answers; ready while everything works, and otherwise the part that does not is named."""
     with running_hub(tmp_path) as hub, hub.client() as anybody:
         assert anybody.get("/healthz").json() == {"status": "alive"}
-        assert anybody.get("/readyz").json() == {"status": "ready"}
+        ready = anybody.get("/readyz").json()
+        assert ready["status"] == "ready"
+        assert all(ready["parts"].values())
         hub.app.state.link.client.stop()
         answer = eventually(lambda: not_ready(anybody), "not ready")
         assert "connection" in problem(answer, Code.NOT_READY)["detail"]
