@@ -53,6 +53,7 @@ from hub.pages import (
     statistics,
     watch,
 )
+from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
@@ -120,6 +121,7 @@ def create_app(
         retention.router,
         muster.router,
         movements.router,
+        event_pages.router,
         statistics.router,
     ):
         app.include_router(router)

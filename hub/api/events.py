@@ -31,6 +31,7 @@ from hub.store.events import StoredEvent
 from hub.store.sites import Sites
 from pacs.events import EventKind
 from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
+from pacs.reason import Reason
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/events", tags=["events"])
 
@@ -87,6 +88,7 @@ class Wanted:
     until: datetime | None
     site: SiteId | None
     sites: Sites = ()
+    reasons: tuple[Reason, ...] = ()
     cardholder: CardholderId | None = None
     credential: CredentialId | None = None
 
@@ -109,8 +111,16 @@ class Wanted:
         """The doors that what is proven has to be said of; None: every one."""
         return [self.door] if self.door else None
 
-    def listed(self, connection: Connection, *, after: int, limit: int) -> list[StoredEvent]:
-        """Those behind ``after``."""
+    def listed(
+        self,
+        connection: Connection,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+        limit: int,
+    ) -> list[StoredEvent]:
+        """Those behind ``after`` and before ``before``, in order of arrival, or the newest ones first."""
         return store.listing(
             connection,
             door_id=self.door,
@@ -118,9 +128,12 @@ class Wanted:
             cardholder_id=self.cardholder,
             credential_id=self.credential,
             kinds=self.kinds,
+            reasons=self.reasons,
             since=self.since,
             until=self.until,
             after=after,
+            before=before,
+            newest_first=newest_first,
             limit=limit,
             sites=self.sites,
         )
@@ -134,9 +147,18 @@ def _wanted(
     since: Annotated[fields.Instant | None, Query()] = None,
     until: Annotated[fields.Instant | None, Query()] = None,
     site: fields.Site | None = None,
+    decision_reason: Annotated[list[Reason], Query(max_length=20)] = [],  # noqa: B006
 ) -> Wanted:
     kinds = (*kind, *(each.kind for each in outcome))
-    return Wanted(door=door, controller=controller, kinds=kinds, since=since, until=until, site=site)
+    return Wanted(
+        door=door,
+        controller=controller,
+        kinds=kinds,
+        reasons=tuple(decision_reason),
+        since=since,
+        until=until,
+        site=site,
+    )
 
 
 def _of_person(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -31,8 +31,9 @@ def movements_page(
     request: Request,
     principal: Annotated[Principal, requires(Permission.NAMES_READ)],
     because: Annotated[Because, requires_reason()],
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
 ) -> Response:
-    """Where a person's cards were last on record, and their newest taps; for a reason, which is audited."""
+    """Where a person's cards were last on record, and their taps, page by page; for a reason, which is audited."""
     hub, pages = services(request), pages_of(request)
     now = hub.clock()
     since = now - hub.roll_call.remembered
@@ -45,10 +46,11 @@ def movements_page(
             kinds=ABOUT_PEOPLE,
             since=since,
             sites=principal.sites,
-            limit=TAPS_SHOWN,
+            before=before,
+            limit=TAPS_SHOWN + 1,
             newest_first=True,
         )
-        taps = answers(look.connection, newest)
+        taps = answers(look.connection, newest[:TAPS_SHOWN])
         look.shown = len(taps)
         proven = records(look.connection, now, since=since, until=now, sites=principal.sites)
     last = max(taps, key=lambda tap: tap.occurred_at, default=None)
@@ -64,7 +66,8 @@ def movements_page(
         clock_trusted=last.clock_trusted if last else True,
         known_as_of=min(told) if len(told) == len(proven) and told else None,
         taps=[tap_context(pages, each) for each in taps],
-        is_all=len(taps) < TAPS_SHOWN,
+        is_first=before is None,
+        older=taps[-1].id if len(newest) > TAPS_SHOWN else None,
         since=since,
         records=record_lines(pages, proven, since=since),
     )

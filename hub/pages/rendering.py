@@ -28,6 +28,7 @@ from pacs.schedule import local_time, zone
 
 NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
+    ("/events", N_("Events"), Permission.EVENTS_READ),
     ("/muster", N_("Roll call"), Permission.NAMES_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),

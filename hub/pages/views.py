@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from markupsafe import Markup
@@ -27,11 +28,26 @@ from pacs.messages import DocumentKind
 from pacs.reason import Reason
 
 HOLES_SHOWN = 3
+LATE = timedelta(minutes=1)
+"""What took longer to arrive is said to be late."""
 
 _OUTCOMES = {
     EventKind.ACCESS_GRANTED: "granted",
     EventKind.ACCESS_DENIED: "denied",
     EventKind.ACCESS_REFERRED: "referred",
+}
+_TONES = {
+    EventKind.ACCESS_GRANTED: "good",
+    EventKind.ACCESS_DENIED: "bad",
+    EventKind.ACCESS_REFERRED: "warn",
+    EventKind.FIRE_REPORTED: "bad",
+    EventKind.DOOR_FORCED: "bad",
+    EventKind.TAMPER_OPENED: "bad",
+    EventKind.DOOR_HELD: "warn",
+    EventKind.READER_LOST: "warn",
+    EventKind.JOURNAL_GAP: "warn",
+    EventKind.JOURNAL_FULL: "warn",
+    EventKind.INTERNAL_FAULT: "warn",
 }
 
 
@@ -45,6 +61,7 @@ def tap_context(pages: Pages, event: EventAnswer) -> dict[str, Any]:
     door_name = event.door_name or event.door_id or ""
     return {
         "id": event.id,
+        "hidden": False,
         "at": event.occurred_at,
         "outcome": _OUTCOMES[event.kind],
         "outcome_text": outcome_text,
@@ -59,6 +76,29 @@ def tap_context(pages: Pages, event: EventAnswer) -> dict[str, Any]:
     }
 
 
+def event_context(pages: Pages, event: EventAnswer) -> dict[str, Any]:
+    """What a line of the list of events shows."""
+    _ = pages.gettext
+    outcome = _OUTCOMES.get(event.kind)
+    return {
+        "id": event.id,
+        "at": event.occurred_at,
+        "coarse": event.coarse,
+        "clock_trusted": event.clock_trusted,
+        "received_at": event.received_at,
+        "late": event.received_at - event.occurred_at > LATE,
+        "outcome": outcome,
+        "tone": _TONES.get(event.kind, ""),
+        "text": _(words.EVENTS[event.kind]),
+        "reason_text": _(words.REASONS[event.reason]) if event.reason else "",
+        "person": event.person,
+        "cardholder_id": event.cardholder_id,
+        "unknown_card": event.credential_id is not None and event.cardholder_id is None,
+        "place": event.door_name or event.door_id or event.controller_id,
+        "side_text": _(words.SIDES[event.side]) if event.side else "",
+    }
+
+
 def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
     """What the door fragment shows."""
     last = door.last_event
@@ -66,6 +106,7 @@ def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
     text = pages.gettext(words.EVENTS[last.kind]) if last else ""
     closed = [hole for hole in reversed(door.holes) if hole.until is not None]
     return context | {
+        "hidden": False,
         "holes": [
             {"since": hole.since, "until": hole.until, "text": pages.gettext(words.CAUSES[hole.cause])}
             for hole in closed[:HOLES_SHOWN]
@@ -112,6 +153,7 @@ def alarm_context(pages: Pages, alarm: AlarmAnswer) -> dict[str, Any]:
     names = ", ".join(door.name for door in alarm.doors) or alarm.controller_id
     state, kind, _number = urgency(alarm)
     return {name: getattr(alarm, name) for name in AlarmAnswer.model_fields} | {
+        "hidden": False,
         "title": title,
         "state_text": _("Reminder") if alarm.reminder else _(words.ALARM_STATES[alarm.state]),
         "advice": _(words.ADVICE[alarm.kind]) if alarm.state == AlarmState.STANDING else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -29,14 +30,16 @@ from hub.pages.views import alarm_context, door_context, order_context, tap_cont
 from hub.roles import Permission
 from hub.store import events, orders, sites
 from hub.store.alarms import AlarmKind
-from hub.store.events import ABOUT_PEOPLE
-from pacs.identifiers import SiteId
+from hub.store.events import ABOUT_PEOPLE, StoredEvent
+from hub.store.sites import Sites
+from pacs.identifiers import DoorId, SiteId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
 TAPS_SHOWN = 40
-SiteChoice = Annotated[str, Query(max_length=48)]
-"""Of a form: empty for all sites."""
+Choice = Annotated[str, Query(max_length=48)]
+"""Of a form: empty for all."""
+_KINDS = frozenset(AlarmKind)
 ORDER_SHOWN_FOR = timedelta(hours=1)
 
 
@@ -44,19 +47,19 @@ ORDER_SHOWN_FOR = timedelta(hours=1)
 def live_page(
     request: Request,
     principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
-    site: SiteChoice = "",
+    site: Choice = "",
+    door: Choice = "",
+    kind: Choice = "",
 ) -> Response:
-    """Alarms, taps as they happen, and every door; of all sites that one sees, or of one."""
+    """Alarms, taps as they happen, and every door; of all sites that one sees, or of one. The rest can be hidden."""
     hub, pages = services(request), pages_of(request)
     now = hub.clock()
     with hub.database.read() as connection:
         named = sites.list_all(connection, principal.sites)
         seen = _chosen(connection, principal, site)
-        newest = events.listing(
-            connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True, sites=seen
-        )
-        taps = answers(connection, newest)
         doors = statuses(connection, now, sites=seen)
+        chosen = next((each.id for each in doors if each.id == door), None)
+        taps = answers(connection, _newest(connection, seen, chosen))
         alarms = open_alarms(connection, now, seen=seen)
         order = orders.newest(connection, since=now - ORDER_SHOWN_FOR, sites=seen)
         arrived = arrival(connection, order, now) if order else None
@@ -64,13 +67,20 @@ def live_page(
         taps = [each.without_names() for each in taps]
         alarms = [each.without_names() for each in alarms]
     looked(hub, principal, "events", shown=sum(each.person is not None for each in taps))
+    shown_alarms = [alarm_context(pages, each) for each in alarms]
+    for each in shown_alarms:
+        about = {named.id for named in each["doors"]}
+        each["hidden"] = bool((chosen and chosen not in about) or (kind in _KINDS and each["kind"] != kind))
     return pages.response(
         request,
         "live.html",
         principal,
-        taps=[tap_context(pages, each) for each in taps],
-        doors=[door_context(pages, each) for each in doors],
-        alarms=[alarm_context(pages, each) for each in alarms],
+        taps=[tap_context(pages, each) | {"hidden": chosen not in (None, each.door_id)} for each in taps],
+        doors=[door_context(pages, each) | {"hidden": chosen not in (None, each.id)} for each in doors],
+        alarms=shown_alarms,
+        hidden_alarms=sum(each["hidden"] for each in shown_alarms),
+        door=chosen or "",
+        kind=kind,
         kinds=[(kind.value, pages.gettext(words.ALARMS[kind])) for kind in AlarmKind],
         order=order_context(pages, arrived) if arrived else None,
         may_acknowledge=principal.may(Permission.ALARMS_ACKNOWLEDGE),
@@ -79,6 +89,17 @@ def live_page(
         sites=[(each.id, each.name) for each in named],
         site=site,
     )
+
+
+def _newest(connection: Connection, seen: Sites, door: DoorId | None) -> list[StoredEvent]:
+    """The newest taps, and the newest of one door as well, so that choosing it never shows an empty list."""
+    newest = partial(
+        events.listing, connection, kinds=ABOUT_PEOPLE, limit=TAPS_SHOWN, newest_first=True, sites=seen
+    )
+    found = {each.id: each for each in newest()}
+    if door is not None:
+        found |= {each.id: each for each in newest(door_id=door)}
+    return [found[number] for number in sorted(found, reverse=True)]
 
 
 @router.get("/doors")
@@ -128,7 +149,7 @@ async def live_stream(
     principal: Annotated[Principal, requires(Permission.EVENTS_READ)],
     after: After = None,
     last_event_id: LastEventId = None,
-    site: SiteChoice = "",
+    site: Choice = "",
 ) -> EventStream:
     """The live stream as fragments of the pages; of all sites that one sees, or of one."""
     services(request).feed.check_room(principal.actor)

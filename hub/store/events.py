@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select
 
 from hub.store.schema import cards, doors, events
 from hub.store.sites import Sites, controllers_within
@@ -99,15 +99,17 @@ def listing(
     controller_id: ControllerId | None = None,
     cardholder_id: CardholderId | None = None,
     credential_id: CredentialId | None = None,
-    kinds: Iterable[EventKind] = (),
+    kinds: Collection[EventKind] = (),
+    reasons: Collection[Reason] = (),
     since: datetime | None = None,
     until: datetime | None = None,
     after: int = 0,
+    before: int | None = None,
     limit: int = 100,
     newest_first: bool = False,
     sites: Sites = None,
 ) -> list[StoredEvent]:
-    """Events of these sites with ``id`` above ``after``, in order of arrival, or the newest ones first.
+    """Events of these sites with ``id`` above ``after`` and below ``before``, in order of arrival, or the newest ones first.
 
     ``since`` inclusive and ``until`` exclusive are about when they occurred, by the controllers' clocks.
     """
@@ -115,24 +117,22 @@ def listing(
     query = select(events, cards.c.cardholder_id).outerjoin(
         cards, cards.c.credential_id == columns.credential_id
     )
-    query = query.where(columns.id > after)
-    if door_id is not None:
-        query = query.where(columns.door_id == door_id)
-    if controller_id is not None:
-        query = query.where(columns.controller_id == controller_id)
-    if sites is not None:
-        query = query.where(columns.controller_id.in_(controllers_within(sites)))
-    if cardholder_id is not None:
-        query = query.where(cards.c.cardholder_id == cardholder_id)
-    if credential_id is not None:
-        query = query.where(columns.credential_id == str(credential_id))
+    asked: tuple[tuple[object, ColumnElement[bool]], ...] = (
+        (door_id, columns.door_id == door_id),
+        (controller_id, columns.controller_id == controller_id),
+        (sites, columns.controller_id.in_(controllers_within(sites))),
+        (cardholder_id, cards.c.cardholder_id == cardholder_id),
+        (credential_id, columns.credential_id == str(credential_id)),
+        (kinds or None, columns.kind.in_(kinds)),
+        (reasons or None, columns.reason.in_(reasons)),
+    )
+    query = query.where(columns.id > after, *(condition for value, condition in asked if value is not None))
+    if before is not None:
+        query = query.where(columns.id < before)
     if since is not None:
         query = query.where(columns.occurred_at >= since)
     if until is not None:
         query = query.where(columns.occurred_at < until)
-    wanted = list(kinds)
-    if wanted:
-        query = query.where(columns.kind.in_(wanted))
     query = query.order_by(columns.id.desc() if newest_first else columns.id).limit(limit)
     return [_stored(found) for found in connection.execute(query)]
 

@@ -52,6 +52,7 @@ PAGES = (
     "/statistics",
     "/retention",
     "/imports",
+    "/events",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 

@@ -30,7 +30,8 @@
     item.classList.add("fresh");
     taps.prepend(item);
     filter();
-    while (taps.children.length > shown) taps.lastElementChild.remove();
+    const alike = [...taps.children].filter((each) => each.hidden === item.hidden);
+    for (const each of alike.slice(shown)) each.remove();
     if (said && item.dataset.announce) said.textContent = item.dataset.announce;
   };
 
@@ -190,7 +191,8 @@
   };
 
   if (alarms) {
-    document.getElementById("alarm-tools").hidden = false;
+    soundButton.hidden = false;
+    document.getElementById("filter-show").hidden = true; // a choice takes effect at once
     const asked = new URLSearchParams(location.search);
     for (const [name, select] of Object.entries(filters)) {
       if (asked.get(name)) select.value = asked.get(name);
