@@ -47,7 +47,7 @@ def events_page(  # noqa: PLR0917 - called by name
     site: Choice = "",
     door: Choice = "",
     kind: Choice = "",
-    reason: Choice = "",
+    decision_reason: Choice = "",
     since: Moment = "",
     until: Moment = "",
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
@@ -55,7 +55,14 @@ def events_page(  # noqa: PLR0917 - called by name
     """Events of a time, the newest first; of one site, door, kind or reason, or all. Without a time: of the last three days."""
     hub, pages = services(request), pages_of(request)
     now = hub.clock()
-    chosen = {"site": site, "door": door, "kind": kind, "reason": reason, "since": since, "until": until}
+    chosen = {
+        "site": site,
+        "door": door,
+        "kind": kind,
+        "decision_reason": decision_reason,
+        "since": since,
+        "until": until,
+    }
     asked, problem = _period(pages, since, until)
     first, last = span(*asked, now, hub.settings.retention.coarse)
     with hub.database.read() as connection:
@@ -65,7 +72,7 @@ def events_page(  # noqa: PLR0917 - called by name
             door=scope.door(connection, principal, DoorId(door)).door.id if door else None,
             controller=None,
             kinds=ABOUT_PEOPLE if kind == TAPS else _one_of(EventKind, kind),
-            reasons=_one_of(Reason, reason),
+            reasons=_one_of(Reason, decision_reason),
             since=first,
             until=asked[1],  # what a clock that is ahead says of the future is in no other list
             site=scope.site(connection, principal, SiteId(site)).id if site else None,

@@ -60,7 +60,7 @@ def rows(browser: httpx.Client, **asked: str) -> list[str]:
 def test_events_are_filtered_and_say_what_they_cannot_know(hub: RunningHub, guard: httpx.Client) -> None:
     """By door, kind, reason and time; beside any of them stands which doors have not told of anything."""
     assert len(rows(guard, door="back")) > len(rows(guard, door="back", kind="taps")) == 1
-    (late,) = rows(guard, reason="outside_schedule")
+    (late,) = rows(guard, decision_reason="outside_schedule")
     assert "Refused not at this time Front door , entry Ama Mensah" in late
     assert rows(guard, kind="tamper_opened")[0].endswith("Back door –")
     local = (hub.clock() - timedelta(hours=9)).strftime("%Y-%m-%dT%H:%M")
@@ -127,7 +127,7 @@ def test_long_lists_are_paged_to_their_end(
 
 def test_an_export_holds_what_the_list_shows(guard: httpx.Client) -> None:
     """The form of the page asks for the same choice, and needs a reason."""
-    page = guard.get("/events", params={"reason": "outside_schedule", "door": "front"}).text
+    page = guard.get("/events", params={"decision_reason": "outside_schedule", "door": "front"}).text
     form = page[page.index('action="/api/v1/events/export"') :]
     asked = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
     export = guard.get("/api/v1/events/export", params=[*asked, ("reason", "police report 12")])
