@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,6 +19,7 @@ from pacs.identifiers import ScheduleId
 
 DAY_MINUTES = 24 * 60
 ALL_DAYS = frozenset(range(7))
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,24 @@ def zone(name: str) -> ZoneInfo:
 def local_time(at: datetime, time_zone: str) -> datetime:
     """``at`` (aware) on the wall clock of ``time_zone``."""
     return at.astimezone(zone(time_zone))
+
+
+def wall_moment(day: date, minute: int, time_zone: str, *, last: bool = False) -> datetime:
+    """When the wall clock shows ``minute`` minutes after the midnight of ``day``; UTC.
+
+    The first time, or the ``last``, where the clocks go back; where they go forward past it, the moment they do.
+    """
+    here = zone(time_zone)
+    wall = datetime.combine(day, time.min) + timedelta(minutes=minute)
+    first, second = (wall.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first <= second:
+        return second if last else first
+    after = first.astimezone(here).utcoffset()
+    low, high = second, first  # skipped: read with the offset of after, and of before, the change
+    while high - low > _SECOND:
+        middle = (low + (high - low) / 2).replace(microsecond=0)
+        low, high = (low, middle) if middle.astimezone(here).utcoffset() == after else (middle, high)
+    return high
 
 
 def active_since(schedule: Schedule, local: datetime, holidays: AbstractSet[date]) -> datetime | None:

