@@ -6,10 +6,11 @@ Every event stands before the strike it explains.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
-from edge.deciding import Decided, Deciding
+from edge.admitting import Admitting
+from edge.deciding import Decided, Deciding, by_card
 from edge.door_state import Admitted, DoorState
 from edge.effects import Effect, Indicate, Record, Signal, Sync, command_refused
 from edge.inputs import CardPresented, Now
@@ -87,10 +88,13 @@ class Admission:
         shown = Indicate(door_id=door_id, side=side, signal=decided.signal)
         if decision.outcome is Outcome.GRANT:
             door = self._premises.doors[door_id]
-            effects = [
-                *self._displaced(card, now, adding=False),
-                *self._let_in(card.credential, door, side, record, decision.unlock_ms, now),
-            ]
+            by_itself = self._admits(card.credential, door, side)
+            let_in, companions = self._let_in(
+                card.credential, door, side, record, decision.unlock_ms, now, by_itself=by_itself
+            )
+            if decision.reason is Reason.LOCAL_GRANT:
+                self._follow_ups.append(partial(self._premises.admitting.used, door_id))
+            effects = [*self._displaced(card, now, adding=False, but=companions), *let_in]
             if side is Side.EXIT:
                 effects += self._premises.settle(now)  # a door that it is interlocked with is held no longer
             return [*effects, shown]
@@ -103,10 +107,18 @@ class Admission:
             return [*displaced, record, shown]
         return [record, shown]
 
-    def _displaced(self, card: CardPresented, now: Now, *, adding: bool) -> list[Record]:
-        displaced = self._referrals.displaced(
-            card.door_id, card.side, card.credential.credential_id, adding=adding
+    def _displaced(
+        self, card: CardPresented, now: Now, *, adding: bool, but: Collection[Referral] = ()
+    ) -> list[Record]:
+        rules = self._premises.doors[card.door_id].rules
+        found = self._referrals.displaced(
+            card.door_id,
+            card.side,
+            card.credential.credential_id,
+            adding=adding,
+            together=rules.admits_at_most if rules.admitting_levels else 1,
         )
+        displaced = [referral for referral in found if referral not in but]
         for referral in displaced:
             self._referrals.end(referral)
         return [referral.ended(Ending.REPLACED, now) for referral in displaced]
@@ -135,7 +147,8 @@ class Admission:
         door, entitlement = self._premises.doors[referral.door_id], self._entitlement(referral.credential)
         unlock_ms = decision.unlock_ms or door.rules.unlock_ms_for(entitlement)
         self._follow_ups.append(partial(self._referrals.end, referral))
-        return self._let_in(referral.credential, door, referral.side, granted, unlock_ms, now)
+        effects, _ = self._let_in(referral.credential, door, referral.side, granted, unlock_ms, now)
+        return effects
 
     def _let_in(
         self,
@@ -145,34 +158,55 @@ class Admission:
         granted: Record,
         unlock_ms: int,
         now: Now,
-    ) -> list[Effect]:
-        """Release the door for whoever was granted, and for those who waited for this very escort."""
-        entitlement = self._entitlement(credential)
+        *,
+        by_itself: bool = False,
+    ) -> tuple[list[Effect], list[Referral]]:
+        """Release the door for whoever was granted, and for those who waited for this very card; who these are.
+
+        ``by_itself``: it is one that admits others, and nobody answered for it.
+        """
+        rules, presence, entitlement = door.rules, self._premises.presence, self._entitlement(credential)
+        escorts = bool(entitlement and entitlement.may_escort and side is Side.ENTRY)
+        places = rules.admits_at_most if by_itself else 0
         people, together = [credential.credential_id], [entitlement]
         records, ended = [granted], []
-        if entitlement and entitlement.may_escort and side is Side.ENTRY:
-            presence = self._premises.presence
-            self._follow_ups.append(
-                partial(presence.escort_granted, door.rules, credential.credential_id, now)
-            )
-            for referral, escorted in self._companions(door.id, side, now):
-                self._follow_ups.append(partial(self._referrals.end, referral))
-                people.append(referral.credential.credential_id)
-                together.append(self._entitlement(referral.credential))
-                unlock_ms = max(unlock_ms, escorted.unlock_ms)
-                records.append(referral.granted(escorted.reason, now))
-                ended.append(referral.ended(Ending.GRANTED, now))
+        companions = self._companions(door.id, side, now, escorted=escorts, places=places)
+        for referral, decision in companions:
+            local = decision.reason is Reason.LOCAL_GRANT
+            places -= local
+            self._follow_ups.append(partial(self._referrals.end, referral))
+            people.append(referral.credential.credential_id)
+            together.append(self._entitlement(referral.credential))
+            unlock_ms = max(unlock_ms, decision.unlock_ms)
+            records.append(referral.granted(decision.reason, now, by_card(credential) if local else None))
+            ended.append(referral.ended(Ending.GRANTED, now))
+        if escorts:
+            self._follow_ups.append(partial(presence.escort_granted, rules, credential.credential_id, now))
+        if by_itself:
+            until_s = now.monotonic_s + rules.escort_window_s
+            admitting = Admitting(card=credential, places=places, until_s=until_s)
+            self._follow_ups.append(partial(self._premises.admitting.granted, door.id, admitting))
         self._granted = tuple(record.draft for record in records)
-        return [*records, *self._release(door, side, people, unlock_ms, together, now), *ended]
+        released = self._release(door, side, people, unlock_ms, together, now)
+        return [*records, *released, *ended], [referral for referral, _ in companions]
 
-    def _companions(self, door_id: DoorId, side: Side, now: Now) -> list[tuple[Referral, Decision]]:
-        """Those who wait at this side and may pass with an escort."""
-        found = [
-            (referral, self._deciding.again(referral, now, escorted=True))
-            for referral in self._referrals.at(door_id, side)
-            if not referral.is_over(now)
-        ]
-        return [(referral, decision) for referral, decision in found if decision.reason is Reason.ESCORTED]
+    def _companions(
+        self, door_id: DoorId, side: Side, now: Now, *, escorted: bool, places: int
+    ) -> list[tuple[Referral, Decision]]:
+        """Those who wait at this side and may pass with an escort, or, up to ``places`` of them, by a card: oldest first."""
+        found = []
+        for referral in self._referrals.at(door_id, side) if escorted or places else ():
+            if referral.is_over(now):
+                continue
+            decision = self._deciding.again(referral, now, escorted=escorted, admitted=places > 0)
+            places -= decision.reason is Reason.LOCAL_GRANT
+            if decision.reason is Reason.LOCAL_GRANT or (escorted and decision.reason is Reason.ESCORTED):
+                found.append((referral, decision))
+        return found
+
+    def _admits(self, credential: VerifiedCredential, door: DoorState, side: Side) -> bool:
+        entitlement = self._entitlement(credential)
+        return side is Side.ENTRY and entitlement is not None and door.rules.may_admit(entitlement)
 
     def _release(
         self,

@@ -103,7 +103,7 @@ class CommandExecution:
             self._referrals.end(referral)
             ended = referral.ended(Ending.WITHDRAWN, now, reason=decision.reason)
             return [ended, referral.shown(Signal.REFUSED), refused]
-        granted = referral.granted(Reason.ATTENDED_GRANT, now, command=command.command_id)
+        granted = referral.granted(Reason.ATTENDED_GRANT, now, {"command": command.command_id})
         return [
             *self._admit(referral, granted, decision, now),
             referral.ended(Ending.GRANTED, now),

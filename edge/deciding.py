@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from edge.admitting import Admitting
 from edge.effects import Record, Signal
 from edge.inputs import CardClaimed, CardPresented, Now
 from edge.premises import Premises
@@ -67,10 +68,13 @@ class Deciding:
         ahead = self._ahead
         return ahead if ahead and self._still_holds(ahead, card, now) else self._decided(card, now)
 
-    def again(self, referral: Referral, now: Now, *, escorted: bool = False) -> Decision:
-        """The decision about somebody who waits. ``escorted``: by a card that is there at this moment."""
+    def again(
+        self, referral: Referral, now: Now, *, escorted: bool = False, admitted: bool = False
+    ) -> Decision:
+        """The decision about somebody who waits. ``escorted``, ``admitted``: by a card that is there at this moment."""
         credential, door_id = referral.credential, referral.door_id
         situation = self._premises.situation(door_id, now, credential.credential_id, escorted=escorted)
+        situation = replace(situation, admitted=admitted)
         return self._ask(credential, door_id, referral.side, situation, now)
 
     def timeout_s(self, door_id: DoorId, decision: Decision) -> int:
@@ -81,9 +85,13 @@ class Deciding:
 
     def _decided(self, card: CardClaimed | CardPresented, now: Now) -> Decided:
         door_id, side, credential_id = card.door_id, card.side, card.credential.credential_id
+        admitting = self._admitting(door_id, side, now)
         situation = self._premises.situation(door_id, now, credential_id)
+        situation = replace(situation, admitted=admitting is not None)
         decision = self._ask(card.credential, door_id, side, situation, now)
         details: dict[str, Detail] = {}
+        if decision.reason is Reason.LOCAL_GRANT and admitting:
+            details = by_card(admitting.card)
         if decision.outcome is Outcome.REFER:
             waiting = self._referrals.of(door_id, side, credential_id)
             request = waiting.request if waiting else self._draw()
@@ -109,6 +117,20 @@ class Deciding:
             signal=signal,
         )
 
+    def _admitting(self, door_id: DoorId, side: Side, now: Now) -> Admitting | None:
+        """The card by which somebody may pass, if it would be granted at this moment as well."""
+        found = self._premises.admitting.at(door_id, now) if side is Side.ENTRY else None
+        policy = self._premises.policy
+        if found is None or policy is None:
+            return None
+        credential_id = found.card.credential_id
+        entitlement = policy.entitlements.get(credential_id)
+        if entitlement is None or not self._premises.doors[door_id].rules.may_admit(entitlement):
+            return None
+        situation = self._premises.situation(door_id, now, credential_id)
+        granted = self._ask(found.card, door_id, side, situation, now).outcome is Outcome.GRANT
+        return found if granted else None
+
     def _ask(
         self, credential: VerifiedCredential, door_id: DoorId, side: Side, situation: Situation, now: Now
     ) -> Decision:
@@ -120,6 +142,8 @@ class Deciding:
     def _still_holds(self, ahead: Decided, card: CardPresented, now: Now) -> bool:
         """Whether it is about this card, from what is held and known, and of this moment by both clocks."""
         claimed, then = ahead.card, ahead.now
+        known = self._premises.situation(card.door_id, now, card.credential.credential_id)
+        admitted = self._admitting(card.door_id, card.side, now) is not None
         return (
             claimed.door_id == card.door_id
             and claimed.side is card.side
@@ -129,10 +153,7 @@ class Deciding:
             and then.clock.trusted is now.clock.trusted
             and 0.0 <= now.monotonic_s - then.monotonic_s <= FORESEEN_S
             and 0.0 <= (now.clock.at - then.clock.at).total_seconds() <= FORESEEN_S
-            and _is_same(
-                ahead.situation,
-                self._premises.situation(card.door_id, now, card.credential.credential_id),
-            )
+            and _is_same(ahead.situation, replace(known, admitted=admitted))
         )
 
 
@@ -142,7 +163,13 @@ def _is_same(then: Situation, since: Situation) -> bool:
         then.order == since.order
         and then.interlocked is since.interlocked
         and then.escorted is since.escorted
+        and then.admitted is since.admitted
         and (then.inside_s is None) is (since.inside_s is None)
         and then.entry_seen is since.entry_seen
         and (then.first_person_at is None) is (since.first_person_at is None)
     )
+
+
+def by_card(card: VerifiedCredential) -> dict[str, Detail]:
+    """Of an event: whose card answered for this person."""
+    return {"by": bytes(card.credential_id)}

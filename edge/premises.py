@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from edge.admitting import AdmittingCards
 from edge.door_state import Alarm, DoorState, Unseen, unlisted
 from edge.effects import Effect, Record
 from edge.inputs import Now
@@ -43,6 +44,7 @@ class Premises:
     ) -> None:
         self.doors = {door.id: door for door in doors}
         self.presence = Presence()
+        self.admitting = AdmittingCards()
         self.orders = dict(orders)
         self.modes: dict[DoorId, EffectiveMode] = {}
         self.broken: frozenset[tuple[DoorId, Side]] = frozenset()  # another thread reads it

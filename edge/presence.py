@@ -81,14 +81,18 @@ class Presence:
     def passed(
         self, door: Door, people: Iterable[Admitted], policy: Policy | None, now: Now, *, seen: bool
     ) -> None:
-        """These went through the door. ``seen``: by its contact; otherwise they were admitted where none can tell."""
+        """These went through the door. ``seen``: by its contact; otherwise they were admitted where none can tell.
+
+        Whoever admits others may have stayed where they were, whatever the contact saw.
+        """
         for person in people:
+            entitlement = policy.entitlements.get(person.credential_id) if policy else None
             if door.area or door.outside:
                 into = door.area if person.side is Side.ENTRY else door.outside
                 if into in self.shared:
                     into = None
-                self._whereabouts.moved(person.credential_id, into, now.monotonic_s, seen=seen)
-            entitlement = policy.entitlements.get(person.credential_id) if policy else None
+                certain = seen and not (entitlement and door.may_admit(entitlement))
+                self._whereabouts.moved(person.credential_id, into, now.monotonic_s, seen=certain)
             if person.side is Side.ENTRY and entitlement and door.starts_with(entitlement):
                 self._first_s[door.id] = now.monotonic_s
 

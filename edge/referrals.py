@@ -1,11 +1,13 @@
 """Those who wait at a door for a person: asked, answered, or ended some other way.
 
+As many wait together for an answer as one card admits there, and some for the same escort.
+
 Every referral has a request of its own, drawn at random, and ends exactly once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
@@ -57,9 +59,8 @@ class Referral:
         """At the reader."""
         return Indicate(door_id=self.door_id, side=self.side, signal=signal)
 
-    def granted(self, reason: Reason, now: Now, *, command: bytes | None = None) -> Record:
-        """The event that says that it was; ``command``: by which answer."""
-        details: dict[str, Detail] = {"request": self.request}
+    def granted(self, reason: Reason, now: Now, by: Mapping[str, Detail] | None = None) -> Record:
+        """The event that says that it was; ``by``: whose answer."""
         return Record.of(
             EventKind.ACCESS_GRANTED,
             now,
@@ -67,7 +68,7 @@ class Referral:
             side=self.side,
             credential_id=self.credential.credential_id,
             reason=reason,
-            details=details | ({"command": command} if command else {}),
+            details={"request": self.request, **(by or {})},
         )
 
     def ended(self, ending: Ending, now: Now, *, reason: Reason | None = None) -> Record:
@@ -84,7 +85,7 @@ class Referral:
 
 
 class Referrals:
-    """Those that wait, oldest first: at each side of a door one for an answer, and some for the same escort."""
+    """Those that wait, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, Referral] = {}
@@ -120,15 +121,18 @@ class Referrals:
         del self._waiting[referral.request]
 
     def displaced(
-        self, door_id: DoorId, side: Side, credential_id: CredentialId, *, adding: bool
+        self, door_id: DoorId, side: Side, credential_id: CredentialId, *, adding: bool, together: int
     ) -> tuple[Referral, ...]:
         """Those that a newer card at their side puts an end to, which was granted, or is ``adding`` a referral.
 
         Its own goes on when it is referred again, and is answered for when it was granted. Whoever waits for an escort
-        goes on waiting when another card is presented, while there is room.
+        goes on waiting when another card is presented, while there is room; of those who wait for an answer as many as
+        make up ``together`` with the newer one, the newest of them.
         """
         here = self.at(door_id, side)
         own = [each for each in here if each.credential.credential_id == credential_id]
+        asking = [each for each in here if not each.awaits_escort and each not in own]
         others = [each for each in here if each.awaits_escort and each not in own]
-        staying = others[-(MAX_WAITING - 1) :] + own if adding else others
+        staying = asking[len(asking) - min(len(asking), together - 1) :]
+        staying += others[-(MAX_WAITING - 1) :] + own if adding else others
         return tuple(referral for referral in here if referral not in staying)

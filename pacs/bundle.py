@@ -200,6 +200,8 @@ def _door_fields(door: Door) -> dict[int, object]:
             22: [str(door_id) for door_id in sorted(door.interlock_with)],
             23: door.attended_timeout_s,
             24: door.private,
+            25: [str(level_id) for level_id in sorted(door.admitting_levels)] or None,
+            26: door.admits_at_most if door.admits_at_most != 1 else None,
         }
     )
 
@@ -231,9 +233,18 @@ def _door(value: object) -> Door:
         interlock_with=_identifiers(fields.take(22, list), DoorId),
         attended_timeout_s=fields.natural(23),
         private=fields.take(24, bool),
+        admitting_levels=_identifiers(_later(fields.maybe(25, list), []), AccessLevelId),
+        admits_at_most=_later(fields.maybe(26, int), 1),
     )
     fields.finish()
     return door
+
+
+def _later(found: T | None, usual: T) -> T:
+    """A later field, left out where it is as usual: such a door is understood by those who do not know of it."""
+    if found == usual:
+        raise MalformedData("door: what is as usual is left out")
+    return usual if found is None else found
 
 
 def _mode_rule(value: object) -> ModeRule:

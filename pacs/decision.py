@@ -92,10 +92,12 @@ def decide(
     18. the door waits for its first person: deny ``first_person_awaited``
     19. seen entering and not seen leaving: deny ``antipassback_hard``, ``antipassback_timed``
     20. escort required and not there: refer ``escort_awaited``
-    21. door attended, or cardholder attended: refer ``door_attended``, ``cardholder_attended``
-    22. escort required and there: grant ``escorted``
-    23. seen entering and the door only says so, or admitted where no contact saw it: grant ``antipassback_soft``
-    24. otherwise: grant ``entitled``
+    21. door attended and cardholder may not admit there, or cardholder attended, and there is a card that admits them:
+        grant ``local_grant``
+    22. the same without such a card: refer ``door_attended``, ``cardholder_attended``
+    23. escort required and there: grant ``escorted``
+    24. seen entering and the door only says so, or admitted where no contact saw it: grant ``antipassback_soft``
+    25. otherwise: grant ``entitled``
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
@@ -225,13 +227,14 @@ def _admit(
         return _deny(refusal)
     if entitlement.escort_required and not situation.escorted:  # 20
         return _refer(Reason.ESCORT_AWAITED)
-    if mode is DoorMode.ATTENDED:  # 21
-        return _refer(Reason.DOOR_ATTENDED)
-    if entitlement.attended:
-        return _refer(Reason.CARDHOLDER_ATTENDED)
-    if entitlement.escort_required:  # 22
+    attended = mode is DoorMode.ATTENDED and not door.may_admit(entitlement)
+    if attended or entitlement.attended:
+        if situation.admitted:  # 21
+            return _grant(Reason.LOCAL_GRANT, door, entitlement)
+        return _refer(Reason.DOOR_ATTENDED if attended else Reason.CARDHOLDER_ATTENDED)  # 22
+    if entitlement.escort_required:  # 23
         return _grant(Reason.ESCORTED, door, entitlement)
-    return _grant(passback or Reason.ENTITLED, door, entitlement)  # 23, 24
+    return _grant(passback or Reason.ENTITLED, door, entitlement)  # 24, 25
 
 
 def _grant(reason: Reason, door: Door, entitlement: Entitlement | None = None) -> Decision:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     UNLISTED_ADMITTED = "unlisted_admitted"
     COMMANDED = "commanded"
     ATTENDED_GRANT = "attended_grant"
+    LOCAL_GRANT = "local_grant"
 
     # referred: a person decides
     DOOR_ATTENDED = "door_attended"

@@ -17,6 +17,8 @@ from pacs.identifiers import AccessLevelId, AreaId, ControllerId, CredentialId, 
 from pacs.schedule import Schedule
 
 MAX_UNLOCK_MS = 120_000
+MAX_ADMITTED = 8
+"""By one tap of a card that admits others."""
 
 
 @unique
@@ -104,6 +106,8 @@ class Door:
     schedule unlocks the door; empty: the rule is off. ``escort_window_s``: how long an escort may be ahead or behind.
     ``interlock_with``: doors of the same controller of which none may be open or released when this one is.
     ``attended_timeout_s``: how long a referral waits for a person's answer. ``private``: taps are counted, not recorded.
+    ``admitting_levels``: their holders are referred to nobody by an attended door, and by their own card admit up to
+    ``admits_at_most`` (1 to 8) of those who are: who wait, or come within ``escort_window_s``; empty: nobody does.
     """
 
     id: DoorId
@@ -130,6 +134,8 @@ class Door:
     interlock_with: frozenset[DoorId] = frozenset()
     attended_timeout_s: int = 60
     private: bool = False
+    admitting_levels: frozenset[AccessLevelId] = frozenset()
+    admits_at_most: int = 1
 
     def __post_init__(self) -> None:
         if not (1 <= self.unlock_ms <= MAX_UNLOCK_MS and 1 <= self.extended_unlock_ms <= MAX_UNLOCK_MS):
@@ -140,6 +146,8 @@ class Door:
             raise MalformedData("Door: held_warning_s is 0 to 3600")
         if not (1 <= self.escort_window_s <= 600 and 1 <= self.attended_timeout_s <= 600):
             raise MalformedData("Door: escort_window_s and attended_timeout_s are 1 to 600")
+        if not 1 <= self.admits_at_most <= MAX_ADMITTED:
+            raise MalformedData(f"Door: admits_at_most is 1 to {MAX_ADMITTED}")
         if self.antipassback is not Antipassback.OFF and self.area is None:
             raise MalformedData("Door: anti-passback needs the area it is about")
         if (self.antipassback is Antipassback.TIMED) is not (1 <= self.antipassback_s <= 86_400):
@@ -152,6 +160,11 @@ class Door:
     def starts_with(self, entitlement: Entitlement) -> bool:
         """Whether admitting this holder lets everybody else follow."""
         return not self.first_person_levels.isdisjoint(entitlement.access_level_ids)
+
+    def may_admit(self, entitlement: Entitlement) -> bool:
+        """Whether this holder's card answers for others here. Nobody's does of whom a person has to decide."""
+        needs_others = entitlement.attended or entitlement.escort_required
+        return not needs_others and not self.admitting_levels.isdisjoint(entitlement.access_level_ids)
 
     def unlock_ms_for(self, entitlement: Entitlement | None) -> int:
         """How long it stays unlocked for this holder; None: for somebody of whom nothing is known."""
@@ -244,8 +257,8 @@ class Policy:
     def _check_door(self, door: Door) -> None:
         if not all(rule.schedule_id in self.schedules for rule in door.mode_rules):
             raise MalformedData("Policy: a door's mode names a schedule that is not there")
-        if not self.access_levels.keys() >= door.first_person_levels:
-            raise MalformedData("Policy: a door's first person has an access level that is not there")
+        if not self.access_levels.keys() >= door.first_person_levels | door.admitting_levels:
+            raise MalformedData("Policy: a door names an access level that is not there")
         for other in door.interlock_with:
             if other not in self.doors or self.doors[other].controller_id != door.controller_id:
                 raise MalformedData(

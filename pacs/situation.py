@@ -25,7 +25,8 @@ class Situation:
     ``interlocked``: a door it is interlocked with is open or released. ``first_person_at``: when somebody of the
     door's ``first_person_levels`` was last admitted. ``inside_s``: how long ago this credential entered the door's
     area and has not been seen leaving since; None: not known to be inside. ``entry_seen``: a contact saw that entry; it
-    was not only admitted. ``escorted``: somebody who may escort was admitted here within the door's window.
+    was not only admitted. ``escorted``: somebody who may escort was admitted here within the door's window. ``admitted``: a
+    card that may admit others was granted here within that window, and one more may pass by it.
     """
 
     order: ModeOrder | None = None
@@ -34,6 +35,7 @@ class Situation:
     inside_s: float | None = None
     entry_seen: bool = True
     escorted: bool = False
+    admitted: bool = False
 
 
 NOTHING_KNOWN: Final = Situation()

@@ -24,6 +24,7 @@ from hub.store import doors as store
 from hub.store.errors import NotFound
 from pacs import rules
 from pacs.rules import (
+    MAX_ADMITTED,
     MAX_UNLOCK_MS,
     Antipassback,
     DoorMode,
@@ -38,6 +39,7 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/doors", tags=["doo
 UnlockMs = Annotated[StrictInt, Field(ge=1, le=MAX_UNLOCK_MS)]
 HeldOpenAfterS = Annotated[StrictInt, Field(ge=1, le=3600)]
 MaxPolicyAgeS = Annotated[StrictInt, Field(ge=60, le=31 * 86_400)]
+AdmitsAtMost = Annotated[StrictInt, Field(ge=1, le=MAX_ADMITTED)]
 WindowS = Annotated[StrictInt, Field(ge=1, le=600)]
 Levels = Annotated[
     frozenset[fields.Level], Field(max_length=20), PlainSerializer(sorted, return_type=list[str])
@@ -80,6 +82,8 @@ class DoorChange(Body):
     interlock_with: OtherDoors | None = None
     attended_timeout_s: WindowS | None = None
     private: StrictBool | None = None
+    admitting_levels: Levels | None = None
+    admits_at_most: AdmitsAtMost | None = None
 
     def applied_to(self, door: DoorRules) -> DoorRules:
         """``door`` with the rules that are present here; raises ``MalformedData`` when they do not go together."""
@@ -138,6 +142,8 @@ class DoorAnswer(Answer):
     interlock_with: OtherDoors
     attended_timeout_s: int
     private: bool
+    admitting_levels: Levels
+    admits_at_most: int
     created_at: datetime
 
 

@@ -43,6 +43,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.UNLISTED_ADMITTED: N_("issued since the door last heard"),
     Reason.COMMANDED: N_("opened by an operator"),
     Reason.ATTENDED_GRANT: N_("approved by a person"),
+    Reason.LOCAL_GRANT: N_("admitted by somebody's card at the door"),
     Reason.DOOR_ATTENDED: N_("a person decides at this door"),
     Reason.CARDHOLDER_ATTENDED: N_("a person decides about this card"),
     Reason.ESCORT_AWAITED: N_("an escort is needed"),

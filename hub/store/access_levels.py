@@ -70,9 +70,10 @@ def remove(connection: Connection, level_id: AccessLevelId) -> None:
     held: int = connection.scalar(holders.where(cardholder_levels.c.access_level_id == level_id)) or 0
     if held:
         raise InUse(f"access level {level_id} is held by cardholders: {held}")
-    rows = connection.execute(select(doors.c.id, doors.c.first_person_levels).order_by(doors.c.id))
-    if named := [row.id for row in rows if level_id in row.first_person_levels]:
-        raise InUse(f"access level {level_id} is a first person's at doors: {', '.join(named)}")
+    columns = (doors.c.id, doors.c.first_person_levels, doors.c.admitting_levels)
+    rows = connection.execute(select(*columns).order_by(doors.c.id))
+    if named := [row.id for row in rows if level_id in (*row.first_person_levels, *row.admitting_levels)]:
+        raise InUse(f"access level {level_id} is named by doors: {', '.join(named)}")
     if connection.scalar(select(duties.c.id).where(duties.c.access_level_id == level_id).limit(1)):
         raise InUse(f"access level {level_id} says whom duties to report in are for")
     connection.execute(delete(access_rules).where(access_rules.c.access_level_id == level_id))

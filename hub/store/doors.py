@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
@@ -132,6 +132,7 @@ def _columns(door: Door) -> dict[str, Any]:
         "mode_rules": [[rule.schedule_id, rule.mode.value] for rule in door.mode_rules],
         "first_person_levels": sorted(door.first_person_levels),
         "interlock_with": sorted(door.interlock_with),
+        "admitting_levels": sorted(door.admitting_levels),
     }
 
 
@@ -143,7 +144,8 @@ def _check(connection: Connection, door: Door) -> SiteId:
     if site_id is None:
         raise NotFound(f"controller {door.controller_id} is not there")
     _there(connection, schedules, site_id, {rule.schedule_id for rule in door.mode_rules}, "schedule")
-    _there(connection, access_levels, site_id, door.first_person_levels, "access level")
+    levels = door.first_person_levels | door.admitting_levels
+    _there(connection, access_levels, site_id, levels, "access level")
     _there(connection, areas, site_id, {each for each in (door.area, door.outside) if each}, "area")
     beside = select(doors.c.id).where(doors.c.controller_id == door.controller_id)
     if missing := door.interlock_with - {DoorId(found) for found in connection.scalars(beside)}:
@@ -162,6 +164,10 @@ def _area(value: str | None) -> AreaId | None:
     return None if value is None else AreaId(value)
 
 
+def _levels(values: Iterable[str]) -> frozenset[AccessLevelId]:
+    return frozenset(map(AccessLevelId, values))
+
+
 _PARSE: dict[str, Any] = {
     "id": DoorId,
     "controller_id": ControllerId,
@@ -175,7 +181,8 @@ _PARSE: dict[str, Any] = {
     "area": _area,
     "outside": _area,
     "antipassback": Antipassback,
-    "first_person_levels": lambda levels: frozenset(map(AccessLevelId, levels)),
+    "first_person_levels": _levels,
+    "admitting_levels": _levels,
     "interlock_with": lambda others: frozenset(map(DoorId, others)),
 }
 

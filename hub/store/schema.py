@@ -112,6 +112,8 @@ doors = Table(
     Column("interlock_with", JSON, nullable=False, server_default="[]"),
     Column("attended_timeout_s", Integer, nullable=False, server_default="60"),
     Column("private", Boolean, nullable=False, server_default=false()),
+    Column("admitting_levels", JSON, nullable=False, server_default="[]"),
+    Column("admits_at_most", Integer, nullable=False, server_default="1"),
     Column("created_at", Instant, nullable=False),
 )
 

@@ -26,7 +26,9 @@ ISSUER_KEY = ec.derive_private_key(7, ec.SECP256R1())
 RESIDENT, SLOW_RESIDENT, REVOKED, ATTENDED, STRANGER = (CredentialId(bytes([n]) * 16) for n in range(1, 6))
 STAFF, VISITOR, SLOW_VISITOR = (CredentialId(bytes([n]) * 16) for n in range(6, 9))
 """Who may escort, and who need an escort."""
-LEVEL, STAFF_LEVEL = AccessLevelId("residents"), AccessLevelId("staff")
+GUARD = CredentialId(bytes([9]) * 16)
+"""Holds the guards' level, which opens no door by itself."""
+LEVEL, STAFF_LEVEL, GUARDS_LEVEL = (AccessLevelId(name) for name in ("residents", "staff", "guards"))
 ALL_DAY, AFTERNOON = ScheduleId("always"), ScheduleId("afternoon")
 """The afternoon lasts from 13:30 to 14:30 of Amsterdam, which is from half an hour after noon."""
 
@@ -68,6 +70,7 @@ def policy(
         replace(entitlement(STAFF, 4, may_escort=True), access_level_ids=(LEVEL, STAFF_LEVEL)),
         entitlement(VISITOR, 5, escort_required=True),
         entitlement(SLOW_VISITOR, 6, escort_required=True, extended_opening=True),
+        replace(entitlement(GUARD, 7), access_level_ids=(LEVEL, GUARDS_LEVEL)),
     ]
     return Policy(
         site_id=SITE,
@@ -82,7 +85,7 @@ def policy(
                 id=LEVEL,
                 rules=tuple(AccessRule(door_id=door_id, schedule_id=ALL_DAY) for door_id in open_doors),
             ),
-            STAFF_LEVEL: AccessLevel(id=STAFF_LEVEL, rules=()),
+            **{level: AccessLevel(id=level, rules=()) for level in (STAFF_LEVEL, GUARDS_LEVEL)},
         },
         schedules={ALL_DAY: always, AFTERNOON: afternoon},
         entitlements={entry.credential_id: entry for entry in entitlements},

@@ -235,6 +235,8 @@ def _policy() -> Policy:
         area=hall,
         antipassback=Antipassback.HARD,
         first_person_levels=frozenset({level}),
+        admitting_levels=frozenset({level}),
+        admits_at_most=2,
     )
     yard = DoorId("yard")
     return Policy(

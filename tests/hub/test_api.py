@@ -334,6 +334,8 @@ ALL_RULES: dict[str, Any] = {
     "interlock_with": ["front"],
     "attended_timeout_s": 45,
     "private": True,
+    "admitting_levels": ["everybody"],
+    "admits_at_most": 3,
     "when_clock_untrusted": "levels_only",
 }
 
@@ -395,6 +397,7 @@ def test_every_rule_of_a_door_is_kept_and_travels(hub: RunningHub, admin: httpx.
         ({"area": "nowhere"}, Code.REFERENCE_UNKNOWN),
         ({"outside": "nowhere"}, Code.REFERENCE_UNKNOWN),
         ({"first_person_levels": ["nobody"]}, Code.REFERENCE_UNKNOWN),
+        ({"admitting_levels": ["nobody"]}, Code.REFERENCE_UNKNOWN),
         ({"mode_rules": [{"schedule_id": "never", "mode": "secured"}]}, Code.REFERENCE_UNKNOWN),
         ({"interlock_with": ["elsewhere"]}, Code.REFERENCE_UNKNOWN),
     ],

@@ -245,10 +245,11 @@ def test_an_access_level_changes_and_goes_when_nobody_holds_it(manager: httpx.Cl
     refused = manager.delete(path)
     assert (code_of(refused), "1" in refused.json()["detail"]) == (Code.IN_USE.wire, True)
     manager.patch(f"/api/v1/cardholders/{person['id']}", json={"access_level_ids": []})
-    assert manager.patch("/api/v1/doors/front", json={"first_person_levels": [level]}).status_code == 200
-    refused = manager.delete(path)
-    assert (code_of(refused), "front" in refused.json()["detail"]) == (Code.IN_USE.wire, True)
-    assert manager.patch("/api/v1/doors/front", json={"first_person_levels": []}).status_code == 200
+    for names_it in ("first_person_levels", "admitting_levels"):
+        assert manager.patch("/api/v1/doors/front", json={names_it: [level]}).status_code == 200
+        refused = manager.delete(path)
+        assert (code_of(refused), "front" in refused.json()["detail"]) == (Code.IN_USE.wire, True)
+        assert manager.patch("/api/v1/doors/front", json={names_it: []}).status_code == 200
     assert manager.delete(path).status_code == 204
     assert manager.get(path).status_code == 404
 

@@ -107,6 +107,8 @@ def doors(
         interlock_with=draw(st.frozensets(st.sampled_from(others), max_size=2)) if others else frozenset(),
         attended_timeout_s=draw(waiting_s),
         private=draw(st.booleans()),
+        admitting_levels=draw(st.frozensets(st.sampled_from(level_ids), max_size=2)),
+        admits_at_most=draw(st.integers(1, 8)),
     )
 
 

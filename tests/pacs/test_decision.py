@@ -142,6 +142,8 @@ AWAITS_STAFF = replace(DOOR, first_person_levels=frozenset({STAFF}))
 NEEDS_ESCORT = replace(ENTITLEMENT, escort_required=True)
 UNLOCKED_BY_DAY = replace(DOOR, mode_rules=(ModeRule(schedule_id=DAYTIME, mode=DoorMode.UNLOCKED),))
 OLD_CARD = replace(CREDENTIAL, valid_from=date(2026, 11, 19))
+ADMITTED = Situation(admitted=True)
+ADMITS = replace(DOOR, mode=DoorMode.ATTENDED, admitting_levels=frozenset({RESIDENTS}))
 INSIDE = Situation(inside_s=599.9)
 LATER = ClockReading(at=NOW + timedelta(hours=3, minutes=1), trusted=True)
 CASES = {
@@ -250,6 +252,36 @@ CASES = {
     "attended cardholder": (
         _at_gate(policy=_policy(entitlement=replace(ENTITLEMENT, attended=True))),
         _refer(Reason.CARDHOLDER_ATTENDED),
+    ),
+    "attended door, admitted by a card": (
+        _at_gate(policy=_policy(replace(DOOR, mode=DoorMode.ATTENDED)), situation=ADMITTED),
+        _grant(Reason.LOCAL_GRANT),
+    ),
+    "attended cardholder, admitted by a card": (
+        _at_gate(policy=_policy(entitlement=replace(ENTITLEMENT, attended=True)), situation=ADMITTED),
+        _grant(Reason.LOCAL_GRANT),
+    ),
+    "needs an escort, admitted by a card": (
+        _at_gate(policy=_policy(entitlement=NEEDS_ESCORT), situation=ADMITTED),
+        _refer(Reason.ESCORT_AWAITED),
+    ),
+    "nobody has to decide, admitted by a card": (_at_gate(situation=ADMITTED), _grant(Reason.ENTITLED)),
+    "revoked, admitted by a card": (
+        _at_gate(
+            policy=_policy(replace(DOOR, mode=DoorMode.ATTENDED)),
+            revocations=_list(Status.INVALID),
+            situation=ADMITTED,
+        ),
+        _deny(Reason.CREDENTIAL_REVOKED),
+    ),
+    "unlisted, admitted by a card": (
+        _at_gate(policy=_policy(replace(DOOR, when_unlisted=WhenUnlisted.REFER), None), situation=ADMITTED),
+        _refer(Reason.UNLISTED_REFERRED),
+    ),
+    "who may admit, at an attended door": (_at_gate(policy=_policy(ADMITS)), _grant(Reason.ENTITLED)),
+    "who may admit, attended themselves": (
+        _at_gate(policy=_policy(ADMITS, replace(ENTITLEMENT, attended=True))),
+        _refer(Reason.DOOR_ATTENDED),
     ),
     # modes by schedule and by command
     "unlocked by schedule": (_at_gate(policy=_policy(UNLOCKED_BY_DAY)), _grant(Reason.DOOR_UNLOCKED)),
@@ -564,6 +596,7 @@ SITUATIONS = st.builds(
     inside_s=st.none() | st.floats(min_value=0, max_value=1e6),
     entry_seen=st.booleans(),
     escorted=st.booleans(),
+    admitted=st.booleans(),
 )
 
 
