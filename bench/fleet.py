@@ -189,8 +189,8 @@ async def _block(api: httpx.AsyncClient, members: list[Member]) -> dict[str, flo
     holder = (await api.post("/api/v1/cardholders", json=person)).raise_for_status().json()["id"]
     name = "00112233-4455-6677-8899-aabbccddeeff"
     card = {"credential_id": name, "cardholder_id": holder, "technology": "pkoc-v2"}
-    (await api.post("/api/v1/cards", json=card)).raise_for_status()
     before = max(member.confirmed[DocumentKind.POLICY] for member in members)
+    (await api.post("/api/v1/cards", json=card)).raise_for_status()
     await _until(lambda: all(member.confirmed[DocumentKind.POLICY] > before for member in members))
     begun_s = time.perf_counter()
     blocked = await api.post(f"/api/v1/cards/{name}/block", json={"status": "suspended", "reason": "lost"})
