@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bench.process import rss_mib
 from bench.sender import Sender, publish_confirmed
+from edge.send_window import Patience
 from hub.store import controllers, doors, sites
 from hub.store.controllers import Controller
 from hub.store.database import Database
@@ -42,6 +43,7 @@ _AT_ONCE = 64
 _WITHIN_S = 240.0
 _PAGES = ("/", "/api/v1/doors", "/api/v1/events")
 _VIEWS = 5
+_PATIENCE = Patience()
 
 
 class Member:
@@ -52,6 +54,9 @@ class Member:
         self.event_key = ed25519.Ed25519PrivateKey.generate()
         self.confirmed = dict.fromkeys(DocumentKind, 0)
         self._said: dict[int, tuple[DocumentKind, int]] = {}
+        self._unacknowledged: dict[int, bytes] = {}
+        self._asked_s = 0.0
+        self._wait_s = _PATIENCE.first_s
         self._versions = dict.fromkeys(DocumentKind, 0)
         self._assembler = DocumentAssembler()
         self._journal_id = JournalId(secrets.token_hex(16))
@@ -82,9 +87,24 @@ class Member:
         context = ssl.create_default_context(cafile=str(root))
         context.load_cert_chain(self._pem)
         self._sender = await Sender.connect(port, context, self.id, f"{down_root(self.id)}/+", self._heard)
+        self._ask()
+
+    def ask_again(self) -> None:
+        """What a controller does whose events are not acknowledged in time: hello, and all of them once more."""
+        if self._unacknowledged and time.monotonic() - self._asked_s >= self._wait_s:
+            self._wait_s = min(2 * self._wait_s, _PATIENCE.longest_s)
+            self._ask()
+            self._sender.send(self._unacknowledged.values())
+
+    def _ask(self) -> None:
         hello = Hello(
-            journal_id=self._journal_id, first_sequence=1, last_sequence=0, versions={}, software="bench"
+            journal_id=self._journal_id,
+            first_sequence=1,
+            last_sequence=self._sequence,
+            versions={kind: version for kind, version in self._versions.items() if version},
+            software="bench",
         )
+        self._asked_s = time.monotonic()
         self._sender.send([publish_confirmed(str(UpTopic(self.id, Up.HELLO)), bytes(hello), number=0)])
 
     def close(self) -> None:
@@ -97,6 +117,8 @@ class Member:
                 sequence = Acknowledgement.from_bytes(payload).sequence
                 for said in [number for number in self._said if number <= sequence]:
                     kind, version = self._said.pop(said)
+                    del self._unacknowledged[said]
+                    self._wait_s = _PATIENCE.first_s
                     self.confirmed[kind] = max(version, self.confirmed[kind])
             case Down.DOCUMENT:
                 chunk = DocumentChunk.from_bytes(payload)
@@ -116,8 +138,11 @@ class Member:
         self._last_hash = event_hash(event)
         self._said[self._sequence] = (kind, version)
         batch = seal_batch(self.id, self._journal_id, self._sequence, [event], self.event_key)
-        topic = str(UpTopic(self.id, Up.EVENTS))
-        self._sender.send([publish_confirmed(topic, batch, number=self._sequence)])
+        packet = publish_confirmed(str(UpTopic(self.id, Up.EVENTS)), batch, number=self._sequence)
+        if not self._unacknowledged:
+            self._asked_s = time.monotonic()
+        self._unacknowledged[self._sequence] = packet
+        self._sender.send([packet])
 
 
 def measure(directory: Path, *, sizes: tuple[int, ...], log: IO[Any] | None = None) -> dict[str, float]:
@@ -164,6 +189,7 @@ async def _walk(hub: HubProcess, root: Path, members: list[Member]) -> dict[str,
     begun_s = time.perf_counter()
     await asyncio.gather(*map(connect, members))
     figures["connect_s"] = time.perf_counter() - begun_s
+    patience = asyncio.create_task(_ask_again(members))
     try:
         await _until(lambda: all(min(member.confirmed.values()) for member in members))
         figures["first_documents_s"] = time.perf_counter() - begun_s
@@ -178,6 +204,7 @@ async def _walk(hub: HubProcess, root: Path, members: list[Member]) -> dict[str,
         figures["hub_rss_mib"] = rss_mib(hub.pid)
         figures["broker_rss_mib"] = rss_mib(hub.broker_pid)
     finally:
+        patience.cancel()
         for member in members:
             member.close()
     return figures
@@ -236,6 +263,13 @@ async def _views_ms(client: httpx.AsyncClient, page: str) -> float:
         (await client.get(page)).raise_for_status()
         taken_ms.append((time.perf_counter() - begun_s) * 1e3)
     return median(taken_ms)
+
+
+async def _ask_again(members: list[Member]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        for member in members:
+            member.ask_again()
 
 
 async def _until(holds: Callable[[], bool]) -> None:

@@ -21,11 +21,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 AXE = Path(__file__).parents[1] / "vendor" / "axe-core"
 PATIENCE_MS = 30_000
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LOOKS: list[dict[str, Any]] = [
+LOOKS: list[
+    dict[str, Any]
+] = [  # each width, scheme and language; roles' pages add a phone, dark, in the other language
     {"width": 360, "scheme": "light", "language": "nl"},
-    {"width": 360, "scheme": "dark", "language": "en"},
-    {"width": 1280, "scheme": "light", "language": "en"},
-    {"width": 1280, "scheme": "dark", "language": "nl"},
+    {"width": 1280, "scheme": "dark", "language": "en"},
 ]
 
 
@@ -127,7 +127,7 @@ def test_each_roles_pages_are_accessible(browser: Browser, site: Furnished, role
 
 def test_every_control_is_reached_by_keyboard_and_shows_it(browser: Browser, site: Furnished) -> None:
     """Tab alone comes to everything that can be used, the way past the navigation first, each with an outline."""
-    context = opened(browser, site, Role.ADMINISTRATOR, LOOKS[2])
+    context = opened(browser, site, Role.ADMINISTRATOR, LOOKS[1])
     page = context.new_page()
     for path in site.pages(Role.ADMINISTRATOR):
         if not whole(page, path):
@@ -184,9 +184,12 @@ def test_pages_work_without_javascript(browser: Browser, site: Furnished) -> Non
                 assert page.locator("h1").count() == 1, path
         page.goto("/")
         assert page.locator("noscript").count() == 1
-        alarm = page.locator(".alarm.standing", has_text="Courtyard")
+        alarm = page.locator(".alarm.standing", has_text="Courtyard").filter(has_text="Forced open")
         alarm.get_by_role("textbox").fill("The wind")
         alarm.get_by_role("button").click()
         page.wait_for_url("**/#alarms")
-        assert "The wind" in page.locator(".alarm", has_text="Courtyard").inner_text()
+        assert (
+            "The wind"
+            in page.locator(".alarm", has_text="Courtyard").filter(has_text="Forced open").inner_text()
+        )
         context.close()
