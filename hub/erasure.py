@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.store import cardholders, cards, expiry, holds, photographs, reports
 from hub.store.cards import CardStatus
+from hub.store.held import holds_person
 from hub.store.holds import Hold
 from pacs.errors import StoreError
 from pacs.identifiers import CardholderId
@@ -26,7 +27,7 @@ def erase(
 
     Call ``site_changed`` after the commit: the documents that say so follow. Raises ``NotFound`` and ``HeldBack``.
     """
-    if any(hold.cardholder_id == cardholder_id for hold in holds.keeping(connection, now)):
+    if holds_person(connection, cardholder_id, holds.keeping(connection, now)):
         raise HeldBack("a legal hold keeps what is known of this person; lift it first")
     if not cardholders.erase(connection, cardholder_id, now):
         return False

@@ -30,7 +30,7 @@ from sqlalchemy import Connection
 
 from hub.api.door_status import statuses
 from hub.ingest import Ingest
-from hub.store import alarms, controllers, webhooks
+from hub.store import alarms, controllers, holds, webhooks
 from hub.store.controllers import ControllerState
 from pacs.identifiers import SiteId
 
@@ -139,6 +139,17 @@ def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
     with hub.database.read() as connection:
         backlog = webhooks.waiting(connection)
         yield _gauge("webhook_deliveries_waiting", "Messages that are still to be delivered", [((), backlog)])
+        yield _gauge(
+            "legal_hold_end_seconds",
+            "When a legal hold is over as things stand, since 1970",
+            [
+                ((hold.id, str(hold.site_id)), hold.keeps_until.timestamp())
+                for hold in holds.keeping(connection, now)
+                if sites is None or hold.site_id in sites
+            ],
+            "hold",
+            "site",
+        )
         yield from _controllers(connection, now, sites)
         yield from _doors(connection, now, sites)
 

@@ -222,8 +222,8 @@ class Recording:
             "data": b"",
             "credential_id": None,
             "coarse": True,
-            "occurred_at": expiry.hour(draft.occurred_at),
-            "received_at": expiry.hour(self.now),
+            "occurred_at": events.hour(draft.occurred_at),
+            "received_at": events.hour(self.now),
         }
 
     # -- times

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
@@ -73,8 +74,8 @@ class RetentionState:
         return not self.runs or min(ended_at for ended_at, _ in self.runs.values()) < now - LATE_AFTER
 
 
-T = TypeVar("T")
-_Step = Callable[[Connection, int], int]
+_Step = Callable[[Connection, datetime, Sequence[Hold], int], int]
+"""Lets go of what is older, at most so many rows, unless a hold keeps it; how many."""
 
 
 class Retention:
@@ -135,8 +136,8 @@ class Retention:
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
         removed = self._run_events(now, held)
-        for purpose, steps in self._steps(now, held).items():
-            done = sum(self._exhaust(step) for step in steps)
+        for purpose, steps in self._steps(now).items():
+            done = sum(self._exhaust(step, before) for step, before in steps)
             if not self._stopping.is_set():
                 with self._database.write() as connection:
                     expiry.ran(connection, purpose, now, done)
@@ -164,52 +165,62 @@ class Retention:
                 behind=self._behind,
                 late=late,
             )
-        self._in_parts(due.gone, expiry.remove_events)
-        self._in_parts(due.coarse, expiry.coarsen)
-        self._in_parts(due.bytes, expiry.strip)
+        gone = self._in_parts(due.gone, expiry.remove_events, held)
+        coarse = self._in_parts(due.coarse, expiry.coarsen, held)
+        stripped = self._in_parts(due.bytes, expiry.strip, held)
         if not self._stopping.is_set():
             self._behind = until
             if late:
                 self._look_back_at = now + LOOK_BACK_EVERY
             with self._database.write() as connection:
-                expiry.ran(connection, "precise", now, len(due.coarse), before=precise)
-                expiry.ran(connection, "gone", now, len(due.gone))
-        return len(due.coarse) + len(due.gone) + len(due.bytes)
+                expiry.ran(connection, "precise", now, coarse, before=precise)
+                expiry.ran(connection, "gone", now, gone)
+        return coarse + gone + stripped
 
-    def _in_parts(self, found: Sequence[T], let_go: Callable[[Connection, Sequence[T]], None]) -> None:
+    def _in_parts(
+        self, found: Sequence[int], let_go: Callable[[Connection, Sequence[int]], None], held: Sequence[Hold]
+    ) -> int:
+        """Let go of what was found while ``held`` was held, but not of what is held since; how many events."""
+        done = 0
         for first in range(0, len(found), BATCH):
             if self._stopping.is_set():
-                return
+                break
+            part, now = found[first : first + BATCH], self._clock()
             with self._database.write() as connection:
-                let_go(connection, found[first : first + BATCH])
+                added = [hold for hold in holds.keeping(connection, now) if hold not in held]
+                if added:
+                    part = expiry.not_held(connection, part, added)
+                let_go(connection, part)
+            self._held |= {hold.id for hold in added}
+            done += len(part)
+        return done
 
-    def _steps(self, now: datetime, held: list[Hold]) -> dict[str, list[_Step]]:
-        precise, coarse, doors, leavers = (
-            now - self.periods.precise,
-            now - self.periods.coarse,
-            now - self.periods.doors,
-            now - self.periods.leavers,
-        )
+    def _steps(self, now: datetime) -> dict[str, list[tuple[_Step, datetime]]]:
+        """Purpose → what is done for it, in this order, each with what has to be older."""
+        precise, coarse = now - self.periods.precise, now - self.periods.coarse
         return {
             "details": [
-                lambda connection, limit: expiry.clear_quarantine(connection, precise, limit),
-                lambda connection, limit: expiry.clear_commands(connection, precise, limit),
-                lambda connection, limit: expiry.clear_imports(connection, precise, limit),
-                lambda connection, limit: expiry.remove_quarantine(connection, coarse, limit),
-                lambda connection, limit: expiry.remove_commands(connection, coarse, limit),
-                lambda connection, limit: expiry.remove_imports(connection, coarse, limit),
-                lambda connection, limit: expiry.remove_alarms(connection, coarse, limit),
-                lambda connection, limit: expiry.remove_anomalies(connection, doors, limit),
+                (expiry.clear_quarantine, precise),
+                (expiry.clear_commands, precise),
+                (expiry.clear_imports, precise),
+                (expiry.remove_quarantine, coarse),
+                (expiry.remove_orders, coarse),
+                (expiry.remove_commands, coarse),
+                (expiry.remove_imports, coarse),
+                (expiry.remove_alarms, coarse),
+                (expiry.remove_anomalies, now - self.periods.doors),
             ],
-            "sessions": [lambda connection, limit: expiry.remove_sessions(connection, now, limit)],
-            "leavers": [lambda connection, limit: erase_leavers(connection, leavers, held, limit, now=now)],
+            "sessions": [(expiry.remove_sessions, now)],
+            "leavers": [(partial(erase_leavers, now=now), now - self.periods.leavers)],
         }
 
-    def _exhaust(self, step: _Step) -> int:
+    def _exhaust(self, step: _Step, before: datetime) -> int:
+        """What is held is looked up in each transaction: a hold may have been granted since the last."""
         removed = 0
         while not self._stopping.is_set():
+            now = self._clock()
             with self._database.write() as connection:
-                done = step(connection, BATCH)
+                done = step(connection, before, holds.keeping(connection, now), BATCH)
             removed += done
             if not done:
                 break

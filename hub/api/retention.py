@@ -52,7 +52,10 @@ class Lifting(Body):
 
 
 class Hold(Answer):
-    """One legal hold; ``requested_by`` and ``confirmed_by`` as in the audit log."""
+    """One legal hold; ``requested_by`` and ``confirmed_by`` as in the audit log.
+
+    ``keeps_until``: when it is over as things stand; ``ends_soon``: that is within a week.
+    """
 
     id: str
     site_id: fields.Site
@@ -68,6 +71,8 @@ class Hold(Answer):
     confirmed_at: datetime | None
     ends_at: datetime
     lifted_at: datetime | None
+    keeps_until: datetime
+    ends_soon: bool
 
 
 class Holds(Answer):
@@ -210,6 +215,7 @@ def erase_cardholder(
 
 def answer(hold: store.Hold, now: datetime) -> Hold:
     """A hold as it is shown."""
-    shown = {name: getattr(hold, name) for name in Hold.model_fields if name != "state"}
+    shown = {name: getattr(hold, name) for name in Hold.model_fields if name not in ("state", "ends_soon")}
     state = HoldState.CONFIRMED if hold.confirmed_at else HoldState.REQUESTED
-    return Hold(**shown, state=state if hold.keeps(now) else HoldState.OVER)
+    state = state if hold.keeps(now) else HoldState.OVER
+    return Hold(**shown, state=state, ends_soon=hold.ends_soon(now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select
@@ -48,6 +48,11 @@ class StoredEvent:
     def details(self) -> Mapping[str, int | str | bytes | bool]:
         """The event's further facts, read from its bytes; none of one whose bytes were let go."""
         return Event.from_bytes(self.data).draft.details if self.data else {}
+
+
+def hour(at: datetime) -> datetime:
+    """The beginning of its hour: what is left of a time that is coarse."""
+    return at - timedelta(minutes=at.minute, seconds=at.second, microseconds=at.microsecond)
 
 
 def row(

@@ -17,21 +17,29 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    literal,
     not_,
     or_,
     select,
     update,
 )
 
+from hub.store.events import hour
+from hub.store.held import (
+    alarms_held,
+    anomalies_held,
+    commands_held,
+    events_held,
+    imports_held,
+    orders_held,
+    people_held,
+    quarantine_held,
+)
 from hub.store.holds import Hold
 from hub.store.schema import (
     alarms,
     anomalies,
     cardholders,
-    cards,
     commands,
-    controllers,
     events,
     given_reasons,
     idempotency_keys,
@@ -63,7 +71,7 @@ PERSONAL = (
 class Due:
     """Events whose time is over: to become coarse, to lose their bytes, to be deleted."""
 
-    coarse: Sequence[tuple[int, datetime, datetime]]
+    coarse: Sequence[int]
     bytes: Sequence[int]
     gone: Sequence[int]
 
@@ -86,15 +94,15 @@ def due_events(
     """
     columns = events.c
     newest = connection.scalar(select(func.max(columns.id))) or 0
-    kept = not_(_held_events(held))
+    kept = not_(events_held(held))
     until = _received_before(connection, precise, newest)
     early = (columns.id > behind) & (columns.id <= until) & (columns.received_at < precise)
     named = columns.credential_id.is_not(None) & columns.clock_trusted & (columns.occurred_at < precise)
     over = early | named | (_over(precise) if late else false())
     personal = columns.kind.in_(PERSONAL) | columns.credential_id.is_not(None)
-    chosen = select(columns.id, columns.occurred_at, columns.received_at).where(over, kept)
-    to_coarsen = connection.execute(chosen.where(~columns.coarse, personal)).all()
-    to_strip = connection.scalars(select(columns.id).where(over, kept, not_(personal), columns.data != b""))
+    chosen = select(columns.id).where(over, kept)
+    to_coarsen = connection.scalars(chosen.where(~columns.coarse, personal))
+    to_strip = connection.scalars(chosen.where(not_(personal), columns.data != b""))
     ends = (
         (_received_before(connection, coarse, newest), coarse, personal | columns.coarse),
         (_received_before(connection, doors, newest), doors, not_(personal | columns.coarse)),
@@ -106,24 +114,27 @@ def due_events(
             old |= _over(before)
         gone += connection.scalars(select(columns.id).where(old, about, kept, columns.id < newest))
     return (
-        Due(
-            coarse=[(row.id, row.occurred_at, row.received_at) for row in to_coarsen],
-            bytes=list(to_strip),
-            gone=gone,
-        ),
+        Due(coarse=list(to_coarsen), bytes=list(to_strip), gone=gone),
         until,
     )
 
 
-def coarsen(connection: Connection, found: Iterable[tuple[int, datetime, datetime]]) -> None:
+def not_held(connection: Connection, ids: Sequence[int], held: Iterable[Hold]) -> list[int]:
+    """Those of these events that no hold keeps."""
+    return list(connection.scalars(select(events.c.id).where(events.c.id.in_(ids), not_(events_held(held)))))
+
+
+def coarsen(connection: Connection, ids: Sequence[int]) -> None:
     """Keep the hour, the door and what was decided, and nothing else."""
+    columns = events.c
+    found = select(columns.id, columns.occurred_at, columns.received_at).where(columns.id.in_(ids))
     hours: dict[tuple[datetime, datetime], list[int]] = {}
-    for event_id, occurred_at, received_at in found:
-        hours.setdefault((hour(occurred_at), hour(received_at)), []).append(event_id)
-    for (occurred_at, received_at), ids in hours.items():
+    for row in connection.execute(found):
+        hours.setdefault((hour(row.occurred_at), hour(row.received_at)), []).append(row.id)
+    for (occurred_at, received_at), of_hour in hours.items():
         connection.execute(
             update(events)
-            .where(events.c.id.in_(ids))
+            .where(columns.id.in_(of_hour))
             .values(
                 data=b"", credential_id=None, coarse=True, occurred_at=occurred_at, received_at=received_at
             )
@@ -138,11 +149,6 @@ def strip(connection: Connection, ids: Sequence[int]) -> None:
 def remove_events(connection: Connection, ids: Sequence[int]) -> None:
     """Delete events."""
     connection.execute(delete(events).where(events.c.id.in_(ids)))
-
-
-def hour(at: datetime) -> datetime:
-    """The beginning of its hour."""
-    return at - timedelta(minutes=at.minute, seconds=at.second, microseconds=at.microsecond)
 
 
 def _over(before: datetime) -> ColumnElement[bool]:
@@ -166,58 +172,76 @@ def _received_before(connection: Connection, before: datetime, newest: int) -> i
     return low
 
 
-def clear_quarantine(connection: Connection, before: datetime, limit: int) -> int:
+def clear_quarantine(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Forget what set-aside messages said; that there were any stays on record."""
     due = (quarantine.c.received_at < before) & (quarantine.c.payload != b"")
+    due &= not_(quarantine_held(held))
     return _clear(connection, quarantine, due, {"payload": b""}, limit)
 
 
-def remove_quarantine(connection: Connection, before: datetime, limit: int) -> int:
+def remove_quarantine(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Delete set-aside messages."""
-    return _delete(connection, quarantine, quarantine.c.received_at < before, limit)
+    due = (quarantine.c.received_at < before) & not_(quarantine_held(held))
+    return _delete(connection, quarantine, due, limit)
 
 
-def clear_commands(connection: Connection, before: datetime, limit: int) -> int:
+def clear_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Forget whom attended grants were for."""
-    due = (commands.c.expires_at < before) & (commands.c.data != b"")
+    due = (commands.c.expires_at < before) & (commands.c.data != b"") & not_(commands_held(held))
     cleared = {"data": b"", "credential_id": None, "request_id": None}
     return _clear(connection, commands, due, cleared, limit)
 
 
-def remove_commands(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete commands, with the orders they were given for."""
-    old = select(orders.c.id).where(orders.c.issued_at < before)
-    connection.execute(delete(order_commands).where(order_commands.c.order_id.in_(old)))
-    connection.execute(delete(orders).where(orders.c.issued_at < before))
+def remove_orders(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+    """Delete orders to doors: each one whole, so many that about ``limit`` doors were named."""
+    due = (orders.c.issued_at < before) & not_(orders_held(held))
+    named = select(func.count()).where(order_commands.c.order_id == orders.c.id).scalar_subquery()
+    ids: list[str] = []
+    room = limit
+    for order_id, count in connection.execute(select(orders.c.id, named).where(due).limit(limit)):
+        if room <= 0:
+            break
+        ids.append(order_id)
+        room -= 1 + count
+    connection.execute(delete(order_commands).where(order_commands.c.order_id.in_(ids)))
+    connection.execute(delete(orders).where(orders.c.id.in_(ids)))
+    return len(ids)
+
+
+def remove_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+    """Delete commands that no order is kept with."""
     needed = select(order_commands.c.command_id).where(order_commands.c.command_id.is_not(None))
-    due = (commands.c.expires_at < before) & commands.c.id.not_in(needed)
+    due = (commands.c.expires_at < before) & commands.c.id.not_in(needed) & not_(commands_held(held))
     return _delete(connection, commands, due, limit)
 
 
-def clear_imports(connection: Connection, before: datetime, limit: int) -> int:
+def clear_imports(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Forget what was wrong with imports: a fault names an external id."""
     due = (import_jobs.c.ended_at < before) & (import_jobs.c.fault_count > 0)
+    due &= not_(imports_held(connection, held))
     return _clear(connection, import_jobs, due, {"faults": [], "fault_count": 0}, limit)
 
 
-def remove_imports(connection: Connection, before: datetime, limit: int) -> int:
+def remove_imports(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Delete imports."""
-    return _delete(connection, import_jobs, import_jobs.c.ended_at < before, limit)
+    due = (import_jobs.c.ended_at < before) & not_(imports_held(connection, held))
+    return _delete(connection, import_jobs, due, limit)
 
 
-def remove_alarms(connection: Connection, before: datetime, limit: int) -> int:
+def remove_alarms(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Delete closed alarms, whose notes may name somebody."""
-    return _delete(connection, alarms, alarms.c.closed_at < before, limit)
+    return _delete(connection, alarms, (alarms.c.closed_at < before) & not_(alarms_held(held)), limit)
 
 
-def remove_anomalies(connection: Connection, before: datetime, limit: int) -> int:
+def remove_anomalies(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Delete what was wrong with records of a time of which no event is kept; an open hole stays."""
     past = or_(not_(anomalies.c.has_hole), anomalies.c.unknown_until < before)
-    return _delete(connection, anomalies, (anomalies.c.last_at < before) & past, limit)
+    due = (anomalies.c.last_at < before) & past & not_(anomalies_held(held))
+    return _delete(connection, anomalies, due, limit)
 
 
-def remove_sessions(connection: Connection, now: datetime, limit: int) -> int:
-    """Delete sessions and links whose time is over."""
+def remove_sessions(connection: Connection, now: datetime, _held: Iterable[Hold], limit: int) -> int:
+    """Delete sessions and links whose time is over; no hold is about those."""
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.begun_at < now - timedelta(days=1)))
     connection.execute(delete(given_reasons).where(given_reasons.c.until <= now))
     over = _delete(connection, sessions, sessions.c.expires_at <= now, limit)
@@ -227,8 +251,7 @@ def remove_sessions(connection: Connection, now: datetime, limit: int) -> int:
 def leavers(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> list[str]:
     """Whose validity ended before, and of whom something is still known; the ids of cardholders."""
     columns = cardholders.c
-    kept = [hold.cardholder_id for hold in held if hold.cardholder_id is not None]
-    due = (columns.valid_until < before) & columns.erased_at.is_(None) & columns.id.not_in(kept)
+    due = (columns.valid_until < before) & columns.erased_at.is_(None) & not_(people_held(held))
     return list(connection.scalars(select(columns.id).where(due).order_by(columns.id).limit(limit)))
 
 
@@ -237,7 +260,7 @@ def overdue(connection: Connection, before: datetime, held: Iterable[Hold]) -> d
     columns = events.c
     due = columns.credential_id.is_not(None) & (columns.occurred_at < before) & columns.clock_trusted
     found: datetime | None = connection.scalar(
-        select(func.min(columns.received_at)).where(due, not_(_held_events(held)))
+        select(func.min(columns.received_at)).where(due, not_(events_held(held)))
     )
     return found
 
@@ -276,24 +299,6 @@ def reduced_before(connection: Connection) -> datetime | None:
         select(retention_runs.c.before).where(retention_runs.c.purpose == "precise")
     )
     return found
-
-
-def _held_events(held: Iterable[Hold]) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [false()]
-    columns = events.c
-    for hold in held:
-        of_site = select(controllers.c.id).where(controllers.c.site_id == hold.site_id)
-        believed = columns.clock_trusted & (columns.occurred_at >= hour(hold.since))
-        believed &= columns.occurred_at < hold.until
-        doubted = not_(columns.clock_trusted) & (columns.received_at >= hour(hold.since))
-        kept = columns.controller_id.in_(of_site) & (believed | doubted)
-        if hold.door_id is not None:
-            kept &= columns.door_id == hold.door_id
-        if hold.cardholder_id is not None:
-            mine = select(cards.c.credential_id).where(cards.c.cardholder_id == hold.cardholder_id)
-            kept &= func.coalesce(columns.credential_id.in_(mine), literal(value=False))
-        conditions.append(kept)
-    return func.coalesce(or_(*conditions), literal(value=False))
 
 
 def _delete(connection: Connection, table: Any, due: ColumnElement[bool], limit: int) -> int:

@@ -16,6 +16,8 @@ from pacs.identifiers import CardholderId, DoorId, SiteId
 
 UNCONFIRMED_FOR: Final = timedelta(hours=48)
 """So long what was asked for is kept while the second person is waited for."""
+REMIND_BEFORE: Final = timedelta(days=7)
+"""So long before its end a hold is pointed out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +41,19 @@ class Hold:
     confirmed_at: datetime | None = None
     lifted_at: datetime | None = None
 
+    @property
+    def keeps_until(self) -> datetime:
+        """When it is over, or was, as things stand: lifted, ended, or never confirmed."""
+        lapses_at = self.ends_at if self.confirmed_at else self.requested_at + UNCONFIRMED_FOR
+        return min(self.lifted_at or self.ends_at, lapses_at)
+
     def keeps(self, now: datetime) -> bool:
         """Whether what it is about is kept at this moment."""
-        if self.lifted_at is not None or now >= self.ends_at:
-            return False
-        return self.confirmed_at is not None or now < self.requested_at + UNCONFIRMED_FOR
+        return now < self.keeps_until
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Whether it is about to be over, so that somebody has to agree, ask anew, or let it go knowingly."""
+        return self.keeps(now) and now >= self.keeps_until - REMIND_BEFORE
 
 
 def add(connection: Connection, hold: Hold) -> None:

