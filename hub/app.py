@@ -61,6 +61,7 @@ from hub.pages.views import live_variant
 from hub.passkeys import Passkeys
 from hub.roll_call import RollCall
 from hub.settings import Settings, database_address, passphrase_file
+from hub.stations import Stations
 from hub.store import sites
 from hub.store.database import Database
 from hub.store.sites import Site
@@ -186,7 +187,9 @@ async def _lifespan(
             commands=link.commands,
             alarms=link.alarms,
             orders=Orders(database, link.commands, clock),
+            live=live,
             feed=Feed(database, live, clock),
+            stations=Stations(database, live, clock),
             imports=imports,
             webhooks=webhooks,
             questions=link.questions,
@@ -222,6 +225,7 @@ async def _lifespan(
             await run_in_threadpool(services.muster_copies.stop)
             await asyncio.gather(warming_up, return_exceptions=True)
             services.feed.close()
+            live.close()
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following

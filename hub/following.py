@@ -26,7 +26,8 @@ from hub.live import (
     LiveEvent,
     Missed,
 )
-from hub.news import MAX_CONTROLLERS, News
+from hub.news import MAX_CONTROLLERS, MAX_TAPS, News
+from hub.station_taps import StationTap
 from hub.store import controllers, documents, events
 from hub.store.database import Database
 from pacs.errors import MalformedData
@@ -52,6 +53,7 @@ class _Pending:
     commands: bool = False
     changed: dict[ControllerId, None] = field(default_factory=dict)
     alarmed: dict[ControllerId, None] = field(default_factory=dict)
+    taps: list[StationTap] = field(default_factory=list)
 
 
 class Following:
@@ -140,6 +142,8 @@ class Following:
                     self._done.changed[event.controller_id] = None
                 elif isinstance(event, AlarmsChanged):
                     self._done.alarmed |= dict.fromkeys(event.controllers)
+                elif isinstance(event, StationTap):
+                    self._done.taps.append(event)
         self._wake.set()
 
     # -- the thread
@@ -179,6 +183,7 @@ class Following:
         self._live.deliver(*(ControllerChanged(controller_id=each) for each in heard.changed))
         if heard.alarmed:
             self._live.deliver(AlarmsChanged(controllers=frozenset(heard.alarmed)))
+        self._live.deliver(*heard.taps)
         if heard.documents or heard.registry or heard.commands:
             self._elsewhere(
                 News(process="", documents=heard.documents, registry=heard.registry, commands=heard.commands)
@@ -232,6 +237,7 @@ def _add(pending: _Pending, news: News) -> None:
     pending.commands |= news.commands
     pending.changed |= dict.fromkeys(news.changed)
     pending.alarmed |= dict.fromkeys(news.alarmed)
+    pending.taps += news.taps
 
 
 def _news(done: _Pending, process: str) -> list[News]:
@@ -249,4 +255,8 @@ def _news(done: _Pending, process: str) -> list[News]:
     for start in range(0, max(len(changed), len(alarmed)), MAX_CONTROLLERS):
         part = slice(start, start + MAX_CONTROLLERS)
         told.append(replace(nothing, changed=changed[part], alarmed=alarmed[part]))
+    told += (
+        replace(nothing, taps=tuple(done.taps[start : start + MAX_TAPS]))
+        for start in range(0, len(done.taps), MAX_TAPS)
+    )
     return told

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from hub.station_taps import StationTap
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId
 from pacs.messages import DocumentKind
@@ -60,7 +61,14 @@ class Missed:
     """This subscriber fell behind: read everything again."""
 
 
-LiveEvent: TypeAlias = EventStored | ControllerChanged | Confirmed | AlarmsChanged | Missed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """The hub stops: whatever never ends by itself ends now."""
+
+
+LiveEvent: TypeAlias = (
+    EventStored | ControllerChanged | Confirmed | AlarmsChanged | StationTap | Missed | Closing
+)
 
 
 class LiveBus:
@@ -96,6 +104,10 @@ class LiveBus:
         finally:
             with self._lock:
                 self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """Tell every subscriber of this process that it ends."""
+        self.deliver(Closing())
 
     @property
     def subscribers(self) -> int:

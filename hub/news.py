@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from hub.station_taps import StationTap
 from pacs import cbor
 from pacs.cbor import Fields
 from pacs.errors import MalformedData
@@ -14,13 +15,15 @@ from pacs.identifiers import ControllerId
 MAX_BYTES = 65_536
 MAX_CONTROLLERS = 500
 """In one message, of each list."""
+MAX_TAPS = 100
+"""In one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
     """``process``: who tells it, so that nobody hears what it said itself.
 
-    ``changed``: controllers that came, went, or said something of themselves; ``alarmed``: those whose alarms changed.
+    ``changed``: controllers that came, went, or said something of themselves; ``alarmed``: those whose alarms changed. ``taps``: cards at stations.
     """
 
     process: str
@@ -30,6 +33,7 @@ class News:
     commands: bool = False
     changed: tuple[ControllerId, ...] = ()
     alarmed: tuple[ControllerId, ...] = ()
+    taps: tuple[StationTap, ...] = ()
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -41,6 +45,7 @@ class News:
                 4: self.commands,
                 5: [str(each) for each in self.changed],
                 6: [str(each) for each in self.alarmed],
+                7: [bytes(each) for each in self.taps],
             }
         )
 
@@ -56,6 +61,7 @@ class News:
             commands=fields.take(4, bool),
             changed=_controllers(fields.take(5, list)),
             alarmed=_controllers(fields.take(6, list)),
+            taps=_taps(fields.take(7, list)),
         )
         fields.finish()
         return news
@@ -65,4 +71,11 @@ def _controllers(names: Iterable[object]) -> tuple[ControllerId, ...]:
     found = tuple(ControllerId(cbor.exactly(name, str, "news")) for name in names)
     if len(found) > MAX_CONTROLLERS:
         raise MalformedData(f"news: at most {MAX_CONTROLLERS} controllers expected")
+    return found
+
+
+def _taps(encoded: Iterable[object]) -> tuple[StationTap, ...]:
+    found = tuple(StationTap.from_bytes(cbor.exactly(each, bytes, "news")) for each in encoded)
+    if len(found) > MAX_TAPS:
+        raise MalformedData(f"news: at most {MAX_TAPS} taps expected")
     return found

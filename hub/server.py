@@ -73,6 +73,7 @@ class HubServer(uvicorn.Server):
         """End the streams, which would otherwise never end, then stop."""
         if services := getattr(self._app.state, "services", None):
             services.feed.close()
+            services.live.close()
         await super().shutdown(sockets)
 
 

@@ -82,6 +82,12 @@ class AreaId(Identifier):
     __slots__ = ()
 
 
+class StationId(Identifier):
+    """One card reader beside a desk or in a kiosk, which opens no door."""
+
+    __slots__ = ()
+
+
 class OperatorId(Identifier):
     """One operator of the hub, without saying who."""
 

@@ -35,9 +35,11 @@ def row(route: Any) -> str:
     from hub.api.access import declared_access
 
     (method,) = route.methods
-    permission = declared_access(route).permission
+    access = declared_access(route)
     summary = (route.endpoint.__doc__ or "").partition("\n")[0].replace("``", "`").replace("|", "\\|")
-    held = f"`{permission}`" if permission else "anybody"
+    held = f"`{access.permission}`" if access.permission else "anybody"
+    if access.is_for_stations:
+        held = "a station"
     return f"| `{method}` | `{route.path}` | {held} | {summary} |\n"
 
 

@@ -23,6 +23,7 @@ from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
+from hub.store.stations import Station
 
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
@@ -36,11 +37,18 @@ class Access:
     ``everywhere``: only for who sees every site.
     """
 
+    is_for_stations = False
+
     def __init__(self, permission: Permission | None, *, everywhere: bool = False) -> None:
         self.permission = permission
         self.everywhere = everywhere
 
-    async def __call__(self, request: Request) -> Principal | None:
+    @property
+    def is_public(self) -> bool:
+        """Whether anybody may."""
+        return self.permission is None and not self.is_for_stations
+
+    async def __call__(self, request: Request) -> Principal | Station | None:
         """Return who is asking; raise ``Problem`` when they may not."""
         unsafe = request.method not in _SAFE
         by_token = "authorization" in request.headers
@@ -70,6 +78,32 @@ def requires(permission: Permission, *, everywhere: bool = False) -> Any:
 
 
 PUBLIC = Depends(Access(None))
+
+
+class StationAccess(Access):
+    """The dependency behind ``FROM_STATION``."""
+
+    is_for_stations = True
+
+    async def __call__(self, request: Request) -> Station:
+        """Return which station reports; raise ``Problem`` when none does, or it does so too often."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        hub = services(request)
+        found = None
+        if scheme.lower() == "bearer":
+            found = await run_in_threadpool(hub.stations.by_token, token.strip())
+        if found is None:
+            raise Problem(
+                Code.NOT_SIGNED_IN,
+                "No station in use has this token.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        hub.attempts.count_report(found.id)
+        return found
+
+
+FROM_STATION = Depends(StationAccess(None))
+"""Declare that a route is for a station, by its token; gives it the ``Station``."""
 
 
 class DeclaredRoute(APIRoute):

@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in.
+"""How often somebody may try to sign in, and a station report.
 
 A stranger's tries are counted per source and account, per source, and per account from all sources together. A
 browser from which the account's owner signed in before is not a stranger: its tries are counted by themselves, so
@@ -15,6 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from hub.api.problems import Code, Problem
 from hub.operators import name_key
+from pacs.identifiers import StationId
 
 _PER_BROWSER = RateLimitItemPerMinute(10, 5, namespace="browser")
 _PER_PAIR = RateLimitItemPerMinute(5, 5, namespace="pair")
@@ -22,6 +23,7 @@ _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
 _PER_ACCOUNT = RateLimitItemPerMinute(20, 5, namespace="account")
 _PASSKEYS_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="passkey")
 """Nobody guesses a passkey; this bounds the challenges that are kept."""
+_REPORTS_PER_STATION = RateLimitItemPerMinute(120, 1, namespace="station")
 
 
 class Attempts:
@@ -44,6 +46,13 @@ class Attempts:
     def count_passkey(self, source: str) -> None:
         """Count one challenge for a passkey; raises as ``count``."""
         self._hit((_PASSKEYS_PER_SOURCE, _network(source)))
+
+    def count_report(self, station_id: StationId) -> None:
+        """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap cards."""
+        if not self._limiter.hit(_REPORTS_PER_STATION, station_id):
+            raise Problem(
+                Code.TOO_MANY_ATTEMPTS, "This station reports too often.", headers={"Retry-After": "10"}
+            )
 
     def forgive(self, source: str, account: str, *, known_browser: str | None = None) -> None:
         """Forget the tries at this account from this source: the last one was right."""

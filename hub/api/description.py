@@ -79,6 +79,7 @@ def describe(app: FastAPI, routes: Iterable[APIRoute], *, session_cookie: str) -
     }
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API token."},
+        "station": {"type": "http", "scheme": "bearer", "description": "A station's token."},
         "session": {
             "type": "apiKey",
             "in": "cookie",
@@ -96,9 +97,12 @@ def _complete(route: APIRoute, method: str, operation: dict[str, Any]) -> None:
         operation["description"] = " ".join(rest.replace("``", "`").split())
     else:
         operation.pop("description", None)
-    permission = declared_access(route).permission
+    access = declared_access(route)
+    permission = access.permission
     operation["x-permission"] = str(permission) if permission else None
     operation["security"] = [{"bearer": []}, {"session": []}] if permission else []
+    if access.is_for_stations:
+        operation["security"] = [{"station": []}]
     if method in _UNSAFE:
         operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IdempotencyKey"})
     responses = operation["responses"]
@@ -106,7 +110,7 @@ def _complete(route: APIRoute, method: str, operation: dict[str, Any]) -> None:
     if "201" in responses:
         responses["200"] = responses["201"] | {"description": "It was there already, with the same content"}
     by_status: dict[int, list[Code]] = {}
-    for code in problems_of(method, operation, is_public=permission is None):
+    for code in problems_of(method, operation, is_public=access.is_public):
         by_status.setdefault(code.value.status, []).append(code)
     for status, codes in sorted(by_status.items()):
         operation["responses"][str(status)] = {

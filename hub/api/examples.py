@@ -16,6 +16,7 @@ BODIES: Final[dict[str, Any]] = {
     "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
     "Erasure": {"reason": "Asked for by the person"},
     "LevelChange": {"name": "Residents"},
+    "Heartbeat": {"run": "5e" * 16, "works": True},
     "Lifting": {"reason": "The inquiry is over"},
     "Move": {"controller_id": "gate-2"},
     "NamedHoliday": {"name": "King's Day"},
@@ -35,6 +36,7 @@ BODIES: Final[dict[str, Any]] = {
     "NewLink": {"name": "Night desk", "role": "guard"},
     "NewOrder": {"action": "set_mode", "mode": "lockdown", "reason": "Fight in the courtyard"},
     "NewSite": {"id": "oostkade", "name": "Oostkade", "time_zone": "Europe/Amsterdam"},
+    "NewStation": {"id": "front-desk", "kind": "desk", "name": "Front desk"},
     "NewTransfer": {
         "cardholder_ids": ["7c1f02aa93d4e5b6"], "to_site_id": "oostkade", "access_level_ids": ["residents-oostkade"],
         "reason": "Transfer of 31 January",
@@ -45,7 +47,12 @@ BODIES: Final[dict[str, Any]] = {
     "NewSchedule": {"id": "working-days", "name": "Working days", "windows": [_WINDOW]},
     "NewToken": {"name": "monitoring", "role": "technician", "permissions": ["metrics.read"], "expires_in_days": 90},
     "NewWebhook": {"url": "https://hooks.example.org/drempel", "kinds": ["alarm.raised", "card.blocked"]},
+    "NotRead": {"run": "5e" * 16, "fault": "card_gone"},
     "OperatorChange": {"disabled": True},
+    "Presented": {
+        "run": "5e" * 16, "random": "a0" * 16, "technology": "pkoc-v1", "signature": "17" * 64,
+        "public_key": "04" + "6b" * 64,
+    },
     "Reinstatement": {"reason": "Found again"},
     "ScheduleChange": {"windows": [_WINDOW]},
     "WebhookChange": {"enabled": True},

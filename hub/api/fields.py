@@ -33,6 +33,7 @@ from pacs.identifiers import (
     DoorId,
     ScheduleId,
     SiteId,
+    StationId,
 )
 from pacs.schedule import zone
 
@@ -100,6 +101,7 @@ Site = Annotated[SiteId, *_identifier(SiteId)]
 Door = Annotated[DoorId, *_identifier(DoorId)]
 Controller = Annotated[ControllerId, *_identifier(ControllerId)]
 Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
+Station = Annotated[StationId, *_identifier(StationId)]
 Level = Annotated[AccessLevelId, *_identifier(AccessLevelId)]
 Area = Annotated[AreaId, *_identifier(AreaId)]
 Cardholder = Annotated[CardholderId, *_identifier(CardholderId)]

@@ -25,6 +25,7 @@ from hub.store import (
     orders,
     schedules,
     sites,
+    stations,
 )
 from hub.store.access_levels import NamedLevel
 from hub.store.alarms import Alarm
@@ -41,6 +42,7 @@ from hub.store.orders import DoorsOrder
 from hub.store.people import sites_of
 from hub.store.schedules import NamedSchedule
 from hub.store.sites import Site
+from hub.store.stations import Station
 from pacs.identifiers import (
     AccessLevelId,
     AreaId,
@@ -50,6 +52,7 @@ from pacs.identifiers import (
     DoorId,
     ScheduleId,
     SiteId,
+    StationId,
 )
 
 
@@ -199,6 +202,13 @@ def import_job(connection: Connection, principal: Principal, import_id: str) -> 
     """One import."""
     found = import_jobs.get(connection, import_id)
     _check(principal, found.site_id, f"import {import_id} is not there")
+    return found
+
+
+def station(connection: Connection, principal: Principal, station_id: StationId) -> Station:
+    """One station, in use or retired."""
+    found = stations.get(connection, station_id)
+    _check(principal, found.site_id, f"station {station_id} is not there")
     return found
 
 

@@ -13,6 +13,7 @@ from hub.alarms import Alarms
 from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.imports import Imports
+from hub.live import LiveBus
 from hub.muster_copies import MusterCopies
 from hub.operators import Operators
 from hub.orders import Orders
@@ -22,6 +23,7 @@ from hub.retention import Retention
 from hub.revocation import Revocation
 from hub.roll_call import RollCall
 from hub.settings import Settings
+from hub.stations import Stations
 from hub.store.database import Database
 from hub.store.sites import Site
 from hub.transfers import Transfers
@@ -62,7 +64,9 @@ class Services:
     commands: Commands
     alarms: Alarms
     orders: Orders
+    live: LiveBus
     feed: Feed
+    stations: Stations
     imports: Imports
     webhooks: Webhooks
     questions: Questions

@@ -602,6 +602,32 @@ kiosk_tokens = Table(
 )
 
 
+# -- readers that open no door ----------------------------------------------------------------------
+
+stations = Table(
+    "stations",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("kind", String(8), nullable=False),  # desk, kiosk
+    Column("name", Text, nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+    Column("retired_at", Instant),
+    Column("challenge", LargeBinary),  # 16 bytes that one presentation may answer; none: it was answered
+    Column("challenge_at", Instant),
+)
+
+station_intervals = Table(
+    "station_intervals",
+    metadata,
+    Column("station_id", NAME, ForeignKey("stations.id"), primary_key=True),
+    Column("begins_at", Instant, primary_key=True),
+    Column("ends_at", Instant, nullable=False),  # heard last, its reader working
+    Column("run", String(32), nullable=False),  # hex; drawn anew when its program starts or has missed a card
+)
+
+
 # -- who works with it ------------------------------------------------------------------------------
 
 operators = Table(

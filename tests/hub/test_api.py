@@ -35,6 +35,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
 STREAMS = {"/api/v1/stream", "/live/stream"}
 EXAMPLE = {
     "webhook_id": "0" * 16,
+    "station_id": "nowhere",
     "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",
@@ -98,7 +99,7 @@ def problem(answer: httpx.Response, code: Code) -> dict[str, Any]:
 
 def test_every_route_is_documented_with_its_permission(hub: RunningHub) -> None:
     """The table in docs/hub-api.md lists exactly the routes there are, each with its permission."""
-    row = re.compile(r"^\| `(\w+)` \| `(/\S*)` \| (?:`([a-z.]+)`|anybody) \|", re.MULTILINE)
+    row = re.compile(r"^\| `(\w+)` \| `(/\S*)` \| (?:`([a-z.]+)`|anybody|a station) \|", re.MULTILINE)
     listed = {(method, path, name or None) for method, path, name in row.findall(DOCUMENT.read_text("utf-8"))}
     assert listed == {(method, path, permission) for method, path, permission in declared(hub.app)}
 
@@ -115,7 +116,7 @@ def test_nobody_gets_in_without_credentials(hub: RunningHub) -> None:
     with hub.client(origin=hub.url) as stranger:
         for method, path, permission in declared(hub.app):
             answer = stranger.request(method, path.format(**EXAMPLE))
-            if permission is None:
+            if permission is None and not path.startswith("/api/v1/station/"):
                 assert answer.status_code not in (401, 500), path
             elif path.startswith(("/api/", "/metrics")):
                 problem(answer, Code.NOT_SIGNED_IN)

@@ -16,13 +16,14 @@ from hub.keys import HubKeys
 from hub.link import ControllerLink
 from hub.live import AlarmsChanged, Confirmed, ControllerChanged, EventStored, LiveBus
 from hub.news import MAX_CONTROLLERS, News
+from hub.station_taps import StationTap, TapResult
 from hub.store import alarms, cards, controllers, events
 from hub.store.alarms import AlarmKind, Subject
 from hub.store.cards import CardStatus
 from pacs.commands import Action
 from pacs.errors import MalformedData
 from pacs.events import EventKind
-from pacs.identifiers import ControllerId, DoorId
+from pacs.identifiers import ControllerId, DoorId, SiteId, StationId
 from pacs.messages import DocumentKind
 from pacs.topics import SHARDS, Up, UpTopic
 from tests.hub.controller import FakeController, SmallHub, eventually, small_hub
@@ -309,14 +310,36 @@ class Heard:
 
 names = st.lists(st.sampled_from(NAMES).map(ControllerId), max_size=20, unique=True).map(tuple)
 
+station_taps = st.lists(
+    st.builds(
+        StationTap,
+        tap_id=st.text(max_size=4),
+        station_id=st.just(StationId("desk")),
+        site_id=st.just(SiteId("site")),
+        at=st.just(datetime(2027, 3, 1, tzinfo=UTC)),
+        result=st.sampled_from(TapResult),
+    ),
+    max_size=3,
+).map(tuple)
 
-@given(flags=st.tuples(*[st.booleans()] * 4), changed=names, alarmed=names, process=st.text(max_size=20))
+
+@given(
+    flags=st.tuples(*[st.booleans()] * 4),
+    changed=names,
+    alarmed=names,
+    process=st.text(max_size=20),
+    taps=station_taps,
+)
 def test_news_comes_as_it_was_told(
-    flags: tuple[bool, ...], changed: tuple[Any, ...], alarmed: tuple[Any, ...], process: str
+    flags: tuple[bool, ...],
+    changed: tuple[Any, ...],
+    alarmed: tuple[Any, ...],
+    process: str,
+    taps: tuple[Any, ...],
 ) -> None:
     """Round trip."""
-    said = dict(zip(("events", "documents", "registry", "commands"), flags, strict=True))
-    news = News(process=process, changed=changed, alarmed=alarmed, **said)
+    said: dict[str, Any] = dict(zip(("events", "documents", "registry", "commands"), flags, strict=True))
+    news = News(process=process, changed=changed, alarmed=alarmed, taps=taps, **said)
     assert News.from_bytes(bytes(news)) == news
 
 
