@@ -37,9 +37,12 @@ from hub.muster_copies import MusterCopies
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.pages import (
+    access_levels,
     account,
+    arrival,
     audit_log,
     cards,
+    holidays,
     movements,
     muster,
     operators,
@@ -48,6 +51,7 @@ from hub.pages import (
     preferences,
     reasons,
     retention,
+    schedules,
     sign_in,
     static_files,
     statistics,
@@ -120,6 +124,10 @@ def create_app(
         people.router,
         import_pages.router,
         retention.router,
+        access_levels.router,
+        schedules.router,
+        holidays.router,
+        arrival.router,
         muster.router,
         movements.router,
         event_pages.router,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import unicodedata
 from datetime import UTC, datetime
 
@@ -33,6 +34,12 @@ def readable(text: str) -> str:
     ):
         raise MalformedData("control characters are not allowed")
     return text
+
+
+def identifier(name: str) -> str:
+    """An id for what people call ``name``: its letters and digits in ASCII; drawn by lot when it has none."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or secrets.token_hex(4)
 
 
 def language_tag(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -124,7 +125,7 @@ def create_schedule(
     """Create a weekly schedule."""
     hub = services(request)
     new = schedule.Schedule(
-        id=body.id, windows=_windows(body.windows), holiday_windows=_windows(body.holiday_windows)
+        id=body.id, windows=as_windows(body.windows), holiday_windows=as_windows(body.holiday_windows)
     )
     with hub.database.read() as connection:
         site_id = scope.site_for(connection, principal, body.site_id)
@@ -183,10 +184,10 @@ def change_schedule(
             name=body.name or found.name,
             schedule=schedule.Schedule(
                 id=schedule_id,
-                windows=found.schedule.windows if body.windows is None else _windows(body.windows),
+                windows=found.schedule.windows if body.windows is None else as_windows(body.windows),
                 holiday_windows=found.schedule.holiday_windows
                 if body.holiday_windows is None
-                else _windows(body.holiday_windows),
+                else as_windows(body.holiday_windows),
             ),
         )
         if changed != found:
@@ -221,7 +222,7 @@ def create_level(
 ) -> Level:
     """Create an access level."""
     hub = services(request)
-    new = rules.AccessLevel(id=body.id, rules=_rules(body.rules))
+    new = rules.AccessLevel(id=body.id, rules=as_rules(body.rules))
     with hub.database.read() as connection:
         site_id = scope.site_for(connection, principal, body.site_id)
     made = create(
@@ -276,7 +277,7 @@ def change_level(
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.access_level(connection, principal, level_id)
-        wanted = found.level.rules if body.rules is None else _rules(body.rules)
+        wanted = found.level.rules if body.rules is None else as_rules(body.rules)
         changed = replace(
             found, name=body.name or found.name, level=rules.AccessLevel(id=level_id, rules=wanted)
         )
@@ -306,12 +307,14 @@ def delete_level(
     return Response(status_code=204)
 
 
-def _rules(bodies: list[Rule]) -> tuple[rules.AccessRule, ...]:
+def as_rules(bodies: list[Rule]) -> tuple[rules.AccessRule, ...]:
+    """The rules that these say, each once."""
     found = {rules.AccessRule(door_id=each.door_id, schedule_id=each.schedule_id) for each in bodies}
     return tuple(sorted(found, key=_by_door))
 
 
-def _windows(bodies: list[Window]) -> tuple[schedule.Window, ...]:
+def as_windows(bodies: list[Window]) -> tuple[schedule.Window, ...]:
+    """The windows that these say; raises ``MalformedData``."""
     return tuple(
         schedule.Window(
             weekdays=frozenset(each.weekdays), start_minute=each.start_minute, end_minute=each.end_minute
@@ -320,10 +323,12 @@ def _windows(bodies: list[Window]) -> tuple[schedule.Window, ...]:
     )
 
 
-def _window(window: schedule.Window) -> Window:
-    return Window(
-        weekdays=sorted(window.weekdays), start_minute=window.start_minute, end_minute=window.end_minute
-    )
+def as_bodies(windows: Iterable[schedule.Window]) -> list[Window]:
+    """These windows as the interface says them."""
+    return [
+        Window(weekdays=sorted(each.weekdays), start_minute=each.start_minute, end_minute=each.end_minute)
+        for each in windows
+    ]
 
 
 def _schedule(named: NamedSchedule) -> Schedule:
@@ -331,8 +336,8 @@ def _schedule(named: NamedSchedule) -> Schedule:
         id=named.schedule.id,
         site_id=named.site_id,
         name=named.name,
-        windows=[_window(each) for each in named.schedule.windows],
-        holiday_windows=[_window(each) for each in named.schedule.holiday_windows],
+        windows=as_bodies(named.schedule.windows),
+        holiday_windows=as_bodies(named.schedule.holiday_windows),
         created_at=named.created_at,
     )
 

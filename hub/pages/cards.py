@@ -95,10 +95,12 @@ def cardholders_page(
     principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
     search: Search = "",
     after: After = 0,
+    level: fields.Level | None = None,
 ) -> Response:
-    """People by name, with a search."""
+    """People by name, with a search; all, or the holders of an access level."""
     with services(request).database.read() as connection:
-        found = directory.find_people(connection, search, sites=principal.sites)
+        held = scope.access_level(connection, principal, level) if level else None
+        found = directory.find_people(connection, search, sites=principal.sites, level=level)
     shown = [
         {
             "id": person.id,
@@ -120,6 +122,7 @@ def cardholders_page(
         people=shown,
         may_manage=principal.may(Permission.CARDHOLDERS_MANAGE),
         search=search,
+        level={"id": level, "name": held.name} if held else None,
         next_after=_next(after, len(found)),
     )
 

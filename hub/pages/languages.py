@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 from babel import Locale, UnknownLocaleError, dates, numbers
 from babel.messages.mofile import write_mo
@@ -61,9 +62,10 @@ class Language:
         """A day and a time, to the minute."""
         return f"{self.day(local, year=year)} {local:%H:%M}"
 
-    def weekday(self, number: int) -> str:
+    def weekday(self, number: int, *, short: bool = False) -> str:
         """The name of a weekday; 0 is Monday."""
-        return str(dates.get_day_names("wide", "stand-alone", self.locale)[number])
+        width: Literal["wide", "abbreviated"] = "abbreviated" if short else "wide"
+        return str(dates.get_day_names(width, "stand-alone", self.locale)[number])
 
     def age(self, passed: timedelta) -> str:
         """How long ago: ``40 min. ago``, in the largest unit that fits, rounded down."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ NAVIGATION = (
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/imports", N_("Import people"), Permission.CARDHOLDERS_MANAGE),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
+    ("/access-levels", N_("Access levels"), Permission.ACCESS_READ),
+    ("/schedules", N_("Schedules"), Permission.ACCESS_READ),
+    ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
@@ -103,8 +106,7 @@ class Pages:
             local = local_time(at, time_zone)
         except OverflowError:  # at the end of the calendar; somebody's clock is far out
             local = at
-        today = local_time(self._hub.clock(), time_zone).date()
-        if local.date() == today:
+        if local.date() == (today := self.today()):
             text = f"{local:%H:%M:%S}"
         else:
             text = self.language.day_and_time(local, year=local.year != today.year)
@@ -125,6 +127,10 @@ class Pages:
         """How long ago, as a page that stays open keeps it up."""
         said = self.language.age(self._hub.clock() - at)
         return Markup('<span class="age" data-at="{}">{}</span>').format(at.isoformat(), said)
+
+    def today(self) -> date:
+        """The day it is on the site's clock."""
+        return local_time(self._hub.clock(), self._site.time_zone).date()
 
     def _menu(self, principal: Principal | None) -> list[tuple[str, list[tuple[str, str]]]]:
         """Heading and entries; no heading for those that always stand open."""

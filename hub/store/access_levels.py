@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from hub.store.database import insert_new
 from hub.store.errors import InUse, NotFound
@@ -14,6 +14,7 @@ from hub.store.schema import (
     access_levels,
     access_rules,
     cardholder_levels,
+    cardholders,
     controllers,
     doors,
     duties,
@@ -90,6 +91,31 @@ def site_of(connection: Connection, levels: Iterable[AccessLevelId]) -> Mapping[
     columns = access_levels.c
     rows = connection.execute(select(columns.id, columns.site_id).where(columns.id.in_(list(levels))))
     return {AccessLevelId(row.id): SiteId(row.site_id) for row in rows}
+
+
+def held_with(
+    connection: Connection, levels: Collection[AccessLevelId], now: datetime
+) -> list[frozenset[AccessLevelId]]:
+    """For everybody who holds one of these levels, and whose validity has not ended: all levels they hold."""
+    columns = cardholder_levels.c
+    holders = select(columns.cardholder_id).where(columns.access_level_id.in_(sorted(levels)))
+    ended = cardholders.c.valid_until <= now
+    rows = connection.execute(
+        select(columns.cardholder_id, columns.access_level_id)
+        .join(cardholders)
+        .where(columns.cardholder_id.in_(holders), or_(cardholders.c.valid_until.is_(None), ~ended))
+    )
+    found: dict[str, set[AccessLevelId]] = {}
+    for row in rows:
+        found.setdefault(row.cardholder_id, set()).add(AccessLevelId(row.access_level_id))
+    return [frozenset(each) for each in found.values()]
+
+
+def holders(connection: Connection, levels: Collection[AccessLevelId]) -> Mapping[AccessLevelId, int]:
+    """Access level → how many people hold it; those whose validity has ended included."""
+    column = cardholder_levels.c.access_level_id
+    query = select(column, func.count().label("people")).where(column.in_(sorted(levels))).group_by(column)
+    return {AccessLevelId(row.access_level_id): row.people for row in connection.execute(query)}
 
 
 def _read(

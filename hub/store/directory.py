@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from hub.store.people import people_within
 from hub.store.schema import access_levels, cardholder_levels, cardholders, cards
 from hub.store.sites import Sites, within
-from pacs.identifiers import CardholderId, CredentialId
+from pacs.identifiers import AccessLevelId, CardholderId, CredentialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,13 @@ def find_cards(
     return sorted(found, key=lambda card: (_folded(card.name) if by_name else "", card.credential_id))
 
 
-def find_people(connection: Connection, search: str = "", *, sites: Sites = None) -> list[ListedPerson]:
-    """Whom these sites know, by name; ``search``: parts of a name, a room or an external id. Accents and case do not matter."""
+def find_people(
+    connection: Connection, search: str = "", *, sites: Sites = None, level: AccessLevelId | None = None
+) -> list[ListedPerson]:
+    """Whom these sites know, by name; ``search``: parts of a name, a room or an external id. Accents and case do not matter.
+
+    ``level``: only those who hold it.
+    """
     wanted = _folded(search)
     known = cardholders.c.erased_at.is_(None) & cardholders.c.id.in_(people_within(sites))
     rows = connection.execute(select(cardholders).where(known)).all()
@@ -86,6 +91,12 @@ def find_people(connection: Connection, search: str = "", *, sites: Sites = None
     for card in find_cards(connection, sites=sites):
         people[card.cardholder_id].cards.append(card)
     found = [person for person in people.values() if _matches(wanted, sought[person.id])]
+    if level is not None:
+        columns = cardholder_levels.c
+        holders = set(
+            connection.scalars(select(columns.cardholder_id).where(columns.access_level_id == level))
+        )
+        found = [person for person in found if person.id in holders]
     return sorted(found, key=lambda person: (_folded(person.name), person.id))
 
 

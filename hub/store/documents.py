@@ -86,6 +86,21 @@ def newest(connection: Connection, site_id: SiteId, kind: DocumentKind) -> Docum
     return None if row is None else _document(row)
 
 
+def said_since(connection: Connection, site_id: SiteId, kind: DocumentKind) -> int:
+    """The version that was the first to say what the newest says: those behind it only last longer. 0: there is none."""
+    latest = newest(connection, site_id, kind)
+    if latest is None:
+        return 0
+    columns = documents.c
+    mine = (columns.site_id == site_id) & (columns.kind == kind)
+    other = select(func.max(columns.version)).where(mine, columns.content_digest != latest.content_digest)
+    before: int = connection.scalar(other) or 0
+    first: int | None = connection.scalar(
+        select(func.min(columns.version)).where(mine, columns.version > before)
+    )
+    return first or latest.version
+
+
 def newest_versions(connection: Connection) -> dict[tuple[SiteId, DocumentKind], int]:
     """(site, kind) → the version in force, for all that have one."""
     columns = documents.c
