@@ -22,10 +22,10 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.distribution import Publish
 from hub.store import commands, controllers, doors
-from hub.store.commands import CommandState, Outcome, StoredCommand
+from hub.store.commands import Outcome, StoredCommand
 from hub.store.database import Database
 from hub.store.doors import NamedDoor
-from hub.store.errors import AlreadyExists, NotFound
+from hub.store.errors import NotFound
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind
@@ -50,13 +50,13 @@ class CommandRefused(MalformedData):
     """A command that makes no sense; the message says which part of it."""
 
 
-class RequestAnswered(AlreadyExists):
-    """Another answer was given to this attended request before."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What an operator wants of a door; ``mode`` and ``until`` belong to ``set_mode``."""
+    """What an operator wants of a door; ``mode`` and ``until`` belong to ``set_mode``.
+
+    ``request_id`` and ``credential_id`` belong to the answer to an attended request, and so does ``lasts_until``, when the
+    request ends: what is given expires then at the latest.
+    """
 
     door_id: DoorId
     action: Action
@@ -64,6 +64,7 @@ class Order:
     until: datetime | None = None
     request_id: bytes | None = None
     credential_id: CredentialId | None = None
+    lasts_until: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -125,41 +126,14 @@ class Commands:
         """
         now = self._clock()
         with self._database.write() as connection:
-            stored = self._stored(connection, order, reason=reason, actor=actor, now=now)
-        self._sent(stored)
+            stored = self.store(connection, order, reason=reason, actor=actor, now=now)
+        self.send(stored)
         return stored
 
-    def answer(
-        self,
-        *,
-        request_id: bytes,
-        door_id: DoorId,
-        credential_id: CredentialId,
-        granted: bool,
-        reason: str,
-        actor: str,
-    ) -> StoredCommand:
-        """Grant or refuse an attended request; the same answer again returns the first one.
-
-        An answer that the door refused, or that nothing was heard of in its time, may be given again, either way.
-        Raises ``NotFound`` as ``give`` does, and ``RequestAnswered`` when the other answer was given.
-        """
-        action = Action.GRANT if granted else Action.REFUSE
-        order = Order(door_id=door_id, action=action, request_id=request_id, credential_id=credential_id)
-        now = self._clock()
-        with self._database.write() as connection:
-            before = commands.answer_to(connection, request_id.hex())
-            if before is not None and before.state(now) in (CommandState.SENT, CommandState.EXECUTED):
-                if before.action is not action:
-                    raise RequestAnswered("this request was answered before, and otherwise")
-                return before
-            stored = self._stored(connection, order, reason=reason, actor=actor, now=now)
-        self._sent(stored)
-        return stored
-
-    def _stored(
+    def store(
         self, connection: Connection, order: Order, *, reason: str, actor: str, now: datetime
     ) -> StoredCommand:
+        """Sign a command in the caller's transaction, who ``send``s it after the commit; raises as ``give`` does."""
         named = doors.get(connection, order.door_id)
         door = named.door
         if controllers.get(connection, door.controller_id).retired_at is not None:
@@ -186,6 +160,8 @@ class Commands:
             detail["mode"] = command.mode.value
         if command.until:
             detail["until"] = command.until.isoformat()
+        if stored.request_id:
+            detail["request"] = stored.request_id
         audit.record(
             connection,
             now=now,
@@ -200,6 +176,7 @@ class Commands:
     def _command(self, order: Order, named: NamedDoor, *, actor: str, now: datetime) -> Command:
         issued_at = now - timedelta(microseconds=now.microsecond % 1000)
         opens = order.action in (Action.UNLOCK_ONCE, Action.GRANT)
+        expires_at = issued_at + (UNLOCK_LIFETIME if opens else MAX_LIFETIME)
         until = order.until
         if until is not None and not issued_at + _MILLISECOND <= until <= issued_at + LONGEST_ORDER:
             raise CommandRefused(f"until lies in the future, and at most {LONGEST_ORDER.days} days on")
@@ -211,7 +188,7 @@ class Commands:
                 door_id=order.door_id,
                 action=order.action,
                 issued_at=issued_at,
-                expires_at=issued_at + (UNLOCK_LIFETIME if opens else MAX_LIFETIME),
+                expires_at=min(expires_at, order.lasts_until or expires_at),
                 operator_id=operator_id(actor),
                 mode=order.mode,
                 until=until,
@@ -223,7 +200,8 @@ class Commands:
 
     # ---- sending
 
-    def _sent(self, command: StoredCommand) -> None:
+    def send(self, command: StoredCommand) -> None:
+        """Send what was stored, and again until its door's word comes."""
         self._send(command)
         self._given.set()
         self._tell_given()

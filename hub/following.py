@@ -25,6 +25,7 @@ from hub.live import (
     LiveBus,
     LiveEvent,
     Missed,
+    RequestsChanged,
 )
 from hub.news import MAX_CONTROLLERS, MAX_TAPS, News
 from hub.station_taps import StationTap
@@ -51,6 +52,7 @@ class _Pending:
     documents: bool = False
     registry: bool = False
     commands: bool = False
+    attended: bool = False
     changed: dict[ControllerId, None] = field(default_factory=dict)
     alarmed: dict[ControllerId, None] = field(default_factory=dict)
     taps: list[StationTap] = field(default_factory=list)
@@ -144,6 +146,8 @@ class Following:
                     self._done.alarmed |= dict.fromkeys(event.controllers)
                 elif isinstance(event, StationTap):
                     self._done.taps.append(event)
+                elif isinstance(event, RequestsChanged):
+                    self._done.attended = True
         self._wake.set()
 
     # -- the thread
@@ -184,6 +188,8 @@ class Following:
         if heard.alarmed:
             self._live.deliver(AlarmsChanged(controllers=frozenset(heard.alarmed)))
         self._live.deliver(*heard.taps)
+        if heard.attended or is_due:
+            self._live.deliver(RequestsChanged())
         if heard.documents or heard.registry or heard.commands:
             self._elsewhere(
                 News(process="", documents=heard.documents, registry=heard.registry, commands=heard.commands)
@@ -235,6 +241,7 @@ def _add(pending: _Pending, news: News) -> None:
     pending.documents |= news.documents
     pending.registry |= news.registry
     pending.commands |= news.commands
+    pending.attended |= news.attended
     pending.changed |= dict.fromkeys(news.changed)
     pending.alarmed |= dict.fromkeys(news.alarmed)
     pending.taps += news.taps
@@ -248,6 +255,7 @@ def _news(done: _Pending, process: str) -> list[News]:
         documents=done.documents,
         registry=done.registry,
         commands=done.commands,
+        attended=done.attended,
     )
     nothing = News(process=process)
     changed, alarmed = tuple(done.changed), tuple(done.alarmed)

@@ -23,7 +23,7 @@ from hub import presence
 from hub.distribution import Publish
 from hub.inbox import Message, Opened, proven, read
 from hub.lanes import Lanes, Mark
-from hub.live import ControllerChanged, LiveBus
+from hub.live import ControllerChanged, LiveBus, RequestsChanged
 from hub.record import Counts, Documents, Recording
 from hub.store import controllers, journals
 from hub.store.database import Database
@@ -206,6 +206,8 @@ class Ingest:
 
     def _tell(self, recording: Recording) -> None:
         """What others are told once it is committed."""
+        if recording.requests_changed:  # first of all: somebody waits
+            self._live.publish(RequestsChanged())
         for controller_id, journal_id in recording.to_acknowledge:
             sequence = self._heads[controller_id, journal_id].sequence
             acknowledgement = Acknowledgement(journal_id=journal_id, sequence=sequence)

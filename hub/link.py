@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from hub.alarms import AlarmBounds, Alarms
+from hub.attendance import Attendance
 from hub.broker import Broker, BrokerSettings
 from hub.card_changes import CardChanges
 from hub.commands import Commands
@@ -104,6 +105,9 @@ class ControllerLink:
             holds=self._holds,
             given=lambda: self.following.did(commands=True),
         )
+        self.attendance = Attendance(
+            database, self.commands, live, clock, leads=lambda: self.leases.standing.is_leader
+        )
         trusted = envelope.trusted_keys(keys.policy_key.public_key())
         self.questions = Questions(database, trusted=trusted, clock=clock)
         self.alarms = Alarms(
@@ -151,6 +155,7 @@ class ControllerLink:
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
         self.commands.start()
+        self.attendance.start()
         self.alarms.start()
         self.retention.start()
 
@@ -158,6 +163,7 @@ class ControllerLink:
         """Stop in the order in which nothing that was received is lost."""
         self.retention.stop()
         self.alarms.stop()
+        self.attendance.stop()
         self.commands.stop()
         self.distribution.stop()
         self.leases.stop()
@@ -263,6 +269,7 @@ class ControllerLink:
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
             "commands": self.commands.is_running,
+            "attendance": self.attendance.is_running,
             "alarms": self.alarms.is_running,
             "retention": self.retention.is_running,
         }

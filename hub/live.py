@@ -57,6 +57,11 @@ class AlarmsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsChanged:
+    """Somebody waits at an attended door, was answered, or waits no longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
     """This subscriber fell behind: read everything again."""
 
@@ -67,7 +72,14 @@ class Closing:
 
 
 LiveEvent: TypeAlias = (
-    EventStored | ControllerChanged | Confirmed | AlarmsChanged | StationTap | Missed | Closing
+    EventStored
+    | ControllerChanged
+    | Confirmed
+    | AlarmsChanged
+    | RequestsChanged
+    | StationTap
+    | Missed
+    | Closing
 )
 
 

@@ -24,6 +24,7 @@ class News:
     """``process``: who tells it, so that nobody hears what it said itself.
 
     ``changed``: controllers that came, went, or said something of themselves; ``alarmed``: those whose alarms changed. ``taps``: cards at stations.
+    ``attended``: an attended request came, was answered, or ended.
     """
 
     process: str
@@ -34,6 +35,7 @@ class News:
     changed: tuple[ControllerId, ...] = ()
     alarmed: tuple[ControllerId, ...] = ()
     taps: tuple[StationTap, ...] = ()
+    attended: bool = False
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -46,6 +48,7 @@ class News:
                 5: [str(each) for each in self.changed],
                 6: [str(each) for each in self.alarmed],
                 7: [bytes(each) for each in self.taps],
+                8: self.attended,
             }
         )
 
@@ -62,6 +65,7 @@ class News:
             changed=_controllers(fields.take(5, list)),
             alarmed=_controllers(fields.take(6, list)),
             taps=_taps(fields.take(7, list)),
+            attended=fields.take(8, bool),
         )
         fields.finish()
         return news

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from hub import commands
+from hub import attendance, commands
 from hub.alarms import Noticed
 from hub.completeness import hole_before
 from hub.store import controllers, documents, doors, events, expiry, journals
@@ -126,6 +126,7 @@ class Recording:
         self.to_acknowledge: dict[tuple[ControllerId, JournalId], None] = {}
         self.told: list[Callable[[Documents], None]] = []
         self.changed: dict[ControllerId, None] = {}
+        self.requests_changed = False
 
     def finish(self) -> None:
         """Write what was gathered; to be called once, at the end of the transaction.
@@ -339,6 +340,7 @@ class Recording:
     ) -> None:
         """What an event means beyond being stored."""
         self._noticed.see(controller_id, journal_id, event)
+        self._noted(controller_id, event)
         draft = event.draft
         match draft.kind:
             case EventKind.POLICY_APPLIED:
@@ -366,6 +368,12 @@ class Recording:
                 self._hole_before(controller_id, journal_id, event, before)
             case _:
                 return
+
+    def _noted(self, controller_id: ControllerId, event: Event) -> None:
+        believed = self._is_believed(event)
+        self.requests_changed |= attendance.noted(
+            self.connection, controller_id, event, is_believed=believed, now=self.now
+        )
 
     def _policy_applied(self, controller_id: ControllerId, event: Event) -> None:
         draft = event.draft

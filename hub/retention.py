@@ -201,6 +201,7 @@ class Retention:
         return {
             "details": [
                 (expiry.clear_quarantine, precise),
+                (expiry.remove_requests, precise),
                 (expiry.clear_commands, precise),
                 (expiry.clear_imports, precise),
                 (expiry.remove_quarantine, coarse),

@@ -15,6 +15,7 @@ class Permission(StrEnum):
     EVENTS_READ = "events.read"
     NAMES_READ = "names.read"
     ALARMS_ACKNOWLEDGE = "alarms.acknowledge"
+    ATTENDED_ANSWER = "attended.answer"
     DOORS_READ = "doors.read"
     DOORS_COMMAND = "doors.command"
     DOORS_MANAGE = "doors.manage"
@@ -51,7 +52,12 @@ class Role(StrEnum):
 
 _WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
 _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
-_GUARD = {*_PEOPLE, Permission.DOORS_COMMAND, Permission.ALARMS_ACKNOWLEDGE}
+_GUARD = {
+    *_PEOPLE,
+    Permission.ATTENDED_ANSWER,
+    Permission.DOORS_COMMAND,
+    Permission.ALARMS_ACKNOWLEDGE,
+}
 _DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
 _DOORS = {
     Permission.DOORS_MANAGE,

@@ -34,7 +34,8 @@ class NewCardholder(Body):
     """``id`` is drawn when absent. ``attended``: a person on duty decides at every door.
     ``extended_opening``: doors stay unlocked longer. ``escort_required``: opens together with somebody who
     ``may_escort`` only. ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; a visitor
-    needs the latter. ``external_id``: their name in the system they come from.
+    needs the latter. ``external_id``: their name in the system they come from. ``guardian_id``: who answers for a
+    ``minor``. ``door_note``: what staff has to know who decides at a door.
     """
 
     id: fields.Cardholder | None = None
@@ -51,6 +52,9 @@ class NewCardholder(Body):
     valid_from: fields.Instant | None = None
     valid_until: fields.Instant | None = None
     external_id: fields.ExternalId | None = None
+    minor: StrictBool = False
+    guardian_id: fields.Cardholder | None = None
+    door_note: fields.DoorNote | None = None
     site_id: fields.Site | None = None
 
 
@@ -70,6 +74,9 @@ class CardholderChange(Body):
     valid_from: fields.Instant | None = None
     valid_until: fields.Instant | None = None
     external_id: fields.ExternalId | None = None
+    minor: StrictBool | None = None
+    guardian_id: fields.Cardholder | None = None
+    door_note: fields.DoorNote | None = None
 
     def applied_to(self, person: store.Cardholder, seen: Collection[AccessLevelId]) -> store.Cardholder:
         """``person`` with what is present here; levels that are not ``seen`` stay."""
@@ -84,7 +91,7 @@ class CardholderChange(Body):
         return replace(person, **present)
 
 
-_NULLABLE = {"room", "language", "valid_from", "valid_until", "external_id"}
+_NULLABLE = {"room", "language", "valid_from", "valid_until", "external_id", "guardian_id", "door_note"}
 
 
 class Cardholder(Answer):
@@ -105,6 +112,9 @@ class Cardholder(Answer):
     valid_from: datetime | None
     valid_until: datetime | None
     external_id: str | None
+    minor: bool
+    guardian_id: fields.Cardholder | None
+    door_note: str | None
     created_at: datetime
 
 
@@ -143,10 +153,14 @@ def enrol(
         valid_from=body.valid_from,
         valid_until=body.valid_until,
         external_id=body.external_id,
+        minor=body.minor,
+        guardian_id=body.guardian_id,
+        door_note=body.door_note,
     )
 
     def add(connection: Connection) -> store.Cardholder:
         scope.seen_levels(connection, principal, new.access_level_ids)
+        _check_guardian(connection, principal, new)
         store.add(connection, new)
         return new
 
@@ -213,6 +227,7 @@ def change(
         )
         changed = body.applied_to(found, seen)
         if _comparable(changed) != _comparable(found):
+            _check_guardian(connection, principal, changed, before=found)
             try:
                 store.change(connection, changed)
             except NotFound as error:
@@ -290,6 +305,22 @@ def delete_photograph(
         if photograph_store.remove(connection, cardholder_id):
             note(connection, hub, principal, action="photo.delete", subject=f"cardholder:{cardholder_id}")
     return Response(status_code=204)
+
+
+def _check_guardian(
+    connection: Connection,
+    principal: Principal,
+    person: store.Cardholder,
+    *,
+    before: store.Cardholder | None = None,
+) -> None:
+    """Raise ``Problem`` REFERENCE_UNKNOWN for a guardian who is newly named and not there, or not seen."""
+    if person.guardian_id is None or (before and before.guardian_id == person.guardian_id):
+        return
+    try:
+        scope.cardholder(connection, principal, person.guardian_id)
+    except NotFound as error:
+        raise Problem(Code.REFERENCE_UNKNOWN, f"guardian_id: {error}") from error
 
 
 def _answer(connection: Connection, principal: Principal, person: store.Cardholder) -> Cardholder:

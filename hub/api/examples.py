@@ -15,6 +15,7 @@ BODIES: Final[dict[str, Any]] = {
     "DoorChange": {"unlock_ms": 5000},
     "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
     "Erasure": {"reason": "Asked for by the person"},
+    "GivenAnswer": {"answer": "grant"},
     "LevelChange": {"name": "Residents"},
     "Heartbeat": {"run": "5e" * 16, "works": True},
     "Lifting": {"reason": "The inquiry is over"},

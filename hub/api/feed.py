@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeAlias
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
@@ -22,14 +23,18 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hub.api.alarms import AlarmAnswer, open_alarms, with_ids
+from hub.api.attended import AttendedAnswer
+from hub.api.attended import answers as attended_answers
 from hub.api.door_status import DoorStatus, statuses
 from hub.api.problems import Code, Problem
 from hub.api.taps import EventAnswer, answers
+from hub.attendance import Attendance
 from hub.live import AlarmsChanged, Confirmed, ControllerChanged, EventStored, LiveBus, LiveEvent, Missed
-from hub.store import controllers, events, sites
+from hub.store import attendance, controllers, events, sites
+from hub.store.attendance import AttendedRequest, PersonAtDoor, RequestState
 from hub.store.database import Database
 from hub.store.events import ABOUT_PEOPLE
-from pacs.identifiers import ControllerId, SiteId
+from pacs.identifiers import ControllerId, CredentialId, SiteId
 
 QUEUE = 256
 REPLAYED = 500
@@ -48,15 +53,20 @@ def _as_json(alarm: AlarmAnswer) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a viewer sees things: functions to the text of an event's data, whether with names, and of which sites."""
+    """How a viewer sees things: functions to the text of an event's data, whether with names, and of which sites.
+
+    ``attended`` None: for who may not answer attended requests. ``only_attended``: nothing else is shown.
+    """
 
     tap: Callable[[EventAnswer], str]
     door: Callable[[DoorStatus], str]
     names: bool
     alarm: Callable[[AlarmAnswer], str] = _as_json
     sites: frozenset[SiteId] | None = None
+    attended: Callable[[AttendedAnswer], str] | None = None
+    only_attended: bool = False
 
-    def sees(self, thing: EventAnswer | DoorStatus | AlarmAnswer) -> bool:
+    def sees(self, thing: EventAnswer | DoorStatus | AlarmAnswer | AttendedAnswer) -> bool:
         """Whether it is of one of these sites."""
         return self.sites is None or thing.site_id in self.sites
 
@@ -96,14 +106,18 @@ class Viewer:
 class Feed:
     """Follows the bus and serves the viewers; lives on one event loop."""
 
-    def __init__(self, database: Database, bus: LiveBus, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, bus: LiveBus, clock: Callable[[], datetime], attendance: Attendance
+    ) -> None:
         self._database = database
+        self._attendance = attendance
         self._bus = bus
         self._clock = clock
         self._viewers: set[Viewer] = set()
         self._closed = False
         self._online: dict[ControllerId, bool] = {}
         self._alarms: dict[int, AlarmAnswer] = {}
+        self._waiting: dict[str, _Seen] = {}
 
     async def follow(self) -> None:
         """Serve until cancelled; a door that falls silent is shown, too."""
@@ -120,7 +134,9 @@ class Feed:
                     sweep_at = clock() + SWEEP_S
                 elif not batch:
                     continue
-                variants = {viewer.variant for viewer in self._viewers}
+                variants: dict[Variant, set[str]] = {}
+                for viewer in self._viewers:
+                    variants.setdefault(viewer.variant, set()).add(viewer.actor)
                 if not variants:
                     if sweep:
                         await run_in_threadpool(self._look_who_is_online)
@@ -162,12 +178,24 @@ class Feed:
         for viewer in self._viewers:
             viewer.end()
 
-    async def catch_up(self, variant: Variant, after: int | None) -> list[bytes]:
-        """What a viewer sees first: the taps behind ``after`` (None: none), then every door and every open alarm.
+    async def catch_up(self, variant: Variant, after: int | None, actor: str) -> list[bytes]:
+        """What a viewer sees first: who waits, the taps behind ``after`` (None: none), every door and every open alarm.
 
         When there are more than ``REPLAYED`` taps, one ``missed`` stands for all.
         """
-        return await run_in_threadpool(self._catch_up, variant, after)
+        frames = await run_in_threadpool(self._catch_up_requests, variant, actor)
+        if not variant.only_attended:
+            frames += await run_in_threadpool(self._catch_up, variant, after)
+        return frames
+
+    def _catch_up_requests(self, variant: Variant, actor: str) -> list[bytes]:
+        if variant.attended is None:
+            return []
+        with self._database.read() as connection:
+            waiting = attendance.pending(connection, self._clock(), variant.sites)
+        shown = self._requests(waiting, {variant: {actor}})
+        pending = json.dumps({"pending": [each.id for each in shown]})
+        return [_frame("attended_pending", pending), *_attended(variant, shown)]
 
     def _catch_up(self, variant: Variant, after: int | None) -> list[bytes]:
         frames: list[bytes] = []
@@ -200,6 +228,36 @@ class Feed:
         self._alarms = still
         return closed + changed
 
+    def _changed_requests(self, connection: Connection) -> list[AttendedRequest]:
+        """Requests that look different from when they were shown last, the ended ones first."""
+        now = self._clock()
+        still = {each.id: each for each in attendance.pending(connection, now)}
+        ended = attendance.with_ids(connection, self._waiting.keys() - still.keys())
+        before = self._waiting
+        self._waiting = {each.id: _seen(each, now) for each in still.values()}
+        changed = [each for each in still.values() if before.get(each.id) != self._waiting[each.id]]
+        return ended + changed
+
+    def _requests(
+        self, requests: Sequence[AttendedRequest], variants: Mapping[Variant, Collection[str]]
+    ) -> list[AttendedAnswer]:
+        """Requests with whoever waits, once it is on record to whom of these viewers each is shown."""
+        if not requests:
+            return []
+        with self._database.read() as connection:
+            site_of = sites.of_controllers(connection)
+        people: dict[CredentialId, PersonAtDoor] = {}
+        for variant, actors in variants.items():
+            if variant.attended is not None and variant.names:
+                seen = [
+                    each
+                    for each in requests
+                    if variant.sites is None or site_of[each.controller_id] in variant.sites
+                ]
+                people |= self._attendance.show(seen, actors)
+        with self._database.read() as connection:
+            return attended_answers(connection, requests, people, self._clock())
+
     def _look_who_is_online(self) -> None:
         with self._database.read() as connection:
             self._came_or_went(connection)
@@ -214,10 +272,23 @@ class Feed:
         return {each for each, is_online in online.items() if before.get(each, is_online) is not is_online}
 
     def _render(
-        self, batch: Sequence[LiveEvent], variants: set[Variant], *, sweep: bool
+        self, batch: Sequence[LiveEvent], variants: Mapping[Variant, Collection[str]], *, sweep: bool
     ) -> dict[Variant, list[bytes]]:
         if any(isinstance(event, Missed) for event in batch):
             return {variant: [_frame("missed", "{}")] for variant in variants}
+        with self._database.read() as connection:
+            requests = self._changed_requests(connection)
+        waiting = self._requests(requests, variants)
+        frames = {variant: _attended(variant, waiting) for variant in variants}
+        others = {variant for variant in variants if not variant.only_attended}
+        if others:
+            for variant, more in self._render_rest(batch, others, sweep=sweep).items():
+                frames[variant] += more
+        return frames
+
+    def _render_rest(
+        self, batch: Sequence[LiveEvent], variants: Collection[Variant], *, sweep: bool
+    ) -> dict[Variant, list[bytes]]:
         stored = [event for event in batch if isinstance(event, EventStored)]
         changed = {event.controller_id for event in batch if isinstance(event, ControllerChanged | Confirmed)}
         changed |= {event.controller_id for event in stored}
@@ -285,6 +356,21 @@ class EventStream(Response):
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+_Seen: TypeAlias = tuple[AttendedRequest, RequestState]
+
+
+def _seen(request: AttendedRequest, now: datetime) -> _Seen:
+    """What a page shows of a request, apart from how many others it was shown to."""
+    return replace(request, looks=0), request.state(now)
+
+
+def _attended(variant: Variant, requests: Iterable[AttendedAnswer]) -> list[bytes]:
+    if variant.attended is None:
+        return []
+    seen = [each if variant.names else each.without_names() for each in requests if variant.sees(each)]
+    return [_frame("attended", variant.attended(each)) for each in seen]
 
 
 def _tap(variant: Variant, event: EventAnswer) -> bytes:

@@ -134,6 +134,7 @@ AfterCredential = Annotated[CredentialId | None, Depends(_credential_behind)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(readable))]
 ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_validated(readable))]
 Room = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_validated(readable))]
+DoorNote = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_validated(readable))]
 ExternalId = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(readable))]
 Language = Annotated[
     str, Field(min_length=2, max_length=LONGEST_LANGUAGE_TAG), AfterValidator(_validated(language_tag))

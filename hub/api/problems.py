@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from hub.attendance import RequestAnswered, RequestOver
 from hub.erasure import HeldBack
 from hub.holds import HoldOver, SamePerson
 from hub.operators import BeyondOwnRights, SignInRefused
@@ -77,6 +78,10 @@ class Code(Enum):
     CARD_REVOKED = Kind(409, "The card was revoked", "Issue another card: a revoked one stays revoked.")
     SECOND_PERSON = Kind(409, "Needs a second person", "Ask a colleague with this permission to do it.")
     HOLD_OVER = Kind(409, "The hold is over", "Ask for another hold.")
+    REQUEST_ANSWERED = Kind(
+        409, "Somebody answered before", "Read the request: it says who, when, and what became of it."
+    )
+    REQUEST_OVER = Kind(409, "Nobody waits any more", "Whoever still stands there presents the card again.")
     BODY_TOO_LARGE = Kind(
         413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."
     )
@@ -163,6 +168,10 @@ def install(
     app.add_exception_handler(HeldBack, handler(lambda error: Problem(Code.IN_USE, str(error))))
     app.add_exception_handler(SamePerson, handler(lambda error: Problem(Code.SECOND_PERSON, str(error))))
     app.add_exception_handler(HoldOver, handler(lambda error: Problem(Code.HOLD_OVER, str(error))))
+    app.add_exception_handler(
+        RequestAnswered, handler(lambda error: Problem(Code.REQUEST_ANSWERED, _answered(error)))
+    )
+    app.add_exception_handler(RequestOver, handler(lambda error: Problem(Code.REQUEST_OVER, str(error))))
     app.add_exception_handler(CardRevoked, handler(lambda error: Problem(Code.CARD_REVOKED, str(error))))
     app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
     app.add_exception_handler(
@@ -203,6 +212,11 @@ def _from_validation(error: RequestValidationError) -> Problem:
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return Problem(Code.INVALID, "The body is not JSON.")
     return Problem(Code.INVALID, "Some fields are missing, unknown or not as expected.", errors=errors)
+
+
+def _answered(error: RequestAnswered) -> str:
+    given = error.answered.answer
+    return f"{given.given_by}: {given.action} at {given.issued_at:%H:%M:%S}Z" if given else str(error)
 
 
 def _from_bug(error: Exception) -> Problem:

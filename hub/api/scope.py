@@ -15,6 +15,7 @@ from hub.store import (
     access_levels,
     alarms,
     areas,
+    attendance,
     cardholders,
     cards,
     commands,
@@ -30,6 +31,7 @@ from hub.store import (
 from hub.store.access_levels import NamedLevel
 from hub.store.alarms import Alarm
 from hub.store.areas import Area
+from hub.store.attendance import AttendedRequest
 from hub.store.cardholders import Cardholder
 from hub.store.cards import Card
 from hub.store.commands import StoredCommand
@@ -188,6 +190,14 @@ def alarm(connection: Connection, principal: Principal, alarm_id: int) -> Alarm:
     found = alarms.get(connection, alarm_id)
     site_id = controllers.get(connection, found.subject.controller_id).site_id
     _check(principal, site_id, "alarm is not there")
+    return found
+
+
+def attended(connection: Connection, principal: Principal, request_id: str) -> AttendedRequest:
+    """One attended request."""
+    found = attendance.get(connection, request_id)
+    site_id = controllers.get(connection, found.controller_id).site_id
+    _check(principal, site_id, "request is not there")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from fastapi import Request
 
 from hub.alarms import Alarms
+from hub.attendance import Attendance
 from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.imports import Imports
@@ -62,6 +63,7 @@ class Services:
     retention: Retention
     transfers: Transfers
     commands: Commands
+    attendance: Attendance
     alarms: Alarms
     orders: Orders
     live: LiveBus

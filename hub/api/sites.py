@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -28,11 +29,15 @@ TransferInPath = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 class NewSite(Body):
-    """A reception centre under this hub; ``time_zone``: the IANA name of the clock its schedules follow."""
+    """A reception centre under this hub; ``time_zone``: the IANA name of the clock its schedules follow.
+
+    ``blur_photos``: photographs at attended doors are blurred until somebody touches them.
+    """
 
     id: fields.Site
     name: fields.Name
     time_zone: fields.TimeZone = "Europe/Amsterdam"
+    blur_photos: StrictBool = False
 
 
 class SiteChange(Body):
@@ -40,6 +45,7 @@ class SiteChange(Body):
 
     name: fields.Name | None = None
     time_zone: fields.TimeZone | None = None
+    blur_photos: StrictBool | None = None
 
 
 class Site(Answer):
@@ -48,6 +54,7 @@ class Site(Answer):
     id: fields.Site
     name: str
     time_zone: str
+    blur_photos: bool
     created_at: datetime
 
 
@@ -106,7 +113,7 @@ def add_site(
 ) -> Site:
     """Add a site; its controllers are registered with its id."""
     hub = services(request)
-    new = store.Site(id=body.id, name=body.name, time_zone=body.time_zone, created_at=hub.clock())
+    new = store.Site(**body.model_dump(), created_at=hub.clock())
     made = create(
         hub,
         principal,
@@ -114,7 +121,7 @@ def add_site(
         subject=f"site:{body.id}",
         find=lambda connection: store.get(connection, body.id),
         add=lambda connection: store.add(connection, new),
-        same=lambda found: (found.name, found.time_zone) == (body.name, body.time_zone),
+        same=lambda found: replace(found, created_at=new.created_at) == new,
     )
     return Site.model_validate(made)
 
@@ -126,13 +133,14 @@ def change_site(
     request: Request,
     principal: Annotated[Principal, requires(Permission.SITES_MANAGE, everywhere=True)],
 ) -> Site:
-    """Change what a site is called, or its clock."""
+    """Change what a site is called, its clock, or how photographs are shown at its doors."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.site(connection, principal, site_id)
         name, time_zone = body.name or found.name, body.time_zone or found.time_zone
-        if (name, time_zone) != (found.name, found.time_zone):
-            store.change(connection, site_id, name=name, time_zone=time_zone)
+        blur = found.blur_photos if body.blur_photos is None else body.blur_photos
+        if (name, time_zone, blur) != (found.name, found.time_zone, found.blur_photos):
+            store.change(connection, site_id, name=name, time_zone=time_zone, blur_photos=blur)
             note(connection, hub, principal, action="site.change", subject=f"site:{site_id}")
         changed = store.get(connection, site_id)
     hub.site_changed(site_id)

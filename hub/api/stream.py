@@ -33,11 +33,16 @@ async def stream(
 ) -> EventStream:
     """Server-sent events ``tap``, ``door``, ``alarm``, ``confirmation``; ``missed``: read the lists again.
 
-    Starts with every door's state and every open alarm. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
+    ``attended``, for who may answer: a request that waits, was answered or ended. Starts with ``attended_pending``, the ids
+    of those that wait, and each of them, every door's state and every open alarm. ``Last-Event-ID`` or ``after`` first repeats the taps behind that id.
     """
     services(request).feed.check_room(principal.actor)
     variant = Variant(
-        tap=_json, door=_json, names=principal.may(Permission.NAMES_READ), sites=principal.sites
+        tap=_json,
+        door=_json,
+        names=principal.may(Permission.NAMES_READ),
+        sites=principal.sites,
+        attended=_json if principal.may(Permission.ATTENDED_ANSWER) else None,
     )
     return EventStream(frames(request, principal, variant, resume_from(after, last_event_id)))
 
@@ -54,11 +59,12 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """What one viewer sees, for as long as they are signed in."""
     feed = services(request).feed
-    await run_in_threadpool(looked, services(request), principal, "stream", shown=1)
+    if not variant.only_attended:  # there each person is audited
+        await run_in_threadpool(looked, services(request), principal, "stream", shown=1)
     viewer = feed.open(variant, principal.actor)
     try:
         yield b"retry: 2000\n\n"
-        for frame in await feed.catch_up(variant, after):
+        for frame in await feed.catch_up(variant, after, principal.actor):
             yield frame
         async for frame in _live(viewer, request, principal.sites):
             yield frame
@@ -75,6 +81,8 @@ async def _live(viewer: Viewer, request: Request, seen: frozenset[SiteId] | None
         if clock() >= ask_again_at:
             principal = await run_in_threadpool(identify, request, is_use=False)
             if principal is None or not principal.may(Permission.EVENTS_READ) or principal.sites != seen:
+                return
+            if viewer.variant.attended is not None and not principal.may(Permission.ATTENDED_ANSWER):
                 return
             ask_again_at = clock() + KEEP_ALIVE_S
             yield b": still here\n\n"

@@ -35,7 +35,8 @@ class Cardholder:
     ``attended``: a person on duty decides at every door. ``extended_opening``: doors stay unlocked longer.
     ``escort_required``: admitted together with somebody who ``may_escort`` only. ``language``: BCP 47.
     ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; None: no bound.
-    ``external_id``: their name in the system they are imported from, of nobody else here.
+    ``external_id``: their name in the system they are imported from, of nobody else here. ``guardian_id``: who answers for
+    a ``minor``. ``door_note``: what staff has to know who decides at a door.
     """
 
     id: CardholderId
@@ -54,16 +55,23 @@ class Cardholder:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     external_id: str | None = None
+    minor: bool = False
+    guardian_id: CardholderId | None = None
+    door_note: str | None = None
 
 
-_FLAGS = ("attended", "extended_opening", "escort_required", "may_escort")
-_FACTS = ("room", "language", "valid_from", "valid_until", "external_id")
+_FLAGS = ("attended", "extended_opening", "escort_required", "may_escort", "minor")
+_FACTS = ("room", "language", "valid_from", "valid_until", "external_id", "door_note")
 
 
 def conflicts(person: Cardholder) -> Iterator[tuple[str, str]]:
     """Each field that does not go with the others, and why."""
     if person.escort_required and person.may_escort:
         yield "escort_required", "who needs an escort cannot be one"
+    if person.guardian_id is not None and not person.minor:
+        yield "guardian_id", "only a minor has a guardian"
+    if person.guardian_id == person.id:
+        yield "guardian_id", "nobody is their own guardian"
     if person.category is Category.VISITOR and person.valid_until is None:
         yield "valid_until", "a visitor's access needs an end"
     if person.valid_from and person.valid_until and person.valid_from >= person.valid_until:
@@ -103,13 +111,15 @@ def erase(connection: Connection, cardholder_id: CardholderId, now: datetime) ->
         raise NotFound(f"cardholder {cardholder_id} is not there")
     if known.erased_at is not None:
         return False
-    nothing = dict.fromkeys(("room", "language", "external_id"))
+    nothing = dict.fromkeys(("room", "language", "external_id", "guardian_id", "door_note"))
     flags = dict.fromkeys(_FLAGS, False)
     connection.execute(
         update(cardholders)
         .where(columns.id == cardholder_id)
         .values(given_name="", family_name="", erased_at=now, valid_until=now, **nothing, **flags)
     )
+    of_theirs = columns.guardian_id == cardholder_id
+    connection.execute(update(cardholders).where(of_theirs).values(guardian_id=None))
     connection.execute(delete(cardholder_levels).where(cardholder_levels.c.cardholder_id == cardholder_id))
     return True
 
@@ -226,6 +236,7 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Car
             family_name=row.family_name,
             access_level_ids=tuple(levels.get(row.id, ())),
             created_at=row.created_at,
+            guardian_id=None if row.guardian_id is None else CardholderId(row.guardian_id),
             **{flag: getattr(row, flag) for flag in (*_FLAGS, *_FACTS)},
         )
         for row in rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum, unique
@@ -92,16 +92,13 @@ def of_door(connection: Connection, door_id: DoorId, *, limit: int) -> list[Stor
     return [_command(row) for row in rows]
 
 
-def answer_to(connection: Connection, request_id: str) -> StoredCommand | None:
-    """The command that answered an attended request last; None: none did."""
-    columns = commands.c
-    query = (
-        select(commands)
-        .where(columns.request_id == request_id)
-        .order_by(columns.issued_at.desc(), columns.id)
-    )
-    row = connection.execute(query.limit(1)).first()
-    return None if row is None else _command(row)
+def with_ids(connection: Connection, ids: Collection[str]) -> dict[str, StoredCommand]:
+    """Those of these commands that are there, by id."""
+    if not ids:
+        return {}
+    return {
+        row.id: _command(row) for row in connection.execute(select(commands).where(commands.c.id.in_(ids)))
+    }
 
 
 def pending(connection: Connection, now: datetime) -> list[StoredCommand]:

@@ -33,11 +33,14 @@ from hub.store.held import (
     orders_held,
     people_held,
     quarantine_held,
+    requests_held,
 )
 from hub.store.holds import Hold
 from hub.store.schema import (
     alarms,
     anomalies,
+    attended_looks,
+    attended_requests,
     cardholders,
     commands,
     events,
@@ -185,6 +188,16 @@ def remove_quarantine(connection: Connection, before: datetime, held: Iterable[H
     return _delete(connection, quarantine, due, limit)
 
 
+def remove_requests(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+    """Delete attended requests with everything that they say of anybody."""
+    columns = attended_requests.c
+    due = (columns.received_at < before) | (columns.clock_trusted & (columns.asked_at < before))
+    due &= columns.ended_at.is_not(None) & not_(requests_held(held))
+    numbers = list(connection.scalars(select(columns.number).where(due).limit(limit)))
+    connection.execute(delete(attended_looks).where(attended_looks.c.number.in_(numbers)))
+    return connection.execute(delete(attended_requests).where(columns.number.in_(numbers))).rowcount
+
+
 def clear_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
     """Forget whom attended grants were for."""
     due = (commands.c.expires_at < before) & (commands.c.data != b"") & not_(commands_held(held))
@@ -209,9 +222,10 @@ def remove_orders(connection: Connection, before: datetime, held: Iterable[Hold]
 
 
 def remove_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
-    """Delete commands that no order is kept with."""
-    needed = select(order_commands.c.command_id).where(order_commands.c.command_id.is_not(None))
-    due = (commands.c.expires_at < before) & commands.c.id.not_in(needed) & not_(commands_held(held))
+    """Delete commands that neither an order nor an attended request is kept with."""
+    due = (commands.c.expires_at < before) & not_(commands_held(held))
+    for kept_with in (order_commands.c.command_id, attended_requests.c.command_id):
+        due &= commands.c.id.not_in(select(kept_with).where(kept_with.is_not(None)))
     return _delete(connection, commands, due, limit)
 
 

@@ -32,6 +32,7 @@ from hub.store.people import people_of
 from hub.store.schema import (
     alarms,
     anomalies,
+    attended_requests,
     cardholders,
     cards,
     commands,
@@ -68,6 +69,20 @@ def commands_held(held: Iterable[Hold]) -> Condition:
     def kept(hold: Hold) -> Condition:
         then = (columns.issued_at < hold.until) & (columns.expires_at >= hold.since)
         return _where(hold, columns) & then & _names(hold, columns.credential_id)
+
+    return _any(held, kept)
+
+
+def requests_held(held: Iterable[Hold]) -> Condition:
+    """Of ``attended_requests``: those that waited in its time."""
+    columns = attended_requests.c
+
+    def kept(hold: Hold) -> Condition:
+        believed = (
+            columns.clock_trusted & (columns.asked_at < hold.until) & (columns.expires_at >= hold.since)
+        )
+        doubted = not_(columns.clock_trusted) & (columns.received_at >= hold.since)
+        return _where(hold, columns) & (believed | doubted) & _names(hold, columns.credential_id)
 
     return _any(held, kept)
 

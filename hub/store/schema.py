@@ -52,6 +52,7 @@ sites = Table(
     Column("id", NAME, primary_key=True),
     Column("name", Text, nullable=False),
     Column("time_zone", String(64), nullable=False),
+    Column("blur_photos", Boolean, nullable=False, server_default=false()),  # until somebody touches them
     Column("created_at", Instant, nullable=False),
 )
 
@@ -167,6 +168,9 @@ cardholders = Table(
     Column("may_escort", Boolean, nullable=False, server_default=false()),
     Column("room", Text),
     Column("language", String(35)),  # BCP 47
+    Column("minor", Boolean, nullable=False, server_default=false()),
+    Column("guardian_id", NAME, ForeignKey("cardholders.id")),  # who answers for a minor
+    Column("door_note", String(200)),  # to staff at a door
     Column("valid_from", Instant),  # bound every card of theirs
     Column("valid_until", Instant),
     Column("external_id", String(100), unique=True),  # in the system that people are imported from
@@ -320,6 +324,36 @@ commands = Table(
     Column("refusal", String(48)),
     Column("outcome_at", Instant),  # by the controller's clock
     Index(None, "door_id", "issued_at"),
+)
+
+attended_requests = Table(
+    "attended_requests",
+    metadata,
+    Column("number", Serial, primary_key=True),  # order of arrival
+    Column("id", String(32), nullable=False, unique=True),  # hex, as the door drew it
+    Column("controller_id", NAME, nullable=False),
+    Column("door_id", NAME, nullable=False),
+    Column("side", String(8)),
+    Column("credential_id", CREDENTIAL, nullable=False),
+    Column("reason", String(48), nullable=False),
+    Column("asked_at", Instant, nullable=False),  # by the controller's clock
+    Column("clock_trusted", Boolean, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("came_late", Boolean, nullable=False),  # its time was over when it came
+    Column("command_id", String(32), ForeignKey("commands.id")),  # the last answer
+    Column("outcome", String(16)),  # none: it waits
+    Column("outcome_reason", String(48)),
+    Column("said_by_door", Boolean, nullable=False),  # else it is the hub's own end
+    Column("ended_at", Instant, index=True),  # by the clock of whoever ended it
+)
+
+attended_looks = Table(
+    "attended_looks",
+    metadata,
+    Column("number", Serial, ForeignKey("attended_requests.number"), primary_key=True, autoincrement=False),
+    Column("actor", String(80), primary_key=True),  # as in the audit log
+    Column("at", Instant, nullable=False),
 )
 
 

@@ -20,12 +20,13 @@ Sites: TypeAlias = Collection[SiteId] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One reception centre; ``time_zone`` is an IANA name."""
+    """One reception centre; ``time_zone`` is an IANA name. ``blur_photos``: until somebody touches them."""
 
     id: SiteId
     name: str
     time_zone: str
     created_at: datetime
+    blur_photos: bool = False
 
 
 def within(column: Column[Any], seen: Sites) -> ColumnElement[bool]:
@@ -71,11 +72,17 @@ def list_all(connection: Connection, seen: Sites = None) -> list[Site]:
     return [Site(**{**fields(row), "id": SiteId(row.id)}) for row in connection.execute(query)]
 
 
-def change(connection: Connection, site_id: SiteId, *, name: str, time_zone: str) -> None:
-    """Change what a site is called and the clock its schedules follow; raises ``NotFound``."""
-    changed = connection.execute(
-        update(sites).where(sites.c.id == site_id).values(name=name, time_zone=time_zone)
+def change(
+    connection: Connection, site_id: SiteId, *, name: str, time_zone: str, blur_photos: bool | None = None
+) -> None:
+    """Change what a site is called, the clock its schedules follow, and how its photographs are shown (None: as before).
+
+    Raises ``NotFound``.
+    """
+    values = {"name": name, "time_zone": time_zone} | (
+        {} if blur_photos is None else {"blur_photos": blur_photos}
     )
+    changed = connection.execute(update(sites).where(sites.c.id == site_id).values(values))
     if changed.rowcount != 1:
         raise NotFound(f"site {site_id} is not there")
 

@@ -24,6 +24,7 @@ ON_BOTH = {
     "test_questions",
     "test_import_store",
     "test_alarms",
+    "test_attendance",
     "test_three_days",
     "test_orders",
     "test_migrations",

@@ -203,6 +203,23 @@ def tap(
     )
 
 
+def ask(controller: FakeController, credential: CredentialId, *, timeout_s: int = 60, **fields: Any) -> str:
+    """Somebody taps at an attended door, and waits; the request's id."""
+    request = secrets.token_bytes(16)
+    controller.record(
+        EventKind.ACCESS_REFERRED,
+        **{
+            "door_id": DoorId(controller.id),
+            "side": Side.ENTRY,
+            "credential_id": credential,
+            "reason": Reason.DOOR_ATTENDED,
+            "details": {"request": request, "timeout_s": timeout_s},
+            **fields,
+        },
+    )
+    return request.hex()
+
+
 def csrf_of(page: str) -> str:
     """The token in a page's forms."""
     found = re.search(r'name="csrf_token" value="([0-9a-f]+)"', page)

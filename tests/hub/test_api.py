@@ -41,6 +41,7 @@ EXAMPLE = {
     "cardholder_id": "nobody",
     "command_id": "0" * 32,
     "order_id": "0" * 32,
+    "request_id": "0" * 32,
     "hold_id": "0" * 32,
     "transfer_id": "0" * 32,
     "site_id": "nowhere",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hub import commands as hub_commands
-from hub.commands import CommandRefused, Commands, Order, RequestAnswered, operator_id
+from hub.commands import CommandRefused, Commands, Order, operator_id
 from hub.roles import Role
 from hub.store import commands as store
 from hub.store import controllers, doors
@@ -23,7 +22,7 @@ from hub.store.errors import NotFound
 from pacs.commands import MAX_LIFETIME, Action, open_command
 from pacs.envelope import trusted_keys
 from pacs.events import Detail, Event, EventDraft, EventKind
-from pacs.identifiers import ControllerId, CredentialId, DoorId
+from pacs.identifiers import ControllerId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Door, DoorMode
 from pacs.topics import Down, DownTopic
@@ -248,49 +247,6 @@ def test_an_event_about_no_command_says_nothing(bench: Bench, details: dict[str,
     with bench.database.write() as connection:
         hub_commands.ended(connection, GATE, Event(sequence=1, previous_hash=bytes(32), draft=draft))
     assert bench.state(given.id) is CommandState.SENT
-
-
-def test_an_attended_request_is_answered_once(bench: Bench) -> None:
-    """The answer names request and credential; the same one again is the first one, the other is refused."""
-    request: dict[str, Any] = {
-        "request_id": b"\x22" * 16,
-        "door_id": FRONT,
-        "credential_id": CredentialId(b"\x33" * 16),
-        "reason": "known by sight",
-        "actor": "operator:op-1",
-    }
-    first = bench.commands.answer(granted=True, **request)
-    command = open_command(first.data, TRUSTED)
-    assert command.action is Action.GRANT
-    assert (command.request_id, command.credential_id) == (request["request_id"], request["credential_id"])
-    assert bench.commands.answer(granted=True, **request) == first
-    with pytest.raises(RequestAnswered):
-        bench.commands.answer(granted=False, **request)
-    assert [payload for _, payload in bench.sent] == [first.data]
-
-
-def test_an_answer_that_came_to_nothing_may_be_given_again(bench: Bench) -> None:
-    """After the door refused it, or nothing was heard of it in its time, either answer may be given."""
-    request: dict[str, Any] = {
-        "request_id": b"\x22" * 16,
-        "door_id": FRONT,
-        "credential_id": CredentialId(b"\x33" * 16),
-        "reason": "known by sight",
-        "actor": "operator:op-1",
-    }
-    first = bench.commands.answer(granted=True, **request)
-    bench.told(first.id, EventKind.COMMAND_REFUSED, reason=Reason.INTERLOCKED)
-    second = bench.commands.answer(granted=True, **request)
-    assert second.id != first.id
-    bench.now += 2 * timedelta(minutes=1)
-    third = bench.commands.answer(granted=False, **request)
-    assert third.action is Action.REFUSE
-    bench.told(third.id, EventKind.COMMAND_EXECUTED)
-    assert bench.commands.answer(granted=False, **request) == replace(
-        third, outcome=Outcome.EXECUTED, outcome_at=bench.now
-    )
-    with pytest.raises(RequestAnswered):
-        bench.commands.answer(granted=True, **request)
 
 
 # ---- through the whole hub

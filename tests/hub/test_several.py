@@ -324,7 +324,7 @@ station_taps = st.lists(
 
 
 @given(
-    flags=st.tuples(*[st.booleans()] * 4),
+    flags=st.tuples(*[st.booleans()] * 5),
     changed=names,
     alarmed=names,
     process=st.text(max_size=20),
@@ -338,7 +338,9 @@ def test_news_comes_as_it_was_told(
     taps: tuple[Any, ...],
 ) -> None:
     """Round trip."""
-    said: dict[str, Any] = dict(zip(("events", "documents", "registry", "commands"), flags, strict=True))
+    said: dict[str, Any] = dict(
+        zip(("events", "documents", "registry", "commands", "attended"), flags, strict=True)
+    )
     news = News(process=process, changed=changed, alarmed=alarmed, taps=taps, **said)
     assert News.from_bytes(bytes(news)) == news
 

@@ -20,7 +20,7 @@ from pacs.identifiers import CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 from pacs.revocation import Status, StatusList
 from tests.hub.controller import FakeController, eventually
-from tests.hub.running import RunningHub, routes_of, running_hub, tap
+from tests.hub.running import RunningHub, ask, routes_of, running_hub, tap
 
 HERE, THERE, FURTHER = "test-site", "elsewhere", "further"
 MARK = "zanzibar"
@@ -84,6 +84,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         transfer = moved(admin, [leaver], FURTHER, []).json()
         gate = hub.controllers[f"{MARK}-gate"]
         tap(gate, credential)
+        asked = ask(gate, credential)
         gate.record(EventKind.DOOR_FORCED, door_id=DoorId(gate.id))
         gate.until_acknowledged()
         alarms: list[Any] = []
@@ -101,6 +102,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "credential_id": str(credential),
         "command_id": command["id"],
         "order_id": order["id"],
+        "request_id": asked,
         "alarm_id": str(alarms[0]["id"]),
         "import_id": imported["id"],
         "transfer_id": transfer["id"],

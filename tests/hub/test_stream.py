@@ -248,7 +248,7 @@ def test_a_door_that_falls_silent_is_shown(hub: RunningHub, monkeypatch: pytest.
     async def watch() -> list[bytes]:
         nonlocal ahead
         bus = LiveBus()
-        feed = Feed(hub.database, bus, lambda: hub.clock() + ahead)
+        feed = Feed(hub.database, bus, lambda: hub.clock() + ahead, hub.app.state.services.attendance)
         following = asyncio.create_task(feed.follow())
         await asyncio.sleep(0)
         viewer = feed.open(variant, "somebody")
@@ -316,7 +316,7 @@ def test_an_event_is_rendered_once_however_many_look(hub: RunningHub) -> None:
 
     async def watch() -> list[list[bytes]]:
         bus = LiveBus()
-        feed = Feed(hub.database, bus, hub.clock)
+        feed = Feed(hub.database, bus, hub.clock, hub.app.state.services.attendance)
         following = asyncio.create_task(feed.follow())
         await asyncio.sleep(0)
         viewers = [feed.open(variant, "somebody") for _ in range(feed_module.VIEWERS_EACH)]
@@ -342,7 +342,7 @@ def test_a_viewer_who_does_not_keep_up_is_dropped(hub: RunningHub, monkeypatch: 
 
     async def watch() -> tuple[int, bytes | None, int]:
         bus = LiveBus()
-        feed = Feed(hub.database, bus, hub.clock)
+        feed = Feed(hub.database, bus, hub.clock, hub.app.state.services.attendance)
         following = asyncio.create_task(feed.follow())
         await asyncio.sleep(0)
         slow, quick = feed.open(variant, "slow"), feed.open(variant, "quick")
