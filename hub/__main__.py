@@ -24,6 +24,7 @@ from hub.command_line import located
 from hub.command_line import settings_of as _settings
 from hub.command_line import told as _told
 from hub.import_rows import MAX_BYTES, Format
+from hub.oidc import disconnect
 from hub.operators import Operators, name_key
 from hub.passkeys import Passkeys
 from hub.roles import Permission, Role
@@ -207,6 +208,21 @@ def passkeys_remove(config: Path | None, data_dir: Path | None, name: str) -> No
         database, found = _operator_named(config, data_dir, name)
         count = Passkeys(database, "").remove_all(found.id, utc_now())
         click.echo(f"{count} removed")
+
+
+@operator.group("oidc")
+def operator_oidc() -> None:
+    """Accounts at an OpenID provider that sign operators in."""
+
+
+@operator_oidc.command("remove")
+@click.argument("name")
+@located
+def oidc_remove(config: Path | None, data_dir: Path | None, name: str) -> None:
+    """Disconnect the account of an operator: it signs nobody in any more."""
+    with _told():
+        database, found = _operator_named(config, data_dir, name)
+        click.echo("removed" if disconnect(database, found.id, utc_now()) else "there was none")
 
 
 @main.group()

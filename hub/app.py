@@ -34,6 +34,8 @@ from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.metrics import Metrics
 from hub.muster_copies import MusterCopies
+from hub.oidc import OpenIdConnect
+from hub.oidc_provider import Provider
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.pages import (
@@ -45,6 +47,7 @@ from hub.pages import (
     holidays,
     movements,
     muster,
+    oidc,
     operators,
     orders,
     people,
@@ -64,7 +67,7 @@ from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
 from hub.passkeys import Passkeys
 from hub.roll_call import RollCall
-from hub.settings import Settings, database_address, passphrase_file
+from hub.settings import Settings, database_address, oidc_secret, passphrase_file
 from hub.stations import Stations
 from hub.store import sites
 from hub.store.database import Database
@@ -113,6 +116,7 @@ def create_app(
         *api.routers(),
         static_files.router,
         sign_in.router,
+        oidc.router,
         preferences.router,
         watch.router,
         orders.router,
@@ -187,6 +191,7 @@ async def _lifespan(
             database=database,
             operators=Operators(database, hasher),
             passkeys=Passkeys(database, settings.public_origin),
+            oidc=_oidc(settings, database),
             attempts=Attempts(),
             revocation=link.revocation,
             card_changes=link.card_changes,
@@ -243,6 +248,13 @@ async def _lifespan(
         await run_in_threadpool(imports.stop)
         await run_in_threadpool(link.stop)
         database.close()
+
+
+def _oidc(settings: Settings, database: Database) -> OpenIdConnect | None:
+    if not settings.oidc.issuer:
+        return None
+    redirect_uri = settings.public_origin + oidc.CALLBACK
+    return OpenIdConnect(database, Provider(settings.oidc, oidc_secret(settings), redirect_uri))
 
 
 def _prepare(

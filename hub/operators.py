@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from hub import audit
 from hub.roles import PERMISSIONS, Permission, Role
+from hub.store import oidc as oidc_rows
 from hub.store import operators as rows
 from hub.store import passkeys as passkey_rows
 from hub.store import sites as site_rows
@@ -147,7 +148,7 @@ class Operators:
     def look_at_link(self, token: str, now: datetime) -> LinkRow:
         """The link, while it can still be followed; looking does not use it."""
         with self._database.read() as connection:
-            return _usable_link(connection, token, now)
+            return _usable_link(connection, digest(token), now)
 
     def follow_link(self, token: str, *, name: str, password: str | None, now: datetime) -> str:
         """Use a link and return a session token.
@@ -158,24 +159,11 @@ class Operators:
         self.look_at_link(token, now)
         password_hash = self._hash(check_password(password, name)) if password is not None else None
         with self._database.write() as connection:
-            link = _usable_link(connection, token, now)
-            operator_is_first = not rows.operator_count(connection)
-            operator = rows.operator_by_key(connection, name_key(link.name)) if link.name else None
-            if operator is None:
-                operator = _new_operator(connection, link, link.name or name, now)
-            elif operator.disabled_at is not None:
-                raise SignInRefused("link_unusable", "This link no longer works. Ask for another one.")
+            operator = accept_link(connection, digest(token), name, now)
             if password_hash is not None:
+                forget_ways_in(connection, operator.id)
                 rows.set_password_hash(connection, operator.id, password_hash)
-                rows.end_sessions_of(connection, operator.id)
-                passkey_rows.forget_browsers_of(connection, operator.id)
-                passkey_rows.remove_all_of(
-                    connection, operator.id
-                )  # whoever added one may not be the operator
                 _audit_operator(connection, operator, "operator.set_password", now)
-            rows.use_link(connection, digest(token), now)
-            if operator_is_first:
-                rows.void_unnamed_links(connection)
             return open_session(connection, operator, now, "session.open_by_link")
 
     def set_disabled(
@@ -425,17 +413,47 @@ def check_password(password: str, name: str) -> str:
     return password
 
 
-def _usable_link(connection: Connection, token: str, now: datetime) -> LinkRow:
-    link = rows.link_by_hash(connection, digest(token))
+def accept_link(connection: Connection, link_hash: bytes, name: str, now: datetime) -> OperatorRow:
+    """Use a link up: whose it is, or who it makes of ``name``. Raises ``SignInRefused``."""
+    link = _usable_link(connection, link_hash, now)
+    operator_is_first = not rows.operator_count(connection)
+    operator = rows.operator_by_key(connection, name_key(link.name)) if link.name else None
+    if operator is None:
+        operator = _new_operator(connection, link, link.name or name, now)
+    elif operator.disabled_at is not None:
+        raise SignInRefused("link_unusable", "This link no longer works. Ask for another one.")
+    rows.use_link(connection, link_hash, now)
+    if operator_is_first:
+        rows.void_unnamed_links(connection)
+    return operator
+
+
+def forget_ways_in(connection: Connection, operator_id: str) -> None:
+    """Forget by what an operator signed in, and end their sessions: whoever set any of it up may not be the operator."""
+    rows.set_password_hash(connection, operator_id, None)
+    rows.end_sessions_of(connection, operator_id)
+    passkey_rows.forget_browsers_of(connection, operator_id)
+    passkey_rows.remove_all_of(connection, operator_id)
+    oidc_rows.remove_identity_of(connection, operator_id)
+
+
+def _usable_link(connection: Connection, link_hash: bytes, now: datetime) -> LinkRow:
+    link = rows.link_by_hash(connection, link_hash)
     if link is None or link.used_at is not None or now >= link.expires_at:
         raise SignInRefused("link_unusable", "This link was used before, or is more than 15 minutes old.")
     return link
 
 
-def _new_operator(connection: Connection, link: LinkRow, name: str, now: datetime) -> OperatorRow:
+def free_name(connection: Connection, name: str) -> str:
+    """``name`` as ``check_name`` has it; raises ``SignInRefused`` when somebody has it."""
     name = check_name(name)
     if rows.operator_by_key(connection, name_key(name)) is not None:
         raise SignInRefused("name_taken", "Somebody has that name. Choose another one.")
+    return name
+
+
+def _new_operator(connection: Connection, link: LinkRow, name: str, now: datetime) -> OperatorRow:
+    name = free_name(connection, name)
     operator = OperatorRow(
         id=secrets.token_hex(8),
         name=name,

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError
 from hub import setting_kinds
 from hub.alarms import AlarmBounds
 from hub.muster_copies import CopySettings
+from hub.oidc_provider import PROMPTS, OidcSettings
 from hub.pages.languages import LANGUAGES, SOURCE
 from hub.retention import Periods
 from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, period, seconds
@@ -75,7 +76,8 @@ class Settings:
     ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
     the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends; ``retention`` how long
-    what is kept; ``muster_copies`` where the roll call is copied to.
+    what is kept; ``muster_copies`` where the roll call is copied to; ``oidc`` which OpenID provider operators may sign in
+    by.
     """
 
     site_dir: Path
@@ -101,6 +103,7 @@ class Settings:
     alarms: AlarmBounds = field(default_factory=AlarmBounds)
     retention: Periods = field(default_factory=Periods)
     muster_copies: CopySettings = field(default_factory=CopySettings)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     webhooks_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = "json"
@@ -210,6 +213,14 @@ KEYS = (
     Key(name="muster.copy_to", field="muster_copies.folders", kind=list_of("path", _absolute)),
     Key(name="muster.copy_every_s", field="muster_copies.every", kind=seconds(10, 3600)),
     Key(name="muster.copy_mode", field="muster_copies.mode", kind=_MODE),
+    Key(name="oidc.issuer", field="oidc.issuer", kind=TEXT),
+    Key(name="oidc.client_id", field="oidc.client_id", kind=TEXT),
+    Key(name="oidc.client_secret_file", field="oidc.client_secret_file", kind=PATH),
+    Key(name="oidc.client_secret", field="oidc.client_secret", kind=TEXT, is_secret=True),
+    Key(name="oidc.scopes", field="oidc.scopes", kind=TEXTS),
+    Key(name="oidc.prompt", field="oidc.prompt", kind=one_of(*PROMPTS)),
+    Key(name="oidc.label", field="oidc.label", kind=TEXT),
+    Key(name="oidc.ca_file", field="oidc.ca_file", kind=PATH),
     Key(name="webhooks.allow", field="webhooks_allow", kind=TEXTS),
     Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
     Key(name="log.format", field="log_format", kind=one_of("json", "text")),
@@ -279,6 +290,7 @@ def _assembled(fields: Mapping[str, Any], base: Path) -> Settings:
         alarms=replace(AlarmBounds(), **nested.get("alarms", {})),
         retention=replace(Periods(), **nested.get("retention", {})),
         muster_copies=replace(CopySettings(), **nested.get("muster_copies", {})),
+        oidc=replace(OidcSettings(), **nested.get("oidc", {})),
     )
 
 
@@ -295,13 +307,21 @@ def database_address(settings: Settings) -> URL:
     if not settings.database_url:
         return URL.create("sqlite", database=str(settings.database))
     address = make_url(settings.database_url)
-    path = settings.database_password_file
+    return address.set(password=_secret(settings.database_password_file, settings.database_password) or None)
+
+
+def oidc_secret(settings: Settings) -> str:
+    """What proves to the OpenID provider that this is the hub; empty: nothing does. Raises as ``database_address``."""
+    return _secret(settings.oidc.client_secret_file, settings.oidc.client_secret)
+
+
+def _secret(path: Path | None, said: str) -> str:
     if path is None:
-        return address.set(password=settings.database_password or None)
+        return said
     try:
         if path.stat().st_mode & 0o077:
             raise MalformedData(f"{path}: only its owner may read it; chmod 600 {path}")
-        return address.set(password=path.read_text("utf-8").strip())
+        return path.read_text("utf-8").strip()
     except OSError as error:
         raise MalformedData(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -326,12 +346,17 @@ def faults(settings: Settings) -> list[str]:
         "http.certificate": settings.certificate,
         "http.key": settings.key,
         "mqtt.binary": settings.broker_binary,
+        "oidc.ca_file": settings.oidc.ca_file,
     }
     found = [f"{name}: {path} is not there" for name, path in files.items() if path and not path.is_file()]
     if not settings.site_dir.is_dir():
         found.append(f"site_dir: {settings.site_dir} is not a directory")
-    try:
-        database_address(settings)
-    except MalformedData as error:
-        found.append(f"database.password_file: {error}")
+    for name, read in (
+        ("database.password_file", database_address),
+        ("oidc.client_secret_file", oidc_secret),
+    ):
+        try:
+            read(settings)
+        except MalformedData as error:
+            found.append(f"{name}: {error}")
     return found

@@ -21,9 +21,9 @@ _PER_BROWSER = RateLimitItemPerMinute(10, 5, namespace="browser")
 _PER_PAIR = RateLimitItemPerMinute(5, 5, namespace="pair")
 _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
 _PER_ACCOUNT = RateLimitItemPerMinute(20, 5, namespace="account")
-_PASSKEYS_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="passkey")
-"""Nobody guesses a passkey; this bounds the challenges that are kept."""
 _REPORTS_PER_STATION = RateLimitItemPerMinute(120, 1, namespace="station")
+_CHALLENGES_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="challenge")
+"""Nobody guesses a passkey or a state; this bounds those that are kept."""
 
 
 class Attempts:
@@ -43,9 +43,9 @@ class Attempts:
         else:
             self._hit((_PER_SOURCE, network), (_PER_PAIR, network, key), (_PER_ACCOUNT, key))
 
-    def count_passkey(self, source: str) -> None:
-        """Count one challenge for a passkey; raises as ``count``."""
-        self._hit((_PASSKEYS_PER_SOURCE, _network(source)))
+    def count_challenge(self, source: str) -> None:
+        """Count one challenge for a passkey or an OpenID provider; raises as ``count``."""
+        self._hit((_CHALLENGES_PER_SOURCE, _network(source)))
 
     def count_report(self, station_id: StationId) -> None:
         """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap cards."""

@@ -16,6 +16,7 @@ from hub.commands import Commands
 from hub.imports import Imports
 from hub.live import LiveBus
 from hub.muster_copies import MusterCopies
+from hub.oidc import OpenIdConnect
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.passkeys import Passkeys
@@ -57,6 +58,7 @@ class Services:
     database: Database
     operators: Operators
     passkeys: Passkeys
+    oidc: OpenIdConnect | None
     attempts: Attempts
     revocation: Revocation
     card_changes: CardChanges
@@ -88,6 +90,11 @@ class Services:
     def browser_cookie(self) -> str:
         """The name of the cookie by which a browser that was signed in before is known."""
         return f"{self.session_cookie}-browser"
+
+    @property
+    def oidc_cookie(self) -> str:
+        """The name of the cookie by which a browser is known that was sent to the OpenID provider."""
+        return f"{self.session_cookie}-oidc"
 
 
 def session_cookie(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""One's own account: who one is, and one's passkeys."""
+"""One's own account: who one is, and by what one signs in."""
 
 from __future__ import annotations
 
@@ -31,26 +31,8 @@ class NewPasskey(Body):
 
 @router.get("")
 def account_page(request: Request, principal: SignedIn) -> Response:
-    """Who one is, and one's passkeys."""
-    pages = pages_of(request)
-    hub = services(request)
-    keys = [
-        {
-            "id": each.credential_id.hex(),
-            "name": each.name,
-            "created_at": each.created_at,
-            "last_used_at": each.last_used_at,
-        }
-        for each in hub.passkeys.listed(_operator(principal))
-    ]
-    return pages.response(
-        request,
-        "account.html",
-        principal,
-        passkeys=keys,
-        possible=hub.passkeys.are_possible,
-        csrf=principal.csrf_token,
-    )
+    """Who one is, and by what one signs in."""
+    return page(request, principal)
 
 
 @router.post("/passkeys/options")
@@ -59,7 +41,7 @@ def options(request: Request, principal: SignedIn) -> Response:
     hub = services(request)
     if not hub.passkeys.are_possible:
         raise Problem(Code.NOT_FOUND)
-    made = hub.passkeys.creation_options(_operator(principal), hub.clock())
+    made = hub.passkeys.creation_options(own_id(principal), hub.clock())
     return Response(made, media_type="application/json")
 
 
@@ -68,7 +50,7 @@ def add(request: Request, principal: SignedIn, body: NewPasskey) -> Response:
     """Keep a passkey that the browser made."""
     hub = services(request)
     try:
-        hub.passkeys.add(_operator(principal), body.name, body.answer, hub.clock())
+        hub.passkeys.add(own_id(principal), body.name, body.answer, hub.clock())
     except SignInRefused as refused:
         return JSONResponse({"code": refused.code, "problem": pages_of(request).gettext(str(refused))}, 403)
     return JSONResponse({"next": "/account"})
@@ -80,7 +62,7 @@ def remove(
 ) -> Response:
     """Forget one of one's own passkeys."""
     hub = services(request)
-    hub.passkeys.remove(_operator(principal), bytes.fromhex(passkey_id), hub.clock())
+    hub.passkeys.remove(own_id(principal), bytes.fromhex(passkey_id), hub.clock())
     return RedirectResponse("/account", 303)
 
 
@@ -88,11 +70,41 @@ def remove(
 def end_sessions(request: Request, principal: SignedIn) -> Response:
     """Sign oneself out everywhere, here too."""
     hub = services(request)
-    hub.operators.end_sessions(_operator(principal), now=hub.clock(), by=principal)
+    hub.operators.end_sessions(own_id(principal), now=hub.clock(), by=principal)
     return RedirectResponse("/sign-in", 303)
 
 
-def _operator(principal: Principal) -> str:
+def page(request: Request, principal: Principal, refused: SignInRefused | None = None) -> Response:
+    """The page; ``refused`` says what came of the last try to change something."""
+    pages = pages_of(request)
+    hub = services(request)
+    operator_id = own_id(principal)
+    keys = [
+        {
+            "id": each.credential_id.hex(),
+            "name": each.name,
+            "created_at": each.created_at,
+            "last_used_at": each.last_used_at,
+        }
+        for each in hub.passkeys.listed(operator_id)
+    ]
+    return pages.response(
+        request,
+        "account.html",
+        principal,
+        status_code=403 if refused else 200,
+        passkeys=keys,
+        possible=hub.passkeys.are_possible,
+        oidc=hub.oidc,
+        oidc_account=hub.oidc.account_of(operator_id) if hub.oidc else None,
+        problem=pages.gettext(str(refused)) if refused else "",
+        why=refused.code if refused else "",
+        csrf=principal.csrf_token,
+    )
+
+
+def own_id(principal: Principal) -> str:
+    """Which operator it is; raises ``Problem`` NOT_FOUND for a program."""
     kind, _, operator_id = principal.actor.partition(":")
     if kind != "operator":
         raise Problem(Code.NOT_FOUND, "A program has no account.")

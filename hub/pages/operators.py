@@ -26,7 +26,9 @@ from hub.operators import (
 from hub.pages.rendering import pages_of
 from hub.pages.words import ROLES
 from hub.roles import Role
+from hub.store import oidc as oidc_rows
 from hub.store import operators as store
+from hub.store import passkeys as passkey_rows
 from hub.store import sites
 from pacs.identifiers import SiteId
 
@@ -168,12 +170,27 @@ def _page(
         people = [each for each in store.list_operators(connection) if sees_operator(principal, each)]
         programs = [each for each in store.list_tokens(connection) if sees_operator(principal, each)]
         known = [each for each in sites.list_all(connection) if principal.sees(each.id)]
+        passkeys = passkey_rows.counts(connection)
+        connected = oidc_rows.owners(connection, hub.oidc.issuer) if hub.oidc else set()
+    ways = {
+        each.id: [
+            *([pages.gettext("password")] if each.password_hash else ()),
+            *(
+                [pages.ngettext("%(num)d passkey", "%(num)d passkeys", count) % {"num": count}]
+                if (count := passkeys.get(each.id, 0))
+                else ()
+            ),
+            *([hub.oidc.label] if hub.oidc and each.id in connected else ()),
+        ]
+        for each in people
+    }
     return pages.response(
         request,
         "operators.html",
         principal,
         status_code=422 if problem else 200,
         people=people,
+        ways=ways,
         programs=programs,
         sites={each.id: each.name for each in known},
         roles=[each for each in ROLES if principal.reaches(each, principal.sites)],

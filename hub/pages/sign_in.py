@@ -16,6 +16,7 @@ from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
 from hub.operators import BROWSER_LIFETIME, SESSION_LIFETIME, SignInRefused
 from hub.pages.rendering import pages_of
+from hub.store.operators import LinkRow
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, dependencies=[PUBLIC])
 
@@ -37,7 +38,7 @@ def sign_in_page(request: Request, next_address: Address = "/") -> Response:
     """The form; before the first operator, how to make a one-time link."""
     if identify(request) is not None:
         return RedirectResponse(inside(next_address), 303)
-    return _form(request, next_address=next_address)
+    return form(request, next_address=next_address)
 
 
 @router.post("/sign-in")
@@ -55,7 +56,7 @@ def sign_in(
     try:
         token = hub.operators.sign_in(name, password, hub.clock(), is_known_browser=known is not None)
     except SignInRefused as refused:
-        return _form(
+        return form(
             request,
             next_address=next_address,
             name=name,
@@ -72,7 +73,7 @@ def passkey_options(request: Request) -> Response:
     hub = services(request)
     if not hub.passkeys.are_possible:
         raise Problem(Code.NOT_FOUND)
-    hub.attempts.count_passkey(source_of(request))
+    hub.attempts.count_challenge(source_of(request))
     return Response(hub.passkeys.request_options(hub.clock()), media_type="application/json")
 
 
@@ -106,7 +107,7 @@ def link_page(request: Request, token: LinkToken) -> Response:
     """What the link offers; looking at it does not use it up."""
     hub = services(request)
     link = hub.operators.look_at_link(token, hub.clock())
-    return pages_of(request).response(request, "link.html", None, link=link, name="", problem="")
+    return link_form(request, token, link)
 
 
 @router.post("/link/{token}")
@@ -119,26 +120,38 @@ def follow_link(
     try:
         session = hub.operators.follow_link(token, name=name, password=password or None, now=hub.clock())
     except SignInRefused as refused:
-        return pages_of(request).response(
-            request,
-            "link.html",
-            None,
-            link=link,
-            name=name,
-            problem=pages_of(request).gettext(str(refused)),
-            status_code=422,
-        )
+        return link_form(request, token, link, name, refused)
     return signed_in(request, session, RedirectResponse("/", 303))
 
 
-def _form(
+def link_form(
+    request: Request, token: str, link: LinkRow, name: str = "", refused: SignInRefused | None = None
+) -> Response:
+    """What a one-time link offers, and what came of the last try."""
+    pages = pages_of(request)
+    return pages.response(
+        request,
+        "link.html",
+        None,
+        status_code=422 if refused else 200,
+        token=token,
+        link=link,
+        name=name,
+        oidc=services(request).oidc,
+        problem=pages.gettext(str(refused)) if refused else "",
+    )
+
+
+def form(
     request: Request,
     *,
     next_address: str,
     name: str = "",
     problem: str = "",
+    why: str = "",
     status_code: int = 200,
 ) -> Response:
+    """The page on which one signs in; ``problem`` and its code, ``why``, say what came of the last try."""
     first_run = not services(request).operators.are_there_any()
     return pages_of(request).response(
         request,
@@ -147,19 +160,21 @@ def _form(
         status_code=status_code,
         first_run=first_run,
         passkeys=services(request).passkeys.are_possible,
+        oidc=services(request).oidc,
         next=inside(next_address),
         name=name,
         problem=problem,
+        why=why,
     )
 
 
 def signed_in(request: Request, token: str, answer: Response) -> Response:
     """``answer`` with the session's cookie, and one by which this browser is known from now on."""
     hub = services(request)
-    _set_cookie(hub, answer, hub.session_cookie, token, SESSION_LIFETIME)
+    set_cookie(hub, answer, hub.session_cookie, token, SESSION_LIFETIME)
     browser = hub.operators.remember_browser(token, request.cookies.get(hub.browser_cookie), hub.clock())
     if browser is not None:
-        _set_cookie(hub, answer, hub.browser_cookie, browser, BROWSER_LIFETIME)
+        set_cookie(hub, answer, hub.browser_cookie, browser, BROWSER_LIFETIME)
     return answer
 
 
@@ -168,7 +183,8 @@ def source_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _set_cookie(hub: Services, answer: Response, name: str, value: str, lifetime: timedelta) -> None:
+def set_cookie(hub: Services, answer: Response, name: str, value: str, lifetime: timedelta) -> None:
+    """A cookie for this hub alone, which no other site's page makes a browser send."""
     answer.set_cookie(
         name,
         value,

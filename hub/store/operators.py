@@ -94,8 +94,8 @@ def add_operator(connection: Connection, row: OperatorRow) -> None:
     connection.execute(insert(operators).values(asdict(row)))
 
 
-def set_password_hash(connection: Connection, operator_id: str, password_hash: str) -> None:
-    """Replace an operator's password."""
+def set_password_hash(connection: Connection, operator_id: str, password_hash: str | None) -> None:
+    """Replace an operator's password; None: they have none."""
     query = update(operators).where(operators.c.id == operator_id)
     connection.execute(query.values(password_hash=password_hash))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from hub.store.database import fields
 from hub.store.schema import challenges, known_browsers, passkeys
@@ -40,6 +40,12 @@ def of_operator(connection: Connection, operator_id: str) -> list[PasskeyRow]:
     query = select(passkeys).where(passkeys.c.operator_id == operator_id)
     query = query.order_by(passkeys.c.created_at, passkeys.c.credential_id)
     return [PasskeyRow(**fields(row)) for row in connection.execute(query)]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many passkeys each operator has who has any."""
+    query = select(passkeys.c.operator_id, func.count()).group_by(passkeys.c.operator_id)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def used(connection: Connection, credential_id: bytes, sign_count: int, now: datetime) -> None:

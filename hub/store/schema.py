@@ -752,6 +752,31 @@ known_browsers = Table(
     Column("expires_at", Instant, nullable=False),
 )
 
+oidc_identities = Table(
+    "oidc_identities",
+    metadata,
+    Column("issuer", String(1000), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("operator_id", NAME, ForeignKey("operators.id"), nullable=False, unique=True),
+    Column("linked_at", Instant, nullable=False),
+    Column("last_used_at", Instant),
+)
+
+oidc_requests = Table(
+    "oidc_requests",
+    metadata,
+    Column("state_hash", LargeBinary, primary_key=True),
+    Column("browser_hash", LargeBinary, nullable=False),  # who began is who may finish
+    Column("nonce", Text, nullable=False),
+    Column("verifier", Text, nullable=False),
+    Column("operator_id", NAME),  # who connects their own account
+    Column("link_hash", LargeBinary),  # of the one-time link that is followed; neither: somebody signs in
+    Column("name", Text, nullable=False),  # as who follows the link chose
+    Column("next", Text, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -62,12 +62,16 @@ PARTICULAR = {
     "webhooks.allow": ('["10.1.0.0/16", "fd00::/8"]', "10.1.0.0/16, fd00::/8"),
     "time_zone": ('"Europe/Brussels"', "Europe/Brussels"),
     "database.url": ('"postgresql+psycopg://hub@db/hub"', "postgresql+psycopg://hub@db/hub"),
+    "oidc.issuer": ('"https://login.example.org"', "https://login.example.org"),
+    "oidc.scopes": ('["openid", "profile"]', "openid, profile"),
     "http.origin": ('"https://hub.example.org"', "https://hub.example.org"),
 }
 
 
 NODE, LISTEN, ROUTES = 'node = "a"', 'listen = "127.0.0.1:6222"', 'routes = ["127.0.0.1:6223"]'
 BESIDE = {
+    "oidc.issuer": 'client_id = "hub"',
+    "oidc.client_id": 'issuer = "https://login.example.org"',
     "http.certificate": 'key = "/k"',
     "http.key": 'certificate = "/c"',
     "cluster.node": f"{LISTEN}\n{ROUTES}",

@@ -28,6 +28,8 @@ MARK = "zanzibar"
 BY_A_SCOPED_SESSION = {
     "/link/{token}",
     "/sign-in",
+    "/sign-in/oidc/callback",
+    "/sign-in/oidc/finish",
     "/static/{digest}/{name}",
     "/live/stream",
     "/api/v1/stream",
