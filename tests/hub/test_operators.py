@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 from argon2 import PasswordHasher
@@ -15,6 +15,8 @@ from sqlalchemy import select
 
 from hub.api.attempts import Attempts
 from hub.api.problems import Problem
+from hub.oidc import OpenIdConnect
+from hub.oidc_provider import Answer, Identity, OidcSettings, Provider
 from hub.operators import (
     BROWSER_LIFETIME,
     LINK_LIFETIME,
@@ -395,3 +397,47 @@ def test_a_principal_says_nothing_of_secrets(operators: Operators) -> None:
     assert token not in repr(principal)
     assert principal.csrf_token is not None
     assert principal.csrf_token not in repr(principal)
+
+
+class Vouching:
+    """A provider that is believed: whoever comes back is ``subject``."""
+
+    def __init__(self, subject: str) -> None:
+        self.settings = OidcSettings(issuer="https://login.example.org", client_id="hub")
+        self.subject = subject
+
+    def address(self, **said: str) -> str:
+        return said["state"]
+
+    def identity(self, *_: object, **__: object) -> Identity:
+        return Identity(self.settings.issuer, self.subject)
+
+
+def test_an_account_is_one_operators_and_a_request_is_answered_once(
+    operators: Operators, database: Database
+) -> None:
+    """Of several who bring the same answer at once, one is signed in; what is refused changes nothing."""
+    oidc = OpenIdConnect(database, cast("Provider", Vouching("f3a1-77")))
+    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
+    begun = oidc.begin(NOW, browser=None, link=link, name="Nadia")
+    assert oidc.complete(oidc.taken(begun.address, begun.browser, NOW), Answer(code="x"), None, NOW)
+    other = operators.create_link(name="", role=Role.ADMINISTRATOR, now=NOW)
+    begun = oidc.begin(NOW, browser=None, link=other, name="Eve")
+    with refused("account_taken"):
+        oidc.complete(oidc.taken(begun.address, begun.browser, NOW), Answer(code="x"), None, NOW)
+    assert operators.look_at_link(other, NOW).used_at is None
+    begun = oidc.begin(NOW, browser=None)
+    won: list[str] = []
+    start = threading.Barrier(4)
+
+    def come_back() -> None:
+        start.wait(10)
+        with contextlib.suppress(SignInRefused):
+            won.append(oidc.taken(begun.address, begun.browser, NOW).next)
+
+    threads = [threading.Thread(target=come_back) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert won == ["/"]
