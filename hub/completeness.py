@@ -14,7 +14,7 @@ from enum import StrEnum, unique
 
 from sqlalchemy import Connection
 
-from hub.store import controllers, doors, expiry, journals
+from hub.store import controllers, doors, expiry, journals, totals
 from hub.store.controllers import Controller, ControllerState
 from hub.store.doors import NamedDoor
 from hub.store.journals import Anomaly, AnomalyKind
@@ -47,9 +47,12 @@ class Cause(StrEnum):
     NOT_TOLD_YET = "not_told_yet"  # the last moments, of which its controller has not spoken yet
     NOT_THERE_YET = "not_there_yet"  # before the door was added
     PRIVATE = "private"  # nothing about people is recorded there, ever
+    NOT_WHOLE = "not_whole"  # why is no longer kept
 
 
 _MOMENT = timedelta(milliseconds=1)  # as exact as events are
+SETTLED = "record"
+"""The purpose of the runs that keep, of what is older, for which times records were whole."""
 WAITING = frozenset({Cause.OFFLINE, Cause.ARRIVING, Cause.NOT_TOLD_YET})
 """What is missing may still arrive."""
 
@@ -132,6 +135,46 @@ def proven(
         for named, state, holes in _records(connection, now, sites)
         if door_ids is None or named.door.id in door_ids
     ]
+
+
+def counted(
+    connection: Connection,
+    now: datetime,
+    *,
+    since: datetime,
+    until: datetime,
+    door_ids: Collection[DoorId] | None = None,
+    sites: Sites = None,
+) -> list[Proven]:
+    """The same for numbers of taps, which are kept when it is not any more who it was; longer than causes are."""
+    settled = expiry.ran_before(connection, SETTLED)
+    kept = totals.known(connection, since, door_ids)
+    return [
+        account(
+            named.door.id,
+            named.name,
+            [
+                *(hole for hole in holes if hole.cause is not Cause.EXPIRED),
+                *_never(named),
+                *_settled(kept.get(named.door.id, ()), settled),
+            ],
+            known_until=state.complete_until,
+            since=since,
+            until=until,
+        )
+        for named, state, holes in _records(connection, now, sites)
+        if door_ids is None or named.door.id in door_ids
+    ]
+
+
+def _settled(kept: Iterable[tuple[datetime, datetime]], until: datetime | None) -> Iterable[Hole]:
+    """What lies before ``until`` and is not among what is kept as whole."""
+    at = None
+    for begins, ends in kept:
+        yield Hole(since=at, until=begins, cause=Cause.NOT_WHOLE)
+        at = ends
+    if until is not None and (at is None or at < until):
+        yield Hole(since=at, until=until, cause=Cause.NOT_WHOLE)
 
 
 def account(

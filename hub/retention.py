@@ -17,8 +17,10 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
+from hub import completeness
+from hub.completeness import SETTLED
 from hub.erasure import erase_leavers
-from hub.store import expiry, holds
+from hub.store import events, expiry, holds, totals
 from hub.store.database import Database
 from hub.store.holds import Hold
 from pacs.errors import MalformedData
@@ -32,6 +34,7 @@ LATE_AFTER: Final = timedelta(hours=1)
 LONGEST_PRECISE: Final = timedelta(hours=72)
 LONGEST_COARSE: Final = timedelta(days=30)
 LONGEST_DOORS: Final = timedelta(days=366)
+LONGEST_TOTALS: Final = timedelta(days=1830)
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +44,25 @@ class Periods:
     """How long what is kept. Raises ``MalformedData`` beyond the longest there may be.
 
     ``precise``: who tapped where and when. ``coarse``: at which door and hour, and what was decided. ``doors``: what
-    happened to doors and controllers, which names nobody. ``leavers``: people whose validity ended.
+    happened to doors and controllers, which names nobody. ``leavers``: people whose validity ended. ``totals``: how many
+    taps there were at each door, by the hour.
     """
 
     precise: timedelta = LONGEST_PRECISE
     coarse: timedelta = LONGEST_COARSE
     doors: timedelta = LONGEST_COARSE
     leavers: timedelta = LONGEST_COARSE
+    totals: timedelta = timedelta(days=731)
 
     def __post_init__(self) -> None:
         if not timedelta() < self.precise <= LONGEST_PRECISE:
             raise MalformedData("retention.precise_h: 1 to 72 hours expected")
         if not self.precise <= self.coarse <= LONGEST_COARSE:
             raise MalformedData("retention.coarse_days: at least as long as precise_h, and 30 days at most")
+        if not self.coarse <= self.totals <= LONGEST_TOTALS:
+            raise MalformedData(
+                "retention.totals_days: at least as long as coarse_days, and 1830 days at most"
+            )
         if not self.coarse <= self.doors <= LONGEST_DOORS:
             raise MalformedData("retention.doors_days: at least as long as coarse_days, and 366 days at most")
 
@@ -136,6 +145,7 @@ class Retention:
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
         removed = self._run_events(now, held)
+        self._settle(now)
         for purpose, steps in self._steps(now).items():
             done = sum(self._exhaust(step, before) for step, before in steps)
             if not self._stopping.is_set():
@@ -177,6 +187,22 @@ class Retention:
                 expiry.ran(connection, "gone", now, gone)
         return coarse + gone + stripped
 
+    def _settle(self, now: datetime) -> None:
+        """Keep for which times each door's record was whole, before what says so goes; by whole hours."""
+        until = events.hour(now - self.periods.coarse)
+        with self._database.read() as connection:
+            since = expiry.ran_before(connection, SETTLED)
+            is_due = since is not None and since < until
+            found = (
+                completeness.counted(connection, now, since=since, until=until) if since and is_due else []
+            )
+        known = {each.door_id: [(stretch.since, stretch.until) for stretch in each.known] for each in found}
+        with self._database.write() as connection:
+            if expiry.ran_before(connection, SETTLED) == since:
+                totals.settle(connection, known, since or until)
+                settled = until if since is None or is_due else since
+                expiry.ran(connection, SETTLED, now, 0, before=settled)
+
     def _in_parts(
         self, found: Sequence[int], let_go: Callable[[Connection, Sequence[int]], None], held: Sequence[Hold]
     ) -> int:
@@ -211,6 +237,7 @@ class Retention:
                 (expiry.remove_alarms, coarse),
                 (expiry.remove_anomalies, now - self.periods.doors),
             ],
+            "totals": [(totals.hide_small, coarse), (totals.remove, now - self.periods.totals)],
             "sessions": [(expiry.remove_sessions, now)],
             "leavers": [(partial(erase_leavers, now=now), now - self.periods.leavers)],
         }

@@ -7,15 +7,16 @@ The one thing that is ever published is the number of one door, outcome and ende
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 from zoneinfo import ZoneInfo
 
+from hub.store.schema import LEAST
 from pacs.identifiers import DoorId
 
-THRESHOLD = 5
+THRESHOLD = LEAST
 HOUR = timedelta(hours=1)
 
 
@@ -53,20 +54,27 @@ class Per(StrEnum):
             local -= timedelta(days=local.weekday())
         return local
 
+    def end(self, begin: datetime, zone: ZoneInfo) -> datetime:
+        """When it ends; a day in which the clocks change has 23 or 25 hours."""
+        if self is Per.HOUR:
+            return begin + HOUR
+        days = timedelta(days=7 if self is Per.WEEK else 1)
+        return (begin.astimezone(zone) + days).astimezone(UTC)
 
-def published(counts: Mapping[Cell, int]) -> dict[Cell, int | None]:
-    """Each number, None for one that is hidden."""
-    return {cell: None if 0 < count < THRESHOLD else count for cell, count in counts.items()}
+
+def published(counts: Mapping[Cell, int | None]) -> dict[Cell, int | None]:
+    """Each number, None for one that is hidden, or of which it is not kept how many there were."""
+    return {cell: None if count is None or 0 < count < THRESHOLD else count for cell, count in counts.items()}
 
 
 def sums(
-    cells: Mapping[Cell, int | None], per: Per, zone: ZoneInfo
+    cells: Mapping[Cell, int | None], per: Per, zone_of: Callable[[DoorId], ZoneInfo]
 ) -> dict[tuple[DoorId, str, datetime], Sum]:
-    """What is published, by door, outcome and the beginning of each hour, day or week."""
+    """What is published, by door, outcome and the beginning of each hour, day or week on the clock of the door's site."""
     known: dict[tuple[DoorId, str, datetime], int] = defaultdict(int)
     hidden: dict[tuple[DoorId, str, datetime], int] = defaultdict(int)
     for cell, count in cells.items():
-        key = cell.door_id, cell.outcome, per.begin(cell.hour, zone)
+        key = cell.door_id, cell.outcome, per.begin(cell.hour, zone_of(cell.door_id))
         known[key] += count or 0
         hidden[key] += count is None
     return {key: Sum(at_least=known[key], hidden=hidden[key]) for key in known}
@@ -76,14 +84,6 @@ def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The ended hours between, so that nobody compares a part of an hour with the whole."""
     begins = _hour(since)
     return (begins if begins == since else begins + HOUR), _hour(until)
-
-
-def counted(taps: Iterable[tuple[DoorId, str, datetime]]) -> dict[Cell, int]:
-    """How many of these taps lie in each hour."""
-    found: dict[Cell, int] = defaultdict(int)
-    for door_id, outcome, at in taps:
-        found[Cell(door_id=door_id, outcome=outcome, hour=_hour(at))] += 1
-    return dict(found)
 
 
 def _hour(at: datetime) -> datetime:

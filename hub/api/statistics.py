@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -18,16 +19,16 @@ from hub.api.services import Services, services
 from hub.completeness import Proven
 from hub.operators import Principal
 from hub.roles import Permission
-from hub.statistics import THRESHOLD, Per
-from hub.store import events as store
+from hub.statistics import THRESHOLD, Cell, Per
+from hub.store import doors, sites, totals
 from pacs.identifiers import DoorId
 from pacs.schedule import zone
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/statistics", tags=["statistics"])
 
 LONGEST = timedelta(days=31)
+LONGEST_OF_ONE = {Per.HOUR: LONGEST, Per.DAY: timedelta(days=366), Per.WEEK: timedelta(days=1830)}
 DEFAULT = timedelta(days=7)
-_WIDTH = {Per.HOUR: timedelta(hours=1), Per.DAY: timedelta(days=1), Per.WEEK: timedelta(days=7)}
 _COLUMNS = ("door_id", "door_name", "outcome", "since", "at_least", "hidden_hours", "complete", "unknown_s")
 
 
@@ -77,7 +78,10 @@ def counts(
     until: Annotated[fields.Instant | None, Query()] = None,
     door: fields.Door | None = None,
 ) -> Statistics:
-    """Taps by door, outcome and hour, day or week, of at most 31 days; small numbers are hidden in every sum."""
+    """Taps by door, outcome and hour, day or week; small numbers are hidden in every sum.
+
+    Of at most 31 days, of one door by day of a year, by week for as long as numbers are kept.
+    """
     asked = Asked(per=per, since=since, until=until, door=door)
     return count(services(request), principal, asked)
 
@@ -105,23 +109,34 @@ def count(hub: Services, principal: Principal, asked: Asked) -> Statistics:
     """What is published of the time that is asked for."""
     now = hub.clock()
     ends = min(asked.until or now, now)
-    begins = max(asked.since or ends - DEFAULT, ends - LONGEST, now - hub.settings.retention.coarse)
+    longest = LONGEST_OF_ONE[asked.per] if asked.door else LONGEST
+    begins = max(asked.since or ends - DEFAULT, ends - longest, now - hub.settings.retention.totals)
     begins, ends = statistics.whole_hours(begins, ends)
     ends = max(begins, ends)
     with hub.database.read() as connection:
-        taps = store.taps(connection, since=begins, until=ends, door_id=asked.door, sites=principal.sites)
-        doors: Collection[DoorId] | None = [asked.door] if asked.door else None
-        records = completeness.proven(
-            connection, now, since=begins, until=ends, door_ids=doors, sites=principal.sites
+        taps = totals.between(connection, since=begins, until=ends, door_id=asked.door, sites=principal.sites)
+        only: Collection[DoorId] | None = [asked.door] if asked.door else None
+        records = completeness.counted(
+            connection, now, since=begins, until=ends, door_ids=only, sites=principal.sites
         )
-    cells = statistics.published(statistics.counted(taps))
+        zones = {site.id: zone(site.time_zone) for site in sites.list_all(connection)}
+        at_site = {each.door.id: zones[each.site_id] for each in doors.list_all(connection)}
+    cells = {
+        Cell(door_id=door_id, outcome=kind.removeprefix("access_"), hour=hour): taps_then
+        for (door_id, kind, hour), taps_then in taps.items()
+    }
+
+    def zone_of(door_id: DoorId) -> ZoneInfo:
+        return at_site.get(door_id) or zone(hub.home.time_zone)
+
     by_door = {record.door_id: record for record in records}
+    summed = statistics.sums(statistics.published(cells), asked.per, zone_of)
     found = []
-    for (door_id, outcome, at), each in sorted(
-        statistics.sums(cells, asked.per, zone(hub.home.time_zone)).items(), key=lambda item: item[0]
-    ):
+    for (door_id, outcome, at), each in sorted(summed.items(), key=lambda item: item[0]):
         record = by_door.get(door_id)
-        unknown = _unknown(record, at, min(at + _WIDTH[asked.per], ends)) if record else None
+        unknown = None
+        if record:
+            unknown = _unknown(record, at, min(asked.per.end(at, zone_of(door_id)), ends))
         found.append(
             Count(
                 door_id=door_id,

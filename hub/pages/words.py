@@ -148,6 +148,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.JOURNAL_BEHIND: N_("the controller was set back to an earlier state"),
     Cause.NOT_TOLD_YET: N_("the controller has not told of these moments yet"),
     Cause.NOT_THERE_YET: N_("the door was not there yet"),
+    Cause.NOT_WHOLE: N_("the record was not whole; why is no longer kept"),
     Cause.PRIVATE: N_("a private door: nobody's taps are recorded"),
 }
 

@@ -142,36 +142,6 @@ def listing(
     return [_stored(found) for found in connection.execute(query)]
 
 
-def taps(
-    connection: Connection,
-    *,
-    since: datetime,
-    until: datetime,
-    door_id: DoorId | None = None,
-    sites: Sites = None,
-) -> list[tuple[DoorId, str, datetime]]:
-    """Door, outcome and time of each tap that is recorded with a person, never whose; times by the controllers' clocks.
-
-    Those whose time cannot be believed are left out: when they were is not known.
-    """
-    columns = events.c
-    query = select(columns.door_id, columns.kind, columns.occurred_at).where(
-        columns.kind.in_(ABOUT_PEOPLE),
-        columns.door_id.is_not(None),
-        columns.clock_trusted,
-        columns.occurred_at >= since,
-        columns.occurred_at < until,
-    )
-    if door_id is not None:
-        query = query.where(columns.door_id == door_id)
-    if sites is not None:
-        query = query.where(columns.controller_id.in_(controllers_within(sites)))
-    return [
-        (DoorId(row.door_id), row.kind.removeprefix("access_"), row.occurred_at)
-        for row in connection.execute(query)
-    ]
-
-
 def with_ids(connection: Connection, ids: Iterable[int]) -> list[StoredEvent]:
     """These events, in order of arrival; those that are no longer there are left out."""
     query = select(events, cards.c.cardholder_id).outerjoin(

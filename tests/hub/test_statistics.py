@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.roles import Role
-from hub.statistics import THRESHOLD, Cell, Per, counted, published, sums, whole_hours
+from hub.statistics import THRESHOLD, Cell, Per, published, sums, whole_hours
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
 from tests.hub.running import running_hub
@@ -36,14 +36,14 @@ def test_nothing_that_is_published_depends_on_what_is_hidden(
         for (cell, count), other in zip(table.items(), others, strict=False)
     }
     for per in Per:
-        assert sums(published(table), per, ZONE) == sums(published(another), per, ZONE)
+        assert sums(published(table), per, lambda _: ZONE) == sums(published(another), per, lambda _: ZONE)
 
 
 @given(table=tables)
 def test_every_sum_is_of_what_is_shown(table: dict[Cell, int]) -> None:
     """Days and weeks are on the site's clock, hold every hour once, and never claim more than there was."""
     for per in Per:
-        found = sums(published(table), per, ZONE)
+        found = sums(published(table), per, lambda _: ZONE)
         assert sum(each.at_least for each in found.values()) == sum(
             count for count in table.values() if count >= THRESHOLD
         )
@@ -58,10 +58,16 @@ def test_only_ended_hours_are_counted() -> None:
     """A part of an hour cannot be compared with the whole: both ends move inwards."""
     assert whole_hours(NOW + timedelta(minutes=1), NOW + 3.5 * HOUR) == (NOW + HOUR, NOW + 3 * HOUR)
     assert whole_hours(NOW, NOW + HOUR) == (NOW, NOW + HOUR)
-    front = DoorId("front")
-    assert counted([(front, "granted", NOW + 0.9 * HOUR)] * 2) == {
-        Cell(door_id=front, outcome="granted", hour=NOW): 2
-    }
+
+
+def test_a_day_in_which_the_clocks_change_is_as_long_as_it_is() -> None:
+    """23 hours in spring, 25 in autumn, and a week accordingly; days begin at midnight."""
+    spring, autumn = datetime(2026, 3, 29, 12, tzinfo=UTC), datetime(2026, 10, 25, 12, tzinfo=UTC)
+    for moment, hours in ((spring, 23), (autumn, 25)):
+        begin = Per.DAY.begin(moment, ZONE)
+        assert (Per.DAY.end(begin, ZONE) - begin.astimezone(UTC)) == hours * HOUR
+        begin = Per.WEEK.begin(moment, ZONE)
+        assert (Per.WEEK.end(begin, ZONE) - begin.astimezone(UTC)) == (6 * 24 + hours) * HOUR
 
 
 def test_counts_say_nothing_about_who_and_where_they_are_not_all(tmp_path: Path) -> None:
@@ -81,10 +87,14 @@ def test_counts_say_nothing_about_who_and_where_they_are_not_all(tmp_path: Path)
             table = auditor.get("/api/v1/statistics/export").text
         with hub.signed_in(Role.AUDITOR) as browser:
             page = browser.get("/statistics").text
+            chosen = browser.get("/statistics", params={"door": "front", "days": 366, "per": "week"})
     assert [(each["at_least"], each["hidden_hours"]) for each in hourly["counts"]] == [(6, 0), (0, 1)]
     assert not any(each["complete"] for each in hourly["counts"])  # the door was added after that
     assert str(card) not in table
     assert "not there yet" in table
     assert "Ama" not in page
+    assert chosen.status_code == 200
+    assert '<option value="front" selected>' in chosen.text
+    assert "per=week&amp;since=" in chosen.text
     assert "<svg" in page
     assert "Front door" in page
