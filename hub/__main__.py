@@ -145,7 +145,7 @@ def operator_link(
     """
     with _told():
         settings, operators = _operators(config, data_dir)
-        token = operators.create_link(
+        token = operators.links.create(
             name=who or name,
             role=Role(role) if role else None,
             sites=frozenset(map(SiteId, site)) or None,
@@ -263,7 +263,7 @@ def token_create(
     """Make an API token and print it, once: only its hash is stored."""
     with _told():
         _, operators = _operators(config, data_dir)
-        made = operators.create_token(
+        made = operators.tokens.create(
             name=name,
             role=Role(role),
             permissions=frozenset(map(Permission, permission)) or None,
@@ -296,7 +296,7 @@ def token_list(config: Path | None, data_dir: Path | None) -> None:
 def token_revoke(config: Path | None, data_dir: Path | None, name: str) -> None:
     """Make a token useless at once."""
     with _told():
-        _operators(config, data_dir)[1].revoke_token(name, utc_now())
+        _operators(config, data_dir)[1].tokens.revoke(name, utc_now())
 
 
 @main.group("import")

@@ -66,7 +66,7 @@ class HubServer(uvicorn.Server):
         click.echo(f"Drempel hub: {settings.public_origin}   controllers: {mqtt}")
         operators: Operators = self._app.state.services.operators
         if not operators.are_there_any():
-            token = operators.create_link(name="", role=None, now=utc_now())
+            token = operators.links.create(name="", role=None, now=utc_now())
             click.echo(f"Nobody has signed in yet. {link_text(settings.public_origin, token)}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -153,9 +153,11 @@ def identify(request: Request, *, is_use: bool = True) -> Principal | None:
     hub = services(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme:
-        return hub.operators.by_token(token.strip(), hub.clock()) if scheme.lower() == "bearer" else None
+        return (
+            hub.operators.tokens.principal(token.strip(), hub.clock()) if scheme.lower() == "bearer" else None
+        )
     cookie = request.cookies.get(hub.session_cookie)
-    return hub.operators.by_session(cookie, hub.clock(), is_use=is_use) if cookie else None
+    return hub.operators.sessions.principal(cookie, hub.clock(), is_use=is_use) if cookie else None
 
 
 def _declarations(dependant: Dependant) -> Iterator[Access]:

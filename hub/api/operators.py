@@ -162,7 +162,7 @@ def create_link(
 ) -> Link:
     """Make a one-time sign-in link. A new operator is a guard unless ``role`` says otherwise."""
     hub, now = services(request), services(request).clock()
-    token = hub.operators.create_link(
+    token = hub.operators.links.create(
         name=body.name or "",
         role=body.role,
         otherwise=Role.GUARD,
@@ -227,7 +227,7 @@ def create_token(body: NewToken, request: Request, principal: Manager) -> MadeTo
     hub = services(request)
     days = body.expires_in_days
     try:
-        token = hub.operators.create_token(
+        token = hub.operators.tokens.create(
             name=body.name,
             role=body.role,
             permissions=body.permissions,
@@ -249,7 +249,7 @@ def revoke_token(
     """Make an API token useless at once; repeating it does no harm."""
     hub = services(request)
     try:
-        hub.operators.revoke_token(name, hub.clock(), by=principal)
+        hub.operators.tokens.revoke(name, hub.clock(), by=principal)
     except SignInRefused as refused:
         raise NotFound(str(refused)) from refused
 

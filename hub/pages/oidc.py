@@ -76,7 +76,7 @@ def begin(
 def begin_with_link(request: Request, token: LinkToken, name: NameField = "") -> Response:
     """Send somebody who follows a one-time link to the provider."""
     oidc, hub = _oidc(request), services(request)
-    link = hub.operators.look_at_link(token, hub.clock())
+    link = hub.operators.links.look_at(token, hub.clock())
     hub.attempts.count_challenge(source_of(request))
     try:
         begun = oidc.begin(hub.clock(), browser=_browser(request), link=token, name=name)

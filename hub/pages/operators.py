@@ -24,7 +24,7 @@ from hub.operators import (
     sees_operator,
 )
 from hub.pages.rendering import pages_of
-from hub.pages.words import ROLES
+from hub.pages.words import N_, ROLES
 from hub.roles import Role
 from hub.store import oidc as oidc_rows
 from hub.store import operators as store
@@ -82,8 +82,10 @@ def create_link(request: Request, principal: Manager, form: Annotated[LinkForm, 
     hub = services(request)
     with hub.database.read() as connection:
         known = store.operator_by_key(connection, name_key(form.name)) if form.name else None
+    if known and not sees_operator(principal, known):  # no more is said of them
+        return _page(request, principal, problem=N_("Somebody has that name. Choose another one."))
     try:
-        token = hub.operators.create_link(
+        token = hub.operators.links.create(
             name=form.name,
             role=None if known else form.role,
             sites=given(principal, form.sites),
@@ -100,7 +102,7 @@ def create_token(request: Request, principal: Manager, form: Annotated[TokenForm
     """Make an API token and show it, once."""
     hub = services(request)
     try:
-        token = hub.operators.create_token(
+        token = hub.operators.tokens.create(
             name=form.name,
             role=form.role,
             lifetime=timedelta(days=form.days) if form.days else None,
@@ -120,7 +122,7 @@ def revoke_token(
     """Make a token useless at once."""
     hub = services(request)
     try:
-        hub.operators.revoke_token(name, hub.clock(), by=principal)
+        hub.operators.tokens.revoke(name, hub.clock(), by=principal)
     except SignInRefused as refused:
         raise Problem(Code.NOT_FOUND, str(refused)) from refused
     return RedirectResponse("/operators", 303)

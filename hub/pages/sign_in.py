@@ -51,10 +51,12 @@ def sign_in(
     """Open a session."""
     hub = services(request)
     browser = request.cookies.get(hub.browser_cookie)
-    known = browser if hub.operators.knows_browser(browser, name, hub.clock()) else None
+    known = browser if hub.operators.browsers.knows(browser, name, hub.clock()) else None
     hub.attempts.count(source_of(request), name, known_browser=known)
     try:
-        token = hub.operators.sign_in(name, password, hub.clock(), is_known_browser=known is not None)
+        token = hub.operators.sessions.sign_in(
+            name, password, hub.clock(), is_known_browser=known is not None
+        )
     except SignInRefused as refused:
         return form(
             request,
@@ -95,7 +97,7 @@ async def sign_out(request: Request) -> Response:
     principal = await run_in_threadpool(identify, request)
     if principal is not None and principal.csrf_token is not None:
         token = request.cookies[hub.session_cookie]
-        await run_in_threadpool(hub.operators.sign_out, token, principal, hub.clock())
+        await run_in_threadpool(hub.operators.sessions.sign_out, token, principal, hub.clock())
     answer = RedirectResponse("/sign-in", 303)
     answer.delete_cookie(hub.session_cookie, secure=hub.settings.is_https, httponly=True, samesite="strict")
     answer.headers["Clear-Site-Data"] = '"cache"'
@@ -106,7 +108,7 @@ async def sign_out(request: Request) -> Response:
 def link_page(request: Request, token: LinkToken) -> Response:
     """What the link offers; looking at it does not use it up."""
     hub = services(request)
-    link = hub.operators.look_at_link(token, hub.clock())
+    link = hub.operators.links.look_at(token, hub.clock())
     return link_form(request, token, link)
 
 
@@ -116,9 +118,9 @@ def follow_link(
 ) -> Response:
     """Use the link: make the operator or set the password, and open a session."""
     hub = services(request)
-    link = hub.operators.look_at_link(token, hub.clock())
+    link = hub.operators.links.look_at(token, hub.clock())
     try:
-        session = hub.operators.follow_link(token, name=name, password=password or None, now=hub.clock())
+        session = hub.operators.links.follow(token, name=name, password=password or None, now=hub.clock())
     except SignInRefused as refused:
         return link_form(request, token, link, name, refused)
     return signed_in(request, session, RedirectResponse("/", 303))
@@ -172,7 +174,7 @@ def signed_in(request: Request, token: str, answer: Response) -> Response:
     """``answer`` with the session's cookie, and one by which this browser is known from now on."""
     hub = services(request)
     set_cookie(hub, answer, hub.session_cookie, token, SESSION_LIFETIME)
-    browser = hub.operators.remember_browser(token, request.cookies.get(hub.browser_cookie), hub.clock())
+    browser = hub.operators.browsers.remember(token, request.cookies.get(hub.browser_cookie), hub.clock())
     if browser is not None:
         set_cookie(hub, answer, hub.browser_cookie, browser, BROWSER_LIFETIME)
     return answer

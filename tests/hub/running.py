@@ -103,7 +103,7 @@ class RunningHub:
     def token(self, role: Role = Role.ADMINISTRATOR, sites: frozenset[SiteId] | None = None) -> httpx.Client:
         """A program with an API token of this role, for these sites."""
         name = f"{role}-{secrets.token_hex(4)}"
-        token = self.operators.create_token(
+        token = self.operators.tokens.create(
             name=name, role=role, lifetime=None, now=self.clock(), sites=sites
         )
         return self.client(authorization=f"Bearer {token}")
@@ -112,7 +112,7 @@ class RunningHub:
         self, role: Role = Role.ADMINISTRATOR, name: str = "", sites: frozenset[SiteId] | None = None
     ) -> str:
         """A fresh one-time link's path."""
-        token = self.operators.create_link(name=name, role=role, now=self.clock(), sites=sites)
+        token = self.operators.links.create(name=name, role=role, now=self.clock(), sites=sites)
         return f"/link/{token}"
 
     def signed_in(

@@ -42,8 +42,8 @@ def data(tmp_path: Path) -> Path:
         add_person(connection)
     now = datetime.now(UTC)
     operators = Operators(database)
-    link = operators.create_link(name="", role=Role.GUARD, now=now)
-    operators.follow_link(link, name="Olufemi", password="correct horse battery", now=now)
+    link = operators.links.create(name="", role=Role.GUARD, now=now)
+    operators.links.follow(link, name="Olufemi", password="correct horse battery", now=now)
     database.close()
     return tmp_path / "data"
 
@@ -70,7 +70,7 @@ def test_back_up_verify_and_restore(data: Path, key: Path, tmp_path: Path) -> No
     head = made.output.split("head of the audit log: ")[1].strip()
     assert hub("audit", "verify", "--data-dir", new, "--expect", head).exit_code == 0
     database = Database.at(new / "hub.sqlite")
-    assert Operators(database).by_token(token, datetime.now(UTC)) is not None
+    assert Operators(database).tokens.principal(token, datetime.now(UTC)) is not None
     database.close()
     said = "".join(each.output for each in (made, checked, restored, verified))
     secret = key.read_text().strip()

@@ -251,8 +251,8 @@ def test_operators_are_listed_disabled_and_enabled(data: Path) -> None:
     database = opened(data)
     operators = Operators(database)
     now = datetime.now(UTC)
-    operators.follow_link(
-        operators.create_link(name="", role=Role.GUARD, now=now), name="Olu", password=None, now=now
+    operators.links.follow(
+        operators.links.create(name="", role=Role.GUARD, now=now), name="Olu", password=None, now=now
     )
     database.close()
     assert hub("operator", "list", "--data-dir", data).output == "Olu\tguard\tevery site\tenabled\n"
@@ -268,15 +268,15 @@ def test_somebody_gets_in_again_from_the_command_line(data: Path) -> None:
     """A link for who is known, sessions ended, passkeys removed; with the hub stopped."""
     database = opened(data)
     operators, now = Operators(database), datetime.now(UTC)
-    link = operators.create_link(name="", role=Role.GUARD, now=now)
-    session = operators.follow_link(link, name="Olu", password=PASSWORD, now=now)
+    link = operators.links.create(name="", role=Role.GUARD, now=now)
+    session = operators.links.follow(link, name="Olu", password=PASSWORD, now=now)
     assert hub("operator", "end-sessions", "olu", "--data-dir", data).exit_code == 0
-    assert operators.by_session(session, now) is None
+    assert operators.sessions.principal(session, now) is None
     assert hub("operator", "passkeys", "remove", "Olu", "--data-dir", data).output == "0 removed\n"
     made = hub("operator", "link", "Olu", "--data-dir", data)
     token = made.output.strip().rpartition("/link/")[2]
-    again = operators.follow_link(token, name="", password="another good sentence", now=now)
-    principal = operators.by_session(again, now)
+    again = operators.links.follow(token, name="", password="another good sentence", now=now)
+    principal = operators.sessions.principal(again, now)
     database.close()
     assert principal is not None
     assert (principal.name, principal.role) == ("Olu", Role.GUARD)
@@ -293,7 +293,7 @@ def test_tokens_and_links_are_scoped(data: Path) -> None:
         "--permission", "events.read", "--expires", "never",
     )  # fmt: skip
     assert "never expires" in made.stderr
-    principal = Operators(database).by_token(made.stdout.strip(), datetime.now(UTC))
+    principal = Operators(database).tokens.principal(made.stdout.strip(), datetime.now(UTC))
     assert principal is not None
     assert principal.sites == frozenset({SiteId("wilgenoord")})
     assert {each for each in Permission if principal.may(each)} == {Permission.EVENTS_READ}
@@ -303,7 +303,7 @@ def test_tokens_and_links_are_scoped(data: Path) -> None:
     assert (beyond.exit_code, "no permission audit.read" in beyond.output) == (1, True)
     assert hub("token", "create", "--data-dir", data, "--name", "x", "--site", "nowhere").exit_code == 1
     link = hub("operator", "link", "Ana", "--data-dir", data, "--role", "guard", "--site", "wilgenoord")
-    Operators(database).follow_link(
+    Operators(database).links.follow(
         link.output.strip().rpartition("/link/")[2], name="", password=None, now=datetime.now(UTC)
     )
     database.close()

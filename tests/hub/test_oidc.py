@@ -109,7 +109,7 @@ def connected(hub: RunningHub, provider: Provider, subject: str, role: Role = Ro
 
 
 def id_of(hub: RunningHub, browser: httpx.Client) -> str:
-    principal = hub.operators.by_session(browser.cookies["drempel"], hub.clock())
+    principal = hub.operators.sessions.principal(browser.cookies["drempel"], hub.clock())
     assert principal is not None
     return principal.actor.removeprefix("operator:")
 
@@ -140,7 +140,7 @@ def test_an_account_that_was_connected_signs_in(
     answer = went(visitor, next="/doors")
     assert (answer.status_code, answer.headers["location"]) == (303, "/doors")
     assert id_of(hub, visitor) == operator_id
-    principal = hub.operators.by_session(visitor.cookies["drempel"], hub.clock())
+    principal = hub.operators.sessions.principal(visitor.cookies["drempel"], hub.clock())
     assert principal is not None
     assert principal.role is Role.GUARD
     assert [action for action, _ in entries(hub, operator_id)][:2] == ["session.open_by_oidc", "oidc.connect"]
@@ -177,7 +177,7 @@ def test_a_link_ends_in_an_account_instead_of_a_password(
     assert taken.status_code == 422
     assert f'action="{link}"' in taken.text
     assert went(visitor, f"{link}/oidc", name="Invited guest").status_code == 303
-    principal = hub.operators.by_session(visitor.cookies["drempel"], hub.clock())
+    principal = hub.operators.sessions.principal(visitor.cookies["drempel"], hub.clock())
     assert principal is not None
     assert (principal.name, principal.role) == ("Invited guest", Role.RECEPTION)
     assert visitor.get(link).status_code == 403

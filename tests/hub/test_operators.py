@@ -50,8 +50,8 @@ def operators(database: Database) -> Operators:
 
 def joined(operators: Operators, name: str = "Nadia", role: Role | None = None) -> str:
     """A session of somebody who followed a first link and chose a password."""
-    link = operators.create_link(name="", role=role, now=NOW)
-    return operators.follow_link(link, name=name, password=PASSWORD, now=NOW)
+    link = operators.links.create(name="", role=role, now=NOW)
+    return operators.links.follow(link, name=name, password=PASSWORD, now=NOW)
 
 
 def refused(code: str) -> pytest.RaisesExc[SignInRefused]:
@@ -61,7 +61,7 @@ def refused(code: str) -> pytest.RaisesExc[SignInRefused]:
 def test_a_first_link_makes_an_administrator(operators: Operators) -> None:
     """Nobody exists until the first link is followed, and who follows it may do everything."""
     assert not operators.are_there_any()
-    session = operators.by_session(joined(operators), NOW)
+    session = operators.sessions.principal(joined(operators), NOW)
     assert session is not None
     assert operators.are_there_any()
     assert session.role is Role.ADMINISTRATOR
@@ -70,35 +70,35 @@ def test_a_first_link_makes_an_administrator(operators: Operators) -> None:
 
 def test_a_link_works_once(operators: Operators) -> None:
     """The second to follow a link is refused."""
-    link = operators.create_link(name="", role=None, now=NOW)
-    operators.follow_link(link, name="Nadia", password=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
+    operators.links.follow(link, name="Nadia", password=None, now=NOW)
     with refused("link_unusable"):
-        operators.follow_link(link, name="Eve", password=None, now=NOW)
+        operators.links.follow(link, name="Eve", password=None, now=NOW)
 
 
 def test_first_links_do_not_pile_up(operators: Operators) -> None:
     """Before there is anybody, only the newest unnamed link works, and none is left when one was followed."""
-    older, named, newest = (operators.create_link(name=name, role=None, now=NOW) for name in ("", "Eve", ""))
+    older, named, newest = (operators.links.create(name=name, role=None, now=NOW) for name in ("", "Eve", ""))
     with refused("link_unusable"):
-        operators.look_at_link(older, NOW)
-    operators.follow_link(named, name="", password=None, now=NOW)
+        operators.links.look_at(older, NOW)
+    operators.links.follow(named, name="", password=None, now=NOW)
     with refused("link_unusable"):
-        operators.look_at_link(newest, NOW)
-    later = [operators.create_link(name="", role=Role.GUARD, now=NOW) for _ in range(2)]
+        operators.links.look_at(newest, NOW)
+    later = [operators.links.create(name="", role=Role.GUARD, now=NOW) for _ in range(2)]
     for number, link in enumerate(later):
-        operators.follow_link(link, name=f"Guard {number}", password=None, now=NOW)
+        operators.links.follow(link, name=f"Guard {number}", password=None, now=NOW)
 
 
 def test_of_many_who_follow_a_link_at_once_one_succeeds(operators: Operators) -> None:
     """The race for a link has one winner."""
-    link = operators.create_link(name="", role=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
     won: list[str] = []
     start = threading.Barrier(6)
 
     def follow(number: int) -> None:
         start.wait(10)
         try:
-            won.append(operators.follow_link(link, name=f"Somebody {number}", password=None, now=NOW))
+            won.append(operators.links.follow(link, name=f"Somebody {number}", password=None, now=NOW))
         except SignInRefused:
             return
 
@@ -112,88 +112,90 @@ def test_of_many_who_follow_a_link_at_once_one_succeeds(operators: Operators) ->
 
 def test_looking_at_a_link_does_not_use_it(operators: Operators) -> None:
     """A preview that fetches the address leaves the link usable."""
-    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
-    assert operators.look_at_link(link, NOW).role == Role.GUARD
-    assert operators.follow_link(link, name="Nadia", password=None, now=NOW)
+    link = operators.links.create(name="", role=Role.GUARD, now=NOW)
+    assert operators.links.look_at(link, NOW).role == Role.GUARD
+    assert operators.links.follow(link, name="Nadia", password=None, now=NOW)
 
 
 def test_a_link_ends_after_fifteen_minutes(operators: Operators) -> None:
     """Up to the last second it works, then no longer."""
-    link = operators.create_link(name="", role=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
     last = NOW + LINK_LIFETIME - timedelta(seconds=1)
-    assert operators.look_at_link(link, last).used_at is None
+    assert operators.links.look_at(link, last).used_at is None
     with refused("link_unusable"):
-        operators.look_at_link(link, NOW + LINK_LIFETIME)
+        operators.links.look_at(link, NOW + LINK_LIFETIME)
     with refused("link_unusable"):
-        operators.follow_link(link, name="Nadia", password=None, now=NOW + LINK_LIFETIME)
+        operators.links.follow(link, name="Nadia", password=None, now=NOW + LINK_LIFETIME)
 
 
 def test_a_refused_choice_leaves_the_link_usable(operators: Operators) -> None:
     """Too short a password, or a taken name, can be corrected."""
     joined(operators, "Nadia")
-    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
+    link = operators.links.create(name="", role=Role.GUARD, now=NOW)
     with refused("password_unusable"):
-        operators.follow_link(link, name="Hans", password="short", now=NOW)
+        operators.links.follow(link, name="Hans", password="short", now=NOW)
     with refused("name_taken"):
-        operators.follow_link(link, name=" nadia ", password=PASSWORD, now=NOW)
-    assert operators.follow_link(link, name="Hans", password=PASSWORD, now=NOW)
+        operators.links.follow(link, name=" nadia ", password=PASSWORD, now=NOW)
+    assert operators.links.follow(link, name="Hans", password=PASSWORD, now=NOW)
 
 
 @pytest.mark.parametrize("password", ["", "eleven char", "aaaaaaaaaaaaaaa", "Nadia of the gate", "x" * 257])
 def test_a_weak_password_is_refused(operators: Operators, password: str) -> None:
     """Short, endless, monotonous, or the name itself."""
-    link = operators.create_link(name="", role=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
     with refused("password_unusable"):
-        operators.follow_link(link, name="Nadia of the gate", password=password, now=NOW)
+        operators.links.follow(link, name="Nadia of the gate", password=password, now=NOW)
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 65, "line\nbreak", "\u0000"])
 def test_an_unusable_name_is_refused(operators: Operators, name: str) -> None:
     """Empty, endless or unprintable."""
-    link = operators.create_link(name="", role=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
     with refused("name_unusable"):
-        operators.follow_link(link, name=name, password=None, now=NOW)
+        operators.links.follow(link, name=name, password=None, now=NOW)
 
 
 def test_signing_in_later_with_the_password(operators: Operators) -> None:
     """Case and outer spaces of the name do not matter; the password does."""
     joined(operators)
-    token = operators.sign_in("  NADIA ", PASSWORD, NOW)
-    principal = operators.by_session(token, NOW)
+    token = operators.sessions.sign_in("  NADIA ", PASSWORD, NOW)
+    principal = operators.sessions.principal(token, NOW)
     assert principal is not None
     assert principal.name == "Nadia"
     for name, password in (("Nadia", PASSWORD + "!"), ("Nobody", PASSWORD), ("", ""), ("Nadia", "")):
         with refused("name_or_password_wrong"):
-            operators.sign_in(name, password, NOW)
+            operators.sessions.sign_in(name, password, NOW)
 
 
 def test_who_chose_no_password_cannot_sign_in_by_password(operators: Operators) -> None:
     """The one-time link's session is all they have."""
-    link = operators.create_link(name="", role=None, now=NOW)
-    operators.follow_link(link, name="Nadia", password=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
+    operators.links.follow(link, name="Nadia", password=None, now=NOW)
     with refused("name_or_password_wrong"):
-        operators.sign_in("Nadia", "", NOW)
+        operators.sessions.sign_in("Nadia", "", NOW)
 
 
 def test_a_link_for_somebody_known_sets_a_new_password_and_ends_old_sessions(operators: Operators) -> None:
     """The way back for who forgot a password, or whose session was stolen."""
     old = joined(operators)
-    link = operators.create_link(name="nadia", role=None, now=NOW)
-    new = operators.follow_link(link, name="ignored", password="another good sentence", now=NOW)
-    assert operators.by_session(old, NOW) is None
-    assert operators.by_session(new, NOW) is not None
-    assert operators.sign_in("Nadia", "another good sentence", NOW)
+    link = operators.links.create(name="nadia", role=None, now=NOW)
+    new = operators.links.follow(link, name="ignored", password="another good sentence", now=NOW)
+    assert operators.sessions.principal(old, NOW) is None
+    assert operators.sessions.principal(new, NOW) is not None
+    assert operators.sessions.sign_in("Nadia", "another good sentence", NOW)
     with refused("name_or_password_wrong"):
-        operators.sign_in("Nadia", PASSWORD, NOW)
+        operators.sessions.sign_in("Nadia", PASSWORD, NOW)
 
 
 def test_a_link_does_not_change_a_role(operators: Operators) -> None:
     """A link for somebody known keeps their role, and naming another is refused."""
     joined(operators, role=Role.GUARD)
     with refused("role_differs"):
-        operators.create_link(name="Nadia", role=Role.ADMINISTRATOR, now=NOW)
-    link = operators.create_link(name="Nadia", role=None, now=NOW)
-    principal = operators.by_session(operators.follow_link(link, name="", password=None, now=NOW), NOW)
+        operators.links.create(name="Nadia", role=Role.ADMINISTRATOR, now=NOW)
+    link = operators.links.create(name="Nadia", role=None, now=NOW)
+    principal = operators.sessions.principal(
+        operators.links.follow(link, name="", password=None, now=NOW), NOW
+    )
     assert principal is not None
     assert principal.role is Role.GUARD
 
@@ -201,61 +203,61 @@ def test_a_link_does_not_change_a_role(operators: Operators) -> None:
 def test_a_session_ends_idle_and_ends_anyway(operators: Operators) -> None:
     """An hour without use, or twelve hours of use."""
     token = joined(operators)
-    assert operators.by_session(token, NOW + SESSION_IDLE) is None
+    assert operators.sessions.principal(token, NOW + SESSION_IDLE) is None
     step, at = SESSION_IDLE - timedelta(minutes=1), NOW
     while at + step < NOW + SESSION_LIFETIME:
         at += step
-        assert operators.by_session(token, at) is not None
-    assert operators.by_session(token, NOW + SESSION_LIFETIME) is None
+        assert operators.sessions.principal(token, at) is not None
+    assert operators.sessions.principal(token, NOW + SESSION_LIFETIME) is None
 
 
 def test_signing_out_ends_the_session(operators: Operators) -> None:
     """The cookie is worth nothing afterwards."""
     token = joined(operators)
-    principal = operators.by_session(token, NOW)
+    principal = operators.sessions.principal(token, NOW)
     assert principal is not None
-    operators.sign_out(token, principal, NOW)
-    assert operators.by_session(token, NOW) is None
+    operators.sessions.sign_out(token, principal, NOW)
+    assert operators.sessions.principal(token, NOW) is None
 
 
 def test_a_disabled_operator_is_out_at_once(operators: Operators) -> None:
     """Sessions end, the password no longer works; enabling lets them in again."""
     token = joined(operators)
-    pending = operators.create_link(name="Nadia", role=None, now=NOW)
-    somebody = operators.by_session(token, NOW)
+    pending = operators.links.create(name="Nadia", role=None, now=NOW)
+    somebody = operators.sessions.principal(token, NOW)
     assert somebody is not None
     operator_id = somebody.actor.removeprefix("operator:")
     operators.set_disabled(operator_id, disabled=True, now=NOW)
-    assert operators.by_session(token, NOW) is None
+    assert operators.sessions.principal(token, NOW) is None
     with refused("name_or_password_wrong"):
-        operators.sign_in("Nadia", PASSWORD, NOW)
+        operators.sessions.sign_in("Nadia", PASSWORD, NOW)
     with refused("link_unusable"):
-        operators.follow_link(pending, name="", password=None, now=NOW)
+        operators.links.follow(pending, name="", password=None, now=NOW)
     operators.set_disabled(operator_id, disabled=False, now=NOW)
-    assert operators.sign_in("Nadia", PASSWORD, NOW)
+    assert operators.sessions.sign_in("Nadia", PASSWORD, NOW)
 
 
 def test_a_token_works_until_it_expires_or_is_revoked(operators: Operators) -> None:
     """Programs have a role, an optional end, and can be shut out at once."""
-    token = operators.create_token(name="bureau", role=Role.GUARD, lifetime=timedelta(days=1), now=NOW)
-    principal = operators.by_token(token, NOW)
+    token = operators.tokens.create(name="bureau", role=Role.GUARD, lifetime=timedelta(days=1), now=NOW)
+    principal = operators.tokens.principal(token, NOW)
     assert principal is not None
     assert (principal.actor, principal.role, principal.csrf_token) == ("token:bureau", Role.GUARD, None)
-    assert operators.by_token(token, NOW + timedelta(days=1)) is None
-    assert operators.by_token(token + "x", NOW) is None
+    assert operators.tokens.principal(token, NOW + timedelta(days=1)) is None
+    assert operators.tokens.principal(token + "x", NOW) is None
     with refused("token_name_taken"):
-        operators.create_token(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
-    operators.revoke_token("bureau", NOW)
-    assert operators.by_token(token, NOW) is None
+        operators.tokens.create(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
+    operators.tokens.revoke("bureau", NOW)
+    assert operators.tokens.principal(token, NOW) is None
     with refused("token_unknown"):
-        operators.revoke_token("nobody", NOW)
+        operators.tokens.revoke("nobody", NOW)
 
 
 def test_no_secret_is_stored(operators: Operators, database: Database, tmp_path: Path) -> None:
     """Neither link, session, token nor password stands in any table or file, and the password is argon2id."""
-    link = operators.create_link(name="", role=None, now=NOW)
-    session = operators.follow_link(link, name="Nadia", password=PASSWORD, now=NOW)
-    token = operators.create_token(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
+    link = operators.links.create(name="", role=None, now=NOW)
+    session = operators.links.follow(link, name="Nadia", password=PASSWORD, now=NOW)
+    token = operators.tokens.create(name="bureau", role=Role.GUARD, lifetime=None, now=NOW)
     with database.read() as connection:
         rows = [row for table in metadata.sorted_tables for row in connection.execute(select(table))]
     database.close()
@@ -267,8 +269,8 @@ def test_no_secret_is_stored(operators: Operators, database: Database, tmp_path:
 
 def test_csrf_tokens_differ_by_session_and_do_not_tell_the_cookie(operators: Operators) -> None:
     """Each session has its own, and it is not the cookie."""
-    tokens = [joined(operators, "Nadia"), operators.sign_in("Nadia", PASSWORD, NOW)]
-    principals = [operators.by_session(token, NOW) for token in tokens]
+    tokens = [joined(operators, "Nadia"), operators.sessions.sign_in("Nadia", PASSWORD, NOW)]
+    principals = [operators.sessions.principal(token, NOW) for token in tokens]
     csrf = [principal.csrf_token for principal in principals if principal]
     assert len(set(csrf)) == 2
     assert not set(csrf) & set(tokens)
@@ -309,25 +311,25 @@ def test_guessing_from_everywhere_does_not_keep_a_known_browser_out() -> None:
 def test_a_browser_is_known_for_who_signed_in_with_it(operators: Operators) -> None:
     """For each of a desk's people, and for nobody else; not after it was forgotten or its time is over."""
     first = joined(operators)
-    browser = operators.remember_browser(first, None, NOW)
+    browser = operators.browsers.remember(first, None, NOW)
     assert browser is not None
-    assert operators.remember_browser(first, browser, NOW) is None
-    link = operators.create_link(name="Olu", role=Role.GUARD, now=NOW)
-    second = operators.follow_link(link, name="", password=None, now=NOW)
-    assert not operators.knows_browser(browser, "Olu", NOW)
-    assert operators.remember_browser(second, browser, NOW) == browser
-    assert operators.remember_browser(second, "made up", NOW) not in (None, "made up")
-    assert [operators.knows_browser(browser, name, NOW) for name in ("nadia", "OLU", "Eve")] == [
+    assert operators.browsers.remember(first, browser, NOW) is None
+    link = operators.links.create(name="Olu", role=Role.GUARD, now=NOW)
+    second = operators.links.follow(link, name="", password=None, now=NOW)
+    assert not operators.browsers.knows(browser, "Olu", NOW)
+    assert operators.browsers.remember(second, browser, NOW) == browser
+    assert operators.browsers.remember(second, "made up", NOW) not in (None, "made up")
+    assert [operators.browsers.knows(browser, name, NOW) for name in ("nadia", "OLU", "Eve")] == [
         True,
         True,
         False,
     ]
-    assert not operators.knows_browser("made up", "nadia", NOW)
-    assert not operators.knows_browser(browser, "nadia", NOW + BROWSER_LIFETIME)
-    principal = operators.by_session(second, NOW)
+    assert not operators.browsers.knows("made up", "nadia", NOW)
+    assert not operators.browsers.knows(browser, "nadia", NOW + BROWSER_LIFETIME)
+    principal = operators.sessions.principal(second, NOW)
     assert principal is not None
     operators.end_sessions(principal.actor.removeprefix("operator:"), now=NOW)
-    assert [operators.knows_browser(browser, name, NOW) for name in ("nadia", "olu")] == [True, False]
+    assert [operators.browsers.knows(browser, name, NOW) for name in ("nadia", "olu")] == [True, False]
 
 
 def test_strangers_passwords_take_turns_and_hold_up_nobody_known(database: Database) -> None:
@@ -346,15 +348,15 @@ def test_strangers_passwords_take_turns_and_hold_up_nobody_known(database: Datab
 
     def stranger() -> None:
         with pytest.raises(SignInRefused):
-            operators.sign_in("Nadia", "slow", NOW)
+            operators.sessions.sign_in("Nadia", "slow", NOW)
 
     thread = threading.Thread(target=stranger)
     thread.start()
     try:
         assert hashing.wait(30)
         with refused("busy"):
-            operators.sign_in("Nadia", PASSWORD, NOW)
-        assert operators.sign_in("Nadia", PASSWORD, NOW, is_known_browser=True)
+            operators.sessions.sign_in("Nadia", PASSWORD, NOW)
+        assert operators.sessions.sign_in("Nadia", PASSWORD, NOW, is_known_browser=True)
     finally:
         go_on.set()
         thread.join(30)
@@ -392,7 +394,7 @@ def test_a_right_password_forgives_the_wrong_ones() -> None:
 def test_a_principal_says_nothing_of_secrets(operators: Operators) -> None:
     """What may reach a log by accident holds neither cookie nor password."""
     token = joined(operators)
-    principal = operators.by_session(token, NOW)
+    principal = operators.sessions.principal(token, NOW)
     assert isinstance(principal, Principal)
     assert token not in repr(principal)
     assert principal.csrf_token is not None
@@ -418,14 +420,14 @@ def test_an_account_is_one_operators_and_a_request_is_answered_once(
 ) -> None:
     """Of several who bring the same answer at once, one is signed in; what is refused changes nothing."""
     oidc = OpenIdConnect(database, cast("Provider", Vouching("f3a1-77")))
-    link = operators.create_link(name="", role=Role.GUARD, now=NOW)
+    link = operators.links.create(name="", role=Role.GUARD, now=NOW)
     begun = oidc.begin(NOW, browser=None, link=link, name="Nadia")
     assert oidc.complete(oidc.taken(begun.address, begun.browser, NOW), Answer(code="x"), None, NOW)
-    other = operators.create_link(name="", role=Role.ADMINISTRATOR, now=NOW)
+    other = operators.links.create(name="", role=Role.ADMINISTRATOR, now=NOW)
     begun = oidc.begin(NOW, browser=None, link=other, name="Eve")
     with refused("account_taken"):
         oidc.complete(oidc.taken(begun.address, begun.browser, NOW), Answer(code="x"), None, NOW)
-    assert operators.look_at_link(other, NOW).used_at is None
+    assert operators.links.look_at(other, NOW).used_at is None
     begun = oidc.begin(NOW, browser=None)
     won: list[str] = []
     start = threading.Barrier(4)

@@ -112,7 +112,7 @@ class Desk:
 def desk(hub: RunningHub) -> Iterator[Desk]:
     with hub.signed_in(Role.GUARD) as browser:
         token = csrf_of(browser.get("/account").text)
-        principal = hub.operators.by_session(browser.cookies["drempel"], hub.clock())
+        principal = hub.operators.sessions.principal(browser.cookies["drempel"], hub.clock())
         assert principal is not None
         yield Desk(browser, {"x-csrf-token": token}, principal.actor.removeprefix("operator:"))
 
@@ -154,7 +154,7 @@ def test_a_passkey_is_added_signs_in_and_is_removed(hub: RunningHub, desk: Desk)
     key.count = 2
     answer = sent(hub, key.signed(asked(hub)))
     assert (answer.status_code, answer.json()) == (200, {"next": "/doors"})
-    principal = hub.operators.by_session(answer.cookies["drempel"], hub.clock())
+    principal = hub.operators.sessions.principal(answer.cookies["drempel"], hub.clock())
     assert principal is not None
     assert principal.actor == f"operator:{desk.operator_id}"
     assert hub.app.state.services.passkeys.listed(desk.operator_id)[0].last_used_at is not None

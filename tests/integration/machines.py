@@ -120,7 +120,7 @@ class Agency:
                 made = add_controller(site, authority, ControllerId(name), wiring, now=datetime.now(UTC))
                 register(connection, made)
                 self.controllers[name] = FakeController(made, mqtt[number % len(mqtt)])
-        self.tokens = Operators(self.database)
+        self.operators = Operators(self.database)
 
     def start(self) -> None:
         for machine in self.machines.values():
@@ -150,7 +150,7 @@ class Agency:
 
     def api(self, machine: str) -> httpx.Client:
         """The interface as this machine serves it."""
-        token = self.tokens.create_token(
+        token = self.operators.tokens.create(
             name=f"{machine}-{time.monotonic_ns()}",
             role=Role.ADMINISTRATOR,
             lifetime=None,
