@@ -44,6 +44,7 @@ from hub.pages import (
     arrival,
     audit_log,
     cards,
+    controllers,
     holidays,
     movements,
     muster,
@@ -135,6 +136,7 @@ def create_app(
         muster.router,
         movements.router,
         event_pages.router,
+        controllers.router,
         statistics.router,
     ):
         app.include_router(router)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from sqlalchemy import Connection
 
@@ -182,6 +182,7 @@ def withdraw(
     controller_id: fields.Controller,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CONTROLLERS_MANAGE)],
+    reason: Annotated[fields.ReasonText | None, Query()] = None,
 ) -> Response:
     """Withdraw a controller for good: the broker ends its connection. Its doors and their record stay."""
     hub = services(request)
@@ -189,7 +190,14 @@ def withdraw(
         scope.controller(connection, principal, controller_id)
         if store.retire(connection, controller_id, hub.clock()):
             subject = f"controller:{controller_id}"
-            note(connection, hub, principal, action="controller.withdraw", subject=subject)
+            note(
+                connection,
+                hub,
+                principal,
+                action="controller.withdraw",
+                subject=subject,
+                reason=reason or "",
+            )
     hub.site_changed()
     return Response(status_code=204)
 

@@ -108,9 +108,10 @@ class NewDoor(DoorChange):
 
 
 class Move(Body):
-    """The controller that is wired to the door from now on."""
+    """The controller that is wired to the door from now on, and perhaps why."""
 
     controller_id: fields.Controller
+    reason: fields.ReasonText | None = None
 
 
 class DoorAnswer(Answer):
@@ -250,7 +251,14 @@ def move_door(
                 moves.move(connection, found.door, body.controller_id, now=hub.clock())
             except NotFound as error:
                 raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
-            note(connection, hub, principal, action="door.move", subject=f"door:{door_id}")
+            note(
+                connection,
+                hub,
+                principal,
+                action="door.move",
+                subject=f"door:{door_id}",
+                reason=body.reason or "",
+            )
             found = store.get(connection, door_id)
     hub.site_changed()
     return _answer(found)

@@ -37,6 +37,7 @@ NAVIGATION = (
     ("/access-levels", N_("Access levels"), Permission.ACCESS_READ),
     ("/schedules", N_("Schedules"), Permission.ACCESS_READ),
     ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
+    ("/controllers", N_("Controllers"), Permission.CONTROLLERS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
@@ -45,6 +46,7 @@ NAVIGATION = (
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/areas")),
+    (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""
 FIRST = ("/", "/muster", "/doors")
@@ -177,7 +179,7 @@ class Pages:
             "role_text": words.spoken(words.ROLES, Role, gettext),
             "category_text": words.spoken(words.CATEGORIES, Category, gettext),
             "status_pill": self._status_pill,
-            "version_text": self._version_text,
+            "version_text": self.version_text,
         }
         return environment
 
@@ -185,7 +187,8 @@ class Pages:
         text = self.gettext(words.STATUSES[CardStatus(status)])
         return Markup('<span class="pill {}">{}</span>').format(_TONES[CardStatus(status)], text)
 
-    def _version_text(self, confirmed: int, newest: int) -> str:
+    def version_text(self, confirmed: int, newest: int) -> str:
+        """Which version of a document is confirmed, beside the newest; 0: none."""
         if not newest:
             return self.gettext("none made yet")
         if not confirmed:

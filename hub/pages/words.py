@@ -254,6 +254,22 @@ LOCKS: Mapping[Lock, str] = {
     Lock.UNLOCKED: N_("Unlocked"),
 }
 
+CLOCK_DISTRUSTS: Mapping[str, str] = {
+    "before_build": N_("it is before its own software was made"),
+    "before_journal": N_("it is before an event that it recorded"),
+    "before_document": N_("it is before a document that it holds was made"),
+    "far_ahead": N_("it is far ahead of its documents"),
+    "not_synchronised": N_("it was not set over the network yet"),
+}
+"""As controllers say it; a newer one may say more."""
+
+READER_STATES: Mapping[str, str] = {
+    "starting": N_("starting"),
+    "ok": N_("works"),
+    "lost": N_("lost"),
+}
+"""As controllers say it; a newer one may say more."""
+
 ARRIVALS: Mapping[Arrival, str] = {
     Arrival.SENT: N_("Sent, not carried out yet"),
     Arrival.EXECUTED: N_("Executed"),

@@ -56,6 +56,7 @@ PAGES = (
     "/access-levels",
     "/schedules",
     "/holidays",
+    "/controllers",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 

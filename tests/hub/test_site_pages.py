@@ -16,7 +16,7 @@ from hub.roles import Role
 from pacs.events import EventKind
 from pacs.identifiers import DoorId, SiteId
 from pacs.reason import Reason
-from tests.hub.running import RunningHub, running_hub, tap
+from tests.hub.running import RunningHub, csrf_of, running_hub, tap
 from tests.hub.test_pages import text_of
 
 ELSEWHERE = "other-site"
@@ -151,3 +151,63 @@ def test_the_live_page_is_filtered_by_its_address(hub: RunningHub, guard: httpx.
     assert re.search(r'id="filtered" data-text="[^"]*">[^<]* [1-9]', page)
     assert 'href="/events?kind=taps&amp;door=front"' in page
     assert re.search(r'id="filtered" hidden', guard.get("/", params={"kind": "nonsense"}).text)
+
+
+# -- controllers ------------------------------------------------------------------------------------
+
+
+def test_a_controller_says_how_it_is_and_what_it_holds(hub: RunningHub) -> None:
+    """The list says which are away; one's page says when it was heard of, its clock, versions, doors and their record."""
+    hub.until_confirmed()
+    with hub.signed_in(Role.TECHNICIAN) as technician:
+        page = text_of(technician.get("/controllers").text)
+        assert "1 of 3 is not connected" in page
+        assert re.search(r"front test-site Online heard .{1,20} trusted version \d+, up to date", page)
+        assert "far" not in text_of(technician.get("/controllers", params={"site": "test-site"}).text).split()
+        one = text_of(technician.get("/controllers/front").text)
+        for said in (
+            "Last heard of",
+            "Clock trusted",
+            "up to date, confirmed",
+            "Front door",
+            "Record Complete",
+        ):
+            assert said in one, said
+    with hub.signed_in(Role.TECHNICIAN, sites=frozenset({SiteId(ELSEWHERE)})) as far:
+        assert "front" not in text_of(far.get("/controllers").text)
+        assert far.get("/controllers/front").status_code == 404
+    with hub.signed_in(Role.AUDITOR) as auditor:
+        assert "Withdraw" not in auditor.get("/controllers/front").text
+        form = {"csrf_token": csrf_of(auditor.get("/controllers/front").text), "reason": "Broken"}
+        assert auditor.post("/controllers/front/withdraw", data=form).status_code == 403
+
+
+def test_a_door_is_moved_and_its_controller_withdrawn_by_form(hub: RunningHub) -> None:
+    """Both need a reason and a confirmation, are audited with it, and say what is not known afterwards."""
+    hub.door("old", "Shed", connect=False)
+    hub.door("new", "Barn", connect=False)
+    with hub.signed_in(Role.TECHNICIAN) as technician, hub.token(Role.AUDITOR) as auditor:
+        token = csrf_of(technician.get("/controllers/old").text)
+        form = {"csrf_token": token, "door_id": "old", "to": "new", "reason": "Lightning", "confirmed": "yes"}
+        assert technician.post("/controllers/old/withdraw", data={"reason": "Lightning"}).status_code == 403
+        for wrong in ({"reason": ""}, {"confirmed": ""}, {"to": "far"}, {"to": "nowhere"}):
+            assert technician.post("/controllers/old/move", data=form | wrong).status_code == 422, wrong
+        answer = technician.post("/controllers/old/withdraw", data=form)
+        assert answer.status_code == 422  # a field too many
+        answer = technician.post(
+            "/controllers/old/withdraw",
+            data={"csrf_token": token, "reason": "Lightning", "confirmed": "yes"},
+        )
+        assert answer.headers["location"] == "/controllers/old?done=withdrawn"
+        assert "Withdrawn: move its doors" in text_of(technician.get("/controllers").text)
+        assert (
+            technician.post("/controllers/old/move", data=form).headers["location"].endswith("new?done=moved")
+        )
+        assert "Shed" in text_of(technician.get("/controllers/new").text)
+        assert "Withdrawn: move its doors" not in text_of(technician.get("/controllers").text)
+        log = auditor.get("/api/v1/audit", params={"limit": 20}).json()["entries"]
+    said = {(each["action"], each["subject"], each["reason"]) for each in log}
+    assert {
+        ("door.move", "door:old", "Lightning"),
+        ("controller.withdraw", "controller:old", "Lightning"),
+    } <= said
