@@ -61,6 +61,7 @@ from hub.pages import (
     statistics,
     watch,
 )
+from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
 from hub.pages.languages import SOURCE
@@ -137,6 +138,7 @@ def create_app(
         movements.router,
         event_pages.router,
         controllers.router,
+        document_pages.router,
         statistics.router,
     ):
         app.include_router(router)

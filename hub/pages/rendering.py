@@ -38,6 +38,7 @@ NAVIGATION = (
     ("/schedules", N_("Schedules"), Permission.ACCESS_READ),
     ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
     ("/controllers", N_("Controllers"), Permission.CONTROLLERS_READ),
+    ("/documents", N_("Documents at the doors"), Permission.DOORS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),

@@ -57,6 +57,7 @@ PAGES = (
     "/schedules",
     "/holidays",
     "/controllers",
+    "/documents",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 

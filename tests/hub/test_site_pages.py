@@ -211,3 +211,38 @@ def test_a_door_is_moved_and_its_controller_withdrawn_by_form(hub: RunningHub) -
         ("door.move", "door:old", "Lightning"),
         ("controller.withdraw", "controller:old", "Lightning"),
     } <= said
+
+
+# -- documents --------------------------------------------------------------------------------------
+
+
+def test_documents_say_which_door_holds_what_and_how_old_it_is(hub: RunningHub) -> None:
+    """Each door with the version it confirmed, since when, its bound, and when that stops every card there."""
+    front = hub.controllers["front"]
+    hub.until_confirmed()
+    with hub.signed_in(Role.GUARD) as guard, hub.token(Role.SITE_MANAGER) as manager:
+        every = text_of(guard.get("/documents").text)
+        assert re.search(r"Elsewhere 0 of 1 .*test-site \d of \d", every)
+        assert "data-stream" not in guard.get("/documents").text
+        front.confirms = False
+        try:
+            assert manager.patch("/api/v1/doors/front", json={"name": "Main door"}).status_code == 200
+            card = hub.card("Yusuf", "Haddad")
+            block = {"status": "suspended", "reason": "Lost it"}
+            assert manager.post(f"/api/v1/cards/{card}/block", json=block).status_code == 200
+            here = text_of(guard.get("/documents", params={"site": "test-site"}).text)
+            assert re.search(r"Main door .*?version \d+, lacks version \d+ since .*? made \d+", here)
+            assert (
+                "refuses every card after 4 h by what it has confirmed, no card opens it from then on" in here
+            )
+            assert "because a card was blocked" in here
+            part = guard.get("/documents/test-site/doors").text
+            assert part.startswith('<section class="stack" id="documents-doors"')
+        finally:
+            front.confirms = True
+            front.hello()
+            manager.patch("/api/v1/doors/front", json={"name": "Front door"})
+    with hub.signed_in(Role.GUARD, sites=frozenset({SiteId(ELSEWHERE)})) as far:
+        assert "Far door" in far.get("/documents").text
+        assert far.get("/documents", params={"site": "test-site"}).status_code == 404
+        assert far.get("/documents/test-site/doors").status_code == 404
