@@ -7,6 +7,7 @@ a clock that is not believed. Neither rings anything: that is the pages' part.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
 WATCH_EVERY_S: Final = 2.0
+RESTS: Final = 9.0
+"""For so many times as long as a look took: thousands of doors on a busy machine may not keep events from being stored."""
 QUIET_AFTER: Final = timedelta(hours=1)
 """For so long more of what somebody took note of is only counted: whoever knows that a record is broken need not hear it
 of every message."""
@@ -269,12 +272,15 @@ class Alarms:
         self._live.publish(AlarmsChanged(controllers=touched))
 
     def _run(self) -> None:
-        while not self._stopping.wait(WATCH_EVERY_S):
+        wait_s = WATCH_EVERY_S
+        while not self._stopping.wait(wait_s):
+            begun_s = time.monotonic()
             try:
                 if self._leads():
                     self.look()
             except Exception:  # whatever it is, the next look may succeed
                 log.exception("alarms_not_watched")
+            wait_s = max(WATCH_EVERY_S, RESTS * (time.monotonic() - begun_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

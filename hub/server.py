@@ -24,6 +24,8 @@ STOP_S = 10
 LISTENING = "listening.json"
 _COLLECT_AFTER = (20_000, 20, 50)
 """Storing makes and drops objects by the thousand, hardly ever in cycles."""
+_SWITCH_INTERVAL_S = 0.0005
+"""How long one thread may keep another from the interpreter: whoever stores events asks for it anew with every statement."""
 
 
 class HubServer(uvicorn.Server):
@@ -91,6 +93,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings)
         gc.freeze()  # what is there stays, and need not be looked through again and again
         gc.set_threshold(*_COLLECT_AFTER)
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _end)
         try:
