@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, insert, null, or_, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, case, func, insert, null, or_, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
@@ -128,23 +128,42 @@ def state(connection: Connection, controller_id: ControllerId, now: datetime) ->
     return _state(row, now)
 
 
+def _seen(*, online: bool) -> Update:
+    columns = controller_state.c
+    now = bindparam("now", type_=columns.since.type)
+    changes = {"online": online, "since": case((columns.online == online, columns.since), else_=now)}
+    change = update(controller_state).where(columns.controller_id == bindparam("mine"))
+    if not online:
+        return change.values(changes)
+    in_use = select(controllers.c.id).where(controllers.c.retired_at.is_(None))
+    return change.where(columns.controller_id.in_(in_use)).values({**changes, "last_seen": now})
+
+
+# made once: what each message needs takes longer to put together than to carry out
+_SEEN, _GONE = _seen(online=True), _seen(online=False)
+_SAID = update(controller_state).where(controller_state.c.controller_id == bindparam("mine"))
+_STORED_UP_TO = (
+    update(controller_state)
+    .where(
+        controller_state.c.controller_id == bindparam("mine"),
+        controller_state.c.journal_id == bindparam("journal"),
+        controller_state.c.last_sequence <= bindparam("sequence"),
+        or_(
+            controller_state.c.complete_until.is_(None),
+            controller_state.c.complete_until < bindparam("until"),
+        ),
+    )
+    .values(complete_until=bindparam("until"))
+)
+
+
 def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, online: bool) -> None:
     """A sign of life (``online``), or the broker's word that the connection is gone.
 
     What a retired controller sent before the broker shut it out is no sign of life.
     """
-    columns = controller_state.c
-    changes: dict[str, Any] = {
-        "online": online,
-        "since": case((columns.online == online, columns.since), else_=now),
-    }
-    if online:
-        changes["last_seen"] = now
-    mine = columns.controller_id == controller_id
-    if online:
-        in_use = select(controllers.c.id).where(controllers.c.retired_at.is_(None))
-        mine &= columns.controller_id.in_(in_use)
-    connection.execute(update(controller_state).where(mine).values(**changes))
+    statement = _SEEN if online else _GONE
+    connection.execute(statement, {"mine": controller_id, "now": now})
 
 
 def all_offline(connection: Connection, now: datetime, only: Collection[ControllerId] | None = None) -> None:
@@ -177,25 +196,15 @@ def registry(connection: Connection) -> tuple[Any, ...]:
 
 def said(connection: Connection, controller_id: ControllerId, **facts: Any) -> None:
     """Store facts from a hello or heartbeat: any columns of ``ControllerState``."""
-    connection.execute(
-        update(controller_state).where(controller_state.c.controller_id == controller_id).values(**facts)
-    )
+    connection.execute(_SAID, {"mine": controller_id, **facts})
 
 
 def stored_up_to(
     connection: Connection, controller_id: ControllerId, journal_id: str, sequence: int, until: datetime
 ) -> None:
     """Events up to ``sequence`` are stored: if the controller said it has no more, all before ``until`` is."""
-    columns = controller_state.c
     connection.execute(
-        update(controller_state)
-        .where(
-            columns.controller_id == controller_id,
-            columns.journal_id == journal_id,
-            columns.last_sequence <= sequence,
-            or_(columns.complete_until.is_(None), columns.complete_until < until),
-        )
-        .values(complete_until=until)
+        _STORED_UP_TO, {"mine": controller_id, "journal": journal_id, "sequence": sequence, "until": until}
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 
 from hub.store import journals
 from hub.store.database import fields
@@ -141,6 +141,25 @@ def _document(row: Row[Any]) -> Document:
     return Document(**{**fields(row), "site_id": SiteId(row.site_id), "kind": DocumentKind(row.kind)})
 
 
+# made once: what each message needs takes longer to put together than to carry out
+_MINE = (confirmations.c.controller_id == bindparam("mine")) & (confirmations.c.kind == bindparam("kind_"))
+_OF_ITS_SITE = (
+    select(documents.c.created_at, documents.c.digest)
+    .join(controllers, controllers.c.site_id == documents.c.site_id)
+    .where(controllers.c.id == bindparam("mine"), documents.c.kind == bindparam("kind_"))
+)
+_MADE = _OF_ITS_SITE.where(documents.c.version == bindparam("version_"))
+_NEWEST = _OF_ITS_SITE.with_only_columns(func.max(documents.c.version))
+_CONFIRMED = select(confirmations.c.version).where(_MINE, confirmations.c.version == bindparam("version_"))
+_CONFIRMED_BEFORE = (
+    select(confirmations.c.version)
+    .where(_MINE, confirmations.c.version < bindparam("version_"))
+    .order_by(confirmations.c.version.desc())
+    .limit(2)
+)
+_WITHDRAW = delete(confirmations).where(_MINE, confirmations.c.version > bindparam("version_"))
+
+
 def confirm(
     connection: Connection,
     controller_id: ControllerId,
@@ -157,23 +176,20 @@ def confirm(
     after it ``happened_at``: a hub restored from a copy gives a version's number to another document.
     """
     withdraw(connection, controller_id, kind, above=version)
-    made = _of_its_site(controller_id) & (documents.c.kind == kind) & (documents.c.version == version)
-    known = connection.execute(select(documents.c.created_at, documents.c.digest).where(made)).first()
+    mine = {"mine": controller_id, "kind_": kind, "version_": version}
+    known = connection.execute(_MADE, mine).first()
     if known is None or (happened_at is not None and happened_at < known.created_at - CLOCKS_DIFFER):
         return False
     if digest is not None and known.digest[: len(digest)] != digest:
         return False
     if kind is DocumentKind.POLICY:
         journals.end_move(connection, controller_id, policy_made_at=known.created_at, until=now)
-    columns = confirmations.c
-    mine = (columns.controller_id == controller_id) & (columns.kind == kind)
-    if connection.scalar(select(columns.version).where(mine, columns.version == version)) is None:
+    if connection.scalar(_CONFIRMED, mine) is None:
         row = {"controller_id": controller_id, "kind": kind, "version": version, "confirmed_at": now}
-        connection.execute(insert(confirmations).values(row))
-        earlier = select(columns.version).where(mine, columns.version < version)
-        before = connection.scalars(earlier.order_by(columns.version.desc()).limit(2)).all()
+        connection.execute(insert(confirmations), row)
+        before = connection.scalars(_CONFIRMED_BEFORE, mine).all()
         if len(before) == 2 and _say_the_same(connection, controller_id, kind, before[1], before[0]):
-            connection.execute(delete(confirmations).where(mine, columns.version == before[0]))
+            connection.execute(delete(confirmations).where(_MINE, confirmations.c.version == before[0]), mine)
     return True
 
 
@@ -197,15 +213,10 @@ def unproven(
     connection: Connection, controller_id: ControllerId, held: Mapping[DocumentKind, int]
 ) -> frozenset[DocumentKind]:
     """Of which kinds the controller says to hold the version in force without having confirmed it."""
-    columns = confirmations.c
     found = set()
     for kind, version in held.items():
-        in_force = _of_its_site(controller_id) & (documents.c.kind == kind)
-        newest = select(func.max(documents.c.version)).where(in_force)
-        confirmed = select(columns.version).where(
-            columns.controller_id == controller_id, columns.kind == kind, columns.version == version
-        )
-        if connection.scalar(newest) == version and connection.scalar(confirmed) is None:
+        mine = {"mine": controller_id, "kind_": kind, "version_": version}
+        if connection.scalar(_NEWEST, mine) == version and connection.scalar(_CONFIRMED, mine) is None:
             found.add(kind)
     return frozenset(found)
 
@@ -215,12 +226,7 @@ def withdraw(connection: Connection, controller_id: ControllerId, kind: Document
 
     Returns how many confirmations were taken back.
     """
-    columns = confirmations.c
-    return connection.execute(
-        delete(confirmations).where(
-            columns.controller_id == controller_id, columns.kind == kind, columns.version > above
-        )
-    ).rowcount
+    return connection.execute(_WITHDRAW, {"mine": controller_id, "kind_": kind, "version_": above}).rowcount
 
 
 def confirmed_at(

@@ -9,7 +9,7 @@ from dataclasses import fields as fields_of
 from datetime import datetime
 from enum import StrEnum, unique
 
-from sqlalchemy import Connection, and_, case, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.database import fields
@@ -96,19 +96,54 @@ def open_journal(connection: Connection, head: Head) -> None:
         .values(replaced_at=head.opened_at)
     )
     try:
-        connection.execute(insert(journal_heads).values(**asdict(head)))
+        connection.execute(insert(journal_heads), asdict(head))
     except IntegrityError as error:
         raise HeadMoved(f"journal {head.journal_id} was begun before") from error
 
 
+# made once, as what each message needs takes longer to put together than to carry out
+_ADVANCE = (
+    update(journal_heads)
+    .where(
+        journal_heads.c.controller_id == bindparam("mine"),
+        journal_heads.c.journal_id == bindparam("journal"),
+        journal_heads.c.sequence == bindparam("stands_at"),
+    )
+    .values(sequence=bindparam("to"), hash=bindparam("with"))
+)
+_END_MOVE = (
+    update(anomalies)
+    .where(
+        anomalies.c.controller_id == bindparam("mine"),
+        anomalies.c.kind == AnomalyKind.DOOR_MOVED,
+        anomalies.c.unknown_until.is_(None),
+        anomalies.c.at < bindparam("made_at"),
+    )
+    .values(unknown_until=bindparam("until"))
+)
+_OPEN_HOLE = (
+    select(anomalies.c.id)
+    .where(
+        anomalies.c.controller_id == bindparam("mine"),
+        anomalies.c.kind.in_(bindparam("kinds", expanding=True)),
+        anomalies.c.has_hole,
+        anomalies.c.unknown_until.is_(None),
+    )
+    .limit(1)
+)
+
+
 def advance(connection: Connection, head: Head, *, since: int) -> None:
     """Move a journal's head forward; raises ``HeadMoved`` when it no longer stands at ``since``."""
-    columns = journal_heads.c
-    mine = (columns.controller_id == head.controller_id) & (columns.journal_id == head.journal_id)
     moved = connection.execute(
-        update(journal_heads)
-        .where(mine, columns.sequence == since)
-        .values(sequence=head.sequence, hash=head.hash)
+        _ADVANCE,
+        {
+            "mine": head.controller_id,
+            "journal": head.journal_id,
+            "stands_at": since,
+            "to": head.sequence,
+            "with": head.hash,
+        },
     )
     if not moved.rowcount:
         raise HeadMoved(f"journal {head.journal_id} no longer stands at {since}")
@@ -161,10 +196,7 @@ def end_move(
     connection: Connection, controller_id: ControllerId, *, policy_made_at: datetime, until: datetime
 ) -> None:
     """A controller goes by a policy made then: the doors that were moved to it before are recorded from ``until`` on."""
-    columns = anomalies.c
-    moved = (columns.controller_id == controller_id) & (columns.kind == AnomalyKind.DOOR_MOVED)
-    still = moved & columns.unknown_until.is_(None) & (columns.at < policy_made_at)
-    connection.execute(update(anomalies).where(still).values(unknown_until=until))
+    connection.execute(_END_MOVE, {"mine": controller_id, "made_at": policy_made_at, "until": until})
 
 
 def end_holes(
@@ -195,14 +227,7 @@ def has_open_hole(
     connection: Connection, controller_id: ControllerId, kinds: Collection[AnomalyKind]
 ) -> bool:
     """Whether something of these kinds makes the controller's record unknown until further notice."""
-    columns = anomalies.c
-    query = select(columns.id).where(
-        columns.controller_id == controller_id,
-        columns.kind.in_(list(kinds)),
-        columns.has_hole,
-        columns.unknown_until.is_(None),
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(_OPEN_HOLE, {"mine": controller_id, "kinds": list(kinds)}).first() is not None
 
 
 def list_anomalies(
