@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from functools import partial
 
 from edge.admitting import Admitting
-from edge.deciding import Decided, Deciding, by_card
+from edge.deciding import Decided, Deciding, by_card, signal_of
 from edge.door_state import Admitted, DoorState
 from edge.effects import Effect, Indicate, Record, Signal, Sync, command_refused
 from edge.inputs import CardPresented, Now
@@ -104,6 +105,8 @@ class Admission:
                 return [record, Indicate(door_id=door_id, side=side, signal=Signal.REFUSED)]
             displaced = self._displaced(card, now, adding=True)
             self._referrals.add(referral)
+            if door_id not in self._premises.private:
+                self._premises.hub.asked(now)
             return [*displaced, record, shown]
         return [record, shown]
 
@@ -245,16 +248,28 @@ class Admission:
             ending, reason, signal = Ending.TIMEOUT, None, Signal.REFUSED
             if not referral.is_over(now):
                 decision = self._deciding.again(referral, now)
+                if decision.outcome is Outcome.REFER:
+                    effects += self._asked_elsewhere(referral, decision, now)
                 if decision.outcome is Outcome.REFER or decision.reason is Reason.INTERLOCKED:
                     continue
                 ending = Ending.WITHDRAWN
                 if decision.outcome is Outcome.DENY:
-                    reason = decision.reason
+                    reason, signal = decision.reason, signal_of(decision)
                 else:  # would be let in from here on: is asked to present the card again
                     signal = Signal.NOT_READ
             self._referrals.end(referral)
             effects += referral.ended(ending, now, reason=reason), referral.shown(signal)
         return effects
+
+    def _asked_elsewhere(self, referral: Referral, decision: Decision, now: Now) -> tuple[Effect, ...]:
+        """The hub went away, or came back: who waits is told for whom, and goes on waiting under the same request."""
+        local = Reason.LOCAL_AWAITED
+        if referral.awaits_escort or (referral.reason is local) is (decision.reason is local):
+            return ()
+        changed = replace(referral, reason=decision.reason)
+        self._referrals.change(changed)
+        self._premises.hub.asked(now)
+        return changed.asked(now), changed.shown(signal_of(decision))
 
     def withdrawn(self, door_ids: Iterable[DoorId], now: Now) -> list[Effect]:
         """Nobody waits at these doors any longer."""

@@ -28,6 +28,7 @@ from edge.effects import (
     command_refused,
 )
 from edge.inputs import (
+    Acknowledged,
     CardClaimed,
     CardDetected,
     CardPresented,
@@ -107,6 +108,7 @@ class DoorController:
             DocumentAccepted: self._accepted,
             DocumentRefused: self._document_refused,
             CommandAccepted: self._command,
+            Acknowledged: self._acknowledged,
             CommandRefused: self._command_refused,
             RecordFailed: lambda failed, now: self._admission.record_failed(failed.draft, now),
             PartFailed: self._part_failed,
@@ -277,6 +279,12 @@ class DoorController:
         before = self._settled(now)  # nobody is granted by an answer to what is not asked any more
         return [*before, *self._execution.execute(accepted.command, now), *self._settled(now), Sync()]
 
+    def _acknowledged(self, _acknowledged: Acknowledged, now: Now) -> list[Effect]:
+        hub = self._premises.hub
+        was_away = hub.away_s(now) is not None
+        hub.heard(now)
+        return self._synced(self._settled(now)) if was_away else []
+
     def _command_refused(self, refused: CommandRefused, now: Now) -> list[Effect]:
         details: dict[str, Detail] = {"command": refused.command_id} if refused.command_id else {}
         return [command_refused(now, refused.door_id, refused.reason, details), Sync()]
@@ -286,6 +294,7 @@ class DoorController:
         return [Record.of(EventKind.INTERNAL_FAULT, now, details=details), Sync()]
 
     def _started(self, started: Started, now: Now) -> list[Effect]:
+        self._premises.hub.begin(now)
         self._clock_steps.seen(now)
         distrust = distrust_of(now)
         details = {**started.details, **({"distrust": distrust} if distrust else {})}

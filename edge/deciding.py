@@ -28,6 +28,8 @@ _KINDS: Final = {
     Outcome.DENY: (EventKind.ACCESS_DENIED, Signal.REFUSED),
     Outcome.REFER: (EventKind.ACCESS_REFERRED, Signal.WAITING),
 }
+_SIGNALS: Final = {Reason.LOCAL_AWAITED: Signal.CARD_AWAITED, Reason.HUB_AWAY: Signal.NOBODY}
+"""Of reasons that are told apart at the reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class Deciding:
             waiting = self._referrals.of(door_id, side, credential_id)
             request = waiting.request if waiting else self._draw()
             details = {"request": request, "timeout_s": self.timeout_s(door_id, decision)}
-        kind, signal = _KINDS[decision.outcome]
+        kind, _ = _KINDS[decision.outcome]
         record = Record.of(
             kind,
             now,
@@ -114,7 +116,7 @@ class Deciding:
             now=now,
             decision=decision,
             record=record,
-            signal=signal,
+            signal=signal_of(decision),
         )
 
     def _admitting(self, door_id: DoorId, side: Side, now: Now) -> Admitting | None:
@@ -164,10 +166,16 @@ def _is_same(then: Situation, since: Situation) -> bool:
         and then.interlocked is since.interlocked
         and then.escorted is since.escorted
         and then.admitted is since.admitted
+        and then.attendance is since.attendance
         and (then.inside_s is None) is (since.inside_s is None)
         and then.entry_seen is since.entry_seen
         and (then.first_person_at is None) is (since.first_person_at is None)
     )
+
+
+def signal_of(decision: Decision) -> Signal:
+    """What says so at the reader."""
+    return _SIGNALS.get(decision.reason) or _KINDS[decision.outcome][1]
 
 
 def by_card(card: VerifiedCredential) -> dict[str, Detail]:

@@ -18,7 +18,7 @@ from pacs.rules import Side
 class Signal(StrEnum):
     """What a reader shows, or a door sounds; ``edge.door_io`` says how each one looks and sounds.
 
-    A reader shows those from ``READING`` to ``WAITING``; a door sounds ``HELD_WARNING`` and ``ALARM`` until ``SILENT``.
+    A reader shows those from ``READING`` to ``NOBODY``; a door sounds ``HELD_WARNING`` and ``ALARM`` until ``SILENT``.
     """
 
     READING = "reading"
@@ -26,6 +26,8 @@ class Signal(StrEnum):
     REFUSED = "refused"
     NOT_READ = "not_read"
     WAITING = "waiting"
+    CARD_AWAITED = "card_awaited"
+    NOBODY = "nobody"
     HELD_WARNING = "held_warning"
     ALARM = "alarm"
     SILENT = "silent"

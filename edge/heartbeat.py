@@ -113,11 +113,13 @@ class Heartbeat:
         )
 
     def standing(self) -> object:
-        """What nobody should wait half a minute for: the modes of the doors, what is wrong, which readers are lost."""
+        """What nobody should wait half a minute for: modes and attendance of the doors, what is wrong, lost readers."""
         snapshot = self._snapshot()
         if snapshot is None:
             return None
-        doors = tuple((door.mode, door.cause, door.by, door.alarms) for door in snapshot.doors)
+        doors = tuple(
+            (door.mode, door.cause, door.by, door.attendance, door.alarms) for door in snapshot.doors
+        )
         return doors, tuple(reader.state for reader in snapshot.readers), snapshot.clock_distrust
 
     def _health(
@@ -143,6 +145,7 @@ class Heartbeat:
                     mode=door.mode[:MAX_TEXT],
                     cause=door.cause[:MAX_TEXT],
                     alarms=tuple(alarm[:MAX_TEXT] for alarm in door.alarms[:MAX_ALARMS]),
+                    attendance=door.attendance[:MAX_TEXT],
                 )
                 for door in snapshot.doors
             ),

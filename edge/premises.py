@@ -12,6 +12,7 @@ from typing import Final
 from edge.admitting import AdmittingCards
 from edge.door_state import Alarm, DoorState, Unseen, unlisted
 from edge.effects import Effect, Record
+from edge.hub_contact import HubContact
 from edge.inputs import Now
 from edge.presence import Presence
 from edge.snapshot import DoorSnapshot
@@ -20,8 +21,8 @@ from pacs.events import Detail, EventKind
 from pacs.identifiers import AreaId, CredentialId, DoorId
 from pacs.modes import EffectiveMode, ModeCause, effective_mode
 from pacs.revocation import StatusList
-from pacs.rules import DoorMode, Policy, Side
-from pacs.situation import ModeOrder, Situation
+from pacs.rules import DoorMode, Policy, Side, WhenHubAway
+from pacs.situation import Attendance, ModeOrder, Situation
 
 _UNSEEN: Final = {Alarm.FORCED: Unseen.FORCED, Alarm.HELD: Unseen.HELD}
 _ALARM_KINDS: Final = {
@@ -45,6 +46,8 @@ class Premises:
         self.doors = {door.id: door for door in doors}
         self.presence = Presence()
         self.admitting = AdmittingCards()
+        self.hub = HubContact()
+        self._attendance: dict[DoorId, Attendance] = {}
         self.orders = dict(orders)
         self.modes: dict[DoorId, EffectiveMode] = {}
         self.broken: frozenset[tuple[DoorId, Side]] = frozenset()  # another thread reads it
@@ -90,6 +93,7 @@ class Premises:
             inside_s=inside_s,
             entry_seen=inside_s is None or presence.entry_seen(credential_id),
             escorted=escorted or presence.escorted(rules, now),
+            attendance=self.hub.attendance(rules, now),
         )
 
     def _order(self, door_id: DoorId, now: Now) -> ModeOrder | None:
@@ -111,7 +115,7 @@ class Premises:
 
     def settle(self, now: Now) -> list[Effect]:
         """Bring modes, strikes and areas in line with everything held and everything seen."""
-        effects: list[Effect] = [*self._modes_changed(now)]
+        effects: list[Effect] = [*self._modes_changed(now), *self._attendance_changed(now)]
         for door in self.doors.values():
             effects += door.hold(now, unlocked=self._is_unlocked(door, now))
         rules = {door.id: door.rules for door in self.doors.values()}
@@ -132,6 +136,27 @@ class Premises:
                     details["by"] = found.by
                 records.append(Record.of(EventKind.DOOR_MODE_CHANGED, now, door.id, details=details))
         return records
+
+    def _attendance_changed(self, now: Now) -> list[Record]:
+        """An event for each door at which somebody else decides from here on than before, if a person has to."""
+        records = []
+        for door in self.doors.values():
+            known = self._attendance.get(door.id, Attendance.HUB)
+            found = self.hub.attendance(door.rules, now)
+            is_told = known is not Attendance.HUB or self._is_attended(door)
+            if found is known or not is_told:
+                continue
+            self._attendance[door.id] = found
+            details: dict[str, Detail] = {"attendance": found.value, "before": known.value}
+            if (away_s := self.hub.away_s(now)) is not None:
+                details["away_s"] = int(away_s)
+            records.append(Record.of(EventKind.DOOR_ATTENDANCE_CHANGED, now, door.id, details=details))
+        return records
+
+    def _is_attended(self, door: DoorState) -> bool:
+        mode = self.modes.get(door.id)
+        is_so_now = mode is not None and mode.mode is DoorMode.ATTENDED
+        return is_so_now or door.rules.when_hub_away is not WhenHubAway.DENY
 
     def _mode(self, door: DoorState, now: Now) -> EffectiveMode | None:
         if self.policy is None or door.id not in self.policy.doors:
@@ -186,6 +211,7 @@ class Premises:
             strike="released" if door.is_released(now) else "locked",
             alarms=tuple(sorted(alarms)),
             waiting=waiting.get(door.id, 0),
+            attendance=self.hub.attendance(door.rules, now).value,
         )
 
 

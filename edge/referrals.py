@@ -7,6 +7,7 @@ Every referral has a request of its own, drawn at random, and ends exactly once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -54,6 +55,19 @@ class Referral:
     def is_over(self, now: Now) -> bool:
         """Whether its time is over."""
         return now.monotonic_s >= self.expires_s
+
+    def asked(self, now: Now) -> Record:
+        """The event that says that it waits, for whom, and for how long yet."""
+        left_s = max(1, math.ceil(self.expires_s - now.monotonic_s))
+        return Record.of(
+            EventKind.ACCESS_REFERRED,
+            now,
+            self.door_id,
+            side=self.side,
+            credential_id=self.credential.credential_id,
+            reason=self.reason,
+            details={"request": self.request, "timeout_s": left_s},
+        )
 
     def shown(self, signal: Signal) -> Indicate:
         """At the reader."""
@@ -114,6 +128,10 @@ class Referrals:
     def add(self, referral: Referral) -> None:
         """It waits from here on, as the newest; or goes on waiting under its request."""
         self._waiting.pop(referral.request, None)
+        self._waiting[referral.request] = referral
+
+    def change(self, referral: Referral) -> None:
+        """It waits for somebody else from here on, under its request and in its place."""
         self._waiting[referral.request] = referral
 
     def end(self, referral: Referral) -> None:

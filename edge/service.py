@@ -170,7 +170,6 @@ class Service:
         self._takers: dict[type[Input], Callable[[Any, Now], None]] = {
             DocumentReceived: lambda received, _: self._intake.take(received),
             CommandReceived: lambda received, _: commands.take(received) if commands else None,
-            Acknowledged: self._recorder.acknowledged,
             EventsUnreadable: self._recorder.unreadable,
             LinkChanged: lambda _changed, _now: None,
         }
@@ -270,7 +269,10 @@ class Service:
                 self._decide_traced(happened, now, self._on_trace)
             case CardClaimed():
                 self._foresee(happened, now)
-            case DocumentReceived() | CommandReceived() | Acknowledged() | EventsUnreadable() | LinkChanged():
+            case Acknowledged():
+                self._recorder.acknowledged(happened, now)
+                self._perform(self._react(happened, now), now)
+            case DocumentReceived() | CommandReceived() | EventsUnreadable() | LinkChanged():
                 self._takers[type(happened)](happened, now)
             case Tick():
                 self._next_tick_s = now.monotonic_s + TICK_S

@@ -13,6 +13,8 @@ granted       green   steady                       one tone of 400              
 refused       red     three flashes, 250 on        three tones with the light   after the third
 not read      both    two slow flashes, 600 on     two ticks of 40              after the second
 waiting       both    a blip of 100 each 1,400     a tick of 40 with the blip   after 600,000
+card awaited  both    two blips of 200 each 2,000  a tick of 40 with each blip  after 600,000
+nobody        red     long, 2,000 on               a tone of 800                after 2,000
 held warning  red     a flash of 150 each 1,000    a tone with the flash        with silent
 alarm         red     long, 700 on, 200 off        a tone with the light        with silent
 silent        none    dark                         silent                       at once
@@ -66,6 +68,18 @@ PATTERNS: Final[Mapping[Signal, Pattern]] = {
         steps=(Step(40, green=True, red=True, buzzer=True), Step(60, green=True, red=True), Step(1_300)),
         times=429,  # as long as anybody may have to wait
     ),
+    Signal.CARD_AWAITED: Pattern(
+        steps=(
+            Step(40, green=True, red=True, buzzer=True),
+            Step(160, green=True, red=True),
+            Step(200),
+            Step(40, green=True, red=True, buzzer=True),
+            Step(160, green=True, red=True),
+            Step(1_400),
+        ),
+        times=300,
+    ),
+    Signal.NOBODY: Pattern(steps=(Step(800, red=True, buzzer=True), Step(1_200, red=True))),
     Signal.HELD_WARNING: Pattern(steps=(Step(150, red=True, buzzer=True), Step(850)), times=None),
     Signal.ALARM: Pattern(steps=(Step(700, red=True, buzzer=True), Step(200)), times=None),
     Signal.SILENT: Pattern(steps=()),

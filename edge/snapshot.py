@@ -20,6 +20,7 @@ class DoorSnapshot:
     """One door. ``mode`` is the effective one and ``cause`` what gave it; ``by`` names the schedule or the command.
 
     ``until``: when a command's mode ends by itself. ``waiting``: people who wait there for a person to decide.
+    ``attendance``: who does: ``hub``; while it is away ``local``, ``unattended`` or ``nobody``.
 
     ``contact``: ``open``, ``closed``, ``unknown``, or ``not_fitted``. ``strike``: ``released`` or ``locked``.
     ``alarms``: what is wrong at the door, by the kind of the event that said so.
@@ -34,6 +35,7 @@ class DoorSnapshot:
     alarms: tuple[str, ...] = ()
     until: str | None = None
     waiting: int = 0
+    attendance: str = "hub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,8 @@ def _door(door: dict[str, Any]) -> str:
     cause = f"{door['cause']} {door['by']}".rstrip()
     alarms = f", ALARM: {', '.join(door['alarms'])}" if door["alarms"] else ""
     cause += f" until {door['until']}" if door["until"] else ""
-    return f"{door['door']}: {door['mode']} ({cause}), strike {door['strike']}, contact {door['contact']}{alarms}"
+    who = f", the hub is away: {door['attendance']}" if door["attendance"] != "hub" else ""
+    return f"{door['door']}: {door['mode']} ({cause}){who}, strike {door['strike']}, contact {door['contact']}{alarms}"
 
 
 def _reader(reader: dict[str, Any]) -> str:

@@ -84,8 +84,8 @@ def status(
             controllers.stored_up_to(
                 recording.connection, controller_id, status.journal_id, head.sequence, said_at
             )
-        if head.sequence < status.last_sequence or head.sequence > status.acknowledged_sequence:
-            recording.to_acknowledge[controller_id, status.journal_id] = None
+        # also when there is nothing new: a controller knows by it that somebody is here to be asked
+        recording.to_acknowledge[controller_id, status.journal_id] = None
 
 
 def shown_health(health: ControllerHealth) -> dict[str, Any]:

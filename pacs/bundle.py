@@ -33,6 +33,7 @@ from pacs.rules import (
     ModeRule,
     Policy,
     WhenClockUntrusted,
+    WhenHubAway,
     WhenTooOld,
     WhenUnlisted,
 )
@@ -42,6 +43,7 @@ MEDIA_TYPE = "application/drempel-policy+cbor"
 FORMAT = 2
 
 _LENGTH_BYTES = 4
+_HUB_AWAY_MAX_S = 3_600
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -202,6 +204,8 @@ def _door_fields(door: Door) -> dict[int, object]:
             24: door.private,
             25: [str(level_id) for level_id in sorted(door.admitting_levels)] or None,
             26: door.admits_at_most if door.admits_at_most != 1 else None,
+            27: door.when_hub_away.value if door.when_hub_away is not WhenHubAway.DENY else None,
+            28: door.hub_away_max_s if door.hub_away_max_s != _HUB_AWAY_MAX_S else None,
         }
     )
 
@@ -235,6 +239,8 @@ def _door(value: object) -> Door:
         private=fields.take(24, bool),
         admitting_levels=_identifiers(_later(fields.maybe(25, list), []), AccessLevelId),
         admits_at_most=_later(fields.maybe(26, int), 1),
+        when_hub_away=_later(fields.maybe_parsed(27, WhenHubAway), WhenHubAway.DENY),
+        hub_away_max_s=_later(fields.maybe(28, int), _HUB_AWAY_MAX_S),
     )
     fields.finish()
     return door

@@ -24,7 +24,7 @@ from pacs.rules import (
     WhenUnlisted,
 )
 from pacs.schedule import active_since, local_time
-from pacs.situation import NOTHING_KNOWN, Situation
+from pacs.situation import NOTHING_KNOWN, Attendance, Situation
 
 EXIT_UNLOCK_MS = 5_000
 
@@ -81,8 +81,9 @@ def decide(
     9. PKOC V2 from an issuer the policy does not name: deny ``issuer_unknown``
     10. outside the certificate's dates: deny ``certificate_not_yet_valid``, ``certificate_expired``
     11. not listed: deny ``card_not_enrolled`` (V1), ``credential_unlisted``; issued since the policy was and
-        the door refers it or is attended, after check 14: refer ``unlisted_referred``; issued since the policy was and
-        the door admits it, after checks 14 and 15: grant ``unlisted_admitted``
+        the door refers it or is attended, after check 14: refer ``unlisted_referred``; the same while the hub is away:
+        deny ``hub_away``; issued since the policy was and the door admits it, after checks 14 and 15: grant
+        ``unlisted_admitted``
     12. status: deny ``credential_revoked``, ``credential_suspended``, ``status_unknown``
     13. outside the entitlement's own times: deny ``credential_not_yet_valid``, ``credential_expired``
     14. a door it is interlocked with is open or released: deny ``interlocked``
@@ -94,10 +95,14 @@ def decide(
     20. escort required and not there: refer ``escort_awaited``
     21. door attended and cardholder may not admit there, or cardholder attended, and there is a card that admits them:
         grant ``local_grant``
-    22. the same without such a card: refer ``door_attended``, ``cardholder_attended``
-    23. escort required and there: grant ``escorted``
-    24. seen entering and the door only says so, or admitted where no contact saw it: grant ``antipassback_soft``
-    25. otherwise: grant ``entitled``
+    22. the same without such a card, and the hub is there: refer ``door_attended``, ``cardholder_attended``
+    23. the same, the hub is away, the door is unattended meanwhile and the cardholder is not attended: grant
+        ``hub_away_admitted``
+    24. the same, the hub is away and a card at the door may admit them meanwhile: refer ``local_awaited``
+    25. the same otherwise: deny ``hub_away``
+    26. escort required and there: grant ``escorted``
+    27. seen entering and the door only says so, or admitted where no contact saw it: grant ``antipassback_soft``
+    28. otherwise: grant ``entitled``
     """
     door = policy.doors.get(door_id) if policy else None
     if side is Side.EXIT:  # 1
@@ -184,7 +189,8 @@ def _unlisted(
     if situation.interlocked:  # 14: nobody is asked about a door that may not open
         return _deny(Reason.INTERLOCKED)
     if door.when_unlisted is WhenUnlisted.REFER or mode is DoorMode.ATTENDED:
-        return _refer(Reason.UNLISTED_REFERRED)
+        hub_is_there = situation.attendance is Attendance.HUB
+        return _refer(Reason.UNLISTED_REFERRED) if hub_is_there else _deny(Reason.HUB_AWAY)
     return _grant(Reason.DOOR_UNLOCKED if mode is DoorMode.UNLOCKED else Reason.UNLISTED_ADMITTED, door)
 
 
@@ -229,12 +235,22 @@ def _admit(
         return _refer(Reason.ESCORT_AWAITED)
     attended = mode is DoorMode.ATTENDED and not door.may_admit(entitlement)
     if attended or entitlement.attended:
-        if situation.admitted:  # 21
-            return _grant(Reason.LOCAL_GRANT, door, entitlement)
-        return _refer(Reason.DOOR_ATTENDED if attended else Reason.CARDHOLDER_ATTENDED)  # 22
-    if entitlement.escort_required:  # 23
+        return _by_a_person(entitlement, door, situation, attended=attended)
+    if entitlement.escort_required:  # 26
         return _grant(Reason.ESCORTED, door, entitlement)
-    return _grant(passback or Reason.ENTITLED, door, entitlement)  # 24, 25
+    return _grant(passback or Reason.ENTITLED, door, entitlement)  # 27, 28
+
+
+def _by_a_person(entitlement: Entitlement, door: Door, situation: Situation, *, attended: bool) -> Decision:
+    if situation.admitted:  # 21
+        return _grant(Reason.LOCAL_GRANT, door, entitlement)
+    if situation.attendance is Attendance.HUB:  # 22
+        return _refer(Reason.DOOR_ATTENDED if attended else Reason.CARDHOLDER_ATTENDED)
+    if situation.attendance is Attendance.UNATTENDED and not entitlement.attended:  # 23
+        return _grant(Reason.HUB_AWAY_ADMITTED, door, entitlement)
+    if situation.attendance is not Attendance.NOBODY and door.admitting_levels:  # 24
+        return _refer(Reason.LOCAL_AWAITED)
+    return _deny(Reason.HUB_AWAY)  # 25
 
 
 def _grant(reason: Reason, door: Door, entitlement: Entitlement | None = None) -> Decision:

@@ -48,6 +48,7 @@ class EventKind(StrEnum):
     DOOR_HELD = "door_held"
     DOOR_ALARM_CLEARED = "door_alarm_cleared"
     DOOR_MODE_CHANGED = "door_mode_changed"
+    DOOR_ATTENDANCE_CHANGED = "door_attendance_changed"
     TAMPER_OPENED = "tamper_opened"
     TAMPER_CLOSED = "tamper_closed"
     FIRE_REPORTED = "fire_reported"

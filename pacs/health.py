@@ -25,21 +25,27 @@ MAX_INTEGER: Final = 2**53
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorHealth:
-    """One door: the mode it is in, what gave it that mode, and what is wrong with it. Short texts."""
+    """One door: the mode it is in, what gave it that mode, and what is wrong with it. Short texts.
+
+    ``attendance``: who decides there where a person has to; None: not told.
+    """
 
     door_id: DoorId
     mode: str
     cause: str
     alarms: tuple[str, ...] = ()
+    attendance: str | None = None
 
     def __post_init__(self) -> None:
         _at_most(self.alarms, MAX_ALARMS, "alarms")
-        _short(self.mode, self.cause, *self.alarms)
+        _short(self.mode, self.cause, self.attendance or "", *self.alarms)
 
     @property
     def fields(self) -> dict[int, object]:
         """As it stands in the heartbeat."""
-        return {1: str(self.door_id), 2: self.mode, 3: self.cause, 4: list(self.alarms)}
+        return without_none(
+            {1: str(self.door_id), 2: self.mode, 3: self.cause, 4: list(self.alarms), 5: self.attendance}
+        )
 
     @classmethod
     def from_fields(cls, value: object) -> Self:
@@ -50,6 +56,7 @@ class DoorHealth:
             mode=fields.take(2, str),
             cause=fields.take(3, str),
             alarms=_texts(fields.take(4, list), MAX_ALARMS),
+            attendance=fields.maybe(5, str),
         )
 
 

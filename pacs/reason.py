@@ -23,12 +23,14 @@ class Reason(StrEnum):
     COMMANDED = "commanded"
     ATTENDED_GRANT = "attended_grant"
     LOCAL_GRANT = "local_grant"
+    HUB_AWAY_ADMITTED = "hub_away_admitted"
 
     # referred: a person decides
     DOOR_ATTENDED = "door_attended"
     CARDHOLDER_ATTENDED = "cardholder_attended"
     ESCORT_AWAITED = "escort_awaited"
     UNLISTED_REFERRED = "unlisted_referred"
+    LOCAL_AWAITED = "local_awaited"
 
     # denied: the presentation is not authentic (found while verifying)
     ISSUER_UNKNOWN = "issuer_unknown"
@@ -60,6 +62,7 @@ class Reason(StrEnum):
     ANTIPASSBACK_HARD = "antipassback_hard"
     ANTIPASSBACK_TIMED = "antipassback_timed"
     INTERLOCKED = "interlocked"
+    HUB_AWAY = "hub_away"
 
     # denied: our own fault
     INTERNAL_FAULT = "internal_fault"

@@ -71,6 +71,19 @@ class WhenUnlisted(StrEnum):
 
 
 @unique
+class WhenHubAway(StrEnum):
+    """What a door does, for a time, where a person decides and the hub cannot be asked for one.
+
+    ``local``: holders of the door's ``admitting_levels`` alone decide. ``unattended``: as if it were secured; about a
+    cardholder of whom a person decides at every door, they still do.
+    """
+
+    DENY = "deny"
+    LOCAL = "local"
+    UNATTENDED = "unattended"
+
+
+@unique
 class Antipassback(StrEnum):
     """What a door does with a credential that entered its area and was not seen leaving.
 
@@ -108,6 +121,7 @@ class Door:
     ``attended_timeout_s``: how long a referral waits for a person's answer. ``private``: taps are counted, not recorded.
     ``admitting_levels``: their holders are referred to nobody by an attended door, and by their own card admit up to
     ``admits_at_most`` (1 to 8) of those who are: who wait, or come within ``escort_window_s``; empty: nobody does.
+    ``hub_away_max_s``: 30 to 86,400; for so long after the hub was last heard ``when_hub_away`` holds, then ``deny``.
     """
 
     id: DoorId
@@ -136,6 +150,8 @@ class Door:
     private: bool = False
     admitting_levels: frozenset[AccessLevelId] = frozenset()
     admits_at_most: int = 1
+    when_hub_away: WhenHubAway = WhenHubAway.DENY
+    hub_away_max_s: int = 3_600
 
     def __post_init__(self) -> None:
         if not (1 <= self.unlock_ms <= MAX_UNLOCK_MS and 1 <= self.extended_unlock_ms <= MAX_UNLOCK_MS):
@@ -146,8 +162,6 @@ class Door:
             raise MalformedData("Door: held_warning_s is 0 to 3600")
         if not (1 <= self.escort_window_s <= 600 and 1 <= self.attended_timeout_s <= 600):
             raise MalformedData("Door: escort_window_s and attended_timeout_s are 1 to 600")
-        if not 1 <= self.admits_at_most <= MAX_ADMITTED:
-            raise MalformedData(f"Door: admits_at_most is 1 to {MAX_ADMITTED}")
         if self.antipassback is not Antipassback.OFF and self.area is None:
             raise MalformedData("Door: anti-passback needs the area it is about")
         if (self.antipassback is Antipassback.TIMED) is not (1 <= self.antipassback_s <= 86_400):
@@ -156,6 +170,15 @@ class Door:
             raise MalformedData("Door: no door is interlocked with itself")
         if not 60 <= self.max_policy_age_s <= 31 * 86_400:
             raise MalformedData("Door: max_policy_age_s is 60 s to 31 days")
+        self._check_attendance()
+
+    def _check_attendance(self) -> None:
+        if not 1 <= self.admits_at_most <= MAX_ADMITTED:
+            raise MalformedData(f"Door: admits_at_most is 1 to {MAX_ADMITTED}")
+        if not 30 <= self.hub_away_max_s <= 86_400:
+            raise MalformedData("Door: hub_away_max_s is 30 s to a day")
+        if self.when_hub_away is WhenHubAway.LOCAL and not self.admitting_levels:
+            raise MalformedData("Door: nobody's card admits others, so none can stand in for the hub")
 
     def starts_with(self, entitlement: Entitlement) -> bool:
         """Whether admitting this holder lets everybody else follow."""

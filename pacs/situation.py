@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum, unique
 from typing import Final
 
 from pacs.rules import DoorMode
@@ -16,6 +17,20 @@ class ModeOrder:
     mode: DoorMode
     command_id: bytes
     until: datetime | None = None
+
+
+@unique
+class Attendance(StrEnum):
+    """Who decides at a door about those of whom a person has to; the values are wire strings.
+
+    ``hub``: whoever is asked there, or a card that admits others. While it is away: ``local``: such a card alone;
+    ``unattended``: nobody has to; ``nobody``: none can, but such a card.
+    """
+
+    HUB = "hub"
+    LOCAL = "local"
+    UNATTENDED = "unattended"
+    NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +51,7 @@ class Situation:
     entry_seen: bool = True
     escorted: bool = False
     admitted: bool = False
+    attendance: Attendance = Attendance.HUB
 
 
 NOTHING_KNOWN: Final = Situation()

@@ -23,7 +23,8 @@ from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import Reason
-from pacs.rules import Door, DoorMode, Side
+from pacs.rules import Door, DoorMode, Side, WhenHubAway
+from pacs.situation import Attendance
 
 
 @unique
@@ -86,13 +87,21 @@ class LastKnown(Answer):
     as_of: datetime | None
 
 
+class WithoutHub(Answer):
+    """Who decides by its rules where a person has to, while the hub is not heard; ``until``: then nobody can be asked."""
+
+    attendance: Attendance
+    until: datetime | None
+
+
 class DoorStatus(Answer):
     """A door's connection, versions and record.
 
     ``complete``: every event up to ``complete_until`` is stored. Otherwise people may have passed who are
     in no list since ``unknown_since`` (null: since ever). Versions are those the controller confirmed;
     ``*_newest`` those in force, 0 for none. ``mode`` is the policy's; ``effective_mode`` and what gave it are the
-    controller's word while it is online. ``last_known`` is never to be shown as how the door stands at this moment.
+    controller's word while it is online, and so is ``attendance``, who decides there where a person has to;
+    ``without_hub``: while it is offline, if a person has to. ``last_known`` is never to be shown as how the door stands at this moment.
     """
 
     id: fields.Door
@@ -102,6 +111,8 @@ class DoorStatus(Answer):
     mode: DoorMode
     effective_mode: str | None
     effective_cause: str | None
+    attendance: Attendance | None
+    without_hub: WithoutHub | None
     online: bool
     since: datetime | None
     last_seen: datetime | None
@@ -156,6 +167,8 @@ def statuses(
                 mode=door.mode,
                 effective_mode=said.get("mode"),
                 effective_cause=said.get("cause"),
+                attendance=_attendance(said.get("attendance")),
+                without_hub=_without_hub(door, state, now),
                 online=state.online,
                 since=state.since,
                 last_seen=state.last_seen,
@@ -180,6 +193,22 @@ def _said(state: ControllerState, door_id: DoorId) -> Mapping[str, Any]:
     """What the controller said of its door last."""
     said = state.health["doors"] if state.health else ()
     return next((door for door in said if door["door_id"] == door_id), {})
+
+
+def _attendance(said: Any) -> Attendance | None:
+    return Attendance(said) if said in (*Attendance,) else None
+
+
+def _without_hub(door: Door, state: ControllerState, now: datetime) -> WithoutHub | None:
+    """The door counts from when it heard the hub last, which was about when the hub did."""
+    mode = _said(state, door.id).get("mode", door.mode)
+    is_attended = mode == DoorMode.ATTENDED or door.when_hub_away is not WhenHubAway.DENY
+    if state.online or state.last_seen is None or not is_attended:
+        return None
+    until = state.last_seen + timedelta(seconds=door.hub_away_max_s)
+    if door.when_hub_away is WhenHubAway.DENY or now >= until:
+        return WithoutHub(attendance=Attendance.NOBODY, until=None)
+    return WithoutHub(attendance=Attendance(door.when_hub_away.value), until=until)
 
 
 def _last_known(door: Door, state: ControllerState, known: DoorState | None) -> LastKnown:

@@ -29,6 +29,7 @@ from pacs.rules import (
     Antipassback,
     DoorMode,
     WhenClockUntrusted,
+    WhenHubAway,
     WhenTooOld,
     WhenUnlisted,
 )
@@ -39,6 +40,7 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/doors", tags=["doo
 UnlockMs = Annotated[StrictInt, Field(ge=1, le=MAX_UNLOCK_MS)]
 HeldOpenAfterS = Annotated[StrictInt, Field(ge=1, le=3600)]
 MaxPolicyAgeS = Annotated[StrictInt, Field(ge=60, le=31 * 86_400)]
+HubAwayMaxS = Annotated[StrictInt, Field(ge=30, le=86_400)]
 AdmitsAtMost = Annotated[StrictInt, Field(ge=1, le=MAX_ADMITTED)]
 WindowS = Annotated[StrictInt, Field(ge=1, le=600)]
 Levels = Annotated[
@@ -84,6 +86,8 @@ class DoorChange(Body):
     private: StrictBool | None = None
     admitting_levels: Levels | None = None
     admits_at_most: AdmitsAtMost | None = None
+    when_hub_away: WhenHubAway | None = None
+    hub_away_max_s: HubAwayMaxS | None = None
 
     def applied_to(self, door: DoorRules) -> DoorRules:
         """``door`` with the rules that are present here; raises ``MalformedData`` when they do not go together."""
@@ -145,6 +149,8 @@ class DoorAnswer(Answer):
     private: bool
     admitting_levels: Levels
     admits_at_most: int
+    when_hub_away: WhenHubAway
+    hub_away_max_s: int
     created_at: datetime
 
 

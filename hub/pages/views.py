@@ -26,6 +26,7 @@ from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import Reason
+from pacs.situation import Attendance
 
 HOLES_SHOWN = 3
 LATE = timedelta(minutes=1)
@@ -121,6 +122,7 @@ def door_context(pages: Pages, door: DoorStatus) -> dict[str, Any]:
         ],
         "further_holes": max(0, len(closed) - HOLES_SHOWN),
         "stands": _stands(pages, door),
+        "decides": _decides(pages, door),
         "alarms": [pages.gettext(words.ALARMS[kind]) for kind in door.alarms],
         "revocations_current": door.revocations_version >= door.revocations_newest,
         "last_event": {"at": last.occurred_at, "text": text} if last else None,
@@ -144,6 +146,18 @@ def _stands(pages: Pages, door: DoorStatus) -> dict[str, Any]:
         "contact_since": known.contact_since,
         "lock_text": _(words.LOCKS[known.lock]) if known.lock and known.contact is not Contact.OPEN else None,
     }
+
+
+def _decides(pages: Pages, door: DoorStatus) -> dict[str, Any] | None:
+    """Who decides where a person has to, if it is not those who are asked here."""
+    if door.without_hub:
+        return {
+            "text": pages.gettext(words.ATTENDANCE[door.without_hub.attendance]),
+            "until": door.without_hub.until,
+        }
+    if door.attendance in (None, Attendance.HUB):
+        return None
+    return {"text": pages.gettext(words.ATTENDANCE[door.attendance]), "until": None}
 
 
 def alarm_context(pages: Pages, alarm: AlarmAnswer) -> dict[str, Any]:

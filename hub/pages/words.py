@@ -25,6 +25,7 @@ from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import DoorMode, Side
+from pacs.situation import Attendance
 
 T = TypeVar("T")
 
@@ -44,6 +45,9 @@ REASONS: Mapping[Reason, str] = {
     Reason.COMMANDED: N_("opened by an operator"),
     Reason.ATTENDED_GRANT: N_("approved by a person"),
     Reason.LOCAL_GRANT: N_("admitted by somebody's card at the door"),
+    Reason.HUB_AWAY_ADMITTED: N_("entitled, while nobody could be asked"),
+    Reason.LOCAL_AWAITED: N_("a card at the door has to admit them; nobody else can be asked"),
+    Reason.HUB_AWAY: N_("nobody could be asked"),
     Reason.DOOR_ATTENDED: N_("a person decides at this door"),
     Reason.CARDHOLDER_ATTENDED: N_("a person decides about this card"),
     Reason.ESCORT_AWAITED: N_("an escort is needed"),
@@ -104,6 +108,7 @@ EVENTS: Mapping[EventKind, str] = {
     EventKind.DOOR_HELD: N_("held open too long"),
     EventKind.DOOR_ALARM_CLEARED: N_("closed again after an alarm"),
     EventKind.DOOR_MODE_CHANGED: N_("mode changed"),
+    EventKind.DOOR_ATTENDANCE_CHANGED: N_("who decides there changed"),
     EventKind.TAMPER_OPENED: N_("housing opened"),
     EventKind.TAMPER_CLOSED: N_("housing closed"),
     EventKind.FIRE_REPORTED: N_("fire alarm"),
@@ -195,6 +200,13 @@ MODE_CAUSES: Mapping[str, str] = {
     ModeCause.CLOCK_UNTRUSTED.value: N_("because its clock cannot be trusted"),
     "policy_missing": N_("because it has no policy yet"),
     "door_unknown": N_("because it is not in its policy"),
+}
+
+ATTENDANCE: Mapping[Attendance, str] = {
+    Attendance.HUB: N_("those who are asked here, or a card at the door"),
+    Attendance.LOCAL: N_("a card at the door alone"),
+    Attendance.UNATTENDED: N_("nobody: who is entitled is admitted"),
+    Attendance.NOBODY: N_("nobody can be asked: they are refused"),
 }
 
 ALARMS: Mapping[AlarmKind, str] = {

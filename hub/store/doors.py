@@ -23,6 +23,7 @@ from pacs.rules import (
     DoorMode,
     ModeRule,
     WhenClockUntrusted,
+    WhenHubAway,
     WhenTooOld,
     WhenUnlisted,
 )
@@ -183,6 +184,7 @@ _PARSE: dict[str, Any] = {
     "antipassback": Antipassback,
     "first_person_levels": _levels,
     "admitting_levels": _levels,
+    "when_hub_away": WhenHubAway,
     "interlock_with": lambda others: frozenset(map(DoorId, others)),
 }
 

@@ -120,6 +120,8 @@ doors = Table(
     Column("private", Boolean, nullable=False, server_default=false()),
     Column("admitting_levels", JSON, nullable=False, server_default="[]"),
     Column("admits_at_most", Integer, nullable=False, server_default="1"),
+    Column("when_hub_away", String(16), nullable=False, server_default="deny"),
+    Column("hub_away_max_s", Integer, nullable=False, server_default="3600"),
     Column("created_at", Instant, nullable=False),
 )
 

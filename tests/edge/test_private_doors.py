@@ -161,6 +161,7 @@ HAPPENINGS: st.SearchStrategy[Input] = st.one_of(
 ABOUT_THE_DOOR = {
     EventKind.TAPS_COUNTED,
     EventKind.DOOR_MODE_CHANGED,
+    EventKind.DOOR_ATTENDANCE_CHANGED,
     EventKind.DOOR_FORCED,
     EventKind.DOOR_HELD_WARNING,
     EventKind.DOOR_HELD,

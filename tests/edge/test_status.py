@@ -130,6 +130,7 @@ def test_the_json_form_keeps_its_shape(server: StatusServer, config: Path) -> No
                 "strike": "locked",
                 "alarms": [],
                 "waiting": 0,
+                "attendance": "hub",
             }
         ],
         "readers": [

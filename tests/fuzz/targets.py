@@ -49,6 +49,7 @@ from pacs.rules import (
     Entitlement,
     ModeRule,
     Policy,
+    WhenHubAway,
 )
 from pacs.schedule import ALWAYS, Schedule
 
@@ -237,6 +238,8 @@ def _policy() -> Policy:
         first_person_levels=frozenset({level}),
         admitting_levels=frozenset({level}),
         admits_at_most=2,
+        when_hub_away=WhenHubAway.LOCAL,
+        hub_away_max_s=60,
     )
     yard = DoorId("yard")
     return Policy(

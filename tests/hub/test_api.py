@@ -338,6 +338,8 @@ ALL_RULES: dict[str, Any] = {
     "private": True,
     "admitting_levels": ["everybody"],
     "admits_at_most": 3,
+    "when_hub_away": "local",
+    "hub_away_max_s": 600,
     "when_clock_untrusted": "levels_only",
 }
 
@@ -400,6 +402,7 @@ def test_every_rule_of_a_door_is_kept_and_travels(hub: RunningHub, admin: httpx.
         ({"outside": "nowhere"}, Code.REFERENCE_UNKNOWN),
         ({"first_person_levels": ["nobody"]}, Code.REFERENCE_UNKNOWN),
         ({"admitting_levels": ["nobody"]}, Code.REFERENCE_UNKNOWN),
+        ({"when_hub_away": "local"}, Code.INVALID),
         ({"mode_rules": [{"schedule_id": "never", "mode": "secured"}]}, Code.REFERENCE_UNKNOWN),
         ({"interlock_with": ["elsewhere"]}, Code.REFERENCE_UNKNOWN),
     ],

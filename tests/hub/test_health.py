@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +29,11 @@ HEALTH = ControllerHealth(
     refused_commands={"command_repeated": 2},
     doors=(
         DoorHealth(
-            door_id=DoorId("kitchen"), mode="lockdown", cause="command", alarms=("door_held", "tamper_opened")
+            door_id=DoorId("kitchen"),
+            mode="lockdown",
+            cause="command",
+            alarms=("door_held", "tamper_opened"),
+            attendance="local",
         ),
     ),
     readers=(ReaderHealth(reader="kitchen/entry", state="ok", reads=9, failed=1, losses=0, resets=0),),
@@ -77,19 +81,36 @@ def test_health_is_stored_and_shown(hub: RunningHub, kitchen: FakeController) ->
         "lockdown",
         "command",
     )
+    assert (door["attendance"], door["without_hub"]) == ("local", None)
+
+
+def test_a_heartbeat_is_acknowledged_although_nothing_is_new(kitchen: FakeController) -> None:
+    """A controller knows by it that the hub is there to be asked."""
+    kitchen.until_acknowledged()
+    before = len(kitchen.acknowledgements)
+    kitchen.heartbeat()
+    eventually(lambda: len(kitchen.acknowledgements) > before, "the heartbeat's acknowledgement")
 
 
 def test_nobody_vouches_for_the_mode_of_a_silent_door(hub: RunningHub, kitchen: FakeController) -> None:
-    """Once its controller is away, a door's effective mode is not known; what it said last stays to be read."""
+    """Its effective mode is not known; what it said last stays to be read, and what its rules have it do meanwhile."""
     say(kitchen, HEALTH)
     kitchen.drop()
     with hub.token(Role.SITE_MANAGER) as manager:
+        manager.patch("/api/v1/doors/kitchen", json={"when_hub_away": "unattended", "hub_away_max_s": 600})
 
         def away() -> bool:
             (door,) = manager.get("/api/v1/doors").json()["doors"]
             return not door["online"] and door["effective_mode"] is None
 
         eventually(away, "the door away")
+        (door,) = manager.get("/api/v1/doors").json()["doors"]
         status = manager.get("/api/v1/controllers/kitchen/status").json()
     assert status["online"] is False
     assert status["health"]["uptime_s"] == 3_600
+    assert door["attendance"] is None
+    until = datetime.fromisoformat(door["last_seen"]) + timedelta(seconds=600)
+    assert door["without_hub"]["attendance"] == "unattended"
+    assert datetime.fromisoformat(door["without_hub"]["until"]) == until
+    with hub.signed_in(Role.GUARD) as guard:
+        assert "Who decides" in guard.get("/").text

@@ -31,6 +31,7 @@ from pacs.rules import (
     Policy,
     Side,
     WhenClockUntrusted,
+    WhenHubAway,
     WhenTooOld,
     WhenUnlisted,
 )
@@ -73,6 +74,7 @@ def doors(
     others = [other for other in door_ids if other != door_id]
     held_s = st.integers(min_value=1, max_value=3_600)
     waiting_s = st.integers(min_value=1, max_value=600)
+    admitting = draw(st.frozensets(st.sampled_from(level_ids), max_size=2))
     return Door(
         id=door_id,
         controller_id=controller_id,
@@ -107,8 +109,10 @@ def doors(
         interlock_with=draw(st.frozensets(st.sampled_from(others), max_size=2)) if others else frozenset(),
         attended_timeout_s=draw(waiting_s),
         private=draw(st.booleans()),
-        admitting_levels=draw(st.frozensets(st.sampled_from(level_ids), max_size=2)),
+        admitting_levels=admitting,
         admits_at_most=draw(st.integers(1, 8)),
+        when_hub_away=draw(st.sampled_from([each for each in WhenHubAway if admitting or each != "local"])),
+        hub_away_max_s=draw(st.integers(30, 86_400)),
     )
 
 

@@ -33,7 +33,7 @@ from pacs.rules import (
     WhenUnlisted,
 )
 from pacs.schedule import ALL_DAYS, Schedule, Window
-from pacs.situation import NOTHING_KNOWN, ModeOrder, Situation
+from pacs.situation import NOTHING_KNOWN, Attendance, ModeOrder, Situation
 from tests.pacs import strategies as own
 from tools import decision_table
 
@@ -114,6 +114,10 @@ def _at_gate(  # the one call under test, with one thing changed at a time
     )
 
 
+def _away(attendance: str) -> Situation:
+    return Situation(attendance=Attendance(attendance))
+
+
 def _ordered(mode: DoorMode, until: datetime | None = None) -> Situation:
     return Situation(order=ModeOrder(mode=mode, until=until, command_id=bytes(16)))
 
@@ -144,6 +148,7 @@ UNLOCKED_BY_DAY = replace(DOOR, mode_rules=(ModeRule(schedule_id=DAYTIME, mode=D
 OLD_CARD = replace(CREDENTIAL, valid_from=date(2026, 11, 19))
 ADMITTED = Situation(admitted=True)
 ADMITS = replace(DOOR, mode=DoorMode.ATTENDED, admitting_levels=frozenset({RESIDENTS}))
+GUARDED_GATE = replace(DOOR, mode=DoorMode.ATTENDED, admitting_levels=frozenset({STAFF}))
 INSIDE = Situation(inside_s=599.9)
 LATER = ClockReading(at=NOW + timedelta(hours=3, minutes=1), trusted=True)
 CASES = {
@@ -277,6 +282,54 @@ CASES = {
     "unlisted, admitted by a card": (
         _at_gate(policy=_policy(replace(DOOR, when_unlisted=WhenUnlisted.REFER), None), situation=ADMITTED),
         _refer(Reason.UNLISTED_REFERRED),
+    ),
+    "hub away, attended door": (
+        _at_gate(policy=_policy(replace(DOOR, mode=DoorMode.ATTENDED)), situation=_away("nobody")),
+        _deny(Reason.HUB_AWAY),
+    ),
+    "hub away, admitted by a card": (
+        _at_gate(
+            policy=_policy(replace(DOOR, mode=DoorMode.ATTENDED)),
+            situation=replace(_away("nobody"), admitted=True),
+        ),
+        _grant(Reason.LOCAL_GRANT),
+    ),
+    "hub away, a card may admit": (
+        _at_gate(policy=_policy(GUARDED_GATE), situation=_away("local")),
+        _refer(Reason.LOCAL_AWAITED),
+    ),
+    "hub away, unattended": (
+        _at_gate(policy=_policy(GUARDED_GATE), situation=_away("unattended")),
+        _grant(Reason.HUB_AWAY_ADMITTED),
+    ),
+    "hub away, unattended, attended cardholder": (
+        _at_gate(policy=_policy(DOOR, replace(ENTITLEMENT, attended=True)), situation=_away("unattended")),
+        _deny(Reason.HUB_AWAY),
+    ),
+    "hub away, unattended, attended cardholder, a card may admit": (
+        _at_gate(
+            policy=_policy(GUARDED_GATE, replace(ENTITLEMENT, attended=True)), situation=_away("unattended")
+        ),
+        _refer(Reason.LOCAL_AWAITED),
+    ),
+    "hub away, unattended, without an escort": (
+        _at_gate(policy=_policy(GUARDED_GATE, NEEDS_ESCORT), situation=_away("unattended")),
+        _refer(Reason.ESCORT_AWAITED),
+    ),
+    "hub away, unattended, no level": (
+        _at_gate(
+            policy=_policy(GUARDED_GATE, replace(ENTITLEMENT, access_level_ids=())),
+            situation=_away("unattended"),
+        ),
+        _deny(Reason.NO_ACCESS_LEVEL),
+    ),
+    "hub away, nobody has to decide": (_at_gate(situation=_away("nobody")), _grant(Reason.ENTITLED)),
+    "hub away, unlisted": (
+        _at_gate(
+            policy=_policy(replace(GUARDED_GATE, when_unlisted=WhenUnlisted.ADMIT), None),
+            situation=_away("unattended"),
+        ),
+        _deny(Reason.HUB_AWAY),
     ),
     "who may admit, at an attended door": (_at_gate(policy=_policy(ADMITS)), _grant(Reason.ENTITLED)),
     "who may admit, attended themselves": (
@@ -597,6 +650,7 @@ SITUATIONS = st.builds(
     entry_seen=st.booleans(),
     escorted=st.booleans(),
     admitted=st.booleans(),
+    attendance=st.sampled_from(Attendance),
 )
 
 

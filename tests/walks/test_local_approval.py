@@ -37,6 +37,7 @@ GUARDS = AccessLevelId("guards")
 GUARD, PEOPLE = 11, (2, 3, 5)
 """The indices of who admits others, and of three who wait to be."""
 WINDOW_S, AT_MOST = 4, 2
+AWAY_MAX_S = 30
 
 
 def attended_kitchen(now: datetime) -> Description:
@@ -86,6 +87,11 @@ class Kitchen:
         """Outcome, reason, and how often the strike let go."""
         tap, releases = tap_once_locked(self.site, holder, KITCHEN)
         return tap.outcome, tap.reason, len(releases)
+
+    def wait_out_the_window(self) -> None:
+        """Until nobody passes by the guard's last tap."""
+        over_s = time.monotonic() + WINDOW_S
+        self.site.wait_until(lambda: time.monotonic() > over_s, "the end of the window")
 
     def since(self, sequence: int) -> list[tuple[str, str | None, dict[str, Any]]]:
         """Kind, reason and details of what was recorded about people after this event."""
@@ -148,8 +154,7 @@ def test_without_a_network_a_guards_card_admits_who_waits_and_who_comes(kitchen:
 def test_when_the_window_is_over_whoever_comes_waits(kitchen: Kitchen) -> None:
     """Counted from the guard's tap."""
     assert kitchen.tap(kitchen.guard)[0] == GRANTED
-    over_s = time.monotonic() + WINDOW_S
-    kitchen.site.wait_until(lambda: time.monotonic() > over_s, "the end of the window")
+    kitchen.wait_out_the_window()
     assert kitchen.tap(kitchen.people[0]) == (REFERRED, "door_attended", 0)
     assert kitchen.tap(kitchen.guard)[2] == 1
 
@@ -174,3 +179,77 @@ def test_who_is_blocked_is_not_admitted_by_a_card(kitchen: Kitchen) -> None:
     kitchen.site.wait_until_confirmed()
     assert kitchen.tap(kitchen.guard)[0] == GRANTED
     assert kitchen.tap(resident) == (DENIED, "credential_suspended", 0)
+
+
+def when_hub_away(kitchen: Kitchen, behaviour: str) -> None:
+    """The kitchen's rule from here on, at its door, when nobody passes by a guard's card any more."""
+    kitchen.wait_out_the_window()
+    rules = {"when_hub_away": behaviour, "hub_away_max_s": AWAY_MAX_S}
+    kitchen.site.api.patch(f"/doors/{KITCHEN}", rules)
+    kitchen.site.wait_until_confirmed()
+
+
+def attendance(kitchen: Kitchen) -> list[Any]:
+    """Who decided at the kitchen, one after the other, as its journal has it."""
+    return [
+        draft.details["attendance"]
+        for draft in journal_of(kitchen.station).drafts.values()
+        if draft.kind == "door_attendance_changed"
+    ]
+
+
+def wait_for(kitchen: Kitchen, who_decides: str) -> None:
+    """Until the journal says so."""
+    kitchen.site.wait_until(lambda: attendance(kitchen)[-1:] == [who_decides], f"{who_decides} deciding")
+
+
+def test_without_a_hub_nobody_is_told_to_wait_for_somebody(kitchen: Kitchen) -> None:
+    """Who waits is told after a moment, who comes later at once; when the hub is back they are asked about again."""
+    resident = kitchen.people[0]
+    when_hub_away(kitchen, "deny")
+    with kitchen.cable.pulled():
+        before = kitchen.last
+        assert kitchen.tap(resident) == (REFERRED, "door_attended", 0)
+        wait_for(kitchen, "nobody")
+        assert kitchen.since(before)[-1][:2] == ("referral_ended", "hub_away")
+        assert kitchen.tap(resident) == (DENIED, "hub_away", 0)
+    wait_for(kitchen, "hub")
+    kitchen.site.wait_until(
+        lambda: kitchen.site.api.get("/doors")["doors"][0]["attendance"] == "hub", "the hub having heard it"
+    )
+    assert kitchen.tap(resident) == (REFERRED, "door_attended", 0)
+
+
+def test_the_hub_comes_back_while_somebody_waits_for_a_card(kitchen: Kitchen) -> None:
+    """One request, which says each time for whom it waits; a guard's card ends it."""
+    resident = kitchen.people[1]
+    when_hub_away(kitchen, "local")
+    before = kitchen.last
+    with kitchen.cable.pulled():
+        assert kitchen.tap(resident) == (REFERRED, "door_attended", 0)
+        wait_for(kitchen, "local")
+    wait_for(kitchen, "hub")
+    request = kitchen.since(before)[0][2]["request"]
+
+    def told() -> list[tuple[str, str | None]]:
+        return [each[:2] for each in kitchen.since(before) if each[2].get("request") == request]
+
+    asked = [(REFERRED, reason) for reason in ("door_attended", "local_awaited", "door_attended")]
+    assert told() == asked
+    assert kitchen.tap(kitchen.guard) == (GRANTED, "entitled", 1)
+    kitchen.site.wait_until(lambda: len(told()) == 5, "the end of the request")
+    assert told() == [*asked, (GRANTED, "local_grant"), ("referral_ended", None)]
+
+
+def test_without_a_hub_a_door_is_unattended_for_so_long_and_no_longer(kitchen: Kitchen) -> None:
+    """Who is entitled is admitted by their own card, until the bound; then nobody, until the hub is back."""
+    resident = kitchen.people[2]
+    when_hub_away(kitchen, "unattended")
+    with kitchen.cable.pulled():
+        assert kitchen.tap(resident) == (REFERRED, "door_attended", 0)
+        wait_for(kitchen, "unattended")
+        assert kitchen.tap(resident) == (GRANTED, "hub_away_admitted", 1)
+        wait_for(kitchen, "nobody")
+        assert kitchen.tap(resident) == (DENIED, "hub_away", 0)
+    wait_for(kitchen, "hub")
+    assert kitchen.tap(resident) == (REFERRED, "door_attended", 0)
