@@ -64,6 +64,7 @@ from hub.pages import (
 from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
+from hub.pages import webhooks as webhook_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
@@ -139,6 +140,7 @@ def create_app(
         event_pages.router,
         controllers.router,
         document_pages.router,
+        webhook_pages.router,
         statistics.router,
     ):
         app.include_router(router)
@@ -178,13 +180,19 @@ async def _lifespan(
         app.state.failure = error
         raise
     try:
+        webhooks = Webhooks(
+            database,
+            clock,
+            settings.webhooks_allow,
+            ca_file=settings.webhooks_ca_file,
+            taps_kept=settings.retention.precise,
+        )
         home, link = await run_in_threadpool(_prepare, settings, database, live, clock)
         await run_in_threadpool(link.start)
     except PacsError as error:
         app.state.failure = error
         database.close()
         raise
-    webhooks = Webhooks(database, clock, settings.webhooks_allow)
     imports = Imports(database, site_changed=link.site_changed, clock=clock)
     try:
         await run_in_threadpool(imports.start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,13 +11,15 @@ from sqlalchemy import Connection
 from hub import audit, carriers
 from hub.documents import SiteDocuments
 from hub.revocation import CardRevoked, DoorConfirmation
-from hub.store import cards
+from hub.store import cardholders, cards, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.database import Database
 from hub.store.people import sites_of
 from hub.store.transfers import Carried
+from hub.store.webhooks import Told
 from pacs.errors import MalformedData
 from pacs.identifiers import CredentialId
+from pacs.messages import DocumentKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class CardChanges:
                 detail={"by": str(new.credential_id), "before": before.status.value},
             )
             changed = self._carry(connection, card, "card.replace", actor, now)
+            facts = {"credential_id": str(old), "by": str(new.credential_id)}
+            _tell(connection, Told.CARD_REPLACED, before, "revoked", facts, changed, now)
         self._issued()
         return changed
 
@@ -123,6 +127,8 @@ class CardChanges:
             )
             card = cards.get(connection, credential_id)
             changed = self._carry(connection, card, "card.expire", actor, now)
+            facts = {"credential_id": str(credential_id), "at": ends.isoformat()}
+            _tell(connection, Told.CARD_EXPIRED, before, "expired", facts, changed, now)
         self._issued()
         return changed
 
@@ -136,3 +142,26 @@ class CardChanges:
             carried=tuple(carried),
             confirmations=carriers.confirmations(connection, carried, now),
         )
+
+
+def _tell(
+    connection: Connection,
+    kind: Told,
+    card: Card,
+    status: str,
+    facts: Mapping[str, str],
+    changed: CardChange,
+    now: datetime,
+) -> None:
+    """Have webhooks told of what became of ``card``, and later of its arrival."""
+    site_id = cardholders.get(connection, card.cardholder_id).site_id
+    webhooks.tell(connection, kind, facts, now=now, site_id=site_id)
+    carried = [
+        pair
+        for each in changed.carried
+        for pair in (
+            (each.site_id, DocumentKind.POLICY, each.policy_version),
+            (each.site_id, DocumentKind.REVOCATIONS, each.revocations_version),
+        )
+    ]
+    webhooks.tell_arrival(connection, card.credential_id, status, carried, site_id=site_id, now=now)

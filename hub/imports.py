@@ -27,7 +27,7 @@ from hub.store import audit as audit_log
 from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
 from hub.store.import_jobs import Job, State
-from hub.webhooks import Told
+from hub.store.webhooks import Told
 from pacs.errors import MalformedData, PacsError
 from pacs.identifiers import AccessLevelId, CardholderId, SiteId
 

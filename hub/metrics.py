@@ -150,6 +150,10 @@ def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
             "hold",
             "site",
         )
+        disabled = webhooks.disabled(connection)
+        yield _gauge(
+            "webhooks_disabled", "Subscriptions disabled because nobody took their messages", [((), disabled)]
+        )
         yield from _controllers(connection, now, sites)
         yield from _doors(connection, now, sites)
 

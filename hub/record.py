@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from hub import attendance, commands
 from hub.alarms import Noticed
 from hub.completeness import hole_before
-from hub.store import controllers, documents, doors, events, expiry, journals
+from hub.store import controllers, documents, doors, events, expiry, journals, webhooks
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.events import Batch, Event, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, DoorId, JournalId
@@ -114,6 +114,7 @@ class Recording:
         self.connection = connection
         self._committed = committed
         self._rows: list[dict[str, Any]] = []
+        self._taps: list[dict[str, Any]] = []
         self._alive: set[ControllerId] = set()
         self._until: dict[tuple[ControllerId, str], datetime] = {}
         self._disbelieved: dict[ControllerId, bool] = {}
@@ -137,6 +138,7 @@ class Recording:
             committed = self._committed.get(key)
             journals.advance(self.connection, head, since=committed.sequence if committed else 0)
         self._write_rows()
+        webhooks.tell_taps(self.connection, self._taps, now=self.now)
         self._noticed.finish()
         for (controller_id, journal_id), until in self._until.items():
             sequence = self.heads[controller_id, journal_id].sequence
@@ -191,7 +193,10 @@ class Recording:
             self._believe(controller_id, journal_id, event, before)
             self._consequences(controller_id, journal_id, event, before)
             row = events.row(controller_id, journal_id, event, batch.encoded[index], self.now)
-            self._rows.append(self._without_private(controller_id, event, row))
+            row = self._without_private(controller_id, event, row)
+            self._rows.append(row)
+            if row["kind"] in events.ABOUT_PEOPLE and not row["coarse"]:
+                self._taps.append(row)
         last = batch.events[-1]
         self.counts.stored += len(batch.events) - stored
         self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)

@@ -18,9 +18,9 @@ from hub.store import cardholders, cards, controllers, documents, doors, webhook
 from hub.store.cards import Card, CardStatus
 from hub.store.database import Database
 from hub.store.people import sites_of
-from hub.webhooks import Told
+from hub.store.webhooks import Told
 from pacs.errors import StoreError
-from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
+from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 
 
@@ -111,19 +111,6 @@ class Revocation:
         with self._database.read() as connection:
             return _distribution(connection, credential_id, self._clock())
 
-    @staticmethod
-    def _tell(
-        connection: Connection,
-        credential_id: CredentialId,
-        status: CardStatus,
-        cardholder_id: CardholderId,
-        now: datetime,
-    ) -> None:
-        kind = Told.CARD_REINSTATED if status is CardStatus.VALID else Told.CARD_BLOCKED
-        facts = {"credential_id": str(credential_id), "status": status.value}
-        site_id = cardholders.get(connection, cardholder_id).site_id
-        webhooks.tell(connection, kind, facts, now=now, site_id=site_id)
-
     def _set(
         self, credential_id: CredentialId, status: CardStatus, *, action: str, reason: str, actor: str
     ) -> CardDistribution:
@@ -144,16 +131,33 @@ class Revocation:
             changed = card.status is not status
             if changed:
                 cards.set_status(connection, credential_id, status, now=now)
-                self._tell(connection, credential_id, status, card.cardholder_id, now)
+                carried = []
                 for site_id in sites_of(connection, card.cardholder_id):
                     document = self._site_documents.issue(
                         connection, site_id, DocumentKind.REVOCATIONS, cause=action, now=now, actor=actor
                     )
                     cards.set_carried(connection, site_id, document.version, also=credential_id)
+                    carried.append((site_id, DocumentKind.REVOCATIONS, document.version))
+                _tell(connection, card, status, carried, now)
             result = _distribution(connection, credential_id, now)
         if changed:
             self._issued()
         return result
+
+
+def _tell(
+    connection: Connection,
+    card: Card,
+    status: CardStatus,
+    carried: list[tuple[SiteId, DocumentKind, int]],
+    now: datetime,
+) -> None:
+    """Have webhooks told of the change, and later of its arrival."""
+    site_id = cardholders.get(connection, card.cardholder_id).site_id
+    kind = Told.CARD_REINSTATED if status is CardStatus.VALID else Told.CARD_BLOCKED
+    facts = {"credential_id": str(card.credential_id), "status": status.value}
+    webhooks.tell(connection, kind, facts, now=now, site_id=site_id)
+    webhooks.tell_arrival(connection, card.credential_id, status.value, carried, site_id=site_id, now=now)
 
 
 def confirmations_of(

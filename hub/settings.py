@@ -105,6 +105,7 @@ class Settings:
     muster_copies: CopySettings = field(default_factory=CopySettings)
     oidc: OidcSettings = field(default_factory=OidcSettings)
     webhooks_allow: tuple[str, ...] = ()
+    webhooks_ca_file: Path | None = None
     log_level: str = "info"
     log_format: str = "json"
 
@@ -223,6 +224,7 @@ KEYS = (
     Key(name="oidc.label", field="oidc.label", kind=TEXT),
     Key(name="oidc.ca_file", field="oidc.ca_file", kind=PATH),
     Key(name="webhooks.allow", field="webhooks_allow", kind=TEXTS),
+    Key(name="webhooks.ca_file", field="webhooks_ca_file", kind=PATH),
     Key(name="log.level", field="log_level", kind=one_of("debug", "info", "warning", "error")),
     Key(name="log.format", field="log_format", kind=one_of("json", "text")),
 )

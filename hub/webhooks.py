@@ -3,6 +3,7 @@
 Signatures are those of Standard Webhooks 1.0: HMAC-SHA256 over ``id.timestamp.body``. One thread sends what is due;
 what it sends was written to the outbox in the transaction that it tells of, so nothing that was committed is lost
 and nothing else is told. It claims rows in the database, so several processes may run it, and none delays ingest.
+Each subscriber has a lane of its own, so one that never answers delays nobody else.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import itertools
 import secrets
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from enum import StrEnum, unique
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,12 +31,17 @@ import structlog
 from hub.store import webhooks as store
 from hub.store.database import Database
 from hub.store.webhooks import Delivery, Webhook
+from hub.webhook_arrivals import Arrivals
 from pacs.errors import MalformedData
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- how a secret begins, by the standard
 OVERLAP = timedelta(hours=24)
 TIMEOUT_S = 10.0
+GRACE_S = 2.0
+"""What is on its way when the hub stops has so long to be answered."""
 AT_ONCE = 8
+"""Messages to one subscriber."""
+LANES = 32
 LOOK_EVERY_S = 0.5
 CLAIM = timedelta(seconds=60)
 RETRY_AFTER = tuple(
@@ -39,21 +49,13 @@ RETRY_AFTER = tuple(
 )
 """Between one attempt and the next: 26 hours in all; then the subscription is disabled."""
 
+GONE, NOT_REACHED = "gone", "not reached for a day"
+"""Why the hub disables a subscription."""
+
+Target: TypeAlias = tuple[str, int, str]
+"""Host, port and the address that was checked."""
 Network = IPv4Network | IPv6Network
 log = structlog.get_logger(__name__)
-
-
-@unique
-class Told(StrEnum):
-    """Every kind of message."""
-
-    PING = "ping"
-    ALARM_RAISED = "alarm.raised"
-    ALARM_CLEARED = "alarm.cleared"
-    ALARM_ACKNOWLEDGED = "alarm.acknowledged"
-    CARD_BLOCKED = "card.blocked"
-    CARD_REINSTATED = "card.reinstated"
-    IMPORT_DONE = "import.done"
 
 
 class NotAllowed(Exception):
@@ -80,7 +82,7 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
         raise MalformedData("webhooks.allow: networks such as 10.1.0.0/16 expected") from error
 
 
-def checked_address(url: str, allowed: Sequence[Network]) -> tuple[str, int, str]:
+def checked_address(url: str, allowed: Sequence[Network]) -> Target:
     """Host, port and the one address to connect to.
 
     Raises ``NotAllowed`` unless it is https and every address of the host is public, or all are in an ``allowed``
@@ -120,13 +122,31 @@ def _is_public(text: str) -> bool:
 
 
 class Webhooks:
-    """One thread that sends what is due; raises ``MalformedData`` for networks that are none."""
+    """One thread that sends what is due: a lane for each subscriber, so that none waits for another's server.
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], allow: Sequence[str]) -> None:
+    ``ca_file``: PEM certificates that receivers' certificates may come from, beside the public ones. ``taps_kept``: how
+    long it is kept what was told of taps. Raises ``MalformedData`` for networks and certificates that are none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        allow: Sequence[str],
+        *,
+        ca_file: Path | None = None,
+        taps_kept: timedelta = store.KEPT,
+    ) -> None:
         self._database = database
         self._clock = clock
         self.allowed = networks(allow)
+        self._trust = _trust(ca_file)
+        self._taps_kept = taps_kept
         self._me = secrets.token_hex(16)
+        self._turns = itertools.count()
+        self._served: dict[str, int] = {}
+        self._purged_at: datetime | None = None
+        self._arrivals = Arrivals(database, clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
@@ -138,7 +158,7 @@ class Webhooks:
         """End; what is on its way is sent again after the next start."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(TIMEOUT_S + 5)
+            self._thread.join(GRACE_S + 5)
 
     @property
     def is_running(self) -> bool:
@@ -146,28 +166,85 @@ class Webhooks:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        purged_at: datetime | None = None
-        while not self._stop.wait(LOOK_EVERY_S):
+        while not self._stop.is_set():
             try:
-                now = self._clock()
-                if purged_at is None or now - purged_at > timedelta(hours=1):
-                    purged_at = now
-                    with self._database.write() as connection:
-                        store.forget_old(connection, now)
-                while not self._stop.is_set() and self._send_due():
-                    pass
+                with ThreadPoolExecutor(LANES, "webhook-names") as names:
+                    asyncio.run(self._dispatch(names))
             except Exception:  # the database, say: what is due stays due
                 log.exception("webhooks_turn_failed")
+                self._stop.wait(LOOK_EVERY_S)
 
-    def _send_due(self) -> int:
-        """Send some of what is due; how many."""
+    async def _dispatch(self, names: ThreadPoolExecutor) -> None:
+        """Give each subscriber that something is due for a lane, until stopped."""
+        lanes: dict[str, asyncio.Task[None]] = {}
+        # without keep-alive: a connection to an address may be used for that one host name only
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(
+            verify=self._trust, timeout=TIMEOUT_S, limits=limits, follow_redirects=False, trust_env=False
+        ) as client:
+            try:
+                while not self._stop.is_set():
+                    for webhook_id in await asyncio.to_thread(self._due, frozenset(lanes)):
+                        lanes[webhook_id] = asyncio.create_task(self._lane(client, names, webhook_id))
+                    if lanes:
+                        await asyncio.wait(
+                            lanes.values(), timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                        )
+                    else:
+                        await asyncio.sleep(LOOK_EVERY_S)
+                    for ended in [key for key, lane in lanes.items() if lane.done()]:
+                        lanes.pop(ended).result()
+            finally:
+                if lanes:
+                    await asyncio.wait(lanes.values(), timeout=GRACE_S)
+                for lane in lanes.values():
+                    lane.cancel()
+                await asyncio.gather(*lanes.values(), return_exceptions=True)
+
+    def _due(self, busy: Collection[str]) -> list[str]:
+        """Who is to be told now and has no lane; who was served least lately first."""
         now = self._clock()
+        if self._purged_at is None or now - self._purged_at > timedelta(hours=1):
+            self._purged_at = now
+            with self._database.write() as connection:
+                store.forget_old(connection, now, taps_before=now - self._taps_kept)
+        self._arrivals.look()
         with self._database.read() as connection:
-            if not store.is_any_due(connection, now):
-                return 0
+            waiting = [each for each in store.due_for(connection, now) if each not in busy]
+        waiting.sort(key=lambda each: self._served.get(each, -1))
+        chosen = waiting[: LANES - len(busy)]
+        self._served |= {each: next(self._turns) for each in chosen}
+        return chosen
+
+    async def _lane(self, client: httpx.AsyncClient, names: ThreadPoolExecutor, webhook_id: str) -> None:
+        """Send one subscriber some of what is due."""
+        claimed = await asyncio.to_thread(self._claim, webhook_id)
+        if not claimed:
+            return
+        target: Target | str
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                target = await asyncio.get_running_loop().run_in_executor(
+                    names, checked_address, claimed[0][1].url, self.allowed
+                )
+        except NotAllowed as error:
+            target = str(error)
+        except TimeoutError:
+            target = "the name server does not answer"
+        outcomes = await asyncio.gather(*(self._one(client, target, *each) for each in claimed))
+        await asyncio.to_thread(self._write_down, claimed, outcomes)
+
+    def _claim(self, webhook_id: str) -> list[tuple[Delivery, Webhook]]:
+        now = self._clock()
         with self._database.write() as connection:
-            claimed = store.claim(connection, now, by=self._me, until=now + CLAIM, most=AT_ONCE)
-        outcomes = asyncio.run(self._all(claimed))
+            return store.claim(
+                connection, now, by=self._me, until=now + CLAIM, most=AT_ONCE, webhook_id=webhook_id
+            )
+
+    def _write_down(
+        self, claimed: Sequence[tuple[Delivery, Webhook]], outcomes: Sequence[tuple[int | None, str]]
+    ) -> None:
+        """How each attempt ended, and when the next one is due."""
         now = self._clock()
         with self._database.write() as connection:
             for (delivery, webhook), (status, error) in zip(claimed, outcomes, strict=True):
@@ -179,30 +256,30 @@ class Webhooks:
                     delivered_at=now if done else None,
                 )  # fmt: skip
                 if mine and last and not done:
-                    cause = "gone" if status == 410 else "not reached for a day"
+                    cause = GONE if status == 410 else NOT_REACHED
                     store.give_up(connection, webhook.id, cause)
                     log.warning("webhook_disabled", webhook=webhook.id, cause=cause)
-        return len(claimed)
 
-    async def _all(self, claimed: Sequence[tuple[Delivery, Webhook]]) -> list[tuple[int | None, str]]:
-        return await asyncio.gather(*(self._one(delivery, webhook) for delivery, webhook in claimed))
-
-    async def _one(self, delivery: Delivery, webhook: Webhook) -> tuple[int | None, str]:
+    async def _one(
+        self, client: httpx.AsyncClient, target: Target | str, delivery: Delivery, webhook: Webhook
+    ) -> tuple[int | None, str]:
         """Status and error of one attempt; whatever the other side does, it ends in time."""
+        if isinstance(target, str):
+            return None, target
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                host, port, address = await asyncio.to_thread(checked_address, webhook.url, self.allowed)
-                return await self._post(delivery, webhook, host, port, address), ""
-        except NotAllowed as error:
-            return None, str(error)
+                return await self._post(client, target, delivery, webhook), ""
         except TimeoutError:
             return None, "no answer in time"
         except Exception as error:  # noqa: BLE001 -- a foreign server may do anything
             return None, type(error).__name__
 
-    async def _post(self, delivery: Delivery, webhook: Webhook, host: str, port: int, address: str) -> int:
+    async def _post(
+        self, client: httpx.AsyncClient, target: Target, delivery: Delivery, webhook: Webhook
+    ) -> int:
         """Send to the address that was checked, not to what the name may have become since; read the status alone."""
         now = self._clock()
+        host, port, address = target
         stamp, body = int(now.timestamp()), delivery.body.encode()
         keys = [webhook.secret]
         if webhook.previous_secret and webhook.previous_until and now < webhook.previous_until:
@@ -216,10 +293,17 @@ class Webhooks:
             "webhook-timestamp": str(stamp),
             "webhook-signature": " ".join(signature(key, delivery.message_id, stamp, body) for key in keys),
         }
-        async with (
-            httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
-            client.stream(
-                "POST", url, content=body, headers=headers, extensions={"sni_hostname": host}
-            ) as answer,
-        ):
+        async with client.stream(
+            "POST", url, content=body, headers=headers, extensions={"sni_hostname": host}
+        ) as answer:
             return answer.status_code
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise MalformedData("webhooks.ca_file: a file of PEM certificates expected") from error
+    return context

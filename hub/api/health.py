@@ -15,6 +15,7 @@ from hub.api.problems import Code, Problem, catalogue
 from hub.api.services import Services, services
 from hub.operators import Principal
 from hub.roles import Permission
+from hub.store import webhooks
 
 router = APIRouter(route_class=DeclaredRoute, tags=["health"])
 
@@ -22,10 +23,11 @@ LEAST_FREE_BYTES = 100 * 1024 * 1024
 
 
 class Ready(Answer):
-    """Every part, and that it works."""
+    """Every part, and that it works. ``findings``: what somebody has to look after all the same."""
 
     status: str
     parts: dict[str, bool]
+    findings: list[str]
 
 
 @router.get("/healthz", dependencies=[PUBLIC])
@@ -47,7 +49,13 @@ def ready(request: Request) -> Ready:
             headers={"Retry-After": "2"},
             errors=[{"field": part, "problem": "does not work"} for part in broken],
         )
-    return Ready(status="ready", parts=parts)
+    return Ready(status="ready", parts=parts, findings=_findings(hub))
+
+
+def _findings(hub: Services) -> list[str]:
+    with hub.database.read() as connection:
+        disabled = webhooks.disabled(connection)
+    return [f"webhooks disabled because nobody took their messages: {disabled}"] if disabled else []
 
 
 def _is_usable(hub: Services) -> bool:

@@ -20,7 +20,8 @@ from hub.api.services import Services, services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import webhooks as store
-from hub.webhooks import NotAllowed, Told
+from hub.store.webhooks import Told
+from hub.webhooks import NotAllowed
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/webhooks", tags=["webhooks"])
 
@@ -31,7 +32,7 @@ SiteIds = Annotated[list[fields.Site], Field(max_length=500)]
 
 
 class NewWebhook(Body):
-    """``kinds`` empty: every kind. ``site_ids`` null: every site."""
+    """``kinds`` empty: every kind but taps, which have to be asked for. ``site_ids`` null: every site."""
 
     url: Url
     kinds: Kinds = Field(default_factory=list)
@@ -100,6 +101,7 @@ Manager = Annotated[Principal, requires(Permission.WEBHOOKS_MANAGE, everywhere=T
 def add_webhook(body: NewWebhook, request: Request, principal: Manager) -> Secret:
     """Subscribe; the answer holds the secret that signs, once."""
     hub = services(request)
+    _check_may_be_told(principal, body.kinds)
     try:
         webhooks.checked_address(body.url, hub.webhooks.allowed)
     except NotAllowed as error:
@@ -148,6 +150,7 @@ def change_webhook(
 ) -> Webhook:
     """Change what a subscriber is told of, disable it, or enable it again."""
     hub = services(request)
+    _check_may_be_told(principal, body.kinds or [])
     with hub.database.write() as connection:
         found = store.get(connection, webhook_id)
         changed = replace(found, kinds=found.kinds if body.kinds is None else tuple(body.kinds))
@@ -217,6 +220,13 @@ def list_deliveries(
         deliveries=[Delivery.model_validate(each) for each in found[:limit]],
         next_after=found[limit - 1].id if len(found) > limit else None,
     )
+
+
+def _check_may_be_told(principal: Principal, kinds: list[Told]) -> None:
+    if Told.TAP in kinds and not principal.may(Permission.EVENTS_READ):
+        raise Problem(
+            Code.NOT_PERMITTED, f"Being told of taps needs the permission {Permission.EVENTS_READ}."
+        )
 
 
 def _answer(webhook: store.Webhook) -> Webhook:

@@ -43,6 +43,7 @@ NAVIGATION = (
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
     ("/retention", N_("Retention"), Permission.RETENTION_READ),
+    ("/webhooks", N_("Webhooks"), Permission.WEBHOOKS_MANAGE),
 )
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
@@ -50,6 +51,8 @@ GROUPS = (
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""
+EVERYWHERE = ("/audit", "/webhooks")
+"""For those who see every site."""
 FIRST = ("/", "/muster", "/doors")
 FLAT = 5
 LANGUAGE_COOKIE = "drempel_language"
@@ -142,7 +145,7 @@ class Pages:
             for address, label, needed in NAVIGATION
             if principal is not None
             and principal.may(needed)
-            and (address != "/audit" or principal.sites is None)
+            and (address not in EVERYWHERE or principal.sites is None)
         }
         if len(entries) <= FLAT:
             return [("", list(entries.items()))]

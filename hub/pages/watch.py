@@ -28,7 +28,7 @@ from hub.pages import words
 from hub.pages.rendering import pages_of
 from hub.pages.views import alarm_context, door_context, order_context, tap_context
 from hub.roles import Permission
-from hub.store import events, orders, sites
+from hub.store import events, orders, sites, webhooks
 from hub.store.alarms import AlarmKind
 from hub.store.events import ABOUT_PEOPLE, StoredEvent
 from hub.store.sites import Sites
@@ -63,6 +63,7 @@ def live_page(
         alarms = open_alarms(connection, now, seen=seen)
         order = orders.newest(connection, since=now - ORDER_SHOWN_FOR, sites=seen)
         arrived = arrival(connection, order, now) if order else None
+        lost = webhooks.disabled(connection) if principal.may(Permission.WEBHOOKS_MANAGE) else 0
     if not principal.may(Permission.NAMES_READ):
         taps = [each.without_names() for each in taps]
         alarms = [each.without_names() for each in alarms]
@@ -83,6 +84,7 @@ def live_page(
         kind=kind,
         kinds=[(kind.value, pages.gettext(words.ALARMS[kind])) for kind in AlarmKind],
         order=order_context(pages, arrived) if arrived else None,
+        webhooks_lost=lost if principal.sites is None else 0,
         may_acknowledge=principal.may(Permission.ALARMS_ACKNOWLEDGE),
         may_command=principal.may(Permission.DOORS_COMMAND),
         last_id=taps[0].id if taps else 0,

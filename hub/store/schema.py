@@ -851,6 +851,16 @@ webhooks = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+webhook_awaited = Table(
+    "webhook_awaited",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("credential_id", CREDENTIAL, nullable=False, index=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("carried", JSON, nullable=False),  # [site, kind of document, version] of each that carries it
+    Column("created_at", Instant, nullable=False),
+)
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum, unique
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from hub.store.database import fields
 from hub.store.errors import NotFound
-from hub.store.schema import controllers, webhook_deliveries, webhooks
-from pacs.identifiers import ControllerId, SiteId
+from hub.store.schema import controllers, webhook_awaited, webhook_deliveries, webhooks
+from pacs.identifiers import ControllerId, CredentialId, SiteId
+from pacs.messages import DocumentKind
 
 KEPT = timedelta(days=7)
+AWAITED = timedelta(days=30)
+"""What has not arrived everywhere by then is not told."""
+LATE = timedelta(hours=1)
+"""A tap that arrives later than that is not told."""
+
+
+@unique
+class Told(StrEnum):
+    """Every kind of message. ``TAP`` is told only to who asks for it by name."""
+
+    PING = "ping"
+    ALARM_RAISED = "alarm.raised"
+    ALARM_CLEARED = "alarm.cleared"
+    ALARM_ACKNOWLEDGED = "alarm.acknowledged"
+    CARD_BLOCKED = "card.blocked"
+    CARD_REINSTATED = "card.reinstated"
+    CARD_REPLACED = "card.replaced"
+    CARD_EXPIRED = "card.expired"
+    CARD_ARRIVED = "card.arrived"
+    TAP = "tap"
+    IMPORT_DONE = "import.done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One subscription. ``kinds`` empty: every kind; ``sites`` None: every site. ``cause``: why it is not enabled.
+    """One subscription. ``kinds`` empty: every kind but taps; ``sites`` None: every site. ``cause``: why it is not enabled.
 
     ``secret`` signs; until ``previous_until`` what came before it signs as well.
     """
@@ -35,6 +58,18 @@ class Webhook:
     previous_until: datetime | None
     enabled: bool
     cause: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A card's status that is to be told once these versions of these sites' documents are confirmed everywhere."""
+
+    id: int
+    credential_id: str
+    site_id: SiteId
+    status: str
+    carried: tuple[tuple[SiteId, DocumentKind, int], ...]
     created_at: datetime
 
 
@@ -100,28 +135,110 @@ def tell(
 
     ``only``: this subscriber, whatever it asked for.
     """
-    subscribers = connection.execute(select(webhooks).filter_by(enabled=True)).all()
+    subscribers = _taking(connection)
     if not subscribers:
         return
     if controller_id is not None:
         site_id = connection.scalar(select(controllers.c.site_id).filter_by(id=controller_id))
-    content = {"type": kind, "timestamp": now.isoformat(), "data": {"site_id": site_id, **facts}}
     rows = [
-        {
-            "webhook_id": each.id,
-            "message_id": f"msg_{secrets.token_hex(12)}",
-            "kind": kind,
-            "body": json.dumps(content, separators=(",", ":")),
-            "created_at": now,
-            "due_at": now,
-            "attempts": 0,
-            "error": "",
-        }
-        for each in map(_webhook, subscribers)
+        _message(each, kind, site_id, facts, now)
+        for each in subscribers
         if only == each.id or (only is None and _wants(each, kind, site_id))
     ]
     if rows:
         connection.execute(insert(webhook_deliveries), rows)
+
+
+def tell_taps(connection: Connection, taps: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
+    """Have those told who ask for taps, in this transaction; ``taps`` as ``hub.store.events.row`` makes them.
+
+    At which door, on which side, with what outcome and why; never whose card. Not what is older than ``LATE``.
+    """
+    fresh = [each for each in taps if now - each["occurred_at"] <= LATE]
+    subscribers = [each for each in _taking(connection) if Told.TAP in each.kinds] if fresh else []
+    if not subscribers:
+        return
+    query = select(controllers.c.id, controllers.c.site_id)
+    site_of = {row.id: SiteId(row.site_id) for row in connection.execute(query)}
+    rows = []
+    for tap in fresh:
+        facts = {name: tap[name] for name in ("controller_id", "door_id", "side", "reason", "clock_trusted")}
+        facts |= {
+            "outcome": tap["kind"].removeprefix("access_"),
+            "occurred_at": tap["occurred_at"].isoformat(),
+        }
+        site_id = site_of[tap["controller_id"]]
+        rows += [
+            _message(each, Told.TAP, site_id, facts, now)
+            for each in subscribers
+            if _wants(each, Told.TAP, site_id)
+        ]
+    if rows:
+        connection.execute(insert(webhook_deliveries), rows)
+
+
+def tell_arrival(
+    connection: Connection,
+    credential_id: CredentialId,
+    status: str,
+    carried: Iterable[tuple[SiteId, DocumentKind, int]],
+    *,
+    site_id: SiteId,
+    now: datetime,
+) -> None:
+    """Have it told, once these versions are confirmed everywhere, that this is so; what was awaited of the card before is not."""
+    awaited = webhook_awaited
+    connection.execute(delete(awaited).filter_by(credential_id=str(credential_id)))
+    if any(_wants(each, Told.CARD_ARRIVED, site_id) for each in _taking(connection)):
+        row = {
+            "credential_id": str(credential_id),
+            "site_id": site_id,
+            "status": status,
+            "carried": [[str(site), kind.value, version] for site, kind, version in carried],
+            "created_at": now,
+        }
+        connection.execute(insert(awaited).values(row))
+
+
+def awaited(connection: Connection) -> list[Awaited]:
+    """What is to be told once it has arrived everywhere."""
+    return [
+        Awaited(
+            id=row.id,
+            credential_id=row.credential_id,
+            site_id=SiteId(row.site_id),
+            status=row.status,
+            carried=tuple((SiteId(site), DocumentKind(kind), version) for site, kind, version in row.carried),
+            created_at=row.created_at,
+        )
+        for row in connection.execute(select(webhook_awaited).order_by(webhook_awaited.c.id))
+    ]
+
+
+def no_longer_awaited(connection: Connection, awaited_id: int) -> bool:
+    """Forget it; False: somebody else did."""
+    return connection.execute(delete(webhook_awaited).filter_by(id=awaited_id)).rowcount == 1
+
+
+def _taking(connection: Connection) -> list[Webhook]:
+    """Every subscriber that is told anything."""
+    return [_webhook(row) for row in connection.execute(select(webhooks).filter_by(enabled=True))]
+
+
+def _message(
+    webhook: Webhook, kind: str, site_id: SiteId | None, facts: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    content = {"type": kind, "timestamp": now.isoformat(), "data": {"site_id": site_id, **facts}}
+    return {
+        "webhook_id": webhook.id,
+        "message_id": f"msg_{secrets.token_hex(12)}",
+        "kind": kind,
+        "body": json.dumps(content, separators=(",", ":")),
+        "created_at": now,
+        "due_at": now,
+        "attempts": 0,
+        "error": "",
+    }
 
 
 def _wants(webhook: Webhook, kind: str, site_id: SiteId | None) -> bool:
@@ -130,10 +247,16 @@ def _wants(webhook: Webhook, kind: str, site_id: SiteId | None) -> bool:
     return webhook.sites is None or site_id in webhook.sites
 
 
-def is_any_due(connection: Connection, now: datetime) -> bool:
-    """Whether there is anything to be delivered to somebody who takes it."""
-    query = select(webhook_deliveries.c.id).where(_due(now)).limit(1)
-    return connection.execute(query).first() is not None
+def due_for(connection: Connection, now: datetime) -> list[str]:
+    """Every subscriber that something is to be delivered to and that takes it."""
+    query = select(webhook_deliveries.c.webhook_id).where(_due(now)).distinct()
+    return list(connection.scalars(query.order_by(webhook_deliveries.c.webhook_id)))
+
+
+def disabled(connection: Connection) -> int:
+    """How many subscriptions the hub has disabled because nobody took what they were told."""
+    query = select(func.count()).where(webhooks.c.enabled.is_(False), webhooks.c.cause != "")
+    return connection.scalar(query) or 0
 
 
 def _due(now: datetime) -> ColumnElement[bool]:
@@ -143,19 +266,19 @@ def _due(now: datetime) -> ColumnElement[bool]:
 
 
 def claim(
-    connection: Connection, now: datetime, *, by: str, until: datetime, most: int
+    connection: Connection, now: datetime, *, by: str, until: datetime, most: int, webhook_id: str
 ) -> list[tuple[Delivery, Webhook]]:
-    """Take what is due, for this long: nobody else does meanwhile, and whoever is killed gives it back by that."""
+    """Take what is due to one subscriber, for this long: nobody else does meanwhile, and whoever is killed gives it back by that."""
     columns = webhook_deliveries.c
-    due = select(webhook_deliveries).where(_due(now)).order_by(columns.due_at, columns.id).limit(most)
+    mine = _due(now) & (columns.webhook_id == webhook_id)
+    due = select(webhook_deliveries).where(mine).order_by(columns.due_at, columns.id).limit(most)
     found = [_delivery(row) for row in connection.execute(due)]
     if found:
         ids = [each.id for each in found]
         connection.execute(
             update(webhook_deliveries).where(columns.id.in_(ids)).values(due_at=until, claim=by)
         )
-    known = {each.id: each for each in list_all(connection)}
-    return [(each, known[each.webhook_id]) for each in found]
+    return [(each, get(connection, webhook_id)) for each in found]
 
 
 def tried(
@@ -190,12 +313,13 @@ def resume(connection: Connection, webhook_id: str, now: datetime) -> None:
     connection.execute(update(webhook_deliveries).where(those).values(due_at=now, attempts=0))
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
-    """Forget what was told, or given up, a week ago."""
+def forget_old(connection: Connection, now: datetime, *, taps_before: datetime) -> None:
+    """Forget what was told, or given up, a week ago; of taps whatever was told before ``taps_before``; what is awaited too long."""
     columns = webhook_deliveries.c
-    connection.execute(
-        delete(webhook_deliveries).where(columns.created_at < now - KEPT, columns.due_at.is_(None))
-    )
+    is_old = (columns.created_at < now - KEPT) & columns.due_at.is_(None)
+    is_old_tap = (columns.created_at < taps_before) & (columns.kind == Told.TAP)
+    connection.execute(delete(webhook_deliveries).where(is_old | is_old_tap))
+    connection.execute(delete(webhook_awaited).where(webhook_awaited.c.created_at < now - AWAITED))
 
 
 def waiting(connection: Connection) -> int:
@@ -203,11 +327,21 @@ def waiting(connection: Connection) -> int:
     return connection.scalar(select(func.count()).where(webhook_deliveries.c.due_at.is_not(None))) or 0
 
 
-def deliveries(connection: Connection, webhook_id: str, *, after: int, limit: int) -> list[Delivery]:
-    """What one subscriber was told, the newest last."""
+def waiting_for(connection: Connection) -> Mapping[str, int]:
+    """Subscriber → how many messages are still to be delivered to it."""
+    columns = webhook_deliveries.c
+    query = select(columns.webhook_id, func.count()).where(columns.due_at.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(columns.webhook_id))}
+
+
+def deliveries(
+    connection: Connection, webhook_id: str, *, after: int = 0, limit: int, newest_first: bool = False
+) -> list[Delivery]:
+    """What one subscriber was told, the newest last, or first."""
     columns = webhook_deliveries.c
     query = select(webhook_deliveries).where(columns.webhook_id == webhook_id, columns.id > after)
-    return [_delivery(row) for row in connection.execute(query.order_by(columns.id).limit(limit))]
+    query = query.order_by(columns.id.desc() if newest_first else columns.id)
+    return [_delivery(row) for row in connection.execute(query.limit(limit))]
 
 
 def _row(webhook: Webhook) -> dict[str, Any]:

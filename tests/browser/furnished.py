@@ -20,6 +20,8 @@ from PIL import Image, ImageDraw
 from hub.api.access import declared_access
 from hub.api.reasons import asks_for_reason
 from hub.roles import PERMISSIONS, Permission, Role
+from hub.store import webhooks
+from hub.webhooks import NOT_REACHED
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
@@ -88,6 +90,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         parts = _parts(
             import_id=imported, cardholder_id=people[0], credential_id=str(cards[0]), order_id=order
         )
+        parts["webhook_id"] = _webhook(hub)
         _hold(hub)
         yield Furnished(hub, parts)
 
@@ -217,6 +220,20 @@ def _import(hub: RunningHub) -> str:
         assert sent.status_code == 202, sent.text
         eventually(lambda: desk.get(sent.headers["location"]).json()["ended_at"], "the check")
     return str(sent.json()["id"])
+
+
+def _webhook(hub: RunningHub) -> str:
+    """One that nobody takes the messages of."""
+    with hub.token(Role.ADMINISTRATOR) as program:
+        made = program.post(
+            "/api/v1/webhooks", json={"url": "https://8.8.8.8/hook", "kinds": ["card.blocked"]}
+        )
+        assert made.status_code == 201, made.text
+        webhook_id = str(made.json()["id"])
+    with hub.database.write() as connection:
+        webhooks.tell(connection, webhooks.Told.PING, {}, now=hub.clock(), only=webhook_id)
+        webhooks.give_up(connection, webhook_id, NOT_REACHED)
+    return webhook_id
 
 
 def _hold(hub: RunningHub) -> None:

@@ -58,6 +58,7 @@ PAGES = (
     "/holidays",
     "/controllers",
     "/documents",
+    "/webhooks",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,15 +20,21 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from hub import webhooks
 from hub.roles import Role
 from hub.store import webhooks as store
 from hub.store.alarms import AlarmKind, Clearance, Subject, cleared, raised
-from hub.webhooks import NotAllowed, Told
+from hub.store.webhooks import Told
+from hub.webhooks import NotAllowed
 from pacs.identifiers import ControllerId
+from pacs.reason import Reason
 from tests.hub.controller import eventually
-from tests.hub.running import RunningHub, running_hub
+from tests.hub.running import RunningHub, running_hub, tap
 
 LOOPBACK = ("127.0.0.0/8",)
 CARDS = ["card.blocked", "card.reinstated"]
@@ -39,13 +47,14 @@ class Receiver:
     def __init__(self, port: int = 0) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.status, self.location, self.delay_s, self.size = 204, "", 0.0, 0
+        self.release = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 outer.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                threading.Event().wait(outer.delay_s)
+                outer.release.wait(outer.delay_s)
                 self.send_response(outer.status)
                 if outer.location:
                     self.send_header("location", outer.location)
@@ -66,6 +75,7 @@ class Receiver:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
+        self.release.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -249,6 +259,25 @@ def test_both_secrets_sign_for_a_day(hub: RunningHub, admin: httpx.Client) -> No
         assert " " not in there.got[1][0]["webhook-signature"]
 
 
+def test_one_that_never_answers_holds_up_nobody(hub: RunningHub, admin: httpx.Client) -> None:
+    """Far more than a turn's messages wait for a receiver that hangs; each of another's is there at once."""
+    with receiver() as hanging, receiver() as good:
+        hanging.delay_s = 3600.0
+        stuck = subscribed(admin, hanging.url)
+        with hub.database.write() as connection:
+            for _ in range(3 * webhooks.AT_ONCE):
+                store.tell(connection, Told.PING, {}, now=hub.clock(), only=stuck["id"])
+        eventually(lambda: len(hanging.got) == webhooks.AT_ONCE, "its lane is full")
+        subscribed(admin, good.url)
+        began_s = time.monotonic()
+        for number in range(1, 4):
+            blocked(hub, admin)
+            eventually(partial(lambda wanted: len(good.got) >= wanted, number), "told")
+        assert time.monotonic() - began_s < webhooks.TIMEOUT_S
+        assert len(hanging.got) == webhooks.AT_ONCE
+        hanging.release.set()
+
+
 @pytest.mark.parametrize("manner", ["slow", "huge", "redirect"])
 def test_a_hostile_receiver_costs_nothing_but_its_own(
     hub: RunningHub, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, manner: str
@@ -281,8 +310,10 @@ def test_what_was_claimed_by_a_process_that_was_killed_is_sent_again(
         now = hub.clock()
         with hub.database.write() as connection:  # claimed before the running dispatcher can
             store.tell(connection, Told.PING, {}, now=now, only=webhook["id"])
-            ((delivery, _),) = store.claim(connection, now, by="killed", until=now + webhooks.CLAIM, most=9)
-            assert store.claim(connection, now, by="other", until=now, most=9) == []
+            ((delivery, _),) = store.claim(
+                connection, now, by="killed", until=now + webhooks.CLAIM, most=9, webhook_id=webhook["id"]
+            )
+            assert store.claim(connection, now, by="other", until=now, most=9, webhook_id=webhook["id"]) == []
         assert there.got == []
         hub.clock.ahead += webhooks.CLAIM
         eventually(lambda: log_of(admin, webhook)[0]["delivered_at"], "sent by another")
@@ -335,6 +366,125 @@ def test_an_address_inside_cannot_be_subscribed(admin: httpx.Client) -> None:
     answer = admin.post("/api/v1/webhooks", json={"url": "https://169.254.169.254/latest"})
     assert answer.status_code == 422
     assert "private network" in answer.json()["detail"]
+
+
+def test_a_block_is_told_again_when_every_door_has_it(hub: RunningHub, admin: httpx.Client) -> None:
+    """Not while one door lacks it; a card that is reinstated before is told of as reinstated alone."""
+    hub.until_confirmed()
+    front = hub.controllers["front"]
+    with receiver() as there:
+        webhook = subscribed(admin, there.url, kinds=["card.arrived"])
+        front.confirms = False
+        card = blocked(hub, admin)
+        other = blocked(hub, admin)
+        again = {"reason": "found again"}
+        assert admin.post(f"/api/v1/cards/{other}/reinstate", json=again).status_code == 200
+        assert log_of(admin, webhook) == []
+        front.confirms = True
+        front.hello()
+        eventually(lambda: len(there.got) == 2, "both told")
+        told = [verified(each, webhook["secret"])["data"] for each in there.got]
+        assert {each["credential_id"]: (each["status"], each["doors"]) for each in told} == {
+            card: ("suspended", 1),
+            other: ("valid", 1),
+        }
+    with hub.database.read() as connection:
+        assert store.awaited(connection) == []
+
+
+def test_what_becomes_of_a_card_is_told(hub: RunningHub, admin: httpx.Client) -> None:
+    """Replaced, with the card that takes its place, and ended, with the time."""
+    with receiver() as there:
+        webhook = subscribed(admin, there.url, kinds=["card.replaced", "card.expired"])
+        old, ending, new = hub.card(), hub.card(), str(uuid.uuid4())
+        change = {"credential_id": new, "technology": "pkoc-v2", "reason": "Worn out"}
+        assert admin.post(f"/api/v1/cards/{old}/replace", json=change).is_success
+        assert admin.post(f"/api/v1/cards/{ending}/expire", json={"reason": "Left"}).is_success
+        eventually(lambda: len(there.got) == 2, "told")
+        told = {each["type"]: each["data"] for each in (verified(e, webhook["secret"]) for e in there.got)}
+    assert (told["card.replaced"]["credential_id"], told["card.replaced"]["by"]) == (str(old), new)
+    assert told["card.expired"]["credential_id"] == str(ending)
+
+
+def test_taps_are_told_only_to_who_asks_and_never_whose(hub: RunningHub, admin: httpx.Client) -> None:
+    """Door, side, outcome and reason; no card. Who asks for everything gets none, and who may not see events may not ask."""
+    with receiver() as there, receiver() as everything:
+        webhook = subscribed(admin, there.url, kinds=["tap"])
+        every = subscribed(admin, everything.url, kinds=[])
+        card = hub.card("Zzyzx", "Quux")
+        tap(hub.controllers["front"], card, Reason.OUTSIDE_SCHEDULE)
+        eventually(lambda: there.got, "told")
+        data = verified(there.got[0], webhook["secret"])["data"]
+        assert (data["door_id"], data["side"], data["outcome"], data["reason"]) == (
+            "front",
+            "entry",
+            "denied",
+            "outside_schedule",
+        )
+        assert str(card).encode() not in there.got[0][1]
+        assert "tap" not in {each["kind"] for each in log_of(admin, every)}
+    limited = {"name": "hooks", "role": "administrator", "permissions": ["webhooks.manage"]}
+    token = admin.post("/api/v1/tokens", json=limited).json()["token"]
+    with hub.client(authorization=f"Bearer {token}") as program:
+        asked = program.post("/api/v1/webhooks", json={"url": "https://8.8.8.8/", "kinds": ["tap"]})
+        assert asked.status_code == 403, asked.text
+        changed = program.patch(f"/api/v1/webhooks/{every['id']}", json={"kinds": ["tap"]})
+        assert changed.status_code == 403
+
+
+def test_what_was_told_of_taps_is_forgotten_with_the_taps(hub: RunningHub, admin: httpx.Client) -> None:
+    """However long a subscriber is away: what says when somebody passed is not kept longer here than there."""
+    webhook = subscribed(admin, "http://127.0.0.1:9/", kinds=["tap"])
+    now = hub.clock()
+    with hub.database.write() as connection:
+        store.tell(connection, Told.TAP, {}, now=now - timedelta(hours=73), only=webhook["id"])
+        store.tell(connection, Told.PING, {}, now=now - timedelta(hours=73), only=webhook["id"])
+        store.forget_old(connection, now, taps_before=now - timedelta(hours=72))
+    assert [each["kind"] for each in log_of(admin, webhook)] == ["ping"]
+
+
+def test_a_receiver_is_trusted_by_its_certificate_for_its_name(tmp_path: Path) -> None:
+    """Over https, by a CA of one's own: the right name is told, another name gets nothing."""
+    ca, key_file = _certified(tmp_path, "localhost")
+    with receiver() as right, receiver() as wrong:
+        for server in (right, wrong):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(key_file)
+            server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
+        settings = {"webhooks_allow": LOOPBACK, "webhooks_ca_file": ca}
+        with running_hub(tmp_path / "hub", **settings) as hub, hub.token(Role.ADMINISTRATOR) as admin:
+            told = subscribed(admin, f"https://localhost:{right.port}/hook", kinds=["ping"])
+            named = subscribed(admin, f"https://127.0.0.1:{wrong.port}/hook", kinds=["ping"])
+            for each in (told, named):
+                assert admin.post(f"/api/v1/webhooks/{each['id']}/ping").status_code == 202
+            eventually(lambda: log_of(admin, told)[0]["delivered_at"], "told")
+            (entry,) = eventually(lambda: [e for e in log_of(admin, named) if e["attempts"]], "tried")
+        assert entry["error"] == "ConnectError"
+        assert len(right.got) == 1
+        assert wrong.got == []
+
+
+def _certified(directory: Path, name: str) -> tuple[Path, Path]:
+    """A file with a CA's certificate, and one with key and certificate of a server of this name."""
+    now = datetime.now(UTC)
+
+    def certificate(subject: str, key: Any, issuer: str, signer: Any, *, is_ca: bool) -> x509.Certificate:
+        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (subject, issuer)]
+        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1])
+        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False)
+        return builder.sign(signer, hashes.SHA256())
+
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    pem = serialization.Encoding.PEM
+    ca_file, key_file = directory / "ca.pem", directory / "server.pem"
+    ca_file.write_bytes(certificate("test-ca", ca_key, "test-ca", ca_key, is_ca=True).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    own = certificate(name, key, "test-ca", ca_key, is_ca=False).public_bytes(pem)
+    key_file.write_bytes(private + own)
+    return ca_file, key_file
 
 
 def test_sending_never_holds_the_writer(tmp_path: Path, hub: RunningHub, admin: httpx.Client) -> None:
