@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Annotated
 
@@ -42,6 +43,12 @@ class Areas(Answer):
 
     areas: list[Area]
     next_after: str | None
+
+
+class AreaChange(Body):
+    """What an area is called from now on."""
+
+    name: fields.Name
 
 
 class NamedHoliday(Body):
@@ -100,6 +107,37 @@ def list_areas(
         every = store.list_all(connection, principal.sites)
     found, next_after = portion(every, after, limit)
     return Areas(areas=[Area.model_validate(each) for each in found], next_after=next_after)
+
+
+@router.patch("/areas/{area_id}")
+def rename_area(
+    area_id: fields.Area,
+    body: AreaChange,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> Area:
+    """Call an area otherwise."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        found = scope.area(connection, principal, area_id)
+        if body.name != found.name:
+            store.rename(connection, area_id, body.name)
+            note(connection, hub, principal, action="area.change", subject=f"area:{area_id}")
+    return Area.model_validate(replace(found, name=body.name))
+
+
+@router.delete("/areas/{area_id}", status_code=204)
+def delete_area(
+    area_id: fields.Area,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+) -> None:
+    """Delete an area; refused (``in_use``) while a door leads into it or out into it."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        scope.area(connection, principal, area_id)
+        store.remove(connection, area_id)
+        note(connection, hub, principal, action="area.delete", subject=f"area:{area_id}")
 
 
 @router.get("/holidays")

@@ -34,6 +34,8 @@ NAVIGATION = (
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/imports", N_("Import people"), Permission.CARDHOLDERS_MANAGE),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
+    ("/door-rules", N_("Rules of doors"), Permission.DOORS_READ),
+    ("/areas", N_("Areas"), Permission.DOORS_READ),
     ("/access-levels", N_("Access levels"), Permission.ACCESS_READ),
     ("/schedules", N_("Schedules"), Permission.ACCESS_READ),
     ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
@@ -47,7 +49,7 @@ NAVIGATION = (
 )
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
-    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/areas")),
+    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""

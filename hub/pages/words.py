@@ -24,7 +24,15 @@ from pacs.events import EventKind
 from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
-from pacs.rules import DoorMode, Side
+from pacs.rules import (
+    Antipassback,
+    DoorMode,
+    Side,
+    WhenClockUntrusted,
+    WhenHubAway,
+    WhenTooOld,
+    WhenUnlisted,
+)
 from pacs.situation import Attendance
 
 T = TypeVar("T")
@@ -319,6 +327,38 @@ WHYS: Mapping[Why, str] = {
     Why.UNNAMED: N_("somebody passed, or could, without a card"),
     Why.OPEN: N_("the door stands open or unlocked"),
     Why.DOOR_GONE: N_("where that door leads is not known any more"),
+}
+
+WHEN_TOO_OLD: Mapping[WhenTooOld, str] = {
+    WhenTooOld.DENY: N_("Refuse every card"),
+    WhenTooOld.CONTINUE: N_("Go on with the rules it has"),
+}
+
+WHEN_CLOCK_UNTRUSTED: Mapping[WhenClockUntrusted, str] = {
+    WhenClockUntrusted.DENY: N_("Refuse every card"),
+    WhenClockUntrusted.CONTINUE: N_("Take the time that the clock shows"),
+    WhenClockUntrusted.LEVELS_ONLY: N_(
+        "Go by access levels, whatever the time; in the strictest of its modes"
+    ),
+}
+
+WHEN_UNLISTED: Mapping[WhenUnlisted, str] = {
+    WhenUnlisted.DENY: N_("Refuse it"),
+    WhenUnlisted.REFER: N_("A person decides"),
+    WhenUnlisted.ADMIT: N_("Admit it"),
+}
+
+WHEN_HUB_AWAY: Mapping[WhenHubAway, str] = {
+    WhenHubAway.DENY: N_("They are refused"),
+    WhenHubAway.LOCAL: N_("A card at the door that admits others decides"),
+    WhenHubAway.UNATTENDED: N_("Who has access is admitted"),
+}
+
+ANTIPASSBACK: Mapping[Antipassback, str] = {
+    Antipassback.OFF: N_("Off: is admitted again"),
+    Antipassback.SOFT: N_("Soft: is admitted, and the event says so"),
+    Antipassback.HARD: N_("Hard: is refused until seen leaving"),
+    Antipassback.TIMED: N_("For a time: is refused for so long after entering"),
 }
 
 SIDES: Mapping[Side, str] = {Side.ENTRY: N_("entry"), Side.EXIT: N_("exit")}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, or_, select, update
 
 from hub.store.database import fields, insert_new
-from hub.store.errors import NotFound
-from hub.store.schema import areas
+from hub.store.errors import InUse, NotFound
+from hub.store.schema import areas, doors
 from hub.store.sites import Sites, within
 from pacs.identifiers import AreaId, SiteId
 
@@ -28,6 +28,22 @@ def add(connection: Connection, area: Area) -> Area:
     """Add an area; raises ``AlreadyExists``."""
     insert_new(connection, areas, asdict(area))
     return area
+
+
+def rename(connection: Connection, area_id: AreaId, name: str) -> None:
+    """Call an area otherwise; raises ``NotFound``."""
+    changed = connection.execute(update(areas).where(areas.c.id == area_id).values(name=name))
+    if changed.rowcount != 1:
+        raise NotFound(f"area {area_id} is not there")
+
+
+def remove(connection: Connection, area_id: AreaId) -> None:
+    """Delete an area; raises ``NotFound``, and ``InUse`` while a door leads into it or out into it."""
+    get(connection, area_id)
+    leading = select(doors.c.id).where(or_(doors.c.area == area_id, doors.c.outside == area_id))
+    if named := sorted(connection.scalars(leading)):
+        raise InUse(f"area {area_id} is of doors: {', '.join(named)}")
+    connection.execute(delete(areas).where(areas.c.id == area_id))
 
 
 def get(connection: Connection, area_id: AreaId) -> Area:

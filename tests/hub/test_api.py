@@ -51,6 +51,7 @@ EXAMPLE = {
     "kind": "policy",
     "version": "1",
     "import_id": "0" * 16,
+    "area_id": "nowhere",
     "level_id": "nothing",
     "schedule_id": "never",
     "digest": "0" * 16,

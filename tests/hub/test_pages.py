@@ -36,7 +36,7 @@ from pacs.identifiers import CredentialId, DoorId
 from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
-from pacs.rules import DoorMode, Side
+from pacs.rules import Antipassback, DoorMode, Side, WhenClockUntrusted, WhenHubAway, WhenTooOld, WhenUnlisted
 from tests.hub.controller import eventually
 from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
 
@@ -59,6 +59,8 @@ PAGES = (
     "/controllers",
     "/documents",
     "/webhooks",
+    "/door-rules",
+    "/areas",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 
@@ -635,6 +637,11 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         (words.LOCKS, Lock),
         (words.ARRIVALS, Arrival),
         (words.ACTIONS, Action),
+        (words.ANTIPASSBACK, Antipassback),
+        (words.WHEN_TOO_OLD, WhenTooOld),
+        (words.WHEN_CLOCK_UNTRUSTED, WhenClockUntrusted),
+        (words.WHEN_UNLISTED, WhenUnlisted),
+        (words.WHEN_HUB_AWAY, WhenHubAway),
     ):
         assert set(texts) == set(kind)
         assert all(texts.values())

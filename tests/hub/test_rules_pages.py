@@ -1,4 +1,4 @@
-"""The pages for the rules of access: schedules, holidays, access levels; what is said before a change, and refused."""
+"""The pages for the rules of access: schedules, holidays, access levels, doors, areas; what is said before a change, and refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from hub.api.doors import DoorChange
+from hub.pages.door_fields import RULES, Number
+from hub.pages.door_rules import DoorForm
 from hub.roles import Role
 from pacs.identifiers import SiteId
 from tests.hub.controller import eventually
@@ -248,6 +252,149 @@ def test_a_holiday_is_added_and_taken_back(hub: RunningHub, manager: httpx.Clien
     assert api(hub, f"holidays?site={HERE}")["holidays"] == []
 
 
+# -- doors and areas --------------------------------------------------------------------------------
+
+
+def typed(page: str) -> dict[str, list[str]]:
+    """What a browser would send of a form as it is shown."""
+    found: dict[str, list[str]] = {}
+    for field in re.findall(r"<input[^>]*>", page):
+        name = re.search(r'name="([^"]+)"', field)
+        value = re.search(r'value="([^"]*)"', field)
+        if name and (" checked" in field or 'type="checkbox"' not in field):
+            found.setdefault(name[1], []).append(value[1] if value else "")
+    for name, options in re.findall(r'<select name="(\w+)"[^>]*>(.*?)</select>', page, re.DOTALL):
+        chosen = re.search(r'value="([^"]*)" selected', options) or re.search(r'value="([^"]*)"', options)
+        found.setdefault(name, []).append(chosen[1] if chosen else "")
+    return {name: found[name] for name in found if name not in ("language", "next")}
+
+
+def test_the_form_asks_for_every_rule_of_a_door() -> None:
+    """What the interface takes has its field, its words and its place in the form."""
+    assert {*RULES, "name", "mode_rules"} == set(DoorChange.model_fields)
+    assert set(RULES) == set(DoorForm.model_fields) - {
+        "csrf_token",
+        "name",
+        "rule_schedule",
+        "rule_mode",
+        "do",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if isinstance(rule, Number)])
+def test_a_number_is_read_in_its_unit_and_range(name: str) -> None:
+    """The range that a page names is the one that the interface takes; both decimal marks are understood."""
+    rule = RULES[name]
+    assert isinstance(rule, Number)
+    for edge, beyond in ((rule.least, -1), (rule.most, 1)):
+        value = rule.read(f"{edge:g}".replace(".", ","))
+        assert value is not None
+        assert rule.typed(value) == f"{edge:g}"
+        assert rule.read(str(edge + beyond)) is None
+        DoorChange.model_validate({name: value})
+        with pytest.raises(ValidationError):
+            DoorChange.model_validate({name: value + beyond})
+    for nonsense in ("", "x", "1e3", "5 s", "inf", "1..2", "-1"):
+        assert rule.read(nonsense) is None
+
+
+def test_a_doors_rules_are_changed_by_form(hub: RunningHub, manager: httpx.Client, level: str) -> None:
+    """What is typed is stored in the interface's units and audited; what is not touched stays."""
+    made = created_area(manager, "House")
+    before = api(hub, "doors?limit=500")["doors"]
+    page = manager.get("/doors/kitchen/edit").text
+    form = typed(page) | {
+        "unlock_ms": "7,5",
+        "max_policy_age_s": "90",
+        "antipassback": "timed",
+        "antipassback_s": "600",
+        "area": made,
+        "first_person_levels": ["house"],
+        "rule_schedule": ["by-day", ""],
+        "rule_mode": ["unlocked", "secured"],
+        "private": "yes",
+    }
+    answer = manager.post("/doors/kitchen/edit", data=form)
+    assert answer.headers["location"] == "/doors/kitchen?done=changed", text_of(answer.text)
+    rules = {each["id"]: each["rules"] for each in before}["kitchen"]
+    stored = {each["id"]: each["rules"] for each in api(hub, "doors?limit=500")["doors"]}["kitchen"]
+    assert stored == rules | {
+        "unlock_ms": 7500,
+        "max_policy_age_s": 5400,
+        "antipassback": "timed",
+        "antipassback_s": 600,
+        "area": made,
+        "first_person_levels": ["house"],
+        "mode_rules": [{"schedule_id": "by-day", "mode": "unlocked"}],
+        "private": True,
+    }
+    shown = text_of(manager.get("/doors/kitchen").text)
+    for words in (
+        "Stays unlocked for 7.5 seconds",
+        "How old its rules may become 90 minutes",
+        "Who has to come first House",
+        "By day : Unlocked",
+        "Access levels that open it House By day",
+    ):
+        assert words in shown, words
+    assert "House" in text_of(manager.get("/door-rules").text)
+    assert "Kitchen For a time" in text_of(manager.get("/areas").text)
+    assert f"/areas/{made}/delete" not in manager.get("/areas").text
+    assert sent(manager, "/areas", f"/areas/{made}/delete").status_code == 422
+    back = typed(page) | {"name": "Kitchen"}
+    assert manager.post("/doors/kitchen/edit", data=back).is_redirect
+    assert audited(hub, "door:kitchen")[:2] == ["door.change"] * 2
+    assert sent(manager, "/areas", f"/areas/{made}/rename", name="The house").is_redirect
+    assert "The house" in manager.get("/areas").text
+    assert sent(manager, "/areas", f"/areas/{made}/delete").is_redirect
+    assert audited(hub, f"area:{made}") == ["area.delete", "area.change", "area.create"]
+
+
+def created_area(browser: httpx.Client, name: str) -> str:
+    """The id of a new area."""
+    assert sent(browser, "/areas", name=name).headers["location"] == "/areas?done=created"
+    return name.lower()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"unlock_ms": "130"}, "Write a number from 0.001 to 120."),
+        ({"held_open_after_s": ""}, "Write a number from 1 to 3600."),
+        ({"antipassback": "hard"}, "Anti-passback needs the area that the door leads into."),
+        ({"mode": "ajar"}, "Choose one of those there are."),
+        ({"interlock_with": ["gate"]}, "Something it names is not there any more"),
+        ({"area": "nowhere"}, "Something it names is not there any more"),
+        ({"rule_schedule": ["by-day"], "rule_mode": ["ajar"]}, "Choose among the schedules and modes"),
+        ({"name": ""}, "Write a name of 1 to 100 ordinary characters."),
+    ],
+)
+def test_refused_rules_of_a_door_say_why(
+    hub: RunningHub, manager: httpx.Client, level: str, fields: dict[str, Any], fault: str
+) -> None:
+    """Beside the field, in its group laid open, with what was typed; nothing is stored."""
+    assert level
+    before = api(hub, "doors?limit=500")["doors"]
+    form = typed(manager.get("/doors/hall/edit").text)
+    answer = manager.post("/doors/hall/edit", data=form | {"unlock_ms": "6"} | fields)
+    assert answer.status_code == 422
+    assert fault in text_of(answer.text)
+    assert [each["rules"] for each in api(hub, "doors?limit=500")["doors"]] == [
+        each["rules"] for each in before
+    ]
+    if fault.startswith("Anti"):
+        assert re.search(r'<details class="group" open>\s*<summary><h2>Areas', answer.text)
+
+
+def test_a_mode_by_schedule_gets_another_row(manager: httpx.Client, level: str) -> None:
+    """Without scripts, and nothing typed is lost."""
+    assert level
+    form = typed(manager.get("/doors/hall/edit").text)
+    more = manager.post("/doors/hall/edit", data=form | {"name": "Half typed", "do": "add"}).text
+    assert more.count('name="rule_schedule"') == 2
+    assert 'value="Half typed"' in more
+
+
 # -- arrival, roles, sites --------------------------------------------------------------------------
 
 
@@ -285,12 +432,23 @@ def test_who_sees_several_sites_chooses_one(hub: RunningHub) -> None:
 def test_who_may_only_read_changes_nothing(hub: RunningHub, level: str, role: Role) -> None:
     """No button, no form; a guard does not see the rules at all."""
     with hub.signed_in(role, sites=frozenset({HERE})) as browser:
+        for path in ("/doors/hall", "/areas", "/door-rules"):
+            page = browser.get(path)
+            assert page.status_code == 200, path
+            assert "/edit" not in page.text
+            assert "/areas/" not in page.text
         for path in ("/schedules", "/holidays", "/access-levels", "/schedules/by-day", level):
             answer = browser.get(path)
             assert answer.status_code == (403 if role is Role.GUARD else 200), path
             assert "/edit" not in answer.text
             assert "/new-" not in answer.text
-        for form in ("/new-schedule", "/new-access-level", f"{level}/edit", "/schedules/by-day/edit"):
+        for form in (
+            "/new-schedule",
+            "/new-access-level",
+            f"{level}/edit",
+            "/schedules/by-day/edit",
+            "/doors/hall/edit",
+        ):
             assert browser.get(form).status_code == 403
             assert sent(browser, "/", form, name="Mine").status_code == 403
 
@@ -299,10 +457,12 @@ def test_what_is_of_another_site_is_not_there(hub: RunningHub, manager: httpx.Cl
     """Neither shown nor changed, whoever asks."""
     assert level
     with hub.signed_in(Role.SITE_MANAGER, sites=frozenset({THERE})) as other:
+        for path in ("/schedules/by-day", level, "/doors/hall"):
+            for shown in (path, f"{path}/edit"):
+                assert other.get(shown).status_code == 404, shown
+            assert sent(other, "/", f"{path}/edit", name="Mine").status_code == 404
         for path in ("/schedules/by-day", level):
-            for action in ("", "/edit", "/delete"):
-                assert action == "/delete" or other.get(path + action).status_code == 404, (path, action)
-                assert not action or sent(other, "/", path + action, name="Mine").status_code == 404
+            assert sent(other, "/", f"{path}/delete").status_code == 404
         assert other.get("/holidays", params={"site": HERE}).status_code == 404
         assert "By day" not in other.get("/schedules").text
         assert "House" not in other.get("/access-levels").text

@@ -170,6 +170,8 @@ def test_no_route_shows_anything_of_a_site_that_is_not_ones_own(
         ("DELETE", "schedules/{schedule_id}", None),
         ("PATCH", "access-levels/{level_id}", {"name": "mine"}),
         ("DELETE", "access-levels/{level_id}", None),
+        ("PATCH", "areas/{area_id}", {"name": "mine"}),
+        ("DELETE", "areas/{area_id}", None),
     ],
 )
 def test_nothing_of_another_site_can_be_changed(
