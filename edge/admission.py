@@ -173,6 +173,7 @@ class Admission:
         places = rules.admits_at_most if by_itself else 0
         people, together = [credential.credential_id], [entitlement]
         records, ended = [granted], []
+        watched = {"watched": True} if self._premises.watched_by(door.id, now) else {}
         companions = self._companions(door.id, side, now, escorted=escorts, places=places)
         for referral, decision in companions:
             local = decision.reason is Reason.LOCAL_GRANT
@@ -181,7 +182,8 @@ class Admission:
             people.append(referral.credential.credential_id)
             together.append(self._entitlement(referral.credential))
             unlock_ms = max(unlock_ms, decision.unlock_ms)
-            records.append(referral.granted(decision.reason, now, by_card(credential) if local else None))
+            said = {**(by_card(credential) if local else {}), **watched}
+            records.append(referral.granted(decision.reason, now, said))
             ended.append(referral.ended(Ending.GRANTED, now))
         if escorts:
             self._follow_ups.append(partial(presence.escort_granted, rules, credential.credential_id, now))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from edge.door_state import Unseen
 from edge.effects import Effect, Record, Signal, command_refused
 from edge.inputs import Now
+from edge.posts import Closing, Post
 from edge.premises import Premises
 from edge.referrals import Ending, Referral, Referrals
 from pacs.commands import Action, Command
@@ -52,13 +54,31 @@ class CommandExecution:
                 premises.orders[command.door_id] = ModeOrder(
                     mode=command.mode, command_id=command.command_id, until=command.until
                 )
+                closed = premises.posts.close(command.door_id, Closing.ORDER, now)
+                return [_executed(command, now), *closed]
             case Action.CLEAR_MODE:
                 premises.orders.pop(command.door_id, None)
+            case Action.OPEN_POST if command.until is not None:
+                return self._open_post(command, command.until, now)
+            case Action.CLOSE_POST:
+                closed = premises.posts.close(command.door_id, Closing.COMMAND, now)
+                return [_executed(command, now), *closed]
             case Action.GRANT | Action.REFUSE:
                 return self._answer(command, now)
             case _:
                 return [_refused(command, now, Reason.COMMAND_MALFORMED)]
         return [_executed(command, now)]
+
+    def _open_post(self, command: Command, until: datetime, now: Now) -> list[Effect]:
+        premises, door_id = self._premises, command.door_id
+        mode = premises.modes.get(door_id)
+        if mode is None or mode.mode in _SHUT or door_id in premises.private:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        left_s = (until - now.clock.at).total_seconds()
+        if left_s <= 0:
+            return [_refused(command, now, Reason.COMMAND_EXPIRED)]
+        post = Post(opened_by=command.command_id, until_s=now.monotonic_s + left_s)
+        return [_executed(command, now), premises.posts.open(door_id, post, now)]
 
     def _unlock_once(self, command: Command, now: Now) -> list[Effect]:
         premises, door_id = self._premises, command.door_id

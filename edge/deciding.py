@@ -94,10 +94,12 @@ class Deciding:
         details: dict[str, Detail] = {}
         if decision.reason is Reason.LOCAL_GRANT and admitting:
             details = by_card(admitting.card)
+        if situation.post and side is Side.ENTRY:
+            details["watched"] = True
         if decision.outcome is Outcome.REFER:
             waiting = self._referrals.of(door_id, side, credential_id)
             request = waiting.request if waiting else self._draw()
-            details = {"request": request, "timeout_s": self.timeout_s(door_id, decision)}
+            details |= {"request": request, "timeout_s": self.timeout_s(door_id, decision)}
         kind, _ = _KINDS[decision.outcome]
         record = Record.of(
             kind,
@@ -167,6 +169,7 @@ def _is_same(then: Situation, since: Situation) -> bool:
         and then.escorted is since.escorted
         and then.admitted is since.admitted
         and then.attendance is since.attendance
+        and then.post == since.post
         and (then.inside_s is None) is (since.inside_s is None)
         and then.entry_seen is since.entry_seen
         and (then.first_person_at is None) is (since.first_person_at is None)

@@ -14,6 +14,7 @@ from edge.door_state import Alarm, DoorState, Unseen, unlisted
 from edge.effects import Effect, Record
 from edge.hub_contact import HubContact
 from edge.inputs import Now
+from edge.posts import Posts
 from edge.presence import Presence
 from edge.snapshot import DoorSnapshot
 from pacs.decision import door_refusal
@@ -47,6 +48,7 @@ class Premises:
         self.presence = Presence()
         self.admitting = AdmittingCards()
         self.hub = HubContact()
+        self.posts = Posts()
         self._attendance: dict[DoorId, Attendance] = {}
         self.orders = dict(orders)
         self.modes: dict[DoorId, EffectiveMode] = {}
@@ -94,7 +96,13 @@ class Premises:
             entry_seen=inside_s is None or presence.entry_seen(credential_id),
             escorted=escorted or presence.escorted(rules, now),
             attendance=self.hub.attendance(rules, now),
+            post=self.watched_by(door_id, now),
         )
+
+    def watched_by(self, door_id: DoorId, now: Now) -> bytes | None:
+        """The command that opened the door's post, while it is open and the hub is there to show who passes."""
+        post = self.posts.at(door_id, now)
+        return post.opened_by if post and self.hub.away_s(now) is None else None
 
     def _order(self, door_id: DoorId, now: Now) -> ModeOrder | None:
         """The order a door is under. One that a trusted clock saw at its end has ended, whatever the clock shows later."""
@@ -115,7 +123,11 @@ class Premises:
 
     def settle(self, now: Now) -> list[Effect]:
         """Bring modes, strikes and areas in line with everything held and everything seen."""
-        effects: list[Effect] = [*self._modes_changed(now), *self._attendance_changed(now)]
+        effects: list[Effect] = [
+            *self.posts.end(now),
+            *self._modes_changed(now),
+            *self._attendance_changed(now),
+        ]
         for door in self.doors.values():
             effects += door.hold(now, unlocked=self._is_unlocked(door, now))
         rules = {door.id: door.rules for door in self.doors.values()}
@@ -162,7 +174,9 @@ class Premises:
         if self.policy is None or door.id not in self.policy.doors:
             return None
         known = Situation(
-            order=self._order(door.id, now), first_person_at=self.presence.first_person_at(door.id, now)
+            order=self._order(door.id, now),
+            first_person_at=self.presence.first_person_at(door.id, now),
+            post=self.watched_by(door.id, now),
         )
         return effective_mode(
             door.rules, self.policy, known, at=now.clock.at, clock_trusted=now.clock.trusted

@@ -25,6 +25,8 @@ FORMAT: Final = 1
 ID_BYTES: Final = 16
 MAX_LIFETIME: Final = timedelta(minutes=5)
 """The longest time between the issue of a command and the last moment it may be taken."""
+LONGEST_POST: Final = timedelta(hours=24)
+"""From the issue of ``open_post`` to its end."""
 MAX_COMMAND_BYTES: Final = 1_024
 """No sealed command is longer."""
 
@@ -36,6 +38,8 @@ class Action(StrEnum):
     UNLOCK_ONCE = "unlock_once"
     SET_MODE = "set_mode"
     CLEAR_MODE = "clear_mode"
+    OPEN_POST = "open_post"
+    CLOSE_POST = "close_post"
     GRANT = "grant"
     REFUSE = "refuse"
 
@@ -50,8 +54,9 @@ class Command:
 
     ``command_id`` and ``request_id``: 16 bytes. ``issued_at`` to ``expires_at``, exclusive: when it may be taken, at
     most ``MAX_LIFETIME``; aware, kept to the millisecond. ``mode`` belongs to ``set_mode``, and ``until``, the aware
-    and exclusive end of that mode, may; None: until another order. ``request_id`` and ``credential_id``
-    belong to ``grant`` and ``refuse``. ``operator_id`` is opaque.
+    and exclusive end of that mode, may; None: until another order. ``open_post`` has to have an ``until``, at most
+    ``LONGEST_POST`` after the issue. ``request_id`` and ``credential_id`` belong to ``grant`` and ``refuse``.
+    ``operator_id`` is opaque.
     """
 
     command_id: bytes
@@ -74,13 +79,23 @@ class Command:
             raise MalformedData(f"command: it lasts for more than nothing and at most {MAX_LIFETIME}")
         if (self.mode is not None) != (self.action is Action.SET_MODE):
             raise MalformedData("command: a mode is given when a mode is set, and only then")
-        if self.until is not None and (self.mode is None or self.until <= self.issued_at):
-            raise MalformedData("command: an end belongs to a mode, and is after the issue")
+        self._check_end()
         answers = self.action in ANSWERS
         if (self.request_id is not None) != answers or (self.credential_id is not None) != answers:
             raise MalformedData("command: a request and a credential are named by its answer, and only by it")
         if self.request_id is not None and len(self.request_id) != ID_BYTES:
             raise MalformedData(f"command: a request id of {ID_BYTES} bytes expected")
+
+    def _check_end(self) -> None:
+        opens = self.action is Action.OPEN_POST
+        if self.until is None:
+            if opens:
+                raise MalformedData("command: a post is open until a time")
+            return
+        if not (opens or self.mode is not None) or self.until <= self.issued_at:
+            raise MalformedData("command: an end belongs to a mode or a post, and is after the issue")
+        if opens and self.until - self.issued_at > LONGEST_POST:
+            raise MalformedData(f"command: a post is open for {LONGEST_POST} at most")
 
 
 def seal(command: Command, key: Ed25519PrivateKey) -> bytes:

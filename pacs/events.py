@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     DOOR_ALARM_CLEARED = "door_alarm_cleared"
     DOOR_MODE_CHANGED = "door_mode_changed"
     DOOR_ATTENDANCE_CHANGED = "door_attendance_changed"
+    POST_OPENED = "post_opened"
+    POST_CLOSED = "post_closed"
     TAMPER_OPENED = "tamper_opened"
     TAMPER_CLOSED = "tamper_closed"
     FIRE_REPORTED = "fire_reported"

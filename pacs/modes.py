@@ -28,12 +28,13 @@ class ModeCause(StrEnum):
     POLICY = "policy"
     SCHEDULE = "schedule"
     COMMAND = "command"
+    POST = "post"
     CLOCK_UNTRUSTED = "clock_untrusted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveMode:
-    """``by``: the schedule's id or the command's id in hex; empty for the door's own mode."""
+    """``by``: the schedule's id, or the id in hex of the command that gave the mode or opened the post; or empty."""
 
     mode: DoorMode
     cause: ModeCause
@@ -45,10 +46,20 @@ def effective_mode(
 ) -> EffectiveMode:
     """The mode of a door at this aware moment. Total.
 
+    Where somebody watches at a post, an attended door is secured. Otherwise:
     A command's order comes first while it lasts; then the first of the door's mode rules whose schedule holds; then
     the door's own mode. A schedule unlocks a door with ``first_person_levels`` only once such a person was admitted
     in its window. On an untrusted clock an order with an end unlocks nothing.
     """
+    found = _ordered_or_ruled(door, policy, situation, at=at, clock_trusted=clock_trusted)
+    if situation.post and found.mode is DoorMode.ATTENDED:
+        return EffectiveMode(mode=DoorMode.SECURED, cause=ModeCause.POST, by=situation.post.hex())
+    return found
+
+
+def _ordered_or_ruled(
+    door: Door, policy: Policy, situation: Situation, *, at: datetime, clock_trusted: bool
+) -> EffectiveMode:
     order = situation.order
     if order and _in_force(order, at, clock_trusted=clock_trusted):
         return EffectiveMode(mode=order.mode, cause=ModeCause.COMMAND, by=order.command_id.hex())

@@ -41,7 +41,8 @@ class Situation:
     door's ``first_person_levels`` was last admitted. ``inside_s``: how long ago this credential entered the door's
     area and has not been seen leaving since; None: not known to be inside. ``entry_seen``: a contact saw that entry; it
     was not only admitted. ``escorted``: somebody who may escort was admitted here within the door's window. ``admitted``: a
-    card that may admit others was granted here within that window, and one more may pass by it.
+    card that may admit others was granted here within that window, and one more may pass by it. ``post``: the command that opened
+    a post at this door, while somebody watches there.
     """
 
     order: ModeOrder | None = None
@@ -51,6 +52,7 @@ class Situation:
     entry_seen: bool = True
     escorted: bool = False
     admitted: bool = False
+    post: bytes | None = None
     attendance: Attendance = Attendance.HUB
 
 

@@ -272,6 +272,7 @@ def test_every_accepted_command_ends_as_executed_or_refused_and_not_both() -> No
     """Each action, at a door that is there and at one that is not, with and without a policy."""
     extra: dict[Action, dict[str, Any]] = {
         Action.SET_MODE: {"mode": DoorMode.LOCKDOWN},
+        Action.OPEN_POST: {"until": NOON + timedelta(minutes=1)},
         Action.GRANT: {"request_id": bytes(16), "credential_id": RESIDENT},
         Action.REFUSE: {"request_id": bytes(16), "credential_id": RESIDENT},
     }
@@ -584,4 +585,10 @@ def _is_let_out(effects: list[Effect], door_id: Any) -> bool:
 
 def test_every_mode_names_its_cause_on_the_wire() -> None:
     """The causes that events carry are those of the effective mode."""
-    assert {cause.value for cause in ModeCause} == {"policy", "schedule", "command", "clock_untrusted"}
+    assert {cause.value for cause in ModeCause} == {
+        "policy",
+        "schedule",
+        "command",
+        "post",
+        "clock_untrusted",
+    }

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pacs import cbor, envelope
 from pacs.commands import (
     ANSWERS,
+    LONGEST_POST,
     MAX_COMMAND_BYTES,
     MAX_LIFETIME,
     MEDIA_TYPE,
@@ -46,6 +47,7 @@ UNLOCK = Command(
     expires_at=ISSUED + timedelta(minutes=1),
     operator_id=OperatorId("op-1"),
 )
+POST = replace(UNLOCK, action=Action.OPEN_POST, until=UNLOCK.issued_at + LONGEST_POST)
 LOCKDOWN = replace(UNLOCK, action=Action.SET_MODE, mode=DoorMode.LOCKDOWN)
 GRANT = replace(
     UNLOCK, action=Action.GRANT, request_id=b"\x22" * 16, credential_id=CredentialId(b"\x33" * 16)
@@ -53,6 +55,9 @@ GRANT = replace(
 
 ids = st.binary(min_size=16, max_size=16)
 lifetimes = st.integers(min_value=1, max_value=MAX_LIFETIME // timedelta(milliseconds=1)).map(
+    lambda ms: timedelta(milliseconds=ms)
+)
+posts = st.integers(min_value=1, max_value=LONGEST_POST // timedelta(milliseconds=1)).map(
     lambda ms: timedelta(milliseconds=ms)
 )
 spans = st.integers(min_value=1, max_value=10**11).map(lambda ms: timedelta(milliseconds=ms))
@@ -63,6 +68,8 @@ def commands(draw: st.DrawFn) -> Command:
     """Any command that may be given."""
     action, issued_at = draw(st.sampled_from(Action)), draw(own.moments)
     sets, answers = action is Action.SET_MODE, action in ANSWERS
+    span = draw(posts if action is Action.OPEN_POST else spans)
+    ends = action is Action.OPEN_POST or (sets and draw(st.booleans()))
     return Command(
         command_id=draw(ids),
         site_id=SiteId(draw(own.names)),
@@ -73,7 +80,7 @@ def commands(draw: st.DrawFn) -> Command:
         expires_at=issued_at + draw(lifetimes),
         operator_id=OperatorId(draw(own.names)),
         mode=draw(st.sampled_from(DoorMode)) if sets else None,
-        until=issued_at + draw(spans) if sets and draw(st.booleans()) else None,
+        until=issued_at + span if ends else None,
         request_id=draw(ids) if answers else None,
         credential_id=draw(own.credential_ids) if answers else None,
     )
@@ -157,6 +164,11 @@ def test_refusals(sealed: bytes, reason: Reason | None) -> None:
         (LOCKDOWN, {"mode": None}),
         (LOCKDOWN, {"until": ISSUED}),
         (LOCKDOWN, {"action": Action.CLEAR_MODE}),
+        (POST, {"until": None}),
+        (POST, {"until": POST.issued_at}),
+        (POST, {"until": POST.issued_at + LONGEST_POST + timedelta(milliseconds=1)}),
+        (POST, {"action": Action.CLOSE_POST}),
+        (POST, {"mode": DoorMode.SECURED}),
         (GRANT, {"request_id": None}),
         (GRANT, {"request_id": b"\x22" * 17}),
         (GRANT, {"credential_id": None}),

@@ -331,6 +331,14 @@ CASES = {
         ),
         _deny(Reason.HUB_AWAY),
     ),
+    "attended door, somebody watches": (
+        _at_gate(policy=_policy(replace(DOOR, mode=DoorMode.ATTENDED)), situation=Situation(post=bytes(16))),
+        _grant(Reason.ENTITLED),
+    ),
+    "lockdown, somebody watches": (
+        _at_gate(policy=_policy(replace(DOOR, mode=DoorMode.LOCKDOWN)), situation=Situation(post=bytes(16))),
+        _deny(Reason.DOOR_LOCKDOWN),
+    ),
     "who may admit, at an attended door": (_at_gate(policy=_policy(ADMITS)), _grant(Reason.ENTITLED)),
     "who may admit, attended themselves": (
         _at_gate(policy=_policy(ADMITS, replace(ENTITLEMENT, attended=True))),
@@ -651,6 +659,7 @@ SITUATIONS = st.builds(
     escorted=st.booleans(),
     admitted=st.booleans(),
     attendance=st.sampled_from(Attendance),
+    post=st.none() | st.just(bytes(16)),
 )
 
 
