@@ -30,6 +30,7 @@ from hub.api.services import Services, session_cookie
 from hub.broker_node import broker_settings
 from hub.imports import Imports
 from hub.keys import HubKeys
+from hub.kiosks import Kiosks
 from hub.link import TIME_ZONE, ControllerLink
 from hub.live import LiveBus
 from hub.metrics import Metrics
@@ -48,6 +49,7 @@ from hub.pages import (
     controllers,
     door_rules,
     holidays,
+    kiosk,
     movements,
     muster,
     oidc,
@@ -71,6 +73,7 @@ from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
 from hub.passkeys import Passkeys
+from hub.reporting import Reporting
 from hub.roll_call import RollCall
 from hub.settings import Settings, database_address, oidc_secret, passphrase_file
 from hub.stations import Stations
@@ -146,6 +149,7 @@ def create_app(
         document_pages.router,
         webhook_pages.router,
         statistics.router,
+        kiosk.router,
     ):
         app.include_router(router)
     return app
@@ -224,6 +228,13 @@ async def _lifespan(
             webhooks=webhooks,
             questions=link.questions,
             roll_call=RollCall(database, clock, settings.retention.precise),
+            reporting=Reporting(
+                database,
+                clock,
+                settings.retention.registration,
+                leads=lambda: link.leases.standing.is_leader,
+            ),
+            kiosks=Kiosks(database, live, clock),
             muster_copies=MusterCopies(
                 settings.muster_copies,
                 lambda: muster.files(
@@ -247,18 +258,22 @@ async def _lifespan(
             for names in (False, True)
         }
         following = asyncio.create_task(services.feed.follow())
+        at_kiosks = asyncio.create_task(services.kiosks.follow())
         services.muster_copies.start()
+        services.reporting.start()
         warming_up = asyncio.create_task(run_in_threadpool(services.roll_call.warm_up))
         try:
             yield
         finally:
+            await run_in_threadpool(services.reporting.stop)
             await run_in_threadpool(services.muster_copies.stop)
             await asyncio.gather(warming_up, return_exceptions=True)
             services.feed.close()
             live.close()
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            for task in (following, at_kiosks):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
     finally:
         await run_in_threadpool(webhooks.stop)
         await run_in_threadpool(imports.stop)

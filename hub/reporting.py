@@ -26,6 +26,7 @@ EVERY_S: Final = 20.0
 LOOK_BACK: Final = timedelta(days=2)
 THRESHOLD: Final = 5
 """A number below it, and above none, is not said where persons are not."""
+AT_ONCE: Final = 20
 BY_STAFF: Final = "by_staff"
 
 log = structlog.get_logger(__name__)
@@ -52,7 +53,9 @@ class Roll:
 
 
 def roll(connection: Connection, duty: Duty, occurrence: Occurrence, kiosks: Kiosks, now: datetime) -> Roll:
-    """The list of one occurrence, now."""
+    """The list of one occurrence, now; empty where persons are no longer kept."""
+    if occurrence.counts is not None:
+        return Roll(duty=duty, occurrence=occurrence, at=now, lines=(), holes=(), settled=True)
     people = reports.expected_at(connection, *occurrence.key)
     made, said = reports.of_occurrence(connection, *occurrence.key)
     until = min(now, occurrence.closes_at)
@@ -132,16 +135,16 @@ def coarsen(
     connection: Connection,
     before: datetime,
     held: Iterable[Hold],
-    kiosks: Kiosks,
     limit: int,
     *,
+    kiosks: Kiosks,
     now: datetime,
 ) -> int:
-    """Keep counts without persons of at most ``limit`` occurrences that closed ``before``, unless a hold keeps them."""
+    """Keep counts without persons of some occurrences that closed ``before``, unless a hold keeps them."""
     keeping = list(held)
     done = 0
     for occurrence in reports.closed_before(connection, before):
-        if done == limit:
+        if done == min(limit, AT_ONCE):
             break
         duty = duties.get(connection, occurrence.duty_id)
         found = roll(connection, duty, occurrence, kiosks, now)

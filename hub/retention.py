@@ -17,10 +17,11 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
-from hub import completeness
+from hub import completeness, reporting
 from hub.completeness import SETTLED
 from hub.erasure import erase_leavers
-from hub.store import events, expiry, holds, totals
+from hub.kiosks import records
+from hub.store import duties, events, expiry, holds, kiosks, reports, totals
 from hub.store.database import Database
 from hub.store.holds import Hold
 from pacs.errors import MalformedData
@@ -35,6 +36,9 @@ LONGEST_PRECISE: Final = timedelta(hours=72)
 LONGEST_COARSE: Final = timedelta(days=30)
 LONGEST_DOORS: Final = timedelta(days=366)
 LONGEST_TOTALS: Final = timedelta(days=1830)
+LONGEST_REGISTRATION: Final = timedelta(days=92)
+COUNTS_KEPT: Final = timedelta(days=366)
+SPAN: Final = timedelta(days=3)  # more than any duty's window with its margins
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +49,8 @@ class Periods:
 
     ``precise``: who tapped where and when. ``coarse``: at which door and hour, and what was decided. ``doors``: what
     happened to doors and controllers, which names nobody. ``leavers``: people whose validity ended. ``totals``: how many
-    taps there were at each door, by the hour.
+    taps there were at each door, by the hour. ``registration``: who reported in, and who had to; then counts without
+    persons stay for a year.
     """
 
     precise: timedelta = LONGEST_PRECISE
@@ -53,6 +58,7 @@ class Periods:
     doors: timedelta = LONGEST_COARSE
     leavers: timedelta = LONGEST_COARSE
     totals: timedelta = timedelta(days=731)
+    registration: timedelta = timedelta(days=14)
 
     def __post_init__(self) -> None:
         if not timedelta() < self.precise <= LONGEST_PRECISE:
@@ -65,6 +71,8 @@ class Periods:
             )
         if not self.coarse <= self.doors <= LONGEST_DOORS:
             raise MalformedData("retention.doors_days: at least as long as coarse_days, and 366 days at most")
+        if not timedelta() < self.registration <= LONGEST_REGISTRATION:
+            raise MalformedData("retention.registration_days: 1 to 92 days expected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +232,14 @@ class Retention:
     def _steps(self, now: datetime) -> dict[str, list[tuple[_Step, datetime]]]:
         """Purpose → what is done for it, in this order, each with what has to be older."""
         precise, coarse = now - self.periods.precise, now - self.periods.coarse
+        reported = now - self.periods.registration
         return {
+            "registration": [
+                (partial(reporting.coarsen, kiosks=records, now=now), reported),
+                (kiosks.remove_before, reported - SPAN),
+                (duties.remove_exemptions, reported),
+                (reports.remove_before, now - COUNTS_KEPT),
+            ],
             "details": [
                 (expiry.clear_quarantine, precise),
                 (expiry.remove_requests, precise),

@@ -36,6 +36,9 @@ class Permission(StrEnum):
     RETENTION_READ = "retention.read"
     RETENTION_HOLD = "retention.hold"
     RETENTION_CONFIRM = "retention.confirm"
+    REGISTRATION_READ = "registration.read"
+    REGISTRATION_MANAGE = "registration.manage"
+    REGISTRATION_CORRECT = "registration.correct"
 
 
 @unique
@@ -66,12 +69,21 @@ _DOORS = {
     Permission.ACCESS_READ,
 }
 
+_REPORTS = {Permission.REGISTRATION_READ, Permission.REGISTRATION_CORRECT}
 _KEEP = {Permission.RETENTION_READ, Permission.RETENTION_HOLD, Permission.RETENTION_CONFIRM}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _GUARD),
-    Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK),
-    Role.SITE_MANAGER: frozenset(_WATCH | _GUARD | _DESK | _DOORS | _KEEP | {Permission.ACCESS_MANAGE}),
+    Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK | _REPORTS),
+    Role.SITE_MANAGER: frozenset(
+        _WATCH
+        | _GUARD
+        | _DESK
+        | _DOORS
+        | _KEEP
+        | _REPORTS
+        | {Permission.ACCESS_MANAGE, Permission.REGISTRATION_MANAGE}
+    ),
     Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE, Permission.METRICS_READ}),
     Role.AUDITOR: frozenset(
         _WATCH

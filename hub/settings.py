@@ -212,6 +212,7 @@ KEYS = (
     Key(name="retention.doors_days", field="retention.doors", kind=period(1, 366, "days")),
     Key(name="retention.totals_days", field="retention.totals", kind=period(1, 1830, "days")),
     Key(name="retention.leavers_days", field="retention.leavers", kind=period(0, 366, "days")),
+    Key(name="retention.registration_days", field="retention.registration", kind=period(1, 92, "days")),
     Key(name="muster.copy_to", field="muster_copies.folders", kind=list_of("path", _absolute)),
     Key(name="muster.copy_every_s", field="muster_copies.every", kind=seconds(10, 3600)),
     Key(name="muster.copy_mode", field="muster_copies.mode", kind=_MODE),

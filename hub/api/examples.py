@@ -27,6 +27,17 @@ BODIES: Final[dict[str, Any]] = {
     "NewCommand": {"action": "unlock_once", "reason": "Delivery for the kitchen"},
     "NewController": {"id": "gate", "event_public_key": "9d" * 32, "certificate_serial": "4f01"},
     "NewDoor": {"id": "front", "controller_id": "gate", "name": "Front door"},
+    "DutyChange": {"end_minute": 690},
+    "ExemptionEnd": {"reason": "Back from hospital"},
+    "NewCorrection": {"cardholder_id": "7c1f02aa93d4e5b6", "kind": "reported", "reason": "Came to the desk"},
+    "NewDuty": {
+        "name": "Weekly registration", "whom": "category", "category": "resident", "weekdays": [0],
+        "start_minute": 540, "end_minute": 660, "early_min": 30, "late_min": 30,
+    },
+    "NewExemption": {
+        "cardholder_id": "7c1f02aa93d4e5b6", "first_day": "2027-02-01", "last_day": "2027-02-07",
+        "reason": "Away with leave",
+    },
     "NewHold": {
         "door_id": "front", "since": "2027-01-30T20:00:00+01:00", "until": "2027-01-31T06:00:00+01:00",
         "ends_at": "2027-04-30T00:00:00+02:00", "reason": "Inquiry into a fire",

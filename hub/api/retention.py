@@ -99,6 +99,7 @@ class Retention(Answer):
     coarse_s: int
     doors_s: int
     leavers_s: int
+    registration_s: int
     overdue_since: datetime | None
     late: bool
     runs: list[Run]
@@ -121,6 +122,7 @@ def state(request: Request, _: Annotated[Principal, requires(Permission.RETENTIO
         coarse_s=int(periods.coarse.total_seconds()),
         doors_s=int(periods.doors.total_seconds()),
         leavers_s=int(periods.leavers.total_seconds()),
+        registration_s=int(periods.registration.total_seconds()),
         overdue_since=found.overdue_since,
         late=found.is_late(hub.clock()),
         runs=[

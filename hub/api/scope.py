@@ -21,6 +21,7 @@ from hub.store import (
     commands,
     controllers,
     doors,
+    duties,
     holds,
     import_jobs,
     orders,
@@ -37,6 +38,7 @@ from hub.store.cards import Card
 from hub.store.commands import StoredCommand
 from hub.store.controllers import Controller
 from hub.store.doors import NamedDoor
+from hub.store.duties import Duty, Exemption
 from hub.store.errors import NotFound
 from hub.store.holds import Hold
 from hub.store.import_jobs import Job
@@ -219,6 +221,20 @@ def station(connection: Connection, principal: Principal, station_id: StationId)
     """One station, in use or retired."""
     found = stations.get(connection, station_id)
     _check(principal, found.site_id, f"station {station_id} is not there")
+    return found
+
+
+def duty(connection: Connection, principal: Principal, duty_id: str) -> Duty:
+    """One duty to report in."""
+    found = duties.get(connection, duty_id)
+    _check(principal, found.site_id, "duty is not there")
+    return found
+
+
+def exemption(connection: Connection, principal: Principal, exemption_id: str) -> Exemption:
+    """One exemption, of somebody who belongs to one of the principal's sites."""
+    found = duties.get_exemption(connection, exemption_id)
+    _check(principal, cardholders.get(connection, found.cardholder_id).site_id, "exemption is not there")
     return found
 
 

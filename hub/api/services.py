@@ -14,6 +14,7 @@ from hub.attendance import Attendance
 from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.imports import Imports
+from hub.kiosks import Kiosks
 from hub.live import LiveBus
 from hub.muster_copies import MusterCopies
 from hub.oidc import OpenIdConnect
@@ -21,6 +22,7 @@ from hub.operators import Operators
 from hub.orders import Orders
 from hub.passkeys import Passkeys
 from hub.questions import Questions
+from hub.reporting import Reporting
 from hub.retention import Retention
 from hub.revocation import Revocation
 from hub.roll_call import RollCall
@@ -75,6 +77,8 @@ class Services:
     webhooks: Webhooks
     questions: Questions
     roll_call: RollCall
+    reporting: Reporting
+    kiosks: Kiosks
     muster_copies: MusterCopies
     site_changed: SiteChanged
     is_settled: Callable[[], bool]
@@ -85,6 +89,11 @@ class Services:
     def session_cookie(self) -> str:
         """As the function of the same name."""
         return session_cookie(self.settings)
+
+    @property
+    def kiosk_cookie(self) -> str:
+        """The name of the cookie of a browser that shows a kiosk's page."""
+        return f"{self.session_cookie}-kiosk"
 
     @property
     def browser_cookie(self) -> str:

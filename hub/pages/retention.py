@@ -217,6 +217,7 @@ def _page(request: Request, principal: Principal, typed: dict[str, Any], *, prob
         coarse_days=told.coarse_s // _DAY,
         doors_days=told.doors_s // _DAY,
         leavers_days=told.leavers_s // _DAY,
+        registration_days=told.registration_s // _DAY,
         overdue_since=told.overdue_since,
         late=told.late,
         ran_at=min((each.ended_at for each in told.runs), default=None),

@@ -13,12 +13,15 @@ from hub.api.door_status import Lock
 from hub.api.orders import Arrival
 from hub.completeness import Cause
 from hub.muster import Why
+from hub.registration import Standing, Timing
 from hub.roles import Role
+from hub.station_taps import TapResult
 from hub.store.alarms import AlarmKind, Clearance
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.door_state import Contact
 from hub.store.journals import AnomalyKind
+from hub.store.reports import CorrectionKind
 from pacs.commands import Action
 from pacs.events import EventKind
 from pacs.messages import DocumentKind
@@ -43,6 +46,36 @@ def N_(text: str) -> str:  # noqa: N802 - gettext's customary name
     return text
 
 
+AT_KIOSKS: Mapping[TapResult, str] = {
+    TapResult.VALID: N_("The card is good."),
+    TapResult.NOT_YET_VALID: N_("The card is not valid yet."),
+    TapResult.EXPIRED: N_("The card is no longer valid."),
+    TapResult.SUSPENDED: N_("The card is blocked."),
+    TapResult.REVOKED: N_("The card is blocked."),
+    TapResult.UNKNOWN: N_("The card is not known here."),
+    TapResult.ISSUER_UNKNOWN: N_("The card is not known here."),
+    TapResult.UNSUPPORTED: N_("The card is not known here."),
+    TapResult.FORGED: N_("The card is not known here."),
+    TapResult.NOT_OURS: N_("The card is not known here."),
+    TapResult.REPLAYED: N_("The card was not read."),
+    TapResult.NOT_READ: N_("The card was not read."),
+}
+TIMINGS: Mapping[Timing, str] = {
+    Timing.EARLY: N_("early"),
+    Timing.ON_TIME: N_("in time"),
+    Timing.LATE: N_("late"),
+}
+STANDINGS: Mapping[Standing, str] = {
+    Standing.NOT_REPORTED: N_("not reported"),
+    Standing.NOT_YET: N_("not yet reported"),
+    Standing.CANNOT_BE_TOLD: N_("cannot be told"),
+    Standing.REPORTED: N_("reported"),
+    Standing.EXEMPT: N_("exempt"),
+}
+CORRECTIONS: Mapping[CorrectionKind, str] = {
+    CorrectionKind.REPORTED: N_("marked as reported"),
+    CorrectionKind.WITHDRAWN: N_("report withdrawn"),
+}
 REASONS: Mapping[Reason, str] = {
     Reason.ENTITLED: N_("entitled"),
     Reason.EXIT_FREE: N_("the way out is free"),

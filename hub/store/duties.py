@@ -8,11 +8,12 @@ from datetime import date, datetime
 from enum import StrEnum, unique
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, not_, or_, select, update
 
 from hub.store.cardholders import Category
 from hub.store.database import fields, insert_new
 from hub.store.errors import InUse, NotFound
+from hub.store.holds import Hold
 from hub.store.schema import (
     access_levels,
     cardholder_levels,
@@ -239,6 +240,22 @@ def list_exemptions(
     return [
         _exemption(row) for row in connection.execute(query.order_by(columns.given_at.desc(), columns.id))
     ]
+
+
+def remove_exemptions(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+    """Delete exemptions whose last day lies before, unless a hold is about the time and the person; how many."""
+    columns, people = exemptions.c, cardholders.c
+    over = select(columns.id).join(cardholders, people.id == columns.cardholder_id)
+    over = over.where(columns.last_day < before.date())
+    for hold in held:
+        if hold.door_id is None:
+            then = (columns.first_day <= hold.until.date()) & (columns.last_day >= hold.since.date())
+            of_site = people.site_id == hold.site_id
+            mine = of_site if hold.cardholder_id is None else columns.cardholder_id == hold.cardholder_id
+            over = over.where(not_(then & mine))
+    due = list(connection.scalars(over.limit(limit)))
+    connection.execute(delete(exemptions).where(columns.id.in_(due)))
+    return len(due)
 
 
 def _check(connection: Connection, duty: Duty) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, not_, select, update
 
-from hub.store.schema import kiosk_screens, kiosk_tokens
+from hub.store.holds import Hold
+from hub.store.schema import kiosk_screens, kiosk_tokens, stations
+from hub.store.stations import StationKind
+from pacs.identifiers import SiteId, StationId
 
 GONE_AFTER: Final = timedelta(seconds=15)
 """A page that asked for nothing for longer is not known to have been shown; it asks several times as often."""
@@ -23,8 +27,33 @@ class Shown:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A kiosk, and when it is, or was, in use; ``until`` None: still."""
+
+    id: StationId
+    name: str
+    since: datetime
+    until: datetime | None
+
+
+def placed(connection: Connection, site_id: SiteId, since: datetime, until: datetime) -> list[Placed]:
+    """The kiosks that a site had in use at some time between, by id."""
+    columns = stations.c
+    query = select(columns.id, columns.name, columns.created_at, columns.retired_at).where(
+        columns.site_id == site_id,
+        columns.kind == StationKind.KIOSK,
+        columns.created_at < until,
+        columns.retired_at.is_(None) | (columns.retired_at > since),
+    )
+    return [
+        Placed(id=StationId(row.id), name=row.name, since=row.created_at, until=row.retired_at)
+        for row in connection.execute(query.order_by(columns.id))
+    ]
+
+
 def add_link(
-    connection: Connection, station_id: str, token_hash: bytes, *, now: datetime, until: datetime
+    connection: Connection, station_id: StationId, token_hash: bytes, *, now: datetime, until: datetime
 ) -> None:
     """Store a link that pairs a browser with a station; earlier ones for it are void."""
     columns = kiosk_tokens.c
@@ -34,37 +63,44 @@ def add_link(
 
 def pair(
     connection: Connection, link_hash: bytes, token_hash: bytes, *, now: datetime, until: datetime
-) -> str | None:
+) -> StationId | None:
     """Follow a link: its station, whose page this browser alone shows from now on; None: the link is void."""
     columns = kiosk_tokens.c
     mine = (columns.token_hash == link_hash) & columns.is_link & (columns.expires_at > now)
-    station_id: str | None = connection.scalar(select(columns.station_id).where(mine))
+    found: str | None = connection.scalar(select(columns.station_id).where(mine))
+    station_id = None if found is None else StationId(found)
     if station_id is not None:
         connection.execute(delete(kiosk_tokens).where(columns.station_id == station_id))
         _add(connection, station_id, token_hash, is_link=False, now=now, until=until)
     return station_id
 
 
-def station_of(connection: Connection, token_hash: bytes, now: datetime) -> str | None:
+def station_of(connection: Connection, token_hash: bytes, now: datetime) -> StationId | None:
     """The station whose page a browser with this token shows."""
     columns = kiosk_tokens.c
     mine = (columns.token_hash == token_hash) & ~columns.is_link & (columns.expires_at > now)
     found: str | None = connection.scalar(select(columns.station_id).where(mine))
-    return found
+    return None if found is None else StationId(found)
 
 
-def unpair(connection: Connection, station_id: str) -> None:
+def unpair(connection: Connection, station_id: StationId) -> None:
     """Void the link and the browser of a station."""
     connection.execute(delete(kiosk_tokens).where(kiosk_tokens.c.station_id == station_id))
 
 
-def is_noted(connection: Connection, station_id: str, now: datetime) -> bool:
+def last_shown(connection: Connection, station_id: StationId) -> datetime | None:
+    """When a station's page was last known to be shown."""
+    last = _last(connection, station_id)
+    return None if last is None else last[1]
+
+
+def is_noted(connection: Connection, station_id: StationId, now: datetime) -> bool:
     """Whether the page was noted as shown so lately that it need not be again."""
     last = _last(connection, station_id)
     return last is not None and timedelta() <= now - last[1] < _NOTE_EVERY
 
 
-def shown(connection: Connection, station_id: str, now: datetime) -> None:
+def shown(connection: Connection, station_id: StationId, now: datetime) -> None:
     """The station's page is shown at this moment."""
     last = _last(connection, station_id)
     if last is not None and timedelta() <= now - last[1] <= GONE_AFTER:
@@ -74,7 +110,19 @@ def shown(connection: Connection, station_id: str, now: datetime) -> None:
     connection.execute(insert(kiosk_screens).values(station_id=station_id, since=now, until=now))
 
 
-def screens(connection: Connection, station_id: str, since: datetime, until: datetime) -> list[Shown]:
+def remove_before(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+    """Delete when pages were shown, of a time of which no list is kept; how many."""
+    columns = kiosk_screens.c
+    over = select(columns.id).where(columns.until < before)
+    for hold in held:
+        if hold.door_id is None:
+            over = over.where(not_((columns.since < hold.until) & (columns.until > hold.since)))
+    due = list(connection.scalars(over.limit(limit)))
+    connection.execute(delete(kiosk_screens).where(columns.id.in_(due)))
+    return len(due)
+
+
+def screens(connection: Connection, station_id: StationId, since: datetime, until: datetime) -> list[Shown]:
     """The times that reach between these two for which the station's page is known to have been shown, in order."""
     columns = kiosk_screens.c
     query = (
@@ -85,7 +133,7 @@ def screens(connection: Connection, station_id: str, since: datetime, until: dat
     return [Shown(since=begins, until=ends) for begins, ends in connection.execute(query)]
 
 
-def _last(connection: Connection, station_id: str) -> tuple[int, datetime] | None:
+def _last(connection: Connection, station_id: StationId) -> tuple[int, datetime] | None:
     columns = kiosk_screens.c
     query = select(columns.id, columns.until).where(columns.station_id == station_id)
     row = connection.execute(query.order_by(columns.id.desc()).limit(1)).first()
@@ -94,7 +142,7 @@ def _last(connection: Connection, station_id: str) -> tuple[int, datetime] | Non
 
 def _add(
     connection: Connection,
-    station_id: str,
+    station_id: StationId,
     token_hash: bytes,
     *,
     is_link: bool,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Table, and_, delete, insert, select, upd
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
+from hub.store.holds import Hold
 from hub.store.schema import (
     duties,
     duty_people,
@@ -208,7 +209,7 @@ def forget_occurrence(connection: Connection, occurrence: Occurrence) -> None:
         connection.execute(delete(table).where(mine))
 
 
-def remove_before(connection: Connection, before: datetime, limit: int) -> int:
+def remove_before(connection: Connection, before: datetime, _held: Iterable[Hold], limit: int) -> int:
     """Delete what is left of occurrences without persons; how many."""
     columns = occurrences.c
     query = select(columns.duty_id, columns.day).where(

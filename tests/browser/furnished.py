@@ -92,6 +92,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         )
         parts["webhook_id"] = _webhook(hub)
         _hold(hub)
+        parts |= _registration(hub)
         yield Furnished(hub, parts)
 
 
@@ -234,6 +235,38 @@ def _webhook(hub: RunningHub) -> str:
         webhooks.tell(connection, webhooks.Told.PING, {}, now=hub.clock(), only=webhook_id)
         webhooks.give_up(connection, webhook_id, NOT_REACHED)
     return webhook_id
+
+
+def _registration(hub: RunningHub) -> dict[str, str]:
+    """A duty that is open, a kiosk, and somebody who is exempt."""
+    duty = {
+        "name": "Daily registration", "whom": "category", "category": "resident",
+        "weekdays": list(range(7)), "start_minute": 0, "end_minute": 1440,
+    }  # fmt: skip
+    with hub.token() as program:
+        made = program.post("/api/v1/registration/duties", json=duty)
+        assert made.status_code == 201, made.text
+        station = {"id": "hall", "kind": "kiosk", "name": "Hall"}
+        assert program.post("/api/v1/stations", json=station).status_code == 201
+        (one,) = program.get("/api/v1/registration/occurrences").json()["occurrences"]
+        path = f"/api/v1/registration/occurrences/{one['duty_id']}/{one['day']}"
+        lines = program.get(path).json()["lines"]
+        marked = {
+            "cardholder_id": lines[0]["cardholder_id"],
+            "kind": "reported",
+            "reason": "Came to the desk",
+        }
+        assert program.post(f"{path}/corrections", json=marked).status_code == 201
+        exempt = {
+            "cardholder_id": lines[1]["cardholder_id"],
+            "first_day": one["day"],
+            "last_day": one["day"],
+            "reason": "Away with leave",
+        }
+        assert program.post("/api/v1/registration/exemptions", json=exempt).status_code == 201
+        for_child = f"{lines[0]['cardholder_id']}/{lines[2]['cardholder_id']}"
+        assert program.put(f"/api/v1/registration/reporters/{for_child}").is_success
+    return {"duty_id": one["duty_id"], "duty_day": one["day"], "tap_id": "0" * 32}
 
 
 def _hold(hub: RunningHub) -> None:

@@ -36,6 +36,12 @@ STREAMS = {"/api/v1/stream", "/live/stream"}
 EXAMPLE = {
     "webhook_id": "0" * 16,
     "station_id": "nowhere",
+    "duty_id": "0" * 16,
+    "duty_day": "1999-12-31",
+    "exemption_id": "0" * 32,
+    "for_cardholder_id": "nobody",
+    "receipt": "0" * 10,
+    "tap_id": "0" * 32,
     "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",

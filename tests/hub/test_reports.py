@@ -21,7 +21,7 @@ from hub.store.errors import AlreadyExists, InUse, NotFound
 from hub.store.holds import Hold
 from hub.store.reports import Correction, CorrectionKind, Occurrence, Report
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, CardholderId, SiteId
+from pacs.identifiers import AccessLevelId, CardholderId, SiteId, StationId
 from pacs.rules import AccessLevel
 from pacs.schedule import ALL_DAYS, Window
 from tests.hub.databases import SITE, fresh_database, make_site
@@ -29,6 +29,7 @@ from tests.hub.databases import SITE, fresh_database, make_site
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ADA, BEN, CEM, DOE = map(CardholderId, ("ada", "ben", "cem", "doe"))
+HALL = StationId("hall")
 MONDAY = date(2026, 3, 2)
 OPENS = datetime(2026, 3, 2, 7, 30, tzinfo=UTC)
 AFTER = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -286,7 +287,7 @@ def test_what_is_left_is_counts_without_persons(connection: Connection) -> None:
     now = AFTER + 15 * DAY
 
     def coarsened(*held: Hold) -> int:
-        return reporting.coarsen(connection, AFTER, held, whole, 10, now=now)
+        return reporting.coarsen(connection, AFTER, held, 10, kiosks=whole, now=now)
 
     assert coarsened(hold) == 0
     assert coarsened(replace(hold, site_id=SiteId("elsewhere"))) == 1
@@ -295,7 +296,7 @@ def test_what_is_left_is_counts_without_persons(connection: Connection) -> None:
     assert reports.expected_at(connection, *occurrence.key) == set()
     assert reports.of_occurrence(connection, *occurrence.key) == ({}, {})
     assert coarsened() == 0
-    assert reports.remove_before(connection, now, 10) == 1
+    assert reports.remove_before(connection, now, (), 10) == 1
     assert reports.list_between(connection, LONG_AGO, now) == []
 
 
@@ -306,17 +307,17 @@ def test_a_browser_shows_one_kiosks_page(connection: Connection) -> None:
     def paired(token: bytes, now: datetime) -> str | None:
         return kiosks.pair(connection, link, token, now=now, until=now + 100 * DAY)
 
-    kiosks.add_link(connection, "hall", link, now=OPENS, until=OPENS + HOUR)
+    kiosks.add_link(connection, HALL, link, now=OPENS, until=OPENS + HOUR)
     assert paired(first, OPENS + HOUR) is None
-    assert paired(first, OPENS) == "hall"
+    assert paired(first, OPENS) == HALL
     assert paired(second, OPENS) is None
-    assert kiosks.station_of(connection, first, OPENS + DAY) == "hall"
+    assert kiosks.station_of(connection, first, OPENS + DAY) == HALL
     assert kiosks.station_of(connection, link, OPENS) is None
     assert kiosks.station_of(connection, first, OPENS + 100 * DAY) is None
-    kiosks.add_link(connection, "hall", link, now=OPENS, until=OPENS + HOUR)
-    assert paired(second, OPENS) == "hall"
+    kiosks.add_link(connection, HALL, link, now=OPENS, until=OPENS + HOUR)
+    assert paired(second, OPENS) == HALL
     assert kiosks.station_of(connection, first, OPENS) is None
-    kiosks.unpair(connection, "hall")
+    kiosks.unpair(connection, HALL)
     assert kiosks.station_of(connection, second, OPENS) is None
 
 
@@ -324,11 +325,11 @@ def test_when_a_page_was_shown(connection: Connection) -> None:
     """Askings close together are one stretch; a gap, or a clock that goes back, begins another."""
     seconds = (0, 5, 20, 36, 40, 39)
     for second in seconds:
-        kiosks.shown(connection, "hall", OPENS + timedelta(seconds=second))
-    found = kiosks.screens(connection, "hall", OPENS - DAY, OPENS + DAY)
+        kiosks.shown(connection, HALL, OPENS + timedelta(seconds=second))
+    found = kiosks.screens(connection, HALL, OPENS - DAY, OPENS + DAY)
     assert [((each.since - OPENS).seconds, (each.until - OPENS).seconds) for each in found] == [
         (0, 20),
         (36, 40),
         (39, 39),
     ]
-    assert kiosks.screens(connection, "gate", OPENS - DAY, OPENS + DAY) == []
+    assert kiosks.screens(connection, StationId("gate"), OPENS - DAY, OPENS + DAY) == []

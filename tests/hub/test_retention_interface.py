@@ -104,9 +104,10 @@ def test_somebody_is_erased_over_the_interface(hub: RunningHub) -> None:
 def test_how_long_what_is_kept_is_told(hub: RunningHub) -> None:
     """The periods, and that the job runs."""
     with hub.token(Role.AUDITOR) as auditor:
-        eventually(lambda: len(auditor.get("/api/v1/retention").json()["runs"]) == 7, "the first run")
+        eventually(lambda: len(auditor.get("/api/v1/retention").json()["runs"]) == 8, "the first run")
         told = auditor.get("/api/v1/retention").json()
     assert (told["precise_s"], told["coarse_s"]) == (72 * 3600, 30 * 86_400)
+    assert told["registration_s"] == 14 * 86_400
     assert (told["overdue_since"], told["late"]) == (None, False)
 
 

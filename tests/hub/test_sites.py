@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from hub import registration
 from hub.api.access import declared_access
 from hub.roles import PERMISSIONS, Permission, Role
-from hub.store import documents
+from hub.store import documents, reports
+from hub.store.reports import Report
 from pacs import bundle
 from pacs.events import EventKind
-from pacs.identifiers import CredentialId, DoorId, SiteId
+from pacs.identifiers import CardholderId, CredentialId, DoorId, SiteId
 from pacs.messages import DocumentKind
 from pacs.revocation import Status, StatusList
 from tests.hub.controller import FakeController, eventually
@@ -34,6 +37,14 @@ BY_A_SCOPED_SESSION = {
     "/live/stream",
     "/api/v1/stream",
 }
+DUTY = {
+    "name": MARK,
+    "whom": "category",
+    "category": "resident",
+    "weekdays": list(range(7)),
+    "start_minute": 0,
+    "end_minute": 1440,
+}
 DAY = {"weekdays": list(range(7)), "start_minute": 0, "end_minute": 1440}
 
 
@@ -47,6 +58,22 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         running.door("front", "Front")
         running.door(f"{MARK}-gate", f"{MARK} gate", site=THERE)
         yield running
+
+
+def reported(hub: RunningHub, duty_id: str, day: str, person: str) -> str:
+    """Somebody reported in; the number of the receipt."""
+    made = Report(
+        duty_id=duty_id,
+        day=date.fromisoformat(day),
+        cardholder_id=CardholderId(person),
+        reported_by=CardholderId(person),
+        station_id="hall",
+        at=hub.clock(),
+        receipt=registration.new_receipt(),
+    )
+    with hub.database.write() as connection:
+        reports.add(connection, [made])
+    return made.receipt
 
 
 @pytest.fixture
@@ -89,6 +116,9 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         asked = ask(gate, credential)
         gate.record(EventKind.DOOR_FORCED, door_id=DoorId(gate.id))
         gate.until_acknowledged()
+        duty = make("registration/duties", {**DUTY, **of_site})
+        occurred = admin.get("/api/v1/registration/occurrences").json()["occurrences"]
+        receipt = reported(hub, duty["id"], occurred[0]["day"], person)
         alarms: list[Any] = []
 
         def raised() -> bool:
@@ -112,6 +142,9 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "schedule_id": f"{MARK}-always",
         "area_id": f"{MARK}-area",
         "day": "2026-12-25",
+        "duty_id": duty["id"],
+        "duty_day": occurred[0]["day"],
+        "receipt": receipt,
         "kind": "policy",
         "version": "1",
     }
@@ -172,6 +205,14 @@ def test_no_route_shows_anything_of_a_site_that_is_not_ones_own(
         ("DELETE", "access-levels/{level_id}", None),
         ("PATCH", "areas/{area_id}", {"name": "mine"}),
         ("DELETE", "areas/{area_id}", None),
+        ("PATCH", "registration/duties/{duty_id}", {"name": "mine"}),
+        ("DELETE", "registration/duties/{duty_id}", None),
+        ("PUT", "registration/reporters/{cardholder_id}/{cardholder_id}", None),
+        (
+            "POST",
+            "registration/occurrences/{duty_id}/{duty_day}/corrections",
+            {"cardholder_id": "x", "kind": "reported", "reason": "just because"},
+        ),
     ],
 )
 def test_nothing_of_another_site_can_be_changed(
