@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from hub import audit, carriers
-from hub.documents import SiteDocuments
+from hub.documents import IssuesDocuments
 from hub.revocation import CardRevoked, DoorConfirmation
 from hub.store import cardholders, cards, webhooks
 from hub.store.cards import Card, CardStatus
-from hub.store.database import Database
 from hub.store.people import sites_of
 from hub.store.transfers import Carried
 from hub.store.webhooks import Told
@@ -42,22 +41,8 @@ class CardChange:
     confirmations: tuple[DoorConfirmation, ...]
 
 
-class CardChanges:
+class CardChanges(IssuesDocuments):
     """Replaces and expires cards."""
-
-    def __init__(
-        self,
-        database: Database,
-        site_documents: SiteDocuments,
-        *,
-        clock: Callable[[], datetime],
-        issued: Callable[[], None],
-    ) -> None:
-        """``issued`` is called after each commit of versions: push them."""
-        self._database = database
-        self._site_documents = site_documents
-        self._clock = clock
-        self._issued = issued
 
     def replace(self, old: CredentialId, new: NewCard, *, reason: str, actor: str) -> CardChange:
         """Give the holder of a card another one, valid at once, and revoke the old one.

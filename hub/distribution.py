@@ -179,11 +179,16 @@ class Distribution:
                     peer.prove_by.setdefault(kind, now + wait_s)
                 else:
                     peer.prove_by.pop(kind, None)
-                channel = self._channel(peer, kind)
-                in_force = self._in_force.get(channel) if channel else None
-                if channel and in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
-                    self._ahead[channel] = max(version, self._ahead.get(channel, 0))
+            self._note_ahead(peer)
             self._condition.notify()
+
+    def _note_ahead(self, peer: _Peer) -> None:
+        """What it said it holds above the version in force is to be issued above; unless nobody can believe it."""
+        for kind, version in peer.held.items():
+            channel = self._channel(peer, kind)
+            in_force = self._in_force.get(channel) if channel else None
+            if channel and in_force and in_force.version < version < in_force.version + LARGEST_JUMP:
+                self._ahead[channel] = max(version, self._ahead.get(channel, 0))
 
     def applied(self, controller_id: ControllerId, kind: DocumentKind, version: int) -> None:
         """A confirmation was stored: this version need not be sent again."""
@@ -294,7 +299,10 @@ class Distribution:
                 if controller_id not in self._peers:
                     held = {kind: confirmed.get((controller_id, kind), 0) for kind in DocumentKind}
                     self._peers[controller_id] = _Peer(held=held)
-                self._peers[controller_id].site_id = site_id
+                peer = self._peers[controller_id]
+                peer.site_id = site_id
+                if peer.online:  # it may have said so before this was known of its site
+                    self._note_ahead(peer)
             self._issuing = False
         if fresh:
             self._made()

@@ -8,6 +8,7 @@ takes long. ``hub.distribution`` takes it from there.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 
 from hub import audit
 from hub.store import access_levels, cards, documents, doors, schedules, sites
+from hub.store.database import Database
 from hub.store.documents import Document
 from pacs import bundle
 from pacs.errors import StoreError
@@ -142,6 +144,24 @@ class SiteDocuments:
 
     def _sealed(self, document: Policy | StatusList) -> bytes:
         return bundle.seal(document, self.key) if isinstance(document, Policy) else document.seal(self.key)
+
+
+class IssuesDocuments:
+    """What changes something that doors go by: in one transaction with the documents that carry it, which are then pushed."""
+
+    def __init__(
+        self,
+        database: Database,
+        site_documents: SiteDocuments,
+        *,
+        clock: Callable[[], datetime],
+        issued: Callable[[], None],
+    ) -> None:
+        """``issued`` is called after each commit of versions: push them."""
+        self._database = database
+        self._site_documents = site_documents
+        self._clock = clock
+        self._issued = issued
 
 
 def _policy(connection: Connection, site_id: SiteId, now: datetime) -> Policy:

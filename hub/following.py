@@ -177,9 +177,20 @@ class Following:
         with self._lock:
             done, self._done = self._done, _Pending()
             heard, self._heard = self._heard, _Pending()
+        try:
+            self._act(done, heard, is_due=is_due)
+        except BaseException:
+            with self._lock:  # nobody may ever tell of it again
+                _add(self._done, done)
+                _add(self._heard, heard)
+            self._wake.set()
+            raise
+
+    def _act(self, done: _Pending, heard: _Pending, *, is_due: bool) -> None:
         if self._tell is not None:
             for news in _news(done, self._process):
                 self._tell(news)
+            done.taps.clear()  # a card at a station is told of once
         if done.events or heard.events or is_due:
             self._read(backlog=done.backlog)
         if is_due:
@@ -188,6 +199,7 @@ class Following:
         if heard.alarmed:
             self._live.deliver(AlarmsChanged(controllers=frozenset(heard.alarmed)))
         self._live.deliver(*heard.taps)
+        heard.taps.clear()
         if heard.attended or is_due:
             self._live.deliver(RequestsChanged())
         if heard.documents or heard.registry or heard.commands:
@@ -236,8 +248,9 @@ class Following:
         self._known, self._last_heard = (issued, registry), last_heard
 
 
-def _add(pending: _Pending, news: News) -> None:
+def _add(pending: _Pending, news: News | _Pending) -> None:
     pending.events |= news.events
+    pending.backlog |= isinstance(news, _Pending) and news.backlog
     pending.documents |= news.documents
     pending.registry |= news.registry
     pending.commands |= news.commands

@@ -13,10 +13,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from hub import ages, audit
-from hub.documents import SiteDocuments
+from hub.documents import IssuesDocuments
 from hub.store import cardholders, cards, controllers, documents, doors, webhooks
 from hub.store.cards import Card, CardStatus
-from hub.store.database import Database
 from hub.store.people import sites_of
 from hub.store.webhooks import Told
 from pacs.errors import StoreError
@@ -74,22 +73,8 @@ class CardRevoked(StoreError):
     """A revoked card cannot become anything else."""
 
 
-class Revocation:
+class Revocation(IssuesDocuments):
     """Suspends, revokes and reinstates cards."""
-
-    def __init__(
-        self,
-        database: Database,
-        site_documents: SiteDocuments,
-        *,
-        clock: Callable[[], datetime],
-        issued: Callable[[], None],
-    ) -> None:
-        """``issued`` is called after each commit of a version: push it."""
-        self._database = database
-        self._site_documents = site_documents
-        self._clock = clock
-        self._issued = issued
 
     def block(
         self, credential_id: CredentialId, status: CardStatus, *, reason: str, actor: str

@@ -14,11 +14,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from hub import audit, carriers
-from hub.documents import SiteDocuments
+from hub.documents import IssuesDocuments
 from hub.revocation import DoorConfirmation
 from hub.store import access_levels, cardholders, transfers
 from hub.store.cardholders import Cardholder
-from hub.store.database import Database
 from hub.store.errors import NotFound
 from hub.store.people import sites_of
 from hub.store.transfers import Carried, Transfer
@@ -41,22 +40,8 @@ class TransferState:
     confirmations: tuple[DoorConfirmation, ...]
 
 
-class Transfers:
+class Transfers(IssuesDocuments):
     """Moves people between sites."""
-
-    def __init__(
-        self,
-        database: Database,
-        site_documents: SiteDocuments,
-        *,
-        clock: Callable[[], datetime],
-        issued: Callable[[], None],
-    ) -> None:
-        """``issued`` is called after each commit of versions: push them."""
-        self._database = database
-        self._site_documents = site_documents
-        self._clock = clock
-        self._issued = issued
 
     def move(
         self,

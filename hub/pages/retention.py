@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -111,15 +112,7 @@ def confirm_hold(
     principal: Annotated[Principal, requires(Permission.RETENTION_CONFIRM)],
 ) -> Response:
     """Agree to a hold."""
-    try:
-        api.confirm_hold(hold_id, request, principal)
-    except SamePerson:
-        return _page(
-            request, principal, {}, problem=N_("You asked for this hold yourself: a colleague has to agree.")
-        )
-    except HoldOver:
-        return _page(request, principal, {}, problem=N_("That hold is over. Ask for another one."))
-    return RedirectResponse("/retention?done=confirmed", 303)
+    return _step(request, principal, "confirmed", lambda: api.confirm_hold(hold_id, request, principal))
 
 
 @router.post("/retention/holds/{hold_id}/lift")
@@ -130,13 +123,26 @@ def lift_hold(
     form: Annotated[ReasonForm, Form()],
 ) -> Response:
     """End a hold."""
-    try:
+
+    def lift() -> None:
         api.lift_hold(hold_id, api.Lifting.model_validate({"reason": form.reason}), request, principal)
+
+    return _step(request, principal, "lifted", lift)
+
+
+def _step(request: Request, principal: Principal, done: str, take: Callable[[], object]) -> Response:
+    """Take a step with a hold, or say on the page why it cannot be taken."""
+    try:
+        take()
     except ValidationError:
-        return _page(request, principal, {}, problem=N_("Say in a few words why the hold ends."))
+        problem = N_("Say in a few words why the hold ends.")
+    except SamePerson:
+        problem = N_("You asked for this hold yourself: a colleague has to agree.")
     except HoldOver:
-        return _page(request, principal, {}, problem=N_("That hold is over. Ask for another one."))
-    return RedirectResponse("/retention?done=lifted", 303)
+        problem = N_("That hold is over. Ask for another one.")
+    else:
+        return RedirectResponse(f"/retention?done={done}", 303)
+    return _page(request, principal, {}, problem=problem)
 
 
 @router.get("/cardholders/{cardholder_id}/erase")

@@ -275,6 +275,12 @@ def test_a_door_that_is_ahead_moves_the_hub_on(turn: Turn) -> None:
     assert turn.run() == [("gate", POLICY, 31)]
 
 
+def test_a_hello_before_the_documents_are_loaded_is_not_forgotten(turn: Turn) -> None:
+    """The first door to greet a restored hub is ahead of it, and need not say so again."""
+    turn.distribution.said(GATE, {POLICY: 30, REVOCATIONS: 2**52}, hello=True)
+    assert ("gate", POLICY, 31) in turn.run() + turn.run()
+
+
 def test_a_version_that_is_held_and_not_confirmed_is_not_believed(turn: Turn) -> None:
     """Who says to hold the version in force without an event for it soon gets one above, ever less often."""
     turn.run()
