@@ -10,6 +10,7 @@ _REASON: Final = "Reported lost at the reception"
 
 BODIES: Final[dict[str, Any]] = {
     "Acknowledgement": {"note": "Somebody carried a pram out"},
+    "AreaChange": {"name": "Inner courtyard"},
     "Block": {"status": "suspended", "reason": _REASON},
     "CardholderChange": {"room": "B-12"},
     "DoorChange": {"unlock_ms": 5000},

@@ -217,6 +217,7 @@ def _page(request: Request, principal: Principal, level_id: AccessLevelId, *, pr
         ),
         people=people,
         first_person_at=[each.name for each in every if level_id in each.door.first_person_levels],
+        admits_at=[each.name for each in every if level_id in each.door.admitting_levels],
         arrival=arrival_context(request, found.site_id),
         may_manage=principal.may(Permission.ACCESS_MANAGE),
         may_read_people=principal.may(Permission.CARDHOLDERS_READ),

@@ -59,6 +59,7 @@ def arrival_context(request: Request, site_id: SiteId, door_id: DoorId | None = 
     else:
         headline = _(N_("%d of %d doors go by these rules.")) % (len(asked) - len(lacking), len(asked))
     return {
+        "site_id": site_id,
         "address": f"/rules/{site_id}/arrival" + (f"?door={door_id}" if door_id else ""),
         "tone": "good" if settled and not lacking else "warn",
         "headline": headline,

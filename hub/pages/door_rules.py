@@ -39,7 +39,7 @@ from hub.store import access_levels, areas, doors, schedules, sites
 from hub.store.doors import NamedDoor
 from pacs.errors import MalformedData
 from pacs.identifiers import DoorId
-from pacs.rules import Antipassback, Door, DoorMode
+from pacs.rules import Antipassback, Door, DoorMode, WhenHubAway
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
@@ -48,6 +48,7 @@ _DONE = {"changed": N_("Saved.")}
 _NAME = N_("Write a name of 1 to 100 ordinary characters.")
 _MODES = N_("Choose among the schedules and modes there are.")
 _NUMBER = N_("Write a number from %(least)s to %(most)s.")
+_NEEDS_CARDS = N_("Choose above whose cards admit others.")
 _NEEDS_AREA = N_("Anti-passback needs the area that the door leads into.")
 
 _Text = Annotated[str, Field(max_length=200)]
@@ -157,6 +158,7 @@ def door_page(
         arrival=arrival_context(request, found.site_id, door_id),
         may_manage=principal.may(Permission.DOORS_MANAGE),
         may_command=principal.may(Permission.DOORS_COMMAND),
+        may_read_controllers=principal.may(Permission.CONTROLLERS_READ),
         may_ask=principal.may(Permission.CARDS_READ),
         done=pages.gettext(_DONE.get(request.query_params.get("done", ""), "")),
         problem="",
@@ -286,6 +288,8 @@ def _said(pages: Pages, form: DoorForm) -> tuple[dict[str, Any], dict[str, str]]
         faults["antipassback_s"] = pages.gettext(_NUMBER) % {"least": "1", "most": "86400"}
     if given["antipassback"] not in (None, Antipassback.OFF) and not given["area"]:
         faults["area"] = pages.gettext(_NEEDS_AREA)
+    if given["when_hub_away"] == WhenHubAway.LOCAL and not given["admitting_levels"]:
+        faults["when_hub_away"] = pages.gettext(_NEEDS_CARDS)
     return given, faults
 
 

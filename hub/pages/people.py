@@ -230,6 +230,7 @@ def _opens(pages: Pages, access: questions.Access) -> list[dict[str, Any]]:
     named = {each.door_id: each for each in access.doors}
     return [
         {
+            "door_id": each.door_id,
             "door": named[each.door_id].name,
             "card": str(each.credential_id)[:8],
             "text": pages.gettext(_OPENS[each.in_force.outcome]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -362,6 +363,7 @@ def created_area(browser: httpx.Client, name: str) -> str:
         ({"unlock_ms": "130"}, "Write a number from 0.001 to 120."),
         ({"held_open_after_s": ""}, "Write a number from 1 to 3600."),
         ({"antipassback": "hard"}, "Anti-passback needs the area that the door leads into."),
+        ({"when_hub_away": "local"}, "Choose above whose cards admit others."),
         ({"mode": "ajar"}, "Choose one of those there are."),
         ({"interlock_with": ["gate"]}, "Something it names is not there any more"),
         ({"area": "nowhere"}, "Something it names is not there any more"),
@@ -393,6 +395,79 @@ def test_a_mode_by_schedule_gets_another_row(manager: httpx.Client, level: str) 
     more = manager.post("/doors/hall/edit", data=form | {"name": "Half typed", "do": "add"}).text
     assert more.count('name="rule_schedule"') == 2
     assert 'value="Half typed"' in more
+
+
+# -- who can open a door ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def enrolled(hub: RunningHub, level: str) -> dict[str, str]:
+    """Given name → cardholder: Noor holds the level, Nadir holds none, each with a card that the documents name."""
+    people = {}
+    with hub.token() as program:
+        for given, levels in (("Noor", [level.rpartition("/")[2]]), ("Nadir", [])):
+            card = hub.card(given, "Rahimi")
+            people[given] = str(program.get(f"/api/v1/cards/{card}").json()["cardholder_id"])
+            held = {"access_level_ids": levels}
+            assert program.patch(f"/api/v1/cardholders/{people[given]}", json=held).is_success
+    hub.until_confirmed()
+    return people
+
+
+MONDAY = {"at": "2031-03-03T12:00"}
+
+
+def test_who_can_open_a_door_is_listed_for_a_moment(
+    hub: RunningHub, manager: httpx.Client, enrolled: dict[str, str]
+) -> None:
+    """By the door's own decision: who is let in by name, how many are not and why; another hour, another answer."""
+    noon = text_of(manager.get("/doors/hall/access", params=MONDAY).text)
+    assert "Noor Rahimi entitled" in noon
+    assert "Nadir" not in noon
+    assert "the card has no access to this door 1" in noon
+    night = text_of(manager.get("/doors/hall/access", params={"at": "2031-03-03T03:00"}).text)
+    assert "No card opens it at that time" in night
+    assert "not at this time 1" in night
+    assert "Noor" not in night
+    subject = [each for each in api(hub, "audit?limit=5")["entries"] if each["subject"] == "door:hall"]
+    assert subject[0]["action"] == "names.read"
+
+
+def test_why_not_is_said_of_a_person_with_what_to_do(manager: httpx.Client, enrolled: dict[str, str]) -> None:
+    """Found by a part of the name; the week that follows, and what has to change."""
+    found = manager.get("/doors/hall/access", params=MONDAY | {"search": "nad"}).text
+    assert "Noor" not in found
+    assert "Nadir Rahimi the card has no access to this door" in text_of(found)
+    address = html.unescape(re.findall(r'href="(/doors/hall/access\?[^"]*cardholder=[^"]*)"', found)[0])
+    nadir = text_of(manager.get(address).text)
+    assert "give them one that does" in nadir
+    assert "It does not open for this card at any time." in nadir
+    noor = text_of(manager.get("/doors/hall/access", params=MONDAY | {"cardholder": enrolled["Noor"]}).text)
+    assert "4 Mar 2031 07:00 – 4 Mar 2031 23:00 : Opens" in noor
+    person = manager.get(f"/cardholders/{enrolled['Nadir']}").text
+    assert f'href="/doors/hall/access?cardholder={enrolled["Nadir"]}"' in person
+
+
+def test_a_question_about_no_moment_is_refused_beside_the_field(
+    manager: httpx.Client, enrolled: dict[str, str]
+) -> None:
+    """And what was typed stays."""
+    assert enrolled
+    for typed_moment in ("soon", "0001-01-01T00:00", "9999-12-31T23:59"):
+        answer = manager.get("/doors/hall/access", params={"at": typed_moment})
+        assert answer.status_code == 422
+        assert "Write a day and a time, or leave it empty for now." in text_of(answer.text)
+
+
+def test_who_may_not_see_names_is_told_of_cards(hub: RunningHub, enrolled: dict[str, str]) -> None:
+    """An auditor asks by card number, and cannot search by name."""
+    with hub.signed_in(Role.AUDITOR, sites=frozenset({HERE})) as auditor:
+        page = auditor.get("/doors/hall/access", params=MONDAY).text
+        assert "Noor" not in page
+        card = re.findall(r'<span class="mono">([0-9a-f]{8})</span>', page)[0]
+        assert "Opens" in text_of(auditor.get("/doors/hall/access", params=MONDAY | {"search": card}).text)
+        assert "Nobody found" in auditor.get("/doors/hall/access", params={"search": "noor"}).text
+        assert auditor.get("/doors/gate/access").status_code == 404
 
 
 # -- arrival, roles, sites --------------------------------------------------------------------------
@@ -457,6 +532,7 @@ def test_what_is_of_another_site_is_not_there(hub: RunningHub, manager: httpx.Cl
     """Neither shown nor changed, whoever asks."""
     assert level
     with hub.signed_in(Role.SITE_MANAGER, sites=frozenset({THERE})) as other:
+        assert other.get("/doors/hall/access").status_code == 404
         for path in ("/schedules/by-day", level, "/doors/hall"):
             for shown in (path, f"{path}/edit"):
                 assert other.get(shown).status_code == 404, shown

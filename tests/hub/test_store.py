@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sqlalchemy import insert, select, text
 
 from hub.store import (
     access_levels,
+    areas,
     cardholders,
     cards,
     controllers,
@@ -25,12 +27,13 @@ from hub.store.cards import CardStatus
 from hub.store.controllers import Controller
 from hub.store.database import Database
 from hub.store.documents import Document
-from hub.store.errors import AlreadyExists, NotFound
+from hub.store.errors import AlreadyExists, InUse, NotFound
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from hub.store.schema import holidays, metadata
 from hub.store.sites import Site
 from pacs.identifiers import (
     AccessLevelId,
+    AreaId,
     CardholderId,
     ControllerId,
     CredentialId,
@@ -320,6 +323,55 @@ def test_a_later_confirmation_covers_earlier_versions(furnished: Database) -> No
     with furnished.write() as connection:
         assert documents.withdraw(connection, GATE, POLICY, above=1) == 1
         assert documents.confirmed_at(connection, SITE, POLICY, 2) == {GATE: None}
+
+
+def test_versions_that_say_the_same_are_told_from_those_that_do_not(furnished: Database) -> None:
+    """Renewed documents say what the first of them said, until one says something else."""
+    with furnished.write() as connection:
+        assert documents.said_since(connection, SITE, POLICY) == 0
+        for version, content in ((1, b"a"), (2, b"b"), (3, b"b"), (4, b"b")):
+            added = replace(document(POLICY, version), content_digest=content * 32)
+            documents.add(connection, added)
+        assert documents.said_since(connection, SITE, POLICY) == 2
+        documents.add(connection, replace(document(POLICY, 5), content_digest=b"a" * 32))
+        assert documents.said_since(connection, SITE, POLICY) == 5
+        assert documents.said_since(connection, SITE, REVOCATIONS) == 0
+
+
+def test_who_holds_a_level_is_counted_and_told_with_their_others(furnished: Database) -> None:
+    """All of them are counted; those whose validity has ended lose nothing by a change."""
+    residents, staff = AccessLevelId("residents"), AccessLevelId("staff")
+    with furnished.write() as connection:
+        access_levels.add(connection, AccessLevel(id=staff, rules=()), site_id=SITE, name="Staff", now=NOW)
+        cardholders.add(connection, person("p2", "residents", "staff"))
+        cardholders.add(connection, replace(person("p3"), valid_until=NOW))
+        cardholders.add(connection, replace(person("p4"), valid_until=NOW + timedelta(seconds=1)))
+        assert access_levels.holders(connection, (residents, staff)) == {residents: 4, staff: 1}
+        found = access_levels.held_with(connection, (residents,), NOW)
+        assert sorted(map(sorted, found)) == [["residents"], ["residents"], ["residents", "staff"]]
+        assert access_levels.held_with(connection, (staff,), NOW) == [{residents, staff}]
+
+
+def test_an_area_goes_when_no_door_names_it(furnished: Database) -> None:
+    """It is renamed at any time, and deleted once nothing leads into it or out into it."""
+    house, yard = AreaId("house"), AreaId("yard")
+    with furnished.write() as connection:
+        for area_id in (house, yard):
+            areas.add(connection, areas.Area(id=area_id, site_id=SITE, name="x", created_at=NOW))
+        areas.rename(connection, house, "House")
+        assert areas.get(connection, house).name == "House"
+        door = doors.get(connection, DoorId("front")).door
+        doors.change(connection, replace(door, area=house, outside=yard), name="Front")
+        for area_id in (house, yard):
+            with pytest.raises(InUse, match="front"):
+                areas.remove(connection, area_id)
+        doors.change(connection, door, name="Front")
+        areas.remove(connection, house)
+        assert [each.id for each in areas.list_all(connection)] == [yard]
+        with pytest.raises(NotFound):
+            areas.remove(connection, house)
+        with pytest.raises(NotFound):
+            areas.rename(connection, house, "x")
 
 
 def test_presence_keeps_the_moment_it_began(furnished: Database) -> None:
