@@ -214,7 +214,7 @@ async def _lifespan(
             operators=Operators(database, hasher),
             passkeys=Passkeys(database, settings.public_origin),
             oidc=_oidc(settings, database),
-            attempts=Attempts(),
+            attempts=Attempts(clock, database if settings.database_url else None),
             revocation=link.revocation,
             card_changes=link.card_changes,
             retention=link.retention,

@@ -3,10 +3,15 @@
 A stranger's tries are counted per source and account, per source, and per account from all sources together. A
 browser from which the account's owner signed in before is not a stranger: its tries are counted by themselves, so
 nobody keeps a guard out by guessing at the guard's name, from the next desk or from a thousand addresses.
+
+Each process counts by itself. Where several share a database, passwords that one of them would still take are counted
+there as well, so that a guesser gains nothing by going from one to the next; what is refused costs the database nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -14,9 +19,12 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from hub.api.problems import Code, Problem
-from hub.operators import name_key
+from hub.operators import digest, name_key
+from hub.store import tries
+from hub.store.database import Database
 from pacs.identifiers import StationId
 
+_WINDOW = timedelta(minutes=5)
 _PER_BROWSER = RateLimitItemPerMinute(10, 5, namespace="browser")
 _PER_PAIR = RateLimitItemPerMinute(5, 5, namespace="pair")
 _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
@@ -26,10 +34,15 @@ _CHALLENGES_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="challenge")
 """Nobody guesses a passkey or a state; this bounds those that are kept."""
 
 
-class Attempts:
-    """Counts of this process; forgotten when it ends."""
+Counted = tuple[RateLimitItem, tuple[str, ...]]
 
-    def __init__(self) -> None:
+
+class Attempts:
+    """Counts of this process, forgotten when it ends; and of all that use the database ``shared``."""
+
+    def __init__(self, clock: Callable[[], datetime], shared: Database | None = None) -> None:
+        self._clock = clock
+        self._shared = shared
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, source: str, account: str, *, known_browser: str | None = None) -> None:
@@ -38,14 +51,20 @@ class Attempts:
         ``known_browser``: what this account's browser is known by; only for one that is.
         """
         network, key = _network(source), name_key(account)[:64]
+        counted: list[Counted] = [
+            (_PER_SOURCE, (network,)),
+            (_PER_PAIR, (network, key)),
+            (_PER_ACCOUNT, (key,)),
+        ]
         if known_browser is not None:
-            self._hit((_PER_BROWSER, known_browser))
-        else:
-            self._hit((_PER_SOURCE, network), (_PER_PAIR, network, key), (_PER_ACCOUNT, key))
+            counted = [(_PER_BROWSER, (known_browser,))]
+        self._hit(counted)
+        if self._shared is not None and not self._hit_everywhere(self._shared, counted):
+            raise _too_many()
 
     def count_challenge(self, source: str) -> None:
-        """Count one challenge for a passkey or an OpenID provider; raises as ``count``."""
-        self._hit((_CHALLENGES_PER_SOURCE, _network(source)))
+        """Count one challenge for a passkey or an OpenID provider, in this process alone; raises as ``count``."""
+        self._hit([(_CHALLENGES_PER_SOURCE, (_network(source),))])
 
     def count_report(self, station_id: StationId) -> None:
         """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap cards."""
@@ -56,19 +75,45 @@ class Attempts:
 
     def forgive(self, source: str, account: str, *, known_browser: str | None = None) -> None:
         """Forget the tries at this account from this source: the last one was right."""
-        if known_browser is not None:
-            self._limiter.clear(_PER_BROWSER, known_browser)
-        else:
-            self._limiter.clear(_PER_PAIR, _network(source), name_key(account)[:64])
+        limit, of = (
+            (_PER_PAIR, (_network(source), name_key(account)[:64]))
+            if known_browser is None
+            else (_PER_BROWSER, (known_browser,))
+        )
+        self._limiter.clear(limit, *of)
+        if self._shared is not None:
+            with self._shared.write() as connection:
+                tries.forget(connection, _hash(limit, of))
 
-    def _hit(self, *counted: tuple[RateLimitItem | str, ...]) -> None:
-        for limit, *of in counted:
-            if not self._limiter.hit(limit, *of):  # type: ignore[arg-type]  # the first of each is the limit
-                raise Problem(
-                    Code.TOO_MANY_ATTEMPTS,
-                    "Too many tries to sign in. Wait five minutes.",
-                    headers={"Retry-After": "300"},
-                )
+    def _hit(self, counted: Iterable[Counted]) -> None:
+        for limit, of in counted:
+            if not self._limiter.hit(limit, *of):
+                raise _too_many()
+
+    def _hit_everywhere(self, shared: Database, counted: Iterable[Counted]) -> bool:
+        """Count in the order that ``_hit`` has; False, and nothing from there on, for the first that is one too many."""
+        now = self._clock()
+        limits = {_hash(limit, of): limit.amount for limit, of in counted}
+        with shared.write() as connection:
+            tries.forget_before(connection, now - _WINDOW)
+            found = tries.counts(connection, limits)
+            full = [found.get(each, 0) >= amount for each, amount in limits.items()]
+            free = list(limits)[: full.index(True) if any(full) else len(full)]
+            if free:
+                tries.add(connection, free, now)
+        return not any(full)
+
+
+def _too_many() -> Problem:
+    return Problem(
+        Code.TOO_MANY_ATTEMPTS,
+        "Too many tries to sign in. Wait five minutes.",
+        headers={"Retry-After": "300"},
+    )
+
+
+def _hash(limit: RateLimitItem, of: tuple[str, ...]) -> bytes:
+    return digest("\n".join((limit.namespace, *of)))
 
 
 def _network(source: str) -> str:

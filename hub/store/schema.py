@@ -808,6 +808,14 @@ oidc_requests = Table(
     Column("used_at", Instant),
 )
 
+sign_in_tries = Table(
+    "sign_in_tries",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("counted", LargeBinary, nullable=False, index=True),  # a hash of the source or name
+    Column("at", Instant, nullable=False, index=True),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -10,7 +10,15 @@ from sqlalchemy import Column, Connection, String, Table, collate, func, insert,
 from hub.store.schema import metadata
 
 LEFT_OUT = frozenset(
-    {"sessions", "one_time_links", "given_reasons", "challenges", "oidc_requests", "idempotency_keys"}
+    {
+        "sessions",
+        "one_time_links",
+        "given_reasons",
+        "challenges",
+        "oidc_requests",
+        "sign_in_tries",
+        "idempotency_keys",
+    }
 )
 """What only concerns those who are at work now: nobody is signed in by a copy, and no link in it works again."""
 _ROWS_AT_A_TIME = 500

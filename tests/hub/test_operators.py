@@ -28,7 +28,7 @@ from hub.operators import (
 )
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.store.database import Database
-from hub.store.schema import metadata
+from hub.store.schema import metadata, sign_in_tries
 from tests.hub.databases import fresh_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -292,7 +292,7 @@ def test_every_role_can_watch_and_only_some_can_block() -> None:
 
 def test_guessing_from_everywhere_does_not_keep_a_known_browser_out() -> None:
     """A thousand sources together have twenty tries at a name; who signed in before has their own."""
-    attempts = Attempts()
+    attempts = Attempts(lambda: NOW)
     for number in range(20):
         attempts.count(f"198.51.100.{number}", "nadia")
     with pytest.raises(Problem):
@@ -364,7 +364,7 @@ def test_strangers_passwords_take_turns_and_hold_up_nobody_known(database: Datab
 
 def test_guessing_from_elsewhere_does_not_keep_the_guard_out() -> None:
     """Another source's guesses leave the guard's own tries."""
-    attempts = Attempts()
+    attempts = Attempts(lambda: NOW)
     for _ in range(5):
         attempts.count("203.0.113.7", "nadia")
     with pytest.raises(Problem):
@@ -374,7 +374,7 @@ def test_guessing_from_elsewhere_does_not_keep_the_guard_out() -> None:
 
 def test_one_source_cannot_go_through_many_accounts() -> None:
     """Thirty tries in five minutes, whichever names they are for; one IPv6 subscriber is one source."""
-    attempts = Attempts()
+    attempts = Attempts(lambda: NOW)
     for number in range(30):
         attempts.count(f"2001:db8::{number:x}", f"name {number}")
     with pytest.raises(Problem) as refusal:
@@ -382,9 +382,30 @@ def test_one_source_cannot_go_through_many_accounts() -> None:
     assert refusal.value.headers["Retry-After"] == "300"
 
 
+def test_a_guesser_gains_nothing_by_going_to_the_next_process(database: Database) -> None:
+    """Processes that share a database share the tries, for five minutes; each who is right starts anew in all."""
+    at = [NOW]
+    first, second = (Attempts(lambda: at[0], database) for _ in range(2))
+    for _ in range(2):
+        first.count("203.0.113.7", "nadia")
+        second.count("203.0.113.7", "nadia")
+    first.forgive("203.0.113.7", "nadia")
+    for attempts in (first, second, first):
+        attempts.count("203.0.113.7", "nadia")
+    first.count("203.0.113.7", "nadia")
+    first.count("203.0.113.7", "nadia")
+    with pytest.raises(Problem):
+        second.count("203.0.113.7", "NADIA ")
+    second.count("192.0.2.20", "nadia")
+    at[0] += timedelta(minutes=5)
+    second.count("203.0.113.7", "nadia")
+    with database.read() as connection:
+        assert set(connection.scalars(select(sign_in_tries.c.at))) == {at[0]}
+
+
 def test_a_right_password_forgives_the_wrong_ones() -> None:
     """Who finally gets it right starts anew."""
-    attempts = Attempts()
+    attempts = Attempts(lambda: NOW)
     for _ in range(4):
         for _ in range(4):
             attempts.count("192.0.2.20", "nadia")
