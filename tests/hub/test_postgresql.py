@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, make_url, select, text
 from hub.settings import Settings, database_address
 from hub.store import events
 from hub.store.database import Database, next_number
-from hub.store.schema import audit, holidays
+from hub.store.schema import audit, holidays, sign_in_tries
 from pacs.errors import MalformedData, StoreError
 from pacs.events import EventKind
 from tests.hub.controller import eventually
@@ -26,7 +26,7 @@ ADDRESS = "postgresql+psycopg://drempel@db.example.org/drempel"
 
 
 def test_a_whole_hub_runs_on_postgresql(postgresql: PostgreSql, tmp_path: Path) -> None:
-    """A door is added, a card enrolled and presented: the tap is stored and acknowledged, and no file of SQLite made."""
+    """A door is added, a card enrolled and presented: the tap is stored and acknowledged; tries are counted for all processes; no file of SQLite is made."""
     database = postgresql.empty()
     address = database.engine.url.render_as_string(hide_password=False)
     database.close()
@@ -40,6 +40,10 @@ def test_a_whole_hub_runs_on_postgresql(postgresql: PostgreSql, tmp_path: Path) 
             (found,) = events.listing(connection, kinds=[EventKind.ACCESS_GRANTED])
         assert (found.credential_id, found.cardholder_id is None) == (card, False)
         assert hub.database.engine.dialect.name == "postgresql"
+        with hub.client(origin=hub.url) as stranger:
+            stranger.post("/sign-in", data={"name": "Nadia", "password": "wrong"})
+        with hub.database.read() as connection:  # where the next process counts on
+            assert connection.scalar(select(func.count()).select_from(sign_in_tries)) == 3
     assert not (tmp_path / "data" / "hub.sqlite").exists()
     postgresql.drop(0)
 
