@@ -44,6 +44,7 @@ from hub.pages import (
     account,
     areas,
     arrival,
+    attended,
     audit_log,
     cards,
     controllers,
@@ -128,6 +129,7 @@ def create_app(
         oidc.router,
         preferences.router,
         watch.router,
+        attended.router,
         orders.router,
         reasons.router,
         account.router,
@@ -256,6 +258,11 @@ async def _lifespan(
         app.state.pages_by_language = make_pages(services)
         app.state.variants = {
             (code, names): live_variant(pages, names=names)
+            for code, pages in app.state.pages_by_language.items()
+            for names in (False, True)
+        }
+        app.state.attended_variants = {
+            (code, names): attended.attended_variant(pages, names=names)
             for code, pages in app.state.pages_by_language.items()
             for names in (False, True)
         }

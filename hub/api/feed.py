@@ -55,7 +55,7 @@ def _as_json(alarm: AlarmAnswer) -> str:
 class Variant:
     """How a viewer sees things: functions to the text of an event's data, whether with names, and of which sites.
 
-    ``attended`` None: for who may not answer attended requests. ``only_attended``: nothing else is shown.
+    ``attended`` None: for who may not answer attended requests. ``only_attended``: nothing else is shown but doors.
     """
 
     tap: Callable[[EventAnswer], str]
@@ -183,10 +183,8 @@ class Feed:
 
         When there are more than ``REPLAYED`` taps, one ``missed`` stands for all.
         """
-        frames = await run_in_threadpool(self._catch_up_requests, variant, actor)
-        if not variant.only_attended:
-            frames += await run_in_threadpool(self._catch_up, variant, after)
-        return frames
+        requests = await run_in_threadpool(self._catch_up_requests, variant, actor)
+        return requests + await run_in_threadpool(self._catch_up, variant, after)
 
     def _catch_up_requests(self, variant: Variant, actor: str) -> list[bytes]:
         if variant.attended is None:
@@ -211,6 +209,8 @@ class Feed:
             frames += [
                 _door(variant, each) for each in statuses(connection, self._clock(), sites=variant.sites)
             ]
+            if variant.only_attended:
+                return frames
             alarms = open_alarms(connection, self._clock(), seen=variant.sites)
         frames.append(_frame("alarms", json.dumps({"open": [each.id for each in alarms]})))
         return frames + [_alarm(variant, each) for each in alarms]
@@ -279,12 +279,8 @@ class Feed:
         with self._database.read() as connection:
             requests = self._changed_requests(connection)
         waiting = self._requests(requests, variants)
-        frames = {variant: _attended(variant, waiting) for variant in variants}
-        others = {variant for variant in variants if not variant.only_attended}
-        if others:
-            for variant, more in self._render_rest(batch, others, sweep=sweep).items():
-                frames[variant] += more
-        return frames
+        rest = self._render_rest(batch, variants, sweep=sweep)
+        return {variant: _attended(variant, waiting) + rest[variant] for variant in variants}
 
     def _render_rest(
         self, batch: Sequence[LiveEvent], variants: Collection[Variant], *, sweep: bool
@@ -308,19 +304,20 @@ class Feed:
             for event in batch
             if isinstance(event, Confirmed)
         ]
-        return {
-            variant: [
+        frames = {
+            variant: [_door(variant, each) for each in doors if variant.sees(each)] for variant in variants
+        }
+        for variant, shown in frames.items():
+            if variant.only_attended:
+                continue
+            shown[:0] = [
                 *(_alarm(variant, each) for each in alarms if variant.sees(each)),
                 *(_tap(variant, each) for each in taps if variant.sees(each)),
-                *(_door(variant, each) for each in doors if variant.sees(each)),
-                *(
-                    frame
-                    for site_id, frame in confirmations
-                    if variant.sites is None or site_id in variant.sites
-                ),
             ]
-            for variant in variants
-        }
+            shown += [
+                frame for site_id, frame in confirmations if variant.sites is None or site_id in variant.sites
+            ]
+        return frames
 
 
 class EventStream(Response):

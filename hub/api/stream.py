@@ -21,6 +21,8 @@ from pacs.identifiers import SiteId
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/stream", tags=["stream"])
 
 After = Annotated[int | None, Query(ge=0, le=2**62)]
+BEAT = b"event: beat\ndata: {}\n\n"
+"""What a page hears that has to know whether it is still connected."""
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
 
 
@@ -85,7 +87,7 @@ async def _live(viewer: Viewer, request: Request, seen: frozenset[SiteId] | None
             if viewer.variant.attended is not None and not principal.may(Permission.ATTENDED_ANSWER):
                 return
             ask_again_at = clock() + KEEP_ALIVE_S
-            yield b": still here\n\n"
+            yield BEAT if viewer.variant.only_attended else b": still here\n\n"
 
 
 def _json(thing: BaseModel) -> str:

@@ -16,14 +16,14 @@ from hub.api import fields, questions, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import note
 from hub.api.fields import Body
-from hub.api.problems import Problem
+from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages import words
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
-from hub.store import access_levels, cards, sites
+from hub.store import access_levels, cardholders, cards, directory, sites
 from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
 from hub.store.errors import AlreadyExists, NotFound
@@ -38,6 +38,7 @@ FLAGS = {
     "extended_opening": (N_("Doors stay unlocked longer"), N_("For who walks slowly or uses a wheelchair.")),
     "escort_required": (N_("Needs an escort"), N_("Opens doors together with an escort only.")),
     "may_escort": (N_("May escort others"), N_("Their card admits somebody who needs an escort.")),
+    "minor": (N_("Is a minor"), N_("Whoever decides at a door is told, and who answers for them.")),
 }
 _FAULTS = {
     "given_name": N_("Write a name of 1 to 100 ordinary characters."),
@@ -49,10 +50,14 @@ _FAULTS = {
     "valid_from": N_("Write a day and a time."),
     "valid_until": N_("Write a day and a time after the beginning; a visitor needs one."),
     "escort_required": N_("Who needs an escort cannot be one."),
+    "guardian_id": N_("Write the number of somebody else who is enrolled, for a minor."),
+    "door_note": N_("Write at most 200 ordinary characters."),
     "access_level_ids": N_("Choose among the access levels there are."),
     "site_id": N_("Choose the site."),
 }
-_TEXTS = ("given_name", "family_name", "category", "room", "language", "external_id", "site_id")
+_TEXTS = (
+    "given_name", "family_name", "category", "room", "language", "external_id", "site_id", "guardian_id", "door_note",
+)  # fmt: skip
 _MOMENTS = ("valid_from", "valid_until")
 _TONES = {Outcome.GRANT: "good", Outcome.REFER: "warn", Outcome.DENY: "bad"}
 _OPENS = {
@@ -82,6 +87,9 @@ class PersonForm(Body):
     extended_opening: _Text = ""
     escort_required: _Text = ""
     may_escort: _Text = ""
+    minor: _Text = ""
+    guardian_id: _Text = ""
+    door_note: _Text = ""
 
 
 @router.get("/cardholders/{cardholder_id}")
@@ -113,7 +121,7 @@ def enrol(
     said, faults = _said(pages_of(request), form)
     try:
         if not faults:
-            body = api.NewCardholder.model_validate(said)
+            body = api.NewCardholder.model_validate(_with_guardian(request, principal, said))
             made = api.enrol(body, request, Response(), principal)
             return RedirectResponse(f"/cardholders/{made.id}?done=enrolled", 303)
     except (ValidationError, MalformedData, AlreadyExists, Problem) as error:
@@ -147,9 +155,12 @@ def change(
     said.pop("site_id", None)
     try:
         if not faults:
-            api.change(cardholder_id, api.CardholderChange.model_validate(said), request, principal)
+            body = api.CardholderChange.model_validate(_with_guardian(request, principal, said))
+            api.change(cardholder_id, body, request, principal)
             return RedirectResponse(f"/cardholders/{cardholder_id}?done=changed", 303)
-    except (ValidationError, MalformedData, AlreadyExists) as error:
+    except (ValidationError, MalformedData, AlreadyExists, Problem) as error:
+        if isinstance(error, Problem) and error.code is not Code.REFERENCE_UNKNOWN:
+            raise
         faults = _faults(error)
     return _form(request, principal, typed, cardholder_id=cardholder_id, faults=faults)
 
@@ -200,6 +211,7 @@ def _person_page(
         held = cards.list_all(connection, cardholder_id=cardholder_id)
         names = {each.level.id: each.name for each in access_levels.list_all(connection)}
         has_photograph = _has_photograph(connection, cardholder_id)
+        guardian = directory.names_of(connection, [person.guardian_id] if person.guardian_id else [])
         own = principal.sees(scope.cardholder(connection, principal, cardholder_id).site_id)
     return pages.response(
         request,
@@ -208,6 +220,7 @@ def _person_page(
         status_code=422 if problem else 200,
         person=person,
         name=f"{person.given_name} {person.family_name}",
+        guardian=guardian.get(person.guardian_id) if person.guardian_id else None,
         levels=[names[level] for level in person.access_level_ids],
         flags=[pages.gettext(title) for name, (title, _help) in FLAGS.items() if getattr(person, name)],
         cards=[
@@ -299,6 +312,16 @@ def _said(pages: Pages, form: PersonForm) -> tuple[dict[str, Any], dict[str, str
             faults[name] = _FAULTS[name]
     faults |= {name: _FAULTS[name] for name in ("given_name", "family_name") if said[name] is None}
     return said, faults
+
+
+def _with_guardian(request: Request, principal: Principal, said: dict[str, Any]) -> dict[str, Any]:
+    """The same with the guardian's id where the number that they have elsewhere was written."""
+    number = said["guardian_id"]
+    if number is None:
+        return said
+    with services(request).database.read() as connection:
+        found = cardholders.list_all(connection, external_id=number, limit=1, sites=principal.sites)
+    return said | {"guardian_id": found[0].id} if found else said
 
 
 def _faults(error: Exception) -> dict[str, str]:

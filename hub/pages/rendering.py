@@ -28,6 +28,7 @@ from pacs.schedule import local_time, zone
 
 NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
+    ("/attended", N_("At the door"), Permission.ATTENDED_ANSWER),
     ("/events", N_("Events"), Permission.EVENTS_READ),
     ("/muster", N_("Roll call"), Permission.NAMES_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
@@ -55,7 +56,7 @@ GROUPS = (
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""
 EVERYWHERE = ("/audit", "/webhooks")
 """For those who see every site."""
-FIRST = ("/", "/muster", "/doors")
+FIRST = ("/", "/attended", "/muster", "/doors")
 FLAT = 5
 LANGUAGE_COOKIE = "drempel_language"
 _TONES = {CardStatus.VALID: "good", CardStatus.SUSPENDED: "bad", CardStatus.REVOKED: "bad"}
@@ -135,6 +136,10 @@ class Pages:
         """How long ago, as a page that stays open keeps it up."""
         said = self.language.age(self._hub.clock() - at)
         return Markup('<span class="age" data-at="{}">{}</span>').format(at.isoformat(), said)
+
+    def now(self) -> datetime:
+        """This moment."""
+        return self._hub.clock()
 
     def today(self) -> date:
         """The day it is on the site's clock."""

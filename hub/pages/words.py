@@ -17,6 +17,7 @@ from hub.registration import Standing, Timing
 from hub.roles import Role
 from hub.station_taps import TapResult
 from hub.store.alarms import AlarmKind, Clearance
+from hub.store.attendance import RequestState
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.door_state import Contact
@@ -332,6 +333,18 @@ ARRIVALS: Mapping[Arrival, str] = {
     Arrival.REFUSED: N_("Refused by the door"),
     Arrival.UNANSWERED: N_("No answer: not known whether it was carried out"),
     Arrival.NOT_GIVEN: N_("Not sent: its controller is not in use"),
+}
+
+REQUEST_STATES: Mapping[RequestState, str] = {
+    RequestState.WAITING: N_("Waits"),
+    RequestState.ANSWERED: N_("Answered"),
+    RequestState.GRANTED: N_("Opened"),
+    RequestState.REFUSED: N_("Refused"),
+    RequestState.TIMEOUT: N_("Nobody answered in time"),
+    RequestState.WITHDRAWN: N_("Withdrawn by the door"),
+    RequestState.REPLACED: N_("Another card was presented"),
+    RequestState.UNANSWERED: N_("Over; the door has not said what became of it"),
+    RequestState.UNKNOWN: N_("Ended at the door"),
 }
 
 ACTIONS: Mapping[Action, str] = {

@@ -27,9 +27,9 @@ from pacs.identifiers import CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import Side
 from tests.hub.controller import FakeController, eventually
-from tests.hub.running import RunningHub, routes_of, running_hub
+from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
-NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream)")
+NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/)")
 DOORS = {
     "main-entrance": "Main entrance",
     "courtyard": "Courtyard",
@@ -135,7 +135,7 @@ def _people(hub: RunningHub, level: str) -> tuple[list[str], list[CredentialId]]
             people.append(made.json()["id"])
             picture = program.put(
                 f"/api/v1/cardholders/{people[-1]}/photo",
-                content=_portrait(number),
+                content=portrait(number),
                 headers={"content-type": "image/png"},
             )
             assert picture.status_code == 204, picture.text
@@ -150,7 +150,7 @@ def _people(hub: RunningHub, level: str) -> tuple[list[str], list[CredentialId]]
     return people, cards
 
 
-def _portrait(number: int) -> bytes:
+def portrait(number: int) -> bytes:
     """A drawn head and shoulders: nobody's."""
     grounds = ("#7c94a8", "#a88f7c", "#7ca88d", "#9a7ca8", "#a87c84", "#8ea87c", "#7c82a8")
     skins = ("#8d5a3b", "#c99a74", "#a8714a", "#5b3a28", "#e3b998", "#d9a985", "#b98562")
@@ -196,6 +196,7 @@ def _evening(hub: RunningHub, doors: dict[str, FakeController], cards: list[Cred
         )
     doors["courtyard"].record(EventKind.DOOR_FORCED, door_id=DoorId("courtyard"))
     doors["laundry"].record(EventKind.TAMPER_OPENED, door_id=DoorId("laundry"))
+    ask(doors["courtyard"], cards[3], timeout_s=600)
     for key, controller in doors.items():
         if key != "bicycles":
             controller.until_acknowledged()

@@ -32,7 +32,7 @@ from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, routes_of, running_hub, tap
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
-STREAMS = {"/api/v1/stream", "/live/stream"}
+STREAMS = {"/api/v1/stream", "/live/stream", "/attended/stream"}
 EXAMPLE = {
     "webhook_id": "0" * 16,
     "station_id": "nowhere",

@@ -26,6 +26,7 @@ from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
 from hub.store import directory
 from hub.store.alarms import AlarmKind, Clearance
+from hub.store.attendance import RequestState
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.door_state import Contact
@@ -43,6 +44,7 @@ from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub, tap
 NASTY = "<script>alert(1)</script>"
 PAGES = (
     "/",
+    "/attended",
     "/muster",
     "/cards",
     "/cardholders",
@@ -636,6 +638,7 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         (words.CONTACTS, Contact),
         (words.LOCKS, Lock),
         (words.ARRIVALS, Arrival),
+        (words.REQUEST_STATES, RequestState),
         (words.ACTIONS, Action),
         (words.ANTIPASSBACK, Antipassback),
         (words.WHEN_TOO_OLD, WhenTooOld),

@@ -35,6 +35,7 @@ BY_A_SCOPED_SESSION = {
     "/sign-in/oidc/finish",
     "/static/{digest}/{name}",
     "/live/stream",
+    "/attended/stream",
     "/api/v1/stream",
 }
 DUTY = {
