@@ -56,6 +56,8 @@ def arrival_context(request: Request, site_id: SiteId, door_id: DoorId | None = 
         headline = _(
             N_("The door goes by these rules.") if door_id else N_("Every door goes by these rules.")
         )
+    elif door_id:
+        headline = _(N_("The door is not known to go by these rules yet."))
     else:
         headline = _(N_("%d of %d doors go by these rules.")) % (len(asked) - len(lacking), len(asked))
     return {
