@@ -20,6 +20,8 @@ from tests.browser.furnished import Furnished, furnished
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(__file__).parents[1] / "vendor" / "axe-core"
 PATIENCE_MS = 30_000
+LONG_S = 360
+"""For a walk through every page, on a machine that has other work, too."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 LOOKS: list[
     dict[str, Any]
@@ -88,6 +90,7 @@ def test_axe_is_the_one_we_know() -> None:
     assert hashlib.sha256((AXE / "axe.min.js").read_bytes()).hexdigest() == said[1]
 
 
+@pytest.mark.timeout(LONG_S)
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: "-".join(map(str, look.values())))
 def test_no_page_breaks_an_accessibility_rule(
     browser: Browser, site: Furnished, look: dict[str, Any]
@@ -125,6 +128,7 @@ def test_each_roles_pages_are_accessible(browser: Browser, site: Furnished, role
     assert found == {}
 
 
+@pytest.mark.timeout(LONG_S)
 def test_every_control_is_reached_by_keyboard_and_shows_it(browser: Browser, site: Furnished) -> None:
     """Tab alone comes to everything that can be used, the way past the navigation first, each with an outline."""
     context = opened(browser, site, Role.ADMINISTRATOR, LOOKS[1])
