@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
@@ -34,6 +34,7 @@ FIRST_PROOF_WAIT_S = 5.0  # for the event that confirms what a controller says i
 LONGEST_PROOF_WAIT_S = 3600.0
 DRAFTS = 3  # of a version that others overtake, before they have to wait
 CHANGED = "site changed"
+ROOM_WAIT_S = 0.05
 POLICY_SPACING_S = 0.25  # changes that come faster are put into one version
 
 _NOTHING = timedelta(0)
@@ -82,8 +83,12 @@ class Distribution:
         monotonic: Callable[[], float] = time.monotonic,
         holds: Callable[[ControllerId], bool] = lambda _: True,
         made: Callable[[], None] = lambda: None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``holds``: to whom this process sends; ``made``: told when it has taken new versions into force."""
+        """``holds``: to whom this process sends; ``made``: told when it has taken new versions into force.
+
+        ``has_room``: whether what is published now is not lost on the way to the broker.
+        """
         self._database = database
         self._site_documents = site_documents
         self._publish = publish
@@ -91,12 +96,14 @@ class Distribution:
         self._monotonic = monotonic
         self._holds = holds
         self._made = made
+        self._has_room = has_room
         self._condition = threading.Condition()
         self._peers: dict[ControllerId, _Peer] = {}
         self._dirty: set[SiteId] = set()  # changes that are in no version yet
         self._all_dirty = True
         self._issuing = False
         self._reload = True
+        self._put_off = False
         self._ahead: dict[Channel, int] = {}
         self._stopping = False
         self._in_force: dict[Channel, Document] = {}
@@ -237,7 +244,8 @@ class Distribution:
     def _work_is_waiting(self) -> bool:
         now = self._monotonic()
         policy_is_due = self._is_dirty and now >= self._policy_not_before
-        return self._stopping or self._reload or bool(self._ahead) or policy_is_due or self._wait_s() <= 0
+        waits = self._reload or self._put_off or bool(self._ahead) or policy_is_due
+        return self._stopping or waits or self._wait_s() <= 0
 
     def _wait_s(self) -> float:
         due = [self._refresh_at, *(by for peer in self._peers.values() for by in peer.prove_by.values())]
@@ -385,6 +393,7 @@ class Distribution:
         now = self._monotonic()
         sending: list[tuple[ControllerId, Channel]] = []
         with self._condition:
+            self._put_off = False
             for controller_id, peer in self._peers.items():
                 for kind, version in self._lacking(peer, even_offline=True).items():
                     takes_s = self._takes_s(peer, kind)
@@ -402,9 +411,23 @@ class Distribution:
                         sending.append((controller_id, channel))
             chunks = dict(self._chunks)
         # what stops cards from working goes first
-        for controller_id, channel in sorted(sending, key=lambda each: each[1][1] is DocumentKind.POLICY):
+        sending.sort(key=lambda each: each[1][1] is DocumentKind.POLICY)
+        for number, (controller_id, channel) in enumerate(sending):
+            if not self._has_room():
+                self._put_back(sending[number:])
+                return
             for chunk in chunks[channel]:
                 self._publish(DownTopic(controller_id, Down.DOCUMENT), chunk)
+
+    def _put_back(self, unsent: Iterable[tuple[ControllerId, Channel]]) -> None:
+        """Too much is under way to the broker: these come next, in a moment."""
+        with self._condition:
+            self._put_off = True
+            for controller_id, (_, kind) in unsent:
+                if peer := self._peers.get(controller_id):
+                    peer.sent.pop(kind, None)
+            if not self._stopping:
+                self._condition.wait(ROOM_WAIT_S)
 
     def _begin_again(self, peer: _Peer) -> None:
         """What is under way to a controller that may have missed a part: again, but not while it is under way."""

@@ -87,6 +87,7 @@ class ControllerLink:
             clock=clock,
             holds=self._holds,
             made=lambda: self.following.did(documents=True),
+            has_room=lambda: self.client.has_room,
         )
         self.ingest = Ingest(
             database,

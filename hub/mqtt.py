@@ -118,6 +118,11 @@ class HubClient:
             self._unsent_bytes += len(payload)  # roughly: two threads may count one
             self._client.publish(str(topic), payload, qos=DOWN_QOS)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether large things may be published now: what is small then still finds room behind them."""
+        return self._unsent_bytes < UNSENT_BYTES // 4 or not self._subscribed.is_set()
+
     def _wake(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # full: the thread is about to look anyway
             self._waker.send(b"\0")

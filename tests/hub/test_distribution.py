@@ -217,6 +217,7 @@ class Turn:
 
     def __init__(self, database: Database, site_documents: SiteDocuments) -> None:
         self.wire = Wire()
+        self.room = 1_000
         self.seconds = 1_000.0
         self.distribution = Distribution(
             database,
@@ -224,6 +225,7 @@ class Turn:
             publish=self.wire,
             clock=lambda: NOW + timedelta(seconds=self.seconds - 1_000),
             monotonic=lambda: self.seconds,
+            has_room=lambda: len(self.wire.sent) < self.room,
         )
 
     def run(self, later_s: float = 0.0) -> list[tuple[str, DocumentKind, int]]:
@@ -257,6 +259,18 @@ def test_revocations_go_first_and_are_repeated_until_confirmed(turn: Turn) -> No
     assert turn.run() == [("gate", REVOCATIONS, 1)]
     turn.distribution.said(GATE, {POLICY: 1, REVOCATIONS: 1}, hello=False)
     assert turn.run(LONGEST_RETRY_S) == []
+
+
+def test_without_room_on_the_way_documents_wait_and_none_is_lost(turn: Turn) -> None:
+    """What the connection cannot take comes next, at once and without anything twice, what blocks cards still first."""
+    turn.room = 1
+    assert turn.run() == [("gate", REVOCATIONS, 1)]
+    assert turn.distribution._work_is_waiting()
+    turn.room = 0
+    assert turn.run() == []
+    turn.room = 1
+    assert turn.run() == [("gate", POLICY, 1)]
+    assert turn.run() == []
 
 
 def test_a_refusal_is_not_answered_with_the_same_again(turn: Turn) -> None:
