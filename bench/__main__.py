@@ -12,12 +12,43 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import block, fleet, ingest, journal, policy, process, replay, several, start, tap, wire
+from bench import (
+    block,
+    fleet,
+    ingest,
+    journal,
+    locks,
+    metrics,
+    muster,
+    pages,
+    policy,
+    process,
+    replay,
+    several,
+    start,
+    tap,
+    wire,
+)
 from simulator.scenario import small_site
 from simulator.site import VirtualSite
 
 _UNLOCK_MS = 100  # locked again before the next tap, so that each one moves the pin
-PARTS = ("tap", "replay", "block", "edge", "wire", "journal", "policy", "ingest", "several", "fleet")
+PARTS = (
+    "tap",
+    "replay",
+    "block",
+    "edge",
+    "wire",
+    "journal",
+    "policy",
+    "ingest",
+    "several",
+    "fleet",
+    "metrics",
+    "muster",
+    "pages",
+    "locks",
+)
 AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
 
 
@@ -35,10 +66,19 @@ AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
     help="Sizes of the fleet that confirms a block.",
 )
 @click.option(
+    "--stored", default=100_000, show_default=True, help="Events that are stored when locks are measured."
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), default=Path("build/bench.json"), show_default=True
 )
 def main(
-    only: tuple[str, ...], taps: int, events: int, backlog: int, controllers: tuple[int, ...], output: Path
+    only: tuple[str, ...],
+    taps: int,
+    events: int,
+    backlog: int,
+    controllers: tuple[int, ...],
+    stored: int,
+    output: Path,
 ) -> None:
     r"""Measure a small site of real processes; ratios are against floors taken in the same run.
 
@@ -74,6 +114,10 @@ def main(
             measure("wire", wire.measure)
             measure("journal", journal.measure)
             measure("policy", policy.measure)
+            measure("metrics", lambda: metrics.measure(directory, log=log))
+            measure("muster", lambda: muster.measure(directory))
+            measure("pages", lambda: pages.measure(directory, log=log))
+            measure("locks", lambda: locks.measure(directory, stored=stored))
             measure("several", lambda: several.measure(directory, live=events, backlog=backlog, log=log))
             measure("fleet", lambda: fleet.measure(directory, sizes=controllers, log=log))
             measure("ingest", lambda: ingest.measure(directory, live=events, backlog=backlog, log=log))

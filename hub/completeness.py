@@ -15,8 +15,8 @@ from enum import StrEnum, unique
 from sqlalchemy import Connection
 
 from hub.store import controllers, doors, expiry, journals, totals
-from hub.store.controllers import Controller, ControllerState
-from hub.store.doors import NamedDoor
+from hub.store.controllers import ControllerState
+from hub.store.doors import Place
 from hub.store.journals import Anomaly, AnomalyKind
 from hub.store.sites import Sites
 from pacs.events import Event, EventKind
@@ -125,15 +125,15 @@ def proven(
     """What is proven for these doors, None: for every door, between two moments; every view asks this (rule R2)."""
     return [
         account(
-            named.door.id,
-            named.name,
-            [*holes, *_never(named)],
+            door.id,
+            door.name,
+            [*holes, *_never(door)],
             known_until=state.complete_until,
             since=since,
             until=until,
         )
-        for named, state, holes in _records(connection, now, sites)
-        if door_ids is None or named.door.id in door_ids
+        for door, state, holes in _records(connection, now, sites)
+        if door_ids is None or door.id in door_ids
     ]
 
 
@@ -151,19 +151,19 @@ def counted(
     kept = totals.known(connection, since, door_ids)
     return [
         account(
-            named.door.id,
-            named.name,
+            door.id,
+            door.name,
             [
                 *(hole for hole in holes if hole.cause is not Cause.EXPIRED),
-                *_never(named),
-                *_settled(kept.get(named.door.id, ()), settled),
+                *_never(door),
+                *_settled(kept.get(door.id, ()), settled),
             ],
             known_until=state.complete_until,
             since=since,
             until=until,
         )
-        for named, state, holes in _records(connection, now, sites)
-        if door_ids is None or named.door.id in door_ids
+        for door, state, holes in _records(connection, now, sites)
+        if door_ids is None or door.id in door_ids
     ]
 
 
@@ -238,9 +238,9 @@ def _is_within(hole: Hole, others: Iterable[Hole]) -> bool:
     )
 
 
-def _never(named: NamedDoor) -> Iterable[Hole]:
-    yield Hole(since=None, until=named.created_at, cause=Cause.NOT_THERE_YET)
-    if named.door.private:
+def _never(door: Place) -> Iterable[Hole]:
+    yield Hole(since=None, until=door.created_at, cause=Cause.NOT_THERE_YET)
+    if door.private:
         yield Hole(since=None, until=None, cause=Cause.PRIVATE)
 
 
@@ -253,8 +253,8 @@ def of_doors(
 ) -> Mapping[DoorId, Completeness]:
     """Every door's record, or those of some controllers, with the holes that reach beyond ``since`` (None: all)."""
     return {
-        named.door.id: _completeness(named.door.id, holes, since)
-        for named, _state, holes in _records(connection, now, controller_ids=controller_ids)
+        door.id: _completeness(door.id, holes, since)
+        for door, _state, holes in _records(connection, now, controller_ids=controller_ids)
     }
 
 
@@ -264,17 +264,16 @@ def _records(
     sites: Sites = None,
     *,
     controller_ids: Collection[ControllerId] | None = None,
-) -> Iterable[tuple[NamedDoor, ControllerState, list[Hole]]]:
+) -> Iterable[tuple[Place, ControllerState, list[Hole]]]:
     """Every door of these sites or controllers, with what is known of its controller and all holes in its record."""
-    states = controllers.states(connection, now, controller_ids)
+    states = controllers.presence(connection, now, controller_ids)
     heads = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
-    registered = {controller.id: controller for controller in controllers.list_all(connection)}
+    registered = controllers.registered_at(connection)
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
     expired = expiry.reduced_before(connection)
-    for named in doors.list_all(connection, sites=sites, controller_ids=controller_ids):
-        door = named.door
+    for door in doors.places(connection, sites, controller_ids=controller_ids):
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)
         holes = [
@@ -285,7 +284,7 @@ def _records(
         if expired is not None:
             holes.append(Hole(since=None, until=expired, cause=Cause.EXPIRED))
         holes += _open_holes(state, registered.get(door.controller_id), stored)
-        yield named, state, holes
+        yield door, state, holes
 
 
 def hole_before(
@@ -315,8 +314,8 @@ def hole_before(
     )
 
 
-def _open_holes(state: ControllerState, controller: Controller | None, stored: int) -> Iterable[Hole]:
-    since = state.complete_until or (controller.registered_at if controller else None)
+def _open_holes(state: ControllerState, registered_at: datetime | None, stored: int) -> Iterable[Hole]:
+    since = state.complete_until or registered_at
     if state.last_seen is None:
         yield Hole(since=since, until=None, cause=Cause.NEVER_SEEN)
         return

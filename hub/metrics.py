@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -28,14 +28,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
-from hub.api.door_status import statuses
+from hub import completeness
+from hub.completeness import Completeness
 from hub.ingest import Ingest
-from hub.store import alarms, controllers, holds, webhooks
+from hub.store import alarms, controllers, documents, doors, holds, webhooks
 from hub.store.controllers import ControllerState
-from pacs.identifiers import SiteId
+from pacs.identifiers import ControllerId, SiteId
+from pacs.messages import DocumentKind
 
 if TYPE_CHECKING:
     from hub.api.services import Services
+
+States = Mapping[ControllerId, ControllerState]
 
 _QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -154,12 +158,14 @@ def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
         yield _gauge(
             "webhooks_disabled", "Subscriptions disabled because nobody took their messages", [((), disabled)]
         )
-        yield from _controllers(connection, now, sites)
-        yield from _doors(connection, now, sites)
+        states = controllers.states(connection, now)
+        yield from _controllers(connection, states, now, sites)
+        yield from _doors(connection, states, now, sites)
 
 
-def _controllers(connection: Connection, now: datetime, sites: Collection[SiteId] | None) -> Iterator[Metric]:
-    states = controllers.states(connection, now)
+def _controllers(
+    connection: Connection, states: States, now: datetime, sites: Collection[SiteId] | None
+) -> Iterator[Metric]:
     known = [(str(each.id), states[each.id]) for each in controllers.list_all(connection, sites)]
     named = {each for each, _ in known}
     standing: dict[str, int] = {}
@@ -215,32 +221,39 @@ def _lag(state: ControllerState, now: datetime) -> float | None:
     return _aged(state, "oldest_waiting_s", now) or 0.0
 
 
-def _doors(connection: Connection, now: datetime, sites: Collection[SiteId] | None) -> Iterator[Metric]:
-    found = statuses(connection, now, sites=sites)
+def _doors(
+    connection: Connection, states: States, now: datetime, sites: Collection[SiteId] | None
+) -> Iterator[Metric]:
+    records = completeness.of_doors(connection, now, since=now)
+    confirmed, newest = documents.confirmed_versions(connection), documents.newest_versions(connection)
 
-    def unknown(since: datetime | None) -> float:
+    def unknown(record: Completeness) -> float:
+        if record.complete:
+            return 0.0
+        since = record.unknown_since
         return math.inf if since is None else max(0.0, (now - since).total_seconds())
 
     labels = ("door", "site")
+    found = doors.places(connection, sites)
     each = [((str(door.id), str(door.site_id)), door) for door in found]
-    yield _gauge("door_online", "Whether a door's controller is connected", [(at, float(door.online)) for at, door in each], *labels)  # fmt: skip
-    yield _gauge("door_record_complete", "Whether a door's record is whole", [(at, float(door.complete)) for at, door in each], *labels)  # fmt: skip
+    online = [(at, float(states[door.controller_id].online)) for at, door in each]
+    yield _gauge("door_online", "Whether a door's controller is connected", online, *labels)
+    whole = [(at, float(records[door.id].complete)) for at, door in each]
+    yield _gauge("door_record_complete", "Whether a door's record is whole", whole, *labels)
     yield _gauge(
         "door_record_unknown_seconds",
         "For how long a door's record is not known to be whole; +Inf: since ever",
-        [(at, 0.0 if door.complete else unknown(door.unknown_since)) for at, door in each],
+        [(at, unknown(records[door.id])) for at, door in each],
         *labels,
     )
     yield _gauge(
         "door_versions_behind",
         "How many versions of a document a door has not confirmed",
         [
-            ((*at, document), float(newest - confirmed))
+            ((*at, kind.value), float(newest.get((door.site_id, kind), 0) - held))
             for at, door in each
-            for document, newest, confirmed in (
-                ("policy", door.policy_newest, door.policy_version),
-                ("revocations", door.revocations_newest, door.revocations_version),
-            )
+            for kind in DocumentKind
+            for held in (confirmed.get((door.controller_id, kind), 0),)
         ],
         *labels,
         "document",

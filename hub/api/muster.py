@@ -76,6 +76,7 @@ class Muster(Answer):
 
     site_id: fields.Site
     site_name: str
+    time_zone: str
     made_at: datetime
     areas: list[AreaRoll]
     left: list[Person]
@@ -182,6 +183,7 @@ def answer(roll: Roll) -> Muster:
     return Muster(
         site_id=roll.site.id,
         site_name=roll.site.name,
+        time_zone=roll.site.time_zone,
         made_at=roll.at,
         areas=areas,
         left=where(lambda standing: standing.presence is Presence.LEFT),

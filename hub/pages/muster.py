@@ -52,7 +52,10 @@ def muster_page(
 def sheet(pages: Pages, muster: Muster) -> str:
     """One file that needs nothing else: no script, no style of another file, no image."""
     return pages.whole(
-        "muster_sheet.html", sheet=sheet_context(pages, muster), style=FILES["muster.css"].data.decode()
+        "muster_sheet.html",
+        sheet=sheet_context(pages, muster),
+        time_zone=muster.time_zone,
+        style=FILES["muster.css"].data.decode(),
     )
 
 
@@ -72,6 +75,7 @@ def sheet_context(pages: Pages, muster: Muster) -> dict[str, Any]:
     return {
         "site_id": muster.site_id,
         "site_name": muster.site_name,
+        "time_zone": muster.time_zone,
         "made_at": muster.made_at,
         "inside": sum(len(area.people) for area in inside),
         "areas": [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from hub.api.access import CSRF_FIELD
@@ -103,19 +104,20 @@ class Pages:
         """A file that stands by itself."""
         return self._environment.get_template(template).render(context)
 
-    def moment_in_full(self, at: datetime) -> Markup:
-        """A ``time`` element with date and time, for what is read later or elsewhere."""
-        text = f"{local_time(at, self._site.time_zone):%Y-%m-%d %H:%M:%S}"
+    def moment_in_full(self, at: datetime, time_zone: str = "") -> Markup:
+        """A ``time`` element with date and time, for what is read later or elsewhere; on the home site's clock or another."""
+        text = f"{local_time(at, time_zone or self._site.time_zone):%Y-%m-%d %H:%M:%S}"
         return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text)
 
-    def moment(self, at: datetime) -> Markup:
-        """A ``time`` element: the time of day, and the date unless it is today; on the site's clock."""
-        time_zone = self._site.time_zone
+    def moment(self, at: datetime, time_zone: str = "") -> Markup:
+        """A ``time`` element: the time of day, and the date unless it is today; on the home site's clock or another."""
+        time_zone = time_zone or self._site.time_zone
         try:
             local = local_time(at, time_zone)
         except OverflowError:  # at the end of the calendar; somebody's clock is far out
             local = at
-        if local.date() == (today := self.today()):
+        today = local_time(self._hub.clock(), time_zone).date()
+        if local.date() == today:
             text = f"{local:%H:%M:%S}"
         else:
             text = self.language.day_and_time(local, year=local.year != today.year)
@@ -175,8 +177,8 @@ class Pages:
         environment.install_gettext_callables(  # type: ignore[attr-defined]  # added by the extension
             gettext, self.ngettext, newstyle=True
         )
-        environment.filters["moment"] = self.moment
-        environment.filters["moment_in_full"] = self.moment_in_full
+        environment.filters["moment"] = _on_the_clock_of_the_context(self.moment)
+        environment.filters["moment_in_full"] = _on_the_clock_of_the_context(self.moment_in_full)
         environment.filters["age"] = self.age
         environment.filters["number"] = self.language.number
         environment.globals |= {
@@ -207,6 +209,18 @@ class Pages:
         if confirmed >= newest:
             return self.gettext("version %d, up to date") % confirmed
         return self.gettext("version %d; version %d not confirmed yet") % (confirmed, newest)
+
+
+def _on_the_clock_of_the_context(
+    shown: Callable[[datetime, str], Markup],
+) -> Callable[[Context, datetime], Markup]:
+    """A filter that goes by the ``time_zone`` of where it is used: the home site's, unless a template sets another."""
+
+    @pass_context
+    def moment(context: Context, at: datetime) -> Markup:
+        return shown(at, context["time_zone"])
+
+    return moment
 
 
 def make_pages(hub: Services) -> Mapping[str, Pages]:

@@ -101,6 +101,12 @@ def list_all(connection: Connection, sites: Sites = None, *, even_retired: bool 
     return [_controller(row) for row in connection.execute(query)]
 
 
+def registered_at(connection: Connection) -> Mapping[ControllerId, datetime]:
+    """Every controller that is in use → since when."""
+    query = select(controllers.c.id, controllers.c.registered_at).where(controllers.c.retired_at.is_(None))
+    return {ControllerId(name): at for name, at in connection.execute(query)}
+
+
 def states(
     connection: Connection, now: datetime, controller_ids: Collection[ControllerId] | None = None
 ) -> Mapping[ControllerId, ControllerState]:
@@ -112,11 +118,15 @@ def states(
     return {state.controller_id: state for state in found}
 
 
-def presence(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
+def presence(
+    connection: Connection, now: datetime, controller_ids: Collection[ControllerId] | None = None
+) -> Mapping[ControllerId, ControllerState]:
     """The same of every controller without ``health`` and ``broken_readers``, which take long to read for thousands."""
     columns = [each for each in controller_state.c if each.name not in _LARGE]
-    rows = connection.execute(select(*columns, *(null().label(name) for name in _LARGE)))
-    return {state.controller_id: state for state in (_state(row, now) for row in rows)}
+    query = select(*columns, *(null().label(name) for name in _LARGE))
+    if controller_ids is not None:
+        query = query.where(controller_state.c.controller_id.in_(sorted(controller_ids)))
+    return {state.controller_id: state for state in (_state(row, now) for row in connection.execute(query))}
 
 
 def state(connection: Connection, controller_id: ControllerId, now: datetime) -> ControllerState:

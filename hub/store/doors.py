@@ -110,6 +110,47 @@ def names(connection: Connection, door_ids: Collection[DoorId]) -> dict[DoorId, 
     return {DoorId(row.id): row.name for row in connection.execute(query)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a door is, without its rules; ``private``: nothing about people is recorded there."""
+
+    id: DoorId
+    name: str
+    controller_id: ControllerId
+    site_id: SiteId
+    private: bool
+    created_at: datetime
+
+
+def places(
+    connection: Connection, sites: Sites = None, *, controller_ids: Collection[ControllerId] | None = None
+) -> list[Place]:
+    """Every door of these sites or controllers, by id; for thousands far quicker than with their rules."""
+    columns = doors.c
+    query = select(
+        columns.id,
+        columns.name,
+        columns.controller_id,
+        columns.private,
+        columns.created_at,
+        controllers.c.site_id,
+    )
+    query = query.join(controllers).where(within(controllers.c.site_id, sites)).order_by(columns.id)
+    if controller_ids is not None:
+        query = query.where(columns.controller_id.in_(sorted(controller_ids)))
+    return [
+        Place(
+            id=DoorId(door_id),
+            name=name,
+            controller_id=ControllerId(controller_id),
+            site_id=SiteId(site_id),
+            private=private,
+            created_at=created_at,
+        )
+        for door_id, name, controller_id, private, created_at, site_id in connection.execute(query)
+    ]
+
+
 def private(connection: Connection) -> frozenset[DoorId]:
     """The doors to private rooms, which record nobody."""
     return frozenset(map(DoorId, connection.scalars(select(doors.c.id).where(doors.c.private))))

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from hub.api.muster import made as muster_of
+from hub.pages import muster
 from hub.roles import Role
 from hub.store import controllers
 from pacs.events import EventKind
-from pacs.identifiers import CredentialId, DoorId
+from pacs.identifiers import CredentialId, DoorId, SiteId
 from pacs.rules import Side
 from tests.hub.controller import eventually
+from tests.hub.databases import make_site
 from tests.hub.running import RunningHub, running_hub
 
 if TYPE_CHECKING:
@@ -122,3 +127,20 @@ def test_a_persons_page_asks_why_and_says_what_is_not_known(hub: RunningHub, fro
         entries = auditor.get("/api/v1/audit", params={"limit": 50}).json()["entries"]
     reasons = [each["reason"] for each in entries if each["action"] == "movements.read"]
     assert reasons == ["her child is looking for her"]
+
+
+def test_a_site_elsewhere_has_its_own_clock(hub: RunningHub, front: FakeController) -> None:
+    """On the page and in its copy every time is that of the site whose list it is, and the zone is named."""
+    assert front.id == "front"
+    with hub.database.write() as connection:
+        make_site(connection, SiteId("tokyo"), "Asia/Tokyo")
+    with hub.signed_in(Role.GUARD) as guard:
+        page = guard.get("/muster").text
+    services = hub.app.state.services
+    copies = muster.files(hub.app.state.pages_by_language["en"], muster_of(services))
+    for text in (page, copies["muster-tokyo.html"].decode()):
+        (made,) = re.findall(r'Made at <time datetime="([^"]+)">([^<]+)</time> \(Asia/Tokyo\)', text)
+        there = datetime.fromisoformat(made[0]).astimezone(ZoneInfo("Asia/Tokyo"))
+        assert made[1] == f"{there:%Y-%m-%d %H:%M:%S}"
+    assert "(Europe/Amsterdam)" in page
+    assert "Tokyo" not in copies["muster-test-site.html"].decode()
