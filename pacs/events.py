@@ -79,7 +79,7 @@ class EventKind(StrEnum):
 class EventDraft:
     """What happened, before it has a place in the journal.
 
-    ``occurred_at``: aware, kept to the millisecond. ``details``: at most 16 short facts, never about a person.
+    ``occurred_at``: aware, kept to the millisecond. ``details``: at most 16 short facts, never about a person but by a credential id.
     """
 
     kind: EventKind
