@@ -101,7 +101,7 @@ class DoorStatus(Answer):
     in no list since ``unknown_since`` (null: since ever). Versions are those the controller confirmed;
     ``*_newest`` those in force, 0 for none. ``mode`` is the policy's; ``effective_mode`` and what gave it are the
     controller's word while it is online, and so is ``attendance``, who decides there where a person has to;
-    ``without_hub``: while it is offline, if a person has to. ``last_known`` is never to be shown as how the door stands at this moment.
+    ``without_hub``: while it is offline, if it was attended. ``last_known`` is never to be shown as how the door stands at this moment.
     """
 
     id: fields.Door
@@ -202,8 +202,7 @@ def _attendance(said: Any) -> Attendance | None:
 def _without_hub(door: Door, state: ControllerState, now: datetime) -> WithoutHub | None:
     """The door counts from when it heard the hub last, which was about when the hub did."""
     mode = _said(state, door.id).get("mode", door.mode)
-    is_attended = mode == DoorMode.ATTENDED or door.when_hub_away is not WhenHubAway.DENY
-    if state.online or state.last_seen is None or not is_attended:
+    if state.online or state.last_seen is None or mode != DoorMode.ATTENDED:
         return None
     until = state.last_seen + timedelta(seconds=door.hub_away_max_s)
     if door.when_hub_away is WhenHubAway.DENY or now >= until:

@@ -26,6 +26,7 @@ from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
 from pacs.messages import DocumentKind
 from pacs.reason import Reason
+from pacs.rules import DoorMode
 from pacs.situation import Attendance
 
 HOLES_SHOWN = 3
@@ -155,7 +156,7 @@ def _decides(pages: Pages, door: DoorStatus) -> dict[str, Any] | None:
             "text": pages.gettext(words.ATTENDANCE[door.without_hub.attendance]),
             "until": door.without_hub.until,
         }
-    if door.attendance in (None, Attendance.HUB):
+    if door.attendance in (None, Attendance.HUB) or door.effective_mode != DoorMode.ATTENDED:
         return None
     return {"text": pages.gettext(words.ATTENDANCE[door.attendance]), "until": None}
 

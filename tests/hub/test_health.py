@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_heartbeat_is_acknowledged_although_nothing_is_new(kitchen: FakeContro
 
 def test_nobody_vouches_for_the_mode_of_a_silent_door(hub: RunningHub, kitchen: FakeController) -> None:
     """Its effective mode is not known; what it said last stays to be read, and what its rules have it do meanwhile."""
-    say(kitchen, HEALTH)
+    say(kitchen, replace(HEALTH, doors=(replace(HEALTH.doors[0], mode="attended"),)))
     kitchen.drop()
     with hub.token(Role.SITE_MANAGER) as manager:
         manager.patch("/api/v1/doors/kitchen", json={"when_hub_away": "unattended", "hub_away_max_s": 600})
