@@ -199,6 +199,7 @@ async def _lifespan(
             ca_file=settings.webhooks_ca_file,
             taps_kept=settings.retention.precise,
         )
+        by_provider = _oidc(settings, database)
         home, link = await run_in_threadpool(_prepare, settings, database, live, clock)
         await run_in_threadpool(link.start)
     except PacsError as error:
@@ -215,7 +216,7 @@ async def _lifespan(
             database=database,
             operators=Operators(database, hasher),
             passkeys=Passkeys(database, settings.public_origin),
-            oidc=_oidc(settings, database),
+            oidc=by_provider,
             attempts=Attempts(clock, database if settings.database_url else None),
             revocation=link.revocation,
             card_changes=link.card_changes,

@@ -100,13 +100,19 @@ class Answer:
 
 
 class Provider:
-    """One provider, and this hub as its client ``settings.client_id``. Methods raise ``SignInRefused``."""
+    """One provider, and this hub as its client ``settings.client_id``. Methods raise ``SignInRefused``.
+
+    Raises ``MalformedData`` when ``settings.ca_file`` cannot be read.
+    """
 
     def __init__(self, settings: OidcSettings, secret: str, redirect_uri: str) -> None:
         self.settings = settings
         self._secret = secret
         self._redirect_uri = redirect_uri
-        self._tls = ssl.create_default_context(cafile=settings.ca_file)
+        try:
+            self._tls = ssl.create_default_context(cafile=settings.ca_file)
+        except OSError as error:
+            raise MalformedData(f"oidc.ca_file: {settings.ca_file}: {error.strerror or error}") from error
         self._turns = threading.BoundedSemaphore(AT_ONCE)
 
     def address(self, *, state: str, nonce: str, verifier: str) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import html
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.__main__ import main
 from hub.oidc import REQUEST_LIFETIME
 from hub.oidc_provider import OidcSettings
 from hub.oidc_provider import Provider as ProviderClient
@@ -25,6 +30,8 @@ from hub.store import audit
 from hub.store import oidc as rows
 from hub.store import operators as operator_rows
 from pacs.errors import MalformedData
+from pacs.identifiers import SiteId
+from provisioning.site import create_site
 from tests.hub.openid import ANOTHERS, CLIENT, SECRET, Provider, openid_provider
 from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub
 
@@ -242,6 +249,8 @@ def test_an_account_is_disconnected_unless_it_is_all_there_is(
         assert "Connect your account there" in leaving.get("/account").text
     with hub.client(origin=hub.url) as again:
         refused(hub, went(again), "account_unknown")
+    command = ["operator", "oidc", "remove", "Has only this", "--data-dir", str(hub.settings.data_dir)]
+    assert [CliRunner().invoke(main, command).output for _ in range(2)] == ["removed\n", "there was none\n"]
 
 
 def test_connecting_needs_the_session_that_began_it(hub: RunningHub, provider: Provider) -> None:
@@ -416,6 +425,25 @@ def test_settings_that_cannot_work_are_refused(said: dict[str, Any], named: str)
     """When the hub starts, saying which."""
     with pytest.raises(MalformedData, match=named):
         OidcSettings(**said)
+
+
+def test_files_that_cannot_be_used_stop_the_hub_with_a_sentence(tmp_path: Path) -> None:
+    """A secret that others may read, or authorities that are none, are named by the command."""
+    site = create_site(tmp_path / "site", SiteId("test-site"), now=NOW)
+    loose = tmp_path / "secret"
+    loose.write_text(SECRET)
+    loose.chmod(0o644)
+    for key, said in (("client_secret_file", "only its owner may read it"), ("ca_file", "oidc.ca_file")):
+        written = tmp_path / "hub.toml"
+        written.write_text(
+            f'site_dir = "{site.directory / "hub"}"\ndata_dir = "{tmp_path / "data"}"\n[http]\nlisten = "127.0.0.1:0"\n'
+            f'[oidc]\nissuer = "https://login.example.org"\nclient_id = "{CLIENT}"\n{key} = "{loose}"\n'
+        )
+        program = [sys.executable, "-m", "hub", "run", "--config", str(written)]
+        ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.returncode == 1
+        assert said in ran.stderr
+        assert SECRET not in ran.stdout + ran.stderr
 
 
 JSON = st.recursive(
