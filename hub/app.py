@@ -65,11 +65,13 @@ from hub.pages import (
     sign_in,
     static_files,
     statistics,
+    transfers,
     watch,
 )
 from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
+from hub.pages import sites as site_pages
 from hub.pages import webhooks as webhook_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
@@ -152,6 +154,8 @@ def create_app(
         controllers.router,
         document_pages.router,
         webhook_pages.router,
+        site_pages.router,
+        transfers.router,
         statistics.router,
         kiosk.router,
     ):

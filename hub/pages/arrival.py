@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.cards import Confirmation
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages.rendering import Pages, pages_of
@@ -65,11 +66,12 @@ def arrival_context(request: Request, site_id: SiteId, door_id: DoorId | None = 
         "address": f"/rules/{site_id}/arrival" + (f"?door={door_id}" if door_id else ""),
         "tone": "good" if settled and not lacking else "warn",
         "headline": headline,
-        "lines": [_line(pages, names[each.door_id], each) for each in lacking] if settled else [],
+        "lines": [lacking_line(pages, names[each.door_id], each) for each in lacking] if settled else [],
     }
 
 
-def _line(pages: Pages, name: str, door: DoorConfirmation) -> Markup:
+def lacking_line(pages: Pages, name: str, door: DoorConfirmation | Confirmation) -> Markup:
+    """Why a door does not go by a version yet, as far as it is known."""
     _ = pages.gettext
     named = Markup("<bdi>{}</bdi>").format(name)
     if door.online:

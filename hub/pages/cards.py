@@ -21,6 +21,7 @@ from hub.pages.words import N_
 from hub.revocation import CardDistribution
 from hub.roles import Permission
 from hub.store import cardholders, controllers, directory, doors
+from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.errors import AlreadyExists
 from pacs.credential import Technology
@@ -96,11 +97,14 @@ def cardholders_page(
     search: Search = "",
     after: After = 0,
     level: fields.Level | None = None,
+    category: Category | Literal[""] = "",
 ) -> Response:
-    """People by name, with a search; all, or the holders of an access level."""
+    """People by name, with a search; all, or the holders of an access level, or those of a category."""
     with services(request).database.read() as connection:
         held = scope.access_level(connection, principal, level) if level else None
-        found = directory.find_people(connection, search, sites=principal.sites, level=level)
+        found = directory.find_people(
+            connection, search, sites=principal.sites, level=level, category=category or None
+        )
     shown = [
         {
             "id": person.id,
@@ -122,6 +126,8 @@ def cardholders_page(
         people=shown,
         may_manage=principal.may(Permission.CARDHOLDERS_MANAGE),
         search=search,
+        category=category,
+        categories=list(Category),
         level={"id": level, "name": held.name} if held else None,
         next_after=_next(after, len(found)),
     )

@@ -43,6 +43,8 @@ NAVIGATION = (
     ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
     ("/controllers", N_("Controllers"), Permission.CONTROLLERS_READ),
     ("/documents", N_("Documents at the doors"), Permission.DOORS_READ),
+    ("/sites", N_("Sites"), Permission.DOORS_READ),
+    ("/transfers", N_("Transfers of people"), Permission.CARDHOLDERS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
     ("/operators", N_("Operators"), Permission.OPERATORS_MANAGE),
     ("/audit", N_("Audit log"), Permission.AUDIT_READ),
@@ -52,6 +54,8 @@ NAVIGATION = (
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
+    (N_("People"), ("/cardholders", "/cards", "/imports", "/transfers", "/muster")),
+    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
+from hub.store.cardholders import Category
 from hub.store.people import people_within
 from hub.store.schema import access_levels, cardholder_levels, cardholders, cards
 from hub.store.sites import Sites, within
-from pacs.identifiers import AccessLevelId, CardholderId, CredentialId
+from pacs.identifiers import AccessLevelId, CardholderId, CredentialId, SiteId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,14 @@ class ListedCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedPerson:
-    """A person with the names of their access levels and their cards."""
+    """A person with the names of their access levels and their cards; ``site_id``: where they belong."""
 
     id: CardholderId
     name: str
     category: str
+    site_id: SiteId
+    room: str
+    external_id: str
     levels: list[str] = field(default_factory=list)
     cards: list[ListedCard] = field(default_factory=list)
 
@@ -66,20 +70,32 @@ def find_cards(
 
 
 def find_people(
-    connection: Connection, search: str = "", *, sites: Sites = None, level: AccessLevelId | None = None
+    connection: Connection,
+    search: str = "",
+    *,
+    sites: Sites = None,
+    level: AccessLevelId | None = None,
+    category: Category | None = None,
+    room: str = "",
 ) -> list[ListedPerson]:
     """Whom these sites know, by name; ``search``: parts of a name, a room or an external id. Accents and case do not matter.
 
-    ``level``: only those who hold it.
+    ``level``: only those who hold it. ``room``: how it begins.
     """
-    wanted = _folded(search)
+    wanted, room = _folded(search), _folded(room)
     known = cardholders.c.erased_at.is_(None) & cardholders.c.id.in_(people_within(sites))
-    rows = connection.execute(select(cardholders).where(known)).all()
+    if category is not None:
+        known &= cardholders.c.category == category
+    every = connection.execute(select(cardholders).where(known))
+    rows = [row for row in every if _folded(row.room or "").startswith(room)]
     people = {
         row.id: ListedPerson(
             id=CardholderId(row.id),
             name=_full_name(row.given_name, row.family_name),
             category=row.category,
+            site_id=SiteId(row.site_id),
+            room=row.room or "",
+            external_id=row.external_id or "",
         )
         for row in rows
     }
@@ -87,9 +103,11 @@ def find_people(
     held = select(cardholder_levels.c.cardholder_id, access_levels.c.name).join(access_levels)
     held = held.where(within(access_levels.c.site_id, sites)).order_by(access_levels.c.name)
     for row in connection.execute(held):
-        people[row.cardholder_id].levels.append(row.name)
+        if row.cardholder_id in people:
+            people[row.cardholder_id].levels.append(row.name)
     for card in find_cards(connection, sites=sites):
-        people[card.cardholder_id].cards.append(card)
+        if card.cardholder_id in people:
+            people[card.cardholder_id].cards.append(card)
     found = [person for person in people.values() if _matches(wanted, sought[person.id])]
     if level is not None:
         columns = cardholder_levels.c

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 from hub.store.database import fields
 from hub.store.errors import NotFound
 from hub.store.schema import transfer_documents, transfers
+from hub.store.sites import Sites, within
 from pacs.identifiers import SiteId
 
 
@@ -48,6 +49,17 @@ def get(connection: Connection, transfer_id: str) -> Transfer:
     if row is None:
         raise NotFound("transfer is not there")
     return Transfer(**{**fields(row), "to_site_id": SiteId(row.to_site_id)})
+
+
+def newest(connection: Connection, seen: Sites = None, *, limit: int) -> list[Transfer]:
+    """Transfers that concern one of these sites, the newest first."""
+    columns = transfer_documents.c
+    concerning = select(columns.transfer_id).where(within(columns.site_id, seen))
+    query = select(transfers).where(transfers.c.id.in_(concerning))
+    query = query.order_by(transfers.c.at.desc(), transfers.c.id).limit(limit)
+    return [
+        Transfer(**{**fields(row), "to_site_id": SiteId(row.to_site_id)}) for row in connection.execute(query)
+    ]
 
 
 def carried(connection: Connection, transfer_id: str) -> list[Carried]:

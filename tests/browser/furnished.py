@@ -90,9 +90,10 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         parts = _parts(
             import_id=imported, cardholder_id=people[0], credential_id=str(cards[0]), order_id=order
         )
-        parts["webhook_id"] = _webhook(hub)
         _hold(hub)
         parts |= _registration(hub)
+        parts["webhook_id"] = _webhook(hub)
+        parts["transfer_id"] = _transfer(hub)
         yield Furnished(hub, parts)
 
 
@@ -268,6 +269,32 @@ def _registration(hub: RunningHub) -> dict[str, str]:
         for_child = f"{lines[0]['cardholder_id']}/{lines[2]['cardholder_id']}"
         assert program.put(f"/api/v1/registration/reporters/{for_child}").is_success
     return {"duty_id": one["duty_id"], "duty_day": one["day"], "tap_id": "0" * 32}
+
+
+def _transfer(hub: RunningHub) -> str:
+    """Somebody moved to the site that opened last."""
+    with hub.token(Role.ADMINISTRATOR) as program:
+        site = {"id": "dennenlaan", "name": "Dennenlaan", "time_zone": "Europe/Amsterdam"}
+        assert program.post("/api/v1/sites", json=site).status_code == 201
+        person = {
+            "site_id": "test-site",
+            "category": "resident",
+            "given_name": "Selam",
+            "family_name": "Tesfay",
+        }
+        made = program.post("/api/v1/cardholders", json=person)
+        assert made.status_code == 201, made.text
+        moved = program.post(
+            "/api/v1/transfers",
+            json={
+                "cardholder_ids": [made.json()["id"]],
+                "to_site_id": "dennenlaan",
+                "access_level_ids": [],
+                "reason": "A room came free",
+            },
+        )
+        assert moved.status_code == 201, moved.text
+    return str(moved.json()["id"])
 
 
 def _hold(hub: RunningHub) -> None:

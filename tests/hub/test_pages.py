@@ -63,6 +63,8 @@ PAGES = (
     "/webhooks",
     "/door-rules",
     "/areas",
+    "/sites",
+    "/transfers",
 )
 ORDERS = ("/lockdown", "/doors/front/command")
 
