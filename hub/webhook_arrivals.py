@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -12,58 +12,61 @@ from hub.store import documents, doors
 from hub.store import webhooks as store
 from hub.store.database import Database
 from hub.store.webhooks import Awaited, Told
-from pacs.identifiers import SiteId
-from pacs.messages import DocumentKind
+from pacs.identifiers import ControllerId, SiteId
 
-LOOK_AGAIN = timedelta(seconds=60)
-"""Doors are moved and controllers withdrawn as well, which no confirmation tells of."""
+SOON_S, LATER_S = 2.0, 60.0
+"""How often is looked: while something was changed a moment ago, and while only doors that are away lack it."""
+A_MOMENT = timedelta(minutes=10)
 
 
 class Arrivals:
-    """Looks at what is awaited when something was confirmed since; one thread's."""
+    """Looks now and then at what is awaited; one thread's."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._seen: tuple[Any, ...] = ()
-        self._looked_at: datetime | None = None
+        self._next_s = 0.0
 
     def look(self) -> None:
         """Tell of what has arrived everywhere."""
+        if time.monotonic() < self._next_s:
+            return
         now = self._clock()
         with self._database.read() as connection:
             awaited = store.awaited(connection)
-            seen = (awaited, documents.last_confirmation(connection)) if awaited else ()
-            is_due = self._looked_at is None or not timedelta() <= now - self._looked_at < LOOK_AGAIN
-            if not awaited or (seen == self._seen and not is_due):
-                return
-            arrived = [(each, count) for each in awaited if (count := _doors_confirmed(connection, each))]
-        for each, count in arrived:
-            with self._database.write() as connection:
-                if store.no_longer_awaited(connection, each.id):
-                    facts = {
-                        "credential_id": each.credential_id,
-                        "status": each.status,
-                        "since": each.created_at.isoformat(),
-                        "doors": count,
-                    }
-                    store.tell(connection, Told.CARD_ARRIVED, facts, now=now, site_id=each.site_id)
-        self._seen, self._looked_at = seen, now
+            arrived = _arrived(connection, awaited) if awaited else {}
+        for each in awaited:
+            if each.id in arrived:
+                self._tell(each, arrived[each.id], now)
+        lacking = [each for each in awaited if each.id not in arrived]
+        is_old = bool(lacking) and all(now - each.created_at > A_MOMENT for each in lacking)
+        self._next_s = time.monotonic() + (LATER_S if is_old else SOON_S)
+
+    def _tell(self, awaited: Awaited, count: int, now: datetime) -> None:
+        facts = {
+            "credential_id": awaited.credential_id,
+            "status": awaited.status,
+            "since": awaited.created_at.isoformat(),
+            "doors": count,
+        }
+        with self._database.write() as connection:
+            if store.no_longer_awaited(connection, awaited.id):
+                store.tell(connection, Told.CARD_ARRIVED, facts, now=now, site_id=awaited.site_id)
 
 
-def _doors_confirmed(connection: Connection, awaited: Awaited) -> int:
-    """At how many doors it is in force; 0 while one is not known to have it."""
-    counted: dict[SiteId, int] = {}
-    for site_id, kind, version in awaited.carried:
-        count = _everywhere(connection, site_id, kind, version)
-        if count is None:
-            return 0
-        counted[site_id] = count
-    return sum(counted.values())
-
-
-def _everywhere(connection: Connection, site_id: SiteId, kind: DocumentKind, version: int) -> int | None:
-    """How many doors a site has, when all of them have confirmed this version; else None."""
-    confirmed = documents.confirmed_at(connection, site_id, kind, version)
-    here = doors.list_all(connection, sites=(site_id,))
-    return len(here) if all(confirmed.get(named.door.controller_id) for named in here) else None
+def _arrived(connection: Connection, awaited: list[Awaited]) -> dict[int, int]:
+    """What every door concerned is known to have → how many doors that are."""
+    confirmed = documents.confirmed_versions(connection)
+    sites = {site_id for each in awaited for site_id, _kind, _version in each.carried}
+    at: dict[SiteId, list[ControllerId]] = {site_id: [] for site_id in sites}
+    for named in doors.list_all(connection, sites=sites):
+        at[named.site_id].append(named.door.controller_id)
+    return {
+        each.id: sum(len(at[site_id]) for site_id in {site_id for site_id, _kind, _version in each.carried})
+        for each in awaited
+        if all(
+            confirmed.get((controller_id, kind), 0) >= version
+            for site_id, kind, version in each.carried
+            for controller_id in at[site_id]
+        )
+    }

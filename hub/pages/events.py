@@ -126,7 +126,7 @@ def _one_of(closed: type[T], value: str) -> tuple[T, ...]:
     try:
         return (closed(value),) if value else ()
     except ValueError as error:
-        raise Problem(Code.INVALID, f"There is no {value!r} to choose.") from error
+        raise Problem(Code.INVALID, "Choose among the kinds and reasons there are.") from error
 
 
 def _export(wanted: Wanted) -> list[tuple[str, str]]:

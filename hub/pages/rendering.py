@@ -52,10 +52,8 @@ NAVIGATION = (
     ("/webhooks", N_("Webhooks"), Permission.WEBHOOKS_MANAGE),
 )
 GROUPS = (
-    (N_("People"), ("/cardholders", "/cards", "/imports", "/muster")),
-    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("People"), ("/cardholders", "/cards", "/imports", "/transfers", "/muster")),
-    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/areas")),
+    (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""

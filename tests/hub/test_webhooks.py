@@ -432,17 +432,6 @@ def test_taps_are_told_only_to_who_asks_and_never_whose(hub: RunningHub, admin: 
         assert changed.status_code == 403
 
 
-def test_what_was_told_of_taps_is_forgotten_with_the_taps(hub: RunningHub, admin: httpx.Client) -> None:
-    """However long a subscriber is away: what says when somebody passed is not kept longer here than there."""
-    webhook = subscribed(admin, "http://127.0.0.1:9/", kinds=["tap"])
-    now = hub.clock()
-    with hub.database.write() as connection:
-        store.tell(connection, Told.TAP, {}, now=now - timedelta(hours=73), only=webhook["id"])
-        store.tell(connection, Told.PING, {}, now=now - timedelta(hours=73), only=webhook["id"])
-        store.forget_old(connection, now, taps_before=now - timedelta(hours=72))
-    assert [each["kind"] for each in log_of(admin, webhook)] == ["ping"]
-
-
 def test_a_receiver_is_trusted_by_its_certificate_for_its_name(tmp_path: Path) -> None:
     """Over https, by a CA of one's own: the right name is told, another name gets nothing."""
     ca, key_file = _certified(tmp_path, "localhost")
