@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hub import audit, carriers
 from hub.documents import IssuesDocuments
 from hub.revocation import CardRevoked, DoorConfirmation
-from hub.store import cardholders, cards, webhooks
+from hub.store import cardholders, cards, webhook_arrivals, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.people import sites_of
 from hub.store.transfers import Carried
@@ -149,4 +149,4 @@ def _tell(
             (each.site_id, DocumentKind.REVOCATIONS, each.revocations_version),
         )
     ]
-    webhooks.tell_arrival(connection, card.credential_id, status, carried, site_id=site_id, now=now)
+    webhook_arrivals.expect(connection, card.credential_id, status, carried, site_id=site_id, now=now)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub import ages, audit
 from hub.documents import IssuesDocuments
-from hub.store import cardholders, cards, controllers, documents, doors, webhooks
+from hub.store import cardholders, cards, controllers, documents, doors, webhook_arrivals, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.people import sites_of
 from hub.store.webhooks import Told
@@ -142,7 +142,7 @@ def _tell(
     kind = Told.CARD_REINSTATED if status is CardStatus.VALID else Told.CARD_BLOCKED
     facts = {"credential_id": str(card.credential_id), "status": status.value}
     webhooks.tell(connection, kind, facts, now=now, site_id=site_id)
-    webhooks.tell_arrival(connection, card.credential_id, status.value, carried, site_id=site_id, now=now)
+    webhook_arrivals.expect(connection, card.credential_id, status.value, carried, site_id=site_id, now=now)
 
 
 def confirmations_of(

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from hub.store import documents, doors
-from hub.store import webhooks as store
+from hub.store import documents, doors, webhooks
+from hub.store import webhook_arrivals as store
 from hub.store.database import Database
-from hub.store.webhooks import Awaited, Told
+from hub.store.webhook_arrivals import Awaited
+from hub.store.webhooks import Told
 from pacs.identifiers import ControllerId, SiteId
 
 SOON_S, LATER_S = 2.0, 60.0
@@ -33,7 +34,7 @@ class Arrivals:
             return
         now = self._clock()
         with self._database.read() as connection:
-            awaited = store.awaited(connection)
+            awaited = store.list_all(connection)
             arrived = _arrived(connection, awaited) if awaited else {}
         for each in awaited:
             if each.id in arrived:
@@ -50,8 +51,8 @@ class Arrivals:
             "doors": count,
         }
         with self._database.write() as connection:
-            if store.no_longer_awaited(connection, awaited.id):
-                store.tell(connection, Told.CARD_ARRIVED, facts, now=now, site_id=awaited.site_id)
+            if store.remove(connection, awaited.id):
+                webhooks.tell(connection, Told.CARD_ARRIVED, facts, now=now, site_id=awaited.site_id)
 
 
 def _arrived(connection: Connection, awaited: list[Awaited]) -> dict[int, int]:

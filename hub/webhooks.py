@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from hub.store import webhook_arrivals
 from hub.store import webhooks as store
 from hub.store.database import Database
 from hub.store.webhooks import Delivery, Webhook
@@ -208,6 +209,7 @@ class Webhooks:
             self._purged_at = now
             with self._database.write() as connection:
                 store.forget_old(connection, now, taps_before=now - self._taps_kept)
+                webhook_arrivals.forget_old(connection, now)
         self._arrivals.look()
         with self._database.read() as connection:
             waiting = [each for each in store.due_for(connection, now) if each not in busy]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -14,13 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 
 from hub.store.database import fields
 from hub.store.errors import NotFound
-from hub.store.schema import controllers, webhook_awaited, webhook_deliveries, webhooks
-from pacs.identifiers import ControllerId, CredentialId, SiteId
-from pacs.messages import DocumentKind
+from hub.store.schema import controllers, webhook_deliveries, webhooks
+from pacs.identifiers import ControllerId, SiteId
 
 KEPT = timedelta(days=7)
-AWAITED = timedelta(days=30)
-"""What has not arrived everywhere by then is not told."""
 LATE = timedelta(hours=1)
 """A tap that arrives later than that is not told."""
 
@@ -58,18 +55,6 @@ class Webhook:
     previous_until: datetime | None
     enabled: bool
     cause: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
-    """A card's status that is to be told once these versions of these sites' documents are confirmed everywhere."""
-
-    id: int
-    credential_id: str
-    site_id: SiteId
-    status: str
-    carried: tuple[tuple[SiteId, DocumentKind, int], ...]
     created_at: datetime
 
 
@@ -177,47 +162,9 @@ def tell_taps(connection: Connection, taps: Sequence[Mapping[str, Any]], *, now:
         connection.execute(insert(webhook_deliveries), rows)
 
 
-def tell_arrival(
-    connection: Connection,
-    credential_id: CredentialId,
-    status: str,
-    carried: Iterable[tuple[SiteId, DocumentKind, int]],
-    *,
-    site_id: SiteId,
-    now: datetime,
-) -> None:
-    """Have it told, once these versions are confirmed everywhere, that this is so; what was awaited of the card before is not."""
-    awaited = webhook_awaited
-    connection.execute(delete(awaited).filter_by(credential_id=str(credential_id)))
-    if any(_wants(each, Told.CARD_ARRIVED, site_id) for each in _taking(connection)):
-        row = {
-            "credential_id": str(credential_id),
-            "site_id": site_id,
-            "status": status,
-            "carried": [[str(site), kind.value, version] for site, kind, version in carried],
-            "created_at": now,
-        }
-        connection.execute(insert(awaited).values(row))
-
-
-def awaited(connection: Connection) -> list[Awaited]:
-    """What is to be told once it has arrived everywhere."""
-    return [
-        Awaited(
-            id=row.id,
-            credential_id=row.credential_id,
-            site_id=SiteId(row.site_id),
-            status=row.status,
-            carried=tuple((SiteId(site), DocumentKind(kind), version) for site, kind, version in row.carried),
-            created_at=row.created_at,
-        )
-        for row in connection.execute(select(webhook_awaited).order_by(webhook_awaited.c.id))
-    ]
-
-
-def no_longer_awaited(connection: Connection, awaited_id: int) -> bool:
-    """Forget it; False: somebody else did."""
-    return connection.execute(delete(webhook_awaited).filter_by(id=awaited_id)).rowcount == 1
+def is_wanted(connection: Connection, kind: str, site_id: SiteId) -> bool:
+    """Whether anybody is told of this kind at this site."""
+    return any(_wants(each, kind, site_id) for each in _taking(connection))
 
 
 def _taking(connection: Connection) -> list[Webhook]:
@@ -314,12 +261,11 @@ def resume(connection: Connection, webhook_id: str, now: datetime) -> None:
 
 
 def forget_old(connection: Connection, now: datetime, *, taps_before: datetime) -> None:
-    """Forget what was told, or given up, a week ago; of taps whatever was told before ``taps_before``; what is awaited too long."""
+    """Forget what was told, or given up, a week ago; of taps whatever was told before ``taps_before``."""
     columns = webhook_deliveries.c
     is_old = (columns.created_at < now - KEPT) & columns.due_at.is_(None)
     is_old_tap = (columns.created_at < taps_before) & (columns.kind == Told.TAP)
     connection.execute(delete(webhook_deliveries).where(is_old | is_old_tap))
-    connection.execute(delete(webhook_awaited).where(webhook_awaited.c.created_at < now - AWAITED))
 
 
 def waiting(connection: Connection) -> int:

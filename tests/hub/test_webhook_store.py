@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.store import controllers, sites
+from hub.store import controllers, sites, webhook_arrivals
 from hub.store import webhooks as store
 from hub.store.controllers import Controller
 from hub.store.database import Database
@@ -118,21 +118,21 @@ def test_an_arrival_is_told_once_and_only_of_the_last_state(database: Database) 
     """Awaited where somebody wants it; what a card was before is forgotten; nothing is awaited for ever."""
     carried = [(HERE, DocumentKind.POLICY, 1), (THERE, DocumentKind.REVOCATIONS, 1)]
     with database.write() as connection:
-        store.tell_arrival(connection, CARD, "suspended", carried, site_id=HERE, now=NOW)
-        assert store.awaited(connection) == []  # nobody wants it
+        webhook_arrivals.expect(connection, CARD, "suspended", carried, site_id=HERE, now=NOW)
+        assert webhook_arrivals.list_all(connection) == []  # nobody wants it
     name = subscribed(database, "name", Told.CARD_ARRIVED)
     with database.write() as connection:
         for status in ("suspended", "valid"):
-            store.tell_arrival(connection, CARD, status, carried, site_id=HERE, now=NOW)
-        (awaited,) = store.awaited(connection)
+            webhook_arrivals.expect(connection, CARD, status, carried, site_id=HERE, now=NOW)
+        (awaited,) = webhook_arrivals.list_all(connection)
         assert (awaited.status, list(awaited.carried)) == ("valid", carried)
     Arrivals(database, lambda: NOW).look()  # no site has a door that lacks it
     assert [each.kind for each in told(database, name)] == [Told.CARD_ARRIVED]
     with database.write() as connection:
-        assert not store.no_longer_awaited(connection, awaited.id)
-        store.tell_arrival(connection, CARD, "revoked", carried, site_id=HERE, now=NOW)
-        store.forget_old(connection, NOW + store.AWAITED + timedelta(days=1), taps_before=NOW)
-        assert store.awaited(connection) == []
+        assert not webhook_arrivals.remove(connection, awaited.id)
+        webhook_arrivals.expect(connection, CARD, "revoked", carried, site_id=HERE, now=NOW)
+        webhook_arrivals.forget_old(connection, NOW + webhook_arrivals.KEPT + timedelta(days=1))
+        assert webhook_arrivals.list_all(connection) == []
 
 
 def test_what_was_told_of_taps_is_forgotten_with_the_taps(database: Database) -> None:

@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from hub import webhooks
 from hub.roles import Role
+from hub.store import webhook_arrivals
 from hub.store import webhooks as store
 from hub.store.alarms import AlarmKind, Clearance, Subject, cleared, raised
 from hub.store.webhooks import Told
@@ -389,7 +390,7 @@ def test_a_block_is_told_again_when_every_door_has_it(hub: RunningHub, admin: ht
             other: ("valid", 1),
         }
     with hub.database.read() as connection:
-        assert store.awaited(connection) == []
+        assert webhook_arrivals.list_all(connection) == []
 
 
 def test_what_becomes_of_a_card_is_told(hub: RunningHub, admin: httpx.Client) -> None:
