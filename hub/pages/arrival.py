@@ -50,17 +50,17 @@ def arrival_context(request: Request, site_id: SiteId, door_id: DoorId | None = 
     asked = [each for each in every if door_id in (None, each.door_id)]
     lacking = [each for each in asked if not version or each.confirmed_at is None]
     if not settled:
-        headline = _(N_("A change is being made ready for the doors; reload this page in a moment."))
+        headline = _("A change is being made ready for the doors; reload this page in a moment.")
     elif not asked:
-        headline = _(N_("There are no doors yet that could go by these rules."))
+        headline = _("There are no doors yet that could go by these rules.")
     elif not lacking:
         headline = _(
             N_("The door goes by these rules.") if door_id else N_("Every door goes by these rules.")
         )
     elif door_id:
-        headline = _(N_("The door is not known to go by these rules yet."))
+        headline = _("The door is not known to go by these rules yet.")
     else:
-        headline = _(N_("%d of %d doors go by these rules.")) % (len(asked) - len(lacking), len(asked))
+        headline = _("%d of %d doors go by these rules.") % (len(asked) - len(lacking), len(asked))
     return {
         "site_id": site_id,
         "address": f"/rules/{site_id}/arrival" + (f"?door={door_id}" if door_id else ""),
@@ -75,12 +75,12 @@ def lacking_line(pages: Pages, name: str, door: DoorConfirmation | Confirmation)
     _ = pages.gettext
     named = Markup("<bdi>{}</bdi>").format(name)
     if door.online:
-        return Markup("{} {}").format(named, _(N_("has not confirmed yet; it is being sent again.")))
+        return Markup("{} {}").format(named, _("has not confirmed yet; it is being sent again."))
     if door.last_seen is None:
-        return Markup("{} {}").format(named, _(N_("was never connected.")))
+        return Markup("{} {}").format(named, _("was never connected."))
     return Markup("{} {} {}. {}").format(
         named,
-        _(N_("is offline since")),
+        _("is offline since"),
         pages.moment(door.last_seen),
-        _(N_("It goes by earlier rules until it is connected again.")),
+        _("It goes by earlier rules until it is connected again."),
     )

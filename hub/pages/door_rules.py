@@ -353,7 +353,7 @@ def _asked(pages: Pages, rule: Rule, names: Names) -> dict[str, Any]:
     elif isinstance(rule, (Named, Several)):
         options = sorted(names[rule.things].items(), key=lambda each: each[1])
     if isinstance(rule, Named):
-        options.insert(0, ("", pages.gettext(N_("none"))))
+        options.insert(0, ("", pages.gettext("none")))
     label = pages.gettext(rule.label)
     return {
         "name": rule.name,

@@ -267,8 +267,8 @@ def _form(
         schedule_id=schedule_id,
         faults={name: pages.gettext(text) for name, text in (faults or {}).items()},
         rows=[
-            ("week", pages.gettext(N_("Every week")), week),
-            ("holiday", pages.gettext(N_("On holidays")), special),
+            ("week", pages.gettext("Every week"), week),
+            ("holiday", pages.gettext("On holidays"), special),
         ],
         added=form.do.removeprefix("add:") if form.do.startswith("add:") else "",
         days=[
@@ -311,5 +311,5 @@ def _effects(request: Request, schedule_id: ScheduleId, body: api.ScheduleChange
         found = consequences.of_schedule(connection, wanted, hub.clock())
         led = doors.names(connection, consequences.doors_led_by(connection, schedule_id))
         said = effects_of(pages, connection, found)
-    mode = pages.gettext(N_("%s changes its mode at other times"))
+    mode = pages.gettext("%s changes its mode at other times")
     return [*said, *(mode % name for name in led.values())]

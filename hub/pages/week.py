@@ -88,7 +88,7 @@ def drawn(pages: Pages, windows: Iterable[Window], of_holidays: Iterable[Window]
             }
         )
     holiday = {
-        "name": pages.gettext(N_("Holidays")),
+        "name": pages.gettext("Holidays"),
         "bars": list(_bars(special)),
         "said": [told(pages, each) for each in special],
     }
@@ -116,11 +116,11 @@ def _days(pages: Pages, days: Iterable[int]) -> str:
 def told(pages: Pages, window: Window) -> str:
     """From when until when, in words."""
     if window.end_minute - window.start_minute == DAY_MINUTES and window.start_minute == 0:
-        return pages.gettext(N_("all day"))
+        return pages.gettext("all day")
     end = _MIDNIGHT if window.end_minute == DAY_MINUTES else _clock(window.end_minute)
     said = f"{_clock(window.start_minute)}–{end}"
     if window.end_minute > DAY_MINUTES:
-        return pages.gettext(N_("%s the next day")) % said
+        return pages.gettext("%s the next day") % said
     return said
 
 
