@@ -166,7 +166,7 @@ def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
 def _controllers(
     connection: Connection, states: States, now: datetime, sites: Collection[SiteId] | None
 ) -> Iterator[Metric]:
-    known = [(str(each.id), states[each.id]) for each in controllers.list_all(connection, sites)]
+    known = [(str(each), states[each]) for each in controllers.registered_at(connection, sites)]
     named = {each for each, _ in known}
     standing: dict[str, int] = {}
     for alarm in alarms.standing(connection).values():

@@ -7,7 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, case, func, insert, null, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
@@ -101,9 +114,10 @@ def list_all(connection: Connection, sites: Sites = None, *, even_retired: bool 
     return [_controller(row) for row in connection.execute(query)]
 
 
-def registered_at(connection: Connection) -> Mapping[ControllerId, datetime]:
-    """Every controller that is in use → since when."""
+def registered_at(connection: Connection, sites: Sites = None) -> Mapping[ControllerId, datetime]:
+    """Every controller of these sites that is in use, by id → since when."""
     query = select(controllers.c.id, controllers.c.registered_at).where(controllers.c.retired_at.is_(None))
+    query = query.where(within(controllers.c.site_id, sites)).order_by(controllers.c.id)
     return {ControllerId(name): at for name, at in connection.execute(query)}
 
 
@@ -114,8 +128,7 @@ def states(
     query = select(controller_state)
     if controller_ids is not None:
         query = query.where(controller_state.c.controller_id.in_(sorted(controller_ids)))
-    found = [_state(row, now) for row in connection.execute(query)]
-    return {state.controller_id: state for state in found}
+    return _states(connection, query, now)
 
 
 def presence(
@@ -126,7 +139,7 @@ def presence(
     query = select(*columns, *(null().label(name) for name in _LARGE))
     if controller_ids is not None:
         query = query.where(controller_state.c.controller_id.in_(sorted(controller_ids)))
-    return {state.controller_id: state for state in (_state(row, now) for row in connection.execute(query))}
+    return _states(connection, query, now)
 
 
 def state(connection: Connection, controller_id: ControllerId, now: datetime) -> ControllerState:
@@ -135,7 +148,7 @@ def state(connection: Connection, controller_id: ControllerId, now: datetime) ->
     row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"controller {controller_id} is not registered")
-    return _state(row, now)
+    return _state(fields(row), now)
 
 
 def _seen(*, online: bool) -> Update:
@@ -222,8 +235,15 @@ def _controller(row: Row[Any]) -> Controller:
     return Controller(**{**fields(row), "id": ControllerId(row.id), "site_id": SiteId(row.site_id)})
 
 
-def _state(row: Row[Any], now: datetime) -> ControllerState:
-    state = ControllerState(**{**fields(row), "controller_id": ControllerId(row.controller_id)})
+def _states(connection: Connection, query: Select[Any], now: datetime) -> dict[ControllerId, ControllerState]:
+    result = connection.execute(query)
+    names = tuple(result.keys())  # once: asking each of thousands of rows takes as long as reading them
+    found = (_state(dict(zip(names, row, strict=True)), now) for row in result)
+    return {state.controller_id: state for state in found}
+
+
+def _state(columns: dict[str, Any], now: datetime) -> ControllerState:
+    state = ControllerState(**columns | {"controller_id": ControllerId(columns["controller_id"])})
     if state.online and state.last_seen is not None and now - state.last_seen > SILENT_AFTER:
         return replace(state, online=False, since=state.last_seen)
     return state
