@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    attended,
     block,
     fleet,
     ingest,
@@ -37,6 +38,7 @@ PARTS = (
     "tap",
     "replay",
     "block",
+    "attended",
     "edge",
     "wire",
     "journal",
@@ -49,7 +51,7 @@ PARTS = (
     "pages",
     "locks",
 )
-AT_A_SITE = frozenset({"tap", "replay", "block", "edge"})
+AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "edge"})
 
 
 @click.command()
