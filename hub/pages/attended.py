@@ -190,6 +190,9 @@ def became_text(pages: Pages, shown: AttendedAnswer) -> str:
     if shown.state is RequestState.UNANSWERED and shown.came_late:
         return _("Arrived only when its time was over")
     text = _(words.REQUEST_STATES[shown.state])
+    if shown.state in (RequestState.TIMEOUT, RequestState.UNANSWERED) and not shown.looks:
+        unseen = _("no page was open that could show it")
+        return f"{text} ({unseen})"
     return f"{text}: {_(words.REASONS[shown.outcome_reason])}" if shown.outcome_reason else text
 
 
@@ -211,5 +214,6 @@ def _flags(pages: Pages, person: Person) -> list[str]:
     _ = pages.gettext
     found = [_(text) for name, text in _FLAGS.items() if getattr(person, name)]
     if person.minor and person.guardian:
-        found[0] = f"{found[0]}; {_('guardian')}: {person.guardian}"
+        answers_for = _("guardian")
+        found[0] = f"{found[0]}; {answers_for}: {person.guardian}"
     return found

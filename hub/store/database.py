@@ -194,7 +194,8 @@ class Database:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             else:
                 connection.exec_driver_sql(
-                    "VACUUM events, quarantine, commands, cardholders, photographs, import_jobs"
+                    "VACUUM events, quarantine, commands, cardholders, photographs, import_jobs,"
+                    " attended_requests, attended_looks"
                 )
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -184,6 +185,22 @@ def test_the_stream_begins_with_who_waits_and_tells_the_rest(hub: RunningHub) ->
     assert len({(each["actor"], each["detail"]["request"]) for each in shows}) == len(shows)
     assert {first, second} <= {each["detail"]["request"] for each in shows}
     end(hub, first, "timeout")
+
+
+def test_a_request_that_nobody_could_see_says_so(hub: RunningHub) -> None:
+    """Where no page was open when somebody waited, the page that is opened later says that."""
+    request_id = ask(hub.controllers["front"], hub.card())
+    end(hub, request_id, "timeout")
+    with hub.signed_in(Role.GUARD) as browser:
+
+        def shown() -> str:
+            found = re.search(f'<li class="end timeout" id="request-{request_id}".*?</li>', page(), re.DOTALL)
+            return found[0] if found else ""
+
+        def page() -> str:
+            return browser.get("/attended").text
+
+        assert "no page was open" in eventually(shown, "the end of the request on the page")
 
 
 def test_a_guardian_is_somebody_who_is_there(hub: RunningHub, manager: httpx.Client) -> None:
