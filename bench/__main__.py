@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
-    attended,
     block,
+    desk,
     fleet,
     ingest,
     journal,
@@ -39,6 +39,7 @@ PARTS = (
     "replay",
     "block",
     "attended",
+    "desk",
     "edge",
     "wire",
     "journal",
@@ -52,6 +53,7 @@ PARTS = (
     "locks",
 )
 AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "edge"})
+AT_A_SITE = frozenset({"tap", "replay", "block", "desk", "edge"})
 
 
 @click.command()
@@ -112,6 +114,7 @@ def main(
                     measure("tap", lambda: tap.measure(site, holders, count=taps))
                     measure("replay", lambda: replay.measure(site, holders))
                     measure("block", lambda: block.measure(site, holders[0], count=10))
+                    measure("desk", lambda: desk.measure(site, holders[:8], count=60))
                     measure("edge", lambda: process.measure(site, holders[0]) | start.measure())
             measure("wire", wire.measure)
             measure("journal", journal.measure)

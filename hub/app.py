@@ -28,6 +28,7 @@ from hub.api.requests import Requests
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
 from hub.broker_node import broker_settings
+from hub.desk import Desks
 from hub.imports import Imports
 from hub.keys import HubKeys
 from hub.kiosks import Kiosks
@@ -68,6 +69,7 @@ from hub.pages import (
     transfers,
     watch,
 )
+from hub.pages import desk as desk_pages
 from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
@@ -127,6 +129,7 @@ def create_app(
     for router in (
         *api.routers(),
         static_files.router,
+        desk_pages.router,
         sign_in.router,
         oidc.router,
         preferences.router,
@@ -210,6 +213,7 @@ async def _lifespan(
         app.state.failure = error
         database.close()
         raise
+    desks = Desks(database, clock)
     imports = Imports(database, site_changed=link.site_changed, clock=clock)
     try:
         await run_in_threadpool(imports.start)
@@ -232,7 +236,8 @@ async def _lifespan(
             orders=Orders(database, link.commands, clock),
             live=live,
             feed=Feed(database, live, clock, link.attendance),
-            stations=Stations(database, live, clock),
+            desks=desks,
+            stations=Stations(database, live, clock, desks),
             imports=imports,
             webhooks=webhooks,
             questions=link.questions,

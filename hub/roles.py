@@ -28,6 +28,7 @@ class Permission(StrEnum):
     CARDS_READ = "cards.read"
     CARDS_MANAGE = "cards.manage"
     CARDS_BLOCK = "cards.block"
+    DESK_IDENTIFY = "desk.identify"
     OPERATORS_MANAGE = "operators.manage"
     AUDIT_READ = "audit.read"
     METRICS_READ = "metrics.read"
@@ -58,6 +59,7 @@ _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_
 _GUARD = {
     *_PEOPLE,
     Permission.ATTENDED_ANSWER,
+    Permission.DESK_IDENTIFY,
     Permission.DOORS_COMMAND,
     Permission.ALARMS_ACKNOWLEDGE,
 }

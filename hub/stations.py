@@ -15,6 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from hub.desk import Desks
 from hub.live import LiveBus
 from hub.operators import API_PREFIX, digest
 from hub.station_taps import NOT_OURS, REFUSALS, StationTap, TapResult
@@ -54,6 +55,14 @@ class CardAnswer:
     public_key: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """What a station is given for the next card. ``signed_on``: whether a desk's cards are shown to anybody; None: no desk."""
+
+    challenge: pkoc.Challenge
+    signed_on: bool | None
+
+
 def new_token() -> str:
     """A station's token; what is stored of it is its digest."""
     return TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -62,9 +71,12 @@ def new_token() -> str:
 class Stations:
     """Hears the stations of one hub process, and tells ``live`` of each card."""
 
-    def __init__(self, database: Database, live: LiveBus, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, live: LiveBus, clock: Callable[[], datetime], desks: Desks
+    ) -> None:
         self._database = database
         self._live = live
+        self._desks = desks
         self._clock = clock
         self._lock = threading.Lock()
         self._verifier = Verifier(TrustAnchors(issuers={}))
@@ -76,22 +88,21 @@ class Stations:
         with self._database.read() as connection:
             return store.by_token(connection, digest(token))
 
-    def heartbeat(self, station: Station, *, run: str, works: bool) -> pkoc.Challenge:
-        """Note that a station is there, and whether its reader ``works``; the challenge for the next card."""
+    def heartbeat(self, station: Station, *, run: str, works: bool) -> Following:
+        """Note that a station is there, and whether its reader ``works``."""
         with self._database.write() as connection:
             if works:
                 store.heard(connection, station.id, run, self._clock())
-            return self._challenge(connection, station)
+            return self._following(connection, station)
 
     def presented(
         self, station: Station, answer: CardAnswer, *, random: bytes, run: str
-    ) -> tuple[StationTap, pkoc.Challenge]:
-        """What became of a card that answered the challenge with this ``random``; and the next challenge."""
+    ) -> tuple[StationTap, Following]:
+        """What became of a card that answered the challenge with this ``random``."""
         now = self._clock()
         with self._database.write() as connection:
             given_at = store.use_challenge(connection, station.id, random)
-            store.heard(connection, station.id, run, now)
-            following = self._challenge(connection, station)
+            following = self._came(connection, station, run)
         if given_at is None or not timedelta() <= now - given_at <= CHALLENGE_LIFETIME:
             return self._tell(_tap(station, now, TapResult.REPLAYED)), following
         challenge = _challenge(station, given_at, random)
@@ -99,9 +110,10 @@ class Stations:
             tap = self._identified(connection, station, challenge, answer, now)
         return self._tell(tap), following
 
-    def not_read(self, station: Station, fault: ReadFault, *, run: str) -> tuple[StationTap, pkoc.Challenge]:
-        """A card was there and could not be read; and the next challenge."""
-        following = self.heartbeat(station, run=run, works=True)
+    def not_read(self, station: Station, fault: ReadFault, *, run: str) -> tuple[StationTap, Following]:
+        """A card was there and could not be read."""
+        with self._database.write() as connection:
+            following = self._came(connection, station, run)
         result = TapResult.NOT_OURS if fault in NOT_OURS else TapResult.NOT_READ
         return self._tell(_tap(station, self._clock(), result)), following
 
@@ -109,10 +121,19 @@ class Stations:
         self._live.publish(tap)
         return tap
 
-    def _challenge(self, connection: Connection, station: Station) -> pkoc.Challenge:
+    def _came(self, connection: Connection, station: Station, run: str) -> Following:
+        """A card was held to it."""
+        store.heard(connection, station.id, run, self._clock())
+        following = self._following(connection, station)
+        if following.signed_on is False:
+            store.count_unseen(connection, station.id)
+        return following
+
+    def _following(self, connection: Connection, station: Station) -> Following:
         now, random = self._clock(), secrets.token_bytes(pkoc.RANDOM_BYTES)
         store.set_challenge(connection, station.id, random, now)
-        return _challenge(station, now, random)
+        signed_on = self._desks.is_watched(connection, station)
+        return Following(challenge=_challenge(station, now, random), signed_on=signed_on)
 
     def _identified(
         self,

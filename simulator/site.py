@@ -82,6 +82,11 @@ class VirtualSite:
         self.api: HubApi
         self.bureau: HubClient
 
+    @property
+    def directory(self) -> Path:
+        """Where everything of it lies."""
+        return self._directory
+
     # ---- life
 
     def __enter__(self) -> Self:

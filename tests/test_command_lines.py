@@ -8,11 +8,18 @@ import click
 import pytest
 
 from edge.__main__ import main as edge
+from edge.desk.__main__ import main as desk
 from hub.__main__ import main as hub
 from provisioning.cli import main as provision
 from simulator.__main__ import main as sim
 
-PROGRAMS = {"drempel-edge": edge, "drempel-hub": hub, "drempel-provision": provision, "drempel-sim": sim}
+PROGRAMS = {
+    "drempel-desk": desk,
+    "drempel-edge": edge,
+    "drempel-hub": hub,
+    "drempel-provision": provision,
+    "drempel-sim": sim,
+}
 
 
 def commands(command: click.Command, parent: click.Context | None, name: str) -> Iterator[tuple[str, str]]:

@@ -35,7 +35,8 @@ class NewCardholder(Body):
     ``extended_opening``: doors stay unlocked longer. ``escort_required``: opens together with somebody who
     ``may_escort`` only. ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; a visitor
     needs the latter. ``external_id``: their name in the system they come from. ``guardian_id``: who answers for a
-    ``minor``. ``door_note``: what staff has to know who decides at a door.
+    ``minor``. ``door_note``: what staff has to know who decides at a door. ``messages_waiting``: something lies at the
+    desk for them.
     """
 
     id: fields.Cardholder | None = None
@@ -47,6 +48,7 @@ class NewCardholder(Body):
     extended_opening: StrictBool = False
     escort_required: StrictBool = False
     may_escort: StrictBool = False
+    messages_waiting: StrictBool = False
     room: fields.Room | None = None
     language: fields.Language | None = None
     valid_from: fields.Instant | None = None
@@ -69,6 +71,7 @@ class CardholderChange(Body):
     extended_opening: StrictBool | None = None
     escort_required: StrictBool | None = None
     may_escort: StrictBool | None = None
+    messages_waiting: StrictBool | None = None
     room: fields.Room | None = None
     language: fields.Language | None = None
     valid_from: fields.Instant | None = None
@@ -107,6 +110,7 @@ class Cardholder(Answer):
     extended_opening: bool
     escort_required: bool
     may_escort: bool
+    messages_waiting: bool
     room: str | None
     language: str | None
     valid_from: datetime | None
@@ -148,6 +152,7 @@ def enrol(
         extended_opening=body.extended_opening,
         escort_required=body.escort_required,
         may_escort=body.may_escort,
+        messages_waiting=body.messages_waiting,
         room=body.room,
         language=body.language,
         valid_from=body.valid_from,

@@ -13,6 +13,7 @@ from hub.alarms import Alarms
 from hub.attendance import Attendance
 from hub.card_changes import CardChanges
 from hub.commands import Commands
+from hub.desk import Desks
 from hub.imports import Imports
 from hub.kiosks import Kiosks
 from hub.live import LiveBus
@@ -72,6 +73,7 @@ class Services:
     orders: Orders
     live: LiveBus
     feed: Feed
+    desks: Desks
     stations: Stations
     imports: Imports
     webhooks: Webhooks

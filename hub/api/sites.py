@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
@@ -25,6 +25,8 @@ from hub.transfers import NothingToTransfer, TransferState
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["sites"])
 
 MOST_PEOPLE = 2_000
+DeskShown = Annotated[StrictInt, Field(ge=5, le=300)]
+DeskIdle = Annotated[StrictInt, Field(ge=60, le=12 * 3600)]
 TransferInPath = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
@@ -41,11 +43,16 @@ class NewSite(Body):
 
 
 class SiteChange(Body):
-    """What may change; what is absent stays."""
+    """What may change; what is absent stays.
+
+    ``desk_shown_s``: how long an identification desk shows a card. ``desk_idle_s``: without one, its operator is signed off.
+    """
 
     name: fields.Name | None = None
     time_zone: fields.TimeZone | None = None
     blur_photos: StrictBool | None = None
+    desk_shown_s: DeskShown | None = None
+    desk_idle_s: DeskIdle | None = None
 
 
 class Site(Answer):
@@ -55,6 +62,8 @@ class Site(Answer):
     name: str
     time_zone: str
     blur_photos: bool
+    desk_shown_s: int
+    desk_idle_s: int
     created_at: datetime
 
 
@@ -141,6 +150,10 @@ def change_site(
         blur = found.blur_photos if body.blur_photos is None else body.blur_photos
         if (name, time_zone, blur) != (found.name, found.time_zone, found.blur_photos):
             store.change(connection, site_id, name=name, time_zone=time_zone, blur_photos=blur)
+            note(connection, hub, principal, action="site.change", subject=f"site:{site_id}")
+        shown_s, idle_s = body.desk_shown_s or found.desk_shown_s, body.desk_idle_s or found.desk_idle_s
+        if (shown_s, idle_s) != (found.desk_shown_s, found.desk_idle_s):
+            store.set_desks(connection, site_id, shown_s=shown_s, idle_s=idle_s)
             note(connection, hub, principal, action="site.change", subject=f"site:{site_id}")
         changed = store.get(connection, site_id)
     hub.site_changed(site_id)

@@ -15,12 +15,11 @@ from hub.api.fields import Answer, Body, OneTimeSecret
 from hub.api.services import services
 from hub.operators import Principal, digest
 from hub.roles import Permission
-from hub.stations import CHALLENGE_LIFETIME, HEARTBEAT, CardAnswer, new_token
+from hub.stations import CHALLENGE_LIFETIME, HEARTBEAT, CardAnswer, Following, new_token
 from hub.store import stations as store
 from hub.store.errors import NotFound
 from hub.store.stations import StationKind
 from pacs.card import cvc
-from pacs.card.pkoc import Challenge
 from pacs.credential import Technology
 from pacs.reason import ReadFault
 
@@ -44,7 +43,10 @@ class NewStation(Body):
 
 
 class Station(Answer):
-    """One station; ``heard_at``: when it last said that its reader works, null: never."""
+    """One station; ``heard_at``: when it last said that its reader works, null: never.
+
+    ``unseen_taps``: cards that were held to a desk's reader while nobody was signed on.
+    """
 
     id: fields.Station
     site_id: fields.Site
@@ -52,6 +54,7 @@ class Station(Answer):
     name: str
     created_at: datetime
     heard_at: datetime | None
+    unseen_taps: int
 
 
 class Stations(Answer):
@@ -116,7 +119,8 @@ class NotRead(Body):
 class NextChallenge(Answer):
     """What the next card is asked to sign (PKOC; ``at`` in milliseconds), void after ``valid_s`` or the next answer.
 
-    ``heartbeat_s``: how often the station should say that it is there.
+    ``heartbeat_s``: how often the station should say that it is there. ``signed_on``: whether a desk's cards are shown to
+    anybody; null: it is no desk.
     """
 
     station_id: fields.Station
@@ -126,6 +130,7 @@ class NextChallenge(Answer):
     random: str
     valid_s: int
     heartbeat_s: int
+    signed_on: bool | None
 
 
 @router.post("/stations", status_code=201)
@@ -214,7 +219,8 @@ def not_read(body: NotRead, request: Request, station: Reporting) -> NextChallen
     return _next(station, following)
 
 
-def _next(station: store.Station, challenge: Challenge) -> NextChallenge:
+def _next(station: store.Station, following: Following) -> NextChallenge:
+    challenge = following.challenge
     return NextChallenge(
         station_id=station.id,
         kind=station.kind,
@@ -223,4 +229,5 @@ def _next(station: store.Station, challenge: Challenge) -> NextChallenge:
         random=challenge.random.hex(),
         valid_s=round(CHALLENGE_LIFETIME.total_seconds()),
         heartbeat_s=round(HEARTBEAT.total_seconds()),
+        signed_on=following.signed_on,
     )

@@ -39,6 +39,7 @@ FLAGS = {
     "escort_required": (N_("Needs an escort"), N_("Opens doors together with an escort only.")),
     "may_escort": (N_("May escort others"), N_("Their card admits somebody who needs an escort.")),
     "minor": (N_("Is a minor"), N_("Whoever decides at a door is told, and who answers for them.")),
+    "messages_waiting": (N_("Messages waiting"), N_("Something lies at the desk for them.")),
 }
 _FAULTS = {
     "given_name": N_("Write a name of 1 to 100 ordinary characters."),
@@ -90,6 +91,7 @@ class PersonForm(Body):
     minor: _Text = ""
     guardian_id: _Text = ""
     door_note: _Text = ""
+    messages_waiting: _Text = ""
 
 
 @router.get("/cardholders/{cardholder_id}")

@@ -31,6 +31,7 @@ NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
     ("/attended", N_("At the door"), Permission.ATTENDED_ANSWER),
     ("/events", N_("Events"), Permission.EVENTS_READ),
+    ("/desk", N_("Desk"), Permission.DESK_IDENTIFY),
     ("/muster", N_("Roll call"), Permission.NAMES_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
@@ -53,6 +54,7 @@ NAVIGATION = (
 )
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/transfers", "/muster")),
+    (N_("People"), ("/desk", "/cardholders", "/cards", "/imports", "/muster")),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )

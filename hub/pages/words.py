@@ -412,6 +412,50 @@ ANTIPASSBACK: Mapping[Antipassback, str] = {
     Antipassback.TIMED: N_("For a time: is refused for so long after entering"),
 }
 
+TAPS: Mapping[TapResult, tuple[str, str]] = {
+    TapResult.VALID: (N_("Valid"), ""),
+    TapResult.NOT_YET_VALID: (
+        N_("Not valid yet"),
+        N_("It opens nothing before their stay, or the card, begins."),
+    ),
+    TapResult.EXPIRED: (
+        N_("Expired"),
+        N_("Ask whether they still live here. A new card is made at the issuing desk."),
+    ),
+    TapResult.SUSPENDED: (
+        N_("Blocked for now"),
+        N_("It was reported lost, or held back. Compare the face; keep the card if it is not theirs."),
+    ),
+    TapResult.REVOKED: (
+        N_("Blocked for good"),
+        N_("It opens nothing any more. Keep it; a new one is made at the issuing desk."),
+    ),
+    TapResult.UNKNOWN: (
+        N_("Not known here"),
+        N_("The card is genuine, and nobody at this site has it. Ask who they are, and where they got it."),
+    ),
+    TapResult.ISSUER_UNKNOWN: (
+        N_("From another issuer"),
+        N_("Whoever made it is not believed here. Identify them otherwise."),
+    ),
+    TapResult.UNSUPPORTED: (
+        N_("Not understood"),
+        N_("What is on the card breaks the standard. Identify them otherwise, and tell the technician."),
+    ),
+    TapResult.FORGED: (
+        N_("Forged"),
+        N_(
+            "It proves nothing: a copy, or tampered with. Identify them otherwise, and tell the site manager."
+        ),
+    ),
+    TapResult.REPLAYED: (
+        N_("Not fresh"),
+        N_("An old answer came, not the card's. Hold it again; if that helps nothing, tell the technician."),
+    ),
+    TapResult.NOT_READ: (N_("Not read"), N_("Hold the card still on the reader.")),
+    TapResult.NOT_OURS: (N_("Another kind of card"), N_("Ask for the card of the reception centre.")),
+}
+
 SIDES: Mapping[Side, str] = {Side.ENTRY: N_("entry"), Side.EXIT: N_("exit")}
 
 ROLES: Mapping[Role, str] = {

@@ -33,7 +33,8 @@ class Cardholder:
     """One person; names never leave the hub. They belong to one site, and may hold access levels of others.
 
     ``attended``: a person on duty decides at every door. ``extended_opening``: doors stay unlocked longer.
-    ``escort_required``: admitted together with somebody who ``may_escort`` only. ``language``: BCP 47.
+    ``escort_required``: admitted together with somebody who ``may_escort`` only. ``messages_waiting``: something lies at
+    the desk for them. ``language``: BCP 47.
     ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; None: no bound.
     ``external_id``: their name in the system they are imported from, of nobody else here. ``guardian_id``: who answers for
     a ``minor``. ``door_note``: what staff has to know who decides at a door.
@@ -50,6 +51,7 @@ class Cardholder:
     extended_opening: bool = False
     escort_required: bool = False
     may_escort: bool = False
+    messages_waiting: bool = False
     room: str | None = None
     language: str | None = None
     valid_from: datetime | None = None
@@ -60,7 +62,7 @@ class Cardholder:
     door_note: str | None = None
 
 
-_FLAGS = ("attended", "extended_opening", "escort_required", "may_escort", "minor")
+_FLAGS = ("attended", "extended_opening", "escort_required", "may_escort", "messages_waiting", "minor")
 _FACTS = ("room", "language", "valid_from", "valid_until", "external_id", "door_note")
 
 

@@ -27,6 +27,12 @@ def get(connection: Connection, cardholder_id: CardholderId) -> bytes:
     return data
 
 
+def exists(connection: Connection, cardholder_id: CardholderId) -> bool:
+    """Whether somebody has a photograph."""
+    mine = select(photographs.c.cardholder_id).where(photographs.c.cardholder_id == cardholder_id)
+    return connection.execute(mine).first() is not None
+
+
 def remove(connection: Connection, cardholder_id: CardholderId) -> bool:
     """Delete somebody's photograph; False: there was none."""
     mine = photographs.c.cardholder_id == cardholder_id

@@ -58,6 +58,8 @@ sites = Table(
     Column("name", Text, nullable=False),
     Column("time_zone", String(64), nullable=False),
     Column("blur_photos", Boolean, nullable=False, server_default=false()),  # until somebody touches them
+    Column("desk_shown_s", Integer, nullable=False, server_default="30"),  # how long a desk shows a card
+    Column("desk_idle_s", Integer, nullable=False, server_default="900"),  # without a card, then signed off
     Column("created_at", Instant, nullable=False),
 )
 
@@ -173,6 +175,7 @@ cardholders = Table(
     Column("extended_opening", Boolean, nullable=False),
     Column("escort_required", Boolean, nullable=False, server_default=false()),
     Column("may_escort", Boolean, nullable=False, server_default=false()),
+    Column("messages_waiting", Boolean, nullable=False, server_default=false()),  # at the desk
     Column("room", Text),
     Column("language", String(35)),  # BCP 47
     Column("minor", Boolean, nullable=False, server_default=false()),
@@ -663,6 +666,7 @@ stations = Table(
     Column("retired_at", Instant),
     Column("challenge", LargeBinary),  # 16 bytes that one presentation may answer; none: it was answered
     Column("challenge_at", Instant),
+    Column("unseen_taps", BigInteger, nullable=False, server_default="0"),  # while nobody was signed on
 )
 
 station_intervals = Table(
@@ -690,6 +694,37 @@ known_times = Table(
     Column("door_id", NAME, primary_key=True),
     Column("since", Instant, primary_key=True),  # from here …
     Column("until", Instant, nullable=False),  # … to here the door's record was whole
+)
+
+desk_sign_ons = Table(
+    "desk_sign_ons",
+    metadata,
+    Column("station_id", NAME, ForeignKey("stations.id"), primary_key=True),
+    Column(
+        "session_hash",
+        LargeBinary,
+        ForeignKey("sessions.token_hash", ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    Column("since", Instant, nullable=False),
+    Column("used_at", Instant, nullable=False),
+    Column("page", String(16)),  # hex; the one that shows cards, none: none is open
+)
+
+desk_looks = Table(
+    "desk_looks",
+    metadata,
+    Column("look_hash", LargeBinary, primary_key=True),
+    Column(
+        "session_hash",
+        LargeBinary,
+        ForeignKey("sessions.token_hash", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("cardholder_id", NAME, ForeignKey("cardholders.id"), nullable=False),
+    Column("expires_at", Instant, nullable=False),
 )
 
 

@@ -20,13 +20,18 @@ Sites: TypeAlias = Collection[SiteId] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One reception centre; ``time_zone`` is an IANA name. ``blur_photos``: until somebody touches them."""
+    """One reception centre; ``time_zone`` is an IANA name. ``blur_photos``: until somebody touches them.
+
+    ``desk_shown_s``: how long a desk shows a card. ``desk_idle_s``: after so long without one, its operator is signed off.
+    """
 
     id: SiteId
     name: str
     time_zone: str
     created_at: datetime
     blur_photos: bool = False
+    desk_shown_s: int = 30
+    desk_idle_s: int = 900
 
 
 def within(column: Column[Any], seen: Sites) -> ColumnElement[bool]:
@@ -85,6 +90,12 @@ def change(
     changed = connection.execute(update(sites).where(sites.c.id == site_id).values(values))
     if changed.rowcount != 1:
         raise NotFound(f"site {site_id} is not there")
+
+
+def set_desks(connection: Connection, site_id: SiteId, *, shown_s: int, idle_s: int) -> None:
+    """Change for how long desks show a card, and when their operators are signed off."""
+    values = {"desk_shown_s": shown_s, "desk_idle_s": idle_s}
+    connection.execute(update(sites).where(sites.c.id == site_id).values(values))
 
 
 def of_controllers(connection: Connection) -> Mapping[str, SiteId]:

@@ -10,16 +10,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from hub.store.database import insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import station_intervals, stations
+from hub.store.schema import desk_sign_ons, station_intervals, stations
 from hub.store.sites import Sites, within
 from pacs.identifiers import SiteId, StationId
 
 SILENT_AFTER: Final = timedelta(seconds=60)
 """What was not heard for longer is not known to have worked; the program says something three times as often."""
+KEPT: Final = timedelta(days=366)
+"""For so long it is known for which times a station worked."""
 
 
 @unique
@@ -32,7 +34,10 @@ class StationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """One reader and its place. ``heard_at``: when it last said that its reader works; None: never."""
+    """One reader and its place. ``heard_at``: when it last said that its reader works; None: never.
+
+    ``unseen_taps``: cards that were held to it while nobody was signed on.
+    """
 
     id: StationId
     site_id: SiteId
@@ -41,6 +46,7 @@ class Station:
     created_at: datetime
     retired_at: datetime | None = None
     heard_at: datetime | None = None
+    unseen_taps: int = 0
 
     def is_heard(self, now: datetime) -> bool:
         """Whether it can be counted on at this moment."""
@@ -90,10 +96,17 @@ def set_token(connection: Connection, station_id: StationId, token_hash: bytes) 
 
 
 def retire(connection: Connection, station_id: StationId, now: datetime) -> bool:
-    """Take a station out of use for good; False: it was before."""
+    """Take a station out of use for good, and whoever is signed on off it; False: it was before."""
+    connection.execute(delete(desk_sign_ons).where(desk_sign_ons.c.station_id == station_id))
     in_use = (stations.c.id == station_id) & stations.c.retired_at.is_(None)
     retired = update(stations).where(in_use).values(retired_at=now, challenge=None)
     return connection.execute(retired).rowcount == 1
+
+
+def count_unseen(connection: Connection, station_id: StationId) -> None:
+    """A card was held to it while nobody was signed on."""
+    mine = stations.c.id == station_id
+    connection.execute(update(stations).where(mine).values(unseen_taps=stations.c.unseen_taps + 1))
 
 
 def set_challenge(connection: Connection, station_id: StationId, challenge: bytes, now: datetime) -> None:
@@ -127,6 +140,7 @@ def heard(connection: Connection, station_id: StationId, run: str, now: datetime
         longer = update(station_intervals).where(mine, columns.begins_at == last.begins_at)
         connection.execute(longer.values(ends_at=max(now, last.ends_at)))
         return
+    connection.execute(delete(station_intervals).where(mine, columns.ends_at < now - KEPT))
     connection.execute(
         insert(station_intervals).values(station_id=station_id, begins_at=now, ends_at=now, run=run)
     )
@@ -153,7 +167,7 @@ def _query() -> Select[Any]:
     heard_at = select(func.max(station_intervals.c.ends_at)).where(mine).scalar_subquery()
     columns = stations.c
     facts = (columns.id, columns.site_id, columns.kind, columns.name, columns.created_at, columns.retired_at)
-    return select(*facts, heard_at.label("heard_at"))
+    return select(*facts, columns.unseen_taps, heard_at.label("heard_at"))
 
 
 def _found(connection: Connection, query: Select[Any]) -> Station | None:
@@ -170,4 +184,5 @@ def _station(row: Row[Any]) -> Station:
         created_at=row.created_at,
         retired_at=row.retired_at,
         heard_at=row.heard_at,
+        unseen_taps=row.unseen_taps,
     )

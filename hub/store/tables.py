@@ -18,6 +18,8 @@ LEFT_OUT = frozenset(
         "oidc_requests",
         "sign_in_tries",
         "idempotency_keys",
+        "desk_sign_ons",
+        "desk_looks",
     }
 )
 """What only concerns those who are at work now: nobody is signed in by a copy, and no link in it works again."""

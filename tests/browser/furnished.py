@@ -31,6 +31,7 @@ from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/)")
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|sign-in/oidc/)")
+NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/|desk/(stream|photo))")
 DOORS = {
     "main-entrance": "Main entrance",
     "courtyard": "Courtyard",
@@ -95,7 +96,14 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         parts |= _registration(hub)
         parts["webhook_id"] = _webhook(hub)
         parts["transfer_id"] = _transfer(hub)
+        _desk(hub)
         yield Furnished(hub, parts)
+
+
+def _desk(hub: RunningHub) -> None:
+    with hub.token(Role.ADMINISTRATOR) as program:
+        station = {"id": "reception", "kind": "desk", "name": "Reception"}
+        assert program.post("/api/v1/stations", json=station).status_code == 201
 
 
 def _rules(hub: RunningHub) -> str:

@@ -42,6 +42,7 @@ EXAMPLE = {
     "for_cardholder_id": "nobody",
     "receipt": "0" * 10,
     "tap_id": "0" * 32,
+    "look": "A" * 43,
     "controller_id": "nothing",
     "door_id": "nowhere",
     "cardholder_id": "nobody",

@@ -24,6 +24,7 @@ from hub.pages import words
 from hub.pages.rendering import Pages
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
+from hub.station_taps import TapResult
 from hub.store import directory
 from hub.store.alarms import AlarmKind, Clearance
 from hub.store.attendance import RequestState
@@ -54,6 +55,7 @@ PAGES = (
     "/statistics",
     "/retention",
     "/imports",
+    "/desk",
     "/events",
     "/access-levels",
     "/schedules",
@@ -651,6 +653,7 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         assert set(texts) == set(kind)
         assert all(texts.values())
     assert set(ModeCause) <= set(words.MODE_CAUSES)
+    assert set(TapResult) == set(words.TAPS)
 
 
 def test_every_text_goes_through_gettext(hub: RunningHub) -> None:

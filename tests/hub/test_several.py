@@ -183,6 +183,15 @@ def test_what_one_says_of_controllers_and_alarms_is_seen_at_the_other(
         (alarm,) = [
             each for each in alarms.standing(connection).values() if each.subject.kind is subject.kind
         ]
+    told = StationTap(
+        tap_id="0" * 32,
+        station_id=StationId("desk"),
+        site_id=SiteId("site"),
+        at=now.replace(microsecond=0),
+        result=TapResult.VALID,
+    )
+    other.live.publish(told)
+    eventually(lambda: told in heard.found, "a card at a station of the other process")
     other.alarms.acknowledge(alarm.id, note="seen", actor="operator:test")
     eventually(
         lambda: any(isinstance(each, AlarmsChanged) and name in each.controllers for each in heard.found)

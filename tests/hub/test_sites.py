@@ -37,6 +37,8 @@ BY_A_SCOPED_SESSION = {
     "/live/stream",
     "/attended/stream",
     "/api/v1/stream",
+    "/desk/stream",
+    "/desk/photo/{look}",
 }
 DUTY = {
     "name": MARK,

@@ -52,6 +52,16 @@ def test_a_record_is_whole_only_while_the_station_was_heard(database: Database) 
         assert not station.is_heard(NOW + 151 * SECOND + SILENT_AFTER)
 
 
+def test_what_is_older_than_a_year_is_forgotten(database: Database) -> None:
+    """Intervals, when a new one begins."""
+    kiosk = StationId("kiosk")
+    with database.write() as connection:
+        stations.heard(connection, kiosk, "a", NOW - stations.KEPT - SECOND)
+        stations.heard(connection, kiosk, "b", NOW)
+        found = stations.intervals(connection, kiosk, NOW - 2 * stations.KEPT, NOW + SECOND)
+    assert [each.begins_at for each in found] == [NOW]
+
+
 def test_a_clock_that_was_set_back_claims_nothing(database: Database) -> None:
     """Intervals never grow backwards."""
     kiosk = StationId("kiosk")

@@ -268,7 +268,7 @@ def test_whatever_a_card_sends_has_a_result(
 ) -> None:
     """Bytes of a hostile card end in a named result, never in an error."""
     heard: Stations = hub.app.state.services.stations
-    challenge = heard.heartbeat(hostile, run="0" * 32, works=True)
+    challenge = heard.heartbeat(hostile, run="0" * 32, works=True).challenge
     answer = CardAnswer(technology=Technology.PKOC_V2, signature=signature, certificate=certificate)
     tap, _ = heard.presented(hostile, answer, random=challenge.random, run="0" * 32)
     assert (tap.result in REFUSALS.values(), tap.credential_id) == (True, None)

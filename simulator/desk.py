@@ -1,0 +1,184 @@
+"""A desk: the real reader program at a virtual PN532, and the operator's page as a browser receives it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Literal, Self
+
+import httpx
+
+from simulator.link_faults import LinkOptions
+from simulator.pn532_process import Pn532Process
+from simulator.virtual_card import VirtualCard
+
+WITHIN_S: Final = 20.0
+STOP_WITHIN_S: Final = 10.0
+_CHANGEOVER_S: Final = 0.5
+"""How long the field is empty between two cards: longer than a card must be gone to be another."""
+_ABOUT_A_CARD: Final = frozenset({"passed_on", "nobody_signed_on", "not_read", "not_passed_on"})
+
+
+class DeskProcess:
+    """A context manager around ``drempel-desk run``. Methods raise RuntimeError when it ends, or says nothing in time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        hub_url: str,
+        token: str,
+        *,
+        timing: Literal["none", "realistic"] = "none",
+        log: IO[Any] | int | None = None,
+    ) -> None:
+        self.config = directory / "desk.toml"
+        link = directory / "desk-reader"
+        self.config.touch(0o600)
+        self.config.write_text(
+            f'hub = "{hub_url}"\ntoken = "{token}"\nbackend = "pn532"\ndevice = "{link}"\n'
+        )
+        self.reader = Pn532Process(timing=timing, link=link)
+        self._log = log
+        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+        self._listener: threading.Thread | None = None
+        self._empty_since_s = 0.0
+
+    def __enter__(self) -> Self:
+        self.reader.start()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge.desk", "run", f"--config={self.config}", "--format=json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                start_new_session=True,
+            )
+            self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+            self._listener.start()
+            self.until("ready")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the program as a service manager does, and its reader."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if self._listener is not None:
+                self._listener.join()
+            if process.stdout is not None:
+                process.stdout.close()
+        self.reader.stop()
+
+    def until(self, *said: str) -> dict[str, Any]:
+        """The next thing it says that is one of these."""
+        deadline_s = time.monotonic() + WITHIN_S
+        while True:
+            try:
+                report = self._said.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                raise RuntimeError(f"the desk's program did not say {' or '.join(said)}") from None
+            if report is None:
+                raise RuntimeError("the desk's program has ended")
+            if report["said"] in said:
+                return report
+
+    def tap(self, card: VirtualCard) -> tuple[dict[str, Any], VirtualCard]:
+        """Hold a card to the reader until the program says what became of it; that, and the card as it left.
+
+        ``inserted`` (CLOCK_MONOTONIC in ns) is added to what is said.
+        """
+        time.sleep(max(0.0, self._empty_since_s + _CHANGEOVER_S - time.monotonic()))
+        inserted_ns = self.reader.insert(card, LinkOptions())
+        try:
+            report = self.until(*_ABOUT_A_CARD)
+        finally:
+            _, left = self.reader.remove()
+            self._empty_since_s = time.monotonic()
+        return report | {"inserted": inserted_ns}, left or card
+
+    def _listen(self, output: IO[str]) -> None:
+        for line in output:
+            self._said.put(json.loads(line))
+        self._said.put(None)
+
+
+class DeskPage:
+    """An operator's browser at the desk's page: follows a one-time link, signs on, and receives what is shown."""
+
+    def __init__(self, hub_url: str, link: str, name: str = "Operator") -> None:
+        self._browser = httpx.Client(base_url=hub_url, headers={"origin": hub_url}, timeout=WITHIN_S)
+        answer = self._browser.post(link, data={"name": name})
+        if answer.status_code != httpx.codes.SEE_OTHER:
+            raise RuntimeError(f"the link leads nowhere: {answer.status_code}")
+
+    def close(self) -> None:
+        """Leave."""
+        self._browser.close()
+
+    def sign_on(self, station: str, *, take_over: bool = False) -> int:
+        """Press the button beside a desk; the status of the answer."""
+        form = {"csrf_token": self._token(), "station": station, "take_over": str(take_over).lower()}
+        return self._browser.post("/desk/sign-on", data=form).status_code
+
+    def sign_off(self) -> None:
+        """Leave the desk."""
+        self._browser.post("/desk/sign-off", data={"csrf_token": self._token()})
+
+    def get(self, path: str) -> httpx.Response:
+        """Something that the page shows."""
+        return self._browser.get(path)
+
+    @contextmanager
+    def watching(self) -> Iterator[queue.SimpleQueue[tuple[int, str, dict[str, Any]]]]:
+        """What the page receives while it is open: when (CLOCK_MONOTONIC in ns), the kind of event, and its data."""
+        received: queue.SimpleQueue[tuple[int, str, dict[str, Any]]] = queue.SimpleQueue()
+        with self._browser.stream("GET", "/desk/stream", timeout=None) as stream:
+            if stream.status_code != httpx.codes.OK:
+                raise RuntimeError(f"no stream: {stream.status_code}")
+            thread = threading.Thread(target=_receive, args=(stream, received), daemon=True)
+            thread.start()
+            received.get(timeout=WITHIN_S)  # says whether the reader is heard: the page is open
+            yield received
+            stream.close()
+
+    def _token(self) -> str:
+        found = re.search(r'name="csrf_token" value="([0-9a-f]+)"', self._browser.get("/desk").text)
+        if found is None:
+            raise RuntimeError("not signed in")
+        return found[1]
+
+
+def _receive(stream: httpx.Response, received: queue.SimpleQueue[tuple[int, str, dict[str, Any]]]) -> None:
+    kind = ""
+    try:
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                received.put((time.monotonic_ns(), kind, json.loads(line.removeprefix("data: "))))
+    except (httpx.HTTPError, httpx.StreamError, OSError):
+        return
