@@ -51,6 +51,7 @@ from hub.pages import (
     controllers,
     door_access,
     door_rules,
+    duties,
     holidays,
     kiosk,
     movements,
@@ -61,6 +62,7 @@ from hub.pages import (
     people,
     preferences,
     reasons,
+    registration,
     retention,
     schedules,
     sign_in,
@@ -161,6 +163,8 @@ def create_app(
         transfers.router,
         statistics.router,
         kiosk.router,
+        registration.router,
+        duties.router,
     ):
         app.include_router(router)
     return app

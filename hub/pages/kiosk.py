@@ -21,7 +21,7 @@ from hub.api.services import Services, services
 from hub.kiosks import PAIRED_FOR
 from hub.pages import words
 from hub.pages.languages import LANGUAGES, Language
-from hub.pages.rendering import Pages
+from hub.pages.rendering import Pages, pages_of
 from hub.station_taps import StationTap, TapResult
 from hub.store import sites
 from hub.store.stations import Station
@@ -173,11 +173,11 @@ def _screen(
     text: str = "",
     **context: Any,
 ) -> Response:
-    """A screen in the language that was chosen at the kiosk, else that of the person, else the hub's."""
+    """A screen in the language that was chosen at the kiosk, else that of the person, else of the browser."""
     hub = services(request)
     every = request.app.state.pages_by_language
-    wanted = [language or "", (spoken or "").partition("-")[0], hub.settings.language]
-    pages: Pages = every[next((each for each in wanted if each in every), hub.settings.language)]
+    wanted = (language, (spoken or "").partition("-")[0])
+    pages: Pages = next((every[each] for each in wanted if each in every), pages_of(request))
     with hub.database.read() as connection:
         time_zone, name = _place(connection, station, hub)
     now = hub.clock()
@@ -185,7 +185,8 @@ def _screen(
     def clock(at: datetime) -> str:
         return _clock(pages.language, at, now, time_zone)
 
-    timeouts = {"start": 0, "unpaired": 0, "pair": 0, "receipt": RECEIPT_FOR_S}
+    chosen = BACK_AFTER_S if language else 0
+    timeouts = {"start": chosen, "unpaired": 0, "pair": 0, "receipt": RECEIPT_FOR_S}
     return pages.response(
         request,
         "kiosk.html",

@@ -234,6 +234,7 @@ def _person_page(
         settled=access.settled,
         has_photograph=has_photograph and principal.may(Permission.NAMES_READ),
         may_manage=own and principal.may(Permission.CARDHOLDERS_MANAGE),
+        may_register=own and principal.may(Permission.REGISTRATION_MANAGE),
         may_erase=own and principal.may(Permission.RETENTION_HOLD),
         done=pages.gettext(_DONE.get(request.query_params.get("done", ""), "")),
         problem=pages.gettext(problem),

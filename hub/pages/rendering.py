@@ -33,6 +33,7 @@ NAVIGATION = (
     ("/events", N_("Events"), Permission.EVENTS_READ),
     ("/desk", N_("Desk"), Permission.DESK_IDENTIFY),
     ("/muster", N_("Roll call"), Permission.NAMES_READ),
+    ("/registration", N_("Reporting in"), Permission.REGISTRATION_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
     ("/imports", N_("Import people"), Permission.CARDHOLDERS_MANAGE),
@@ -55,6 +56,7 @@ NAVIGATION = (
 GROUPS = (
     (N_("People"), ("/cardholders", "/cards", "/imports", "/transfers", "/muster")),
     (N_("People"), ("/desk", "/cardholders", "/cards", "/imports", "/muster")),
+    (N_("People"), ("/cardholders", "/cards", "/imports", "/muster", "/registration")),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )

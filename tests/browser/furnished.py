@@ -32,6 +32,7 @@ from tests.hub.running import RunningHub, ask, routes_of, running_hub
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/)")
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|sign-in/oidc/)")
 NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/|desk/(stream|photo))")
+NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/|kiosk/tap)")
 DOORS = {
     "main-entrance": "Main entrance",
     "courtyard": "Courtyard",

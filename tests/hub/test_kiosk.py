@@ -18,7 +18,7 @@ from hub.roles import Role
 from pacs.identifiers import CardholderId, CredentialId
 from pacs.schedule import local_time
 from tests.hub.controller import eventually
-from tests.hub.running import RunningHub, running_hub, tap
+from tests.hub.running import RunningHub, csrf_of, running_hub, tap
 from tests.hub.station import FakeStation, card_of
 
 STEP = timedelta(seconds=10)
@@ -411,3 +411,61 @@ def test_names_are_for_who_may_see_them(hub: RunningHub, admin: httpx.Client) ->
         every = desk.get(f"{API}/occurrences").json()["occurrences"]
         assert every
         assert desk.post(f"{API}/exemptions", json={}).status_code == 403
+
+
+def test_staff_works_on_pages(
+    hub: RunningHub, kiosk: Kiosk, people: dict[str, CredentialId], ids: dict[str, CardholderId]
+) -> None:
+    """Lay down a duty, put somebody on its list, see who has not reported, correct it, exempt, check a receipt."""
+    kiosk.lives()
+    local = local_time(hub.clock(), "Europe/Amsterdam")
+    with hub.signed_in(Role.SITE_MANAGER) as browser:
+        token = csrf_of(browser.get("/registration/duties").text)
+        form = {
+            "csrf_token": token,
+            "name": "By list",
+            "whom": "people",
+            "weekdays": [str(each) for each in range(7)],
+            "start": f"{local:%H:%M}",
+            "end": f"{local + timedelta(minutes=30):%H:%M}",
+        }
+        assert browser.post("/registration/duties", data=form | {"start": "9"}).status_code == 422
+        assert browser.post("/registration/duties", data=form).status_code == 303
+        (duty,) = re.findall(
+            r'href="/registration/duties/(\w+)"><bdi>By list', browser.get("/registration/duties").text
+        )
+        assert browser.post(f"/registration/duties/{duty}", data=form | {"late_min": "10"}).status_code == 303
+        person = f"/registration/people/{ids['Cem']}"
+        for action in ({"action": "list", "duty_id": duty}, {"action": "link", "other": ids["Bo"]}):
+            assert browser.post(person, data={"csrf_token": token, **action}).status_code == 303, action
+        assert browser.post(person, data={"csrf_token": token, "action": "exempt"}).status_code == 422
+        page = browser.get(person, params={"search": "ada"}).text
+        assert "Ada Example" in page
+        assert "Bo Example" in page
+        hub.app.state.services.reporting.fix()
+        page = browser.get("/registration").text
+        (path,) = {
+            each for each in re.findall(r'href="(/registration/duties/\w+/[\d-]+)"', page) if duty in each
+        }
+        assert browser.get(path).status_code == 200
+        told = text_of(kiosk.report(kiosk.tap(people["Cem"]), "Cem").text)
+        receipt = re.search(r"Receipt number (\S+)", told)
+        assert receipt is not None, told
+        page = browser.get("/registration/receipt", params={"number": receipt[1]}).text
+        assert f"Genuine: {receipt[1]}" in text_of(page)
+        unknown = browser.get("/registration/receipt", params={"number": registration.new_receipt()})
+        assert "never given out" in text_of(unknown.text)
+        assert "Cem Example" in text_of(browser.get(path, params={"standing": "reported"}).text)
+        assert "Cem Example" not in text_of(browser.get(path, params={"standing": "exempt"}).text)
+        correction = {"csrf_token": token, "cardholder_id": ids["Cem"], "kind": "withdrawn"}
+        assert browser.post(path, data=correction).status_code == 422
+        done = browser.post(path, data=correction | {"reason": "Not his <b>card</b>", "standing": "reported"})
+        assert done.headers["location"] == f"{path}?standing=reported"
+        page = browser.get(path).text
+        assert "Not his &lt;b&gt;card" in page
+        link = browser.post("/registration/kiosks/hall/link", data={"csrf_token": token})
+        assert "/kiosk/pair/" in link.text
+    with hub.signed_in(Role.RECEPTION) as desk:
+        assert desk.get("/registration/duties").status_code == 200
+        assert desk.get(person).status_code == 403
+        assert desk.post("/registration/duties", data=form).status_code == 403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
-from hub import registration, reporting
-from hub.registration import KioskRecord, Standing, Stretch
+from hub import registration, reporting, visits
+from hub.kiosks import records
+from hub.registration import KioskRecord, Standing, Stretch, Timing
 from hub.store import access_levels, cardholders, duties, kiosks, reports, sites
 from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
@@ -20,6 +22,7 @@ from hub.store.duties import Duty, Exemption, Whom
 from hub.store.errors import AlreadyExists, InUse, NotFound
 from hub.store.holds import Hold
 from hub.store.reports import Correction, CorrectionKind, Occurrence, Report
+from hub.visits import NothingDue
 from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId, CardholderId, SiteId, StationId
 from pacs.rules import AccessLevel
@@ -333,3 +336,30 @@ def test_when_a_page_was_shown(connection: Connection) -> None:
         (39, 39),
     ]
     assert kiosks.screens(connection, StationId("gate"), OPENS - DAY, OPENS + DAY) == []
+
+
+def test_reporting_in_asks_nothing_of_doors(connection: Connection) -> None:
+    """From the opening of a time to what is left of it, no statement names a table in which a door's taps are."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        asked.append(statement)
+
+    event.listen(connection.engine, "before_cursor_execute", note)
+    occurrence = opened(connection)
+    duties.set_reporter(connection, ADA, BEN, set_by="operator:one", now=OPENS)
+    now = OPENS + HOUR
+    offers = visits.visit(connection, SITE, ADA, now).offers
+    assert [(each.person.id, each.is_self) for each in offers] == [(ADA, True), (BEN, False)]
+    chosen = [each.choice for each in offers]
+    receipt = visits.report(connection, SITE, HALL, ADA, chosen, now)
+    assert [line.timing for line in receipt.lines] == [Timing.ON_TIME, Timing.ON_TIME]
+    with pytest.raises(NothingDue):
+        visits.report(connection, SITE, HALL, ADA, chosen, now)
+    found = reporting.roll(connection, DUTY, occurrence, records, AFTER)
+    assert [hole.station_id for hole in found.holes] == [None]
+    assert reporting.coarsen(connection, AFTER, (), 10, kiosks=records, now=AFTER) == 1
+    event.remove(connection.engine, "before_cursor_execute", note)
+    named = set(re.findall(r"(?:FROM|JOIN|INTO|UPDATE) (\w+)", " ".join(asked)))
+    assert {"reports", "expected", "stations"} <= named
+    assert named & {"events", "doors", "door_state", "controllers", "journal_heads", "alarms"} == set()

@@ -25,7 +25,8 @@ async function ask() {
     }
     if (told.tap && told.tap !== page.tap && told.tap !== sessionStorage.getItem("tap")) {
       sessionStorage.setItem("tap", told.tap);
-      location.replace(`/kiosk/visits/${told.tap}${page.language ? `?language=${page.language}` : ""}`);
+      const chosen = page.screen === "start" && page.language; // what the last visitor chose is not the next one's
+      location.replace(`/kiosk/visits/${told.tap}${chosen ? `?language=${chosen}` : ""}`);
       return;
     }
   } catch {
