@@ -57,8 +57,6 @@ PAGES = (
     "/imports",
     "/desk",
     "/registration",
-    "/registration/duties",
-    "/registration/exemptions",
     "/events",
     "/access-levels",
     "/schedules",
