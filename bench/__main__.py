@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    attended,
     block,
     desk,
     fleet,
@@ -52,8 +53,7 @@ PARTS = (
     "pages",
     "locks",
 )
-AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "edge"})
-AT_A_SITE = frozenset({"tap", "replay", "block", "desk", "edge"})
+AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "desk", "edge"})
 
 
 @click.command()
@@ -114,6 +114,7 @@ def main(
                     measure("tap", lambda: tap.measure(site, holders, count=taps))
                     measure("replay", lambda: replay.measure(site, holders))
                     measure("block", lambda: block.measure(site, holders[0], count=10))
+                    measure("attended", lambda: attended.measure(site, holders, count=taps))
                     measure("desk", lambda: desk.measure(site, holders[:8], count=60))
                     measure("edge", lambda: process.measure(site, holders[0]) | start.measure())
             measure("wire", wire.measure)

@@ -54,9 +54,7 @@ NAVIGATION = (
     ("/webhooks", N_("Webhooks"), Permission.WEBHOOKS_MANAGE),
 )
 GROUPS = (
-    (N_("People"), ("/cardholders", "/cards", "/imports", "/transfers", "/muster")),
-    (N_("People"), ("/desk", "/cardholders", "/cards", "/imports", "/muster")),
-    (N_("People"), ("/cardholders", "/cards", "/imports", "/muster", "/registration")),
+    (N_("People"), ("/desk", "/cardholders", "/cards", "/imports", "/transfers", "/muster", "/registration")),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )

@@ -29,10 +29,9 @@ from pacs.rules import Side
 from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
-NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/)")
-NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|sign-in/oidc/)")
-NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/|desk/(stream|photo))")
-NO_PAGES = re.compile("/(api/|static/|healthz|readyz|metrics|live/stream|attended/|kiosk/tap)")
+NO_PAGES = re.compile(
+    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo))"
+)
 DOORS = {
     "main-entrance": "Main entrance",
     "courtyard": "Courtyard",

@@ -483,7 +483,8 @@ def test_each_role_sees_its_own_pages(hub: RunningHub, role: Role) -> None:
     with hub.signed_in(role) as browser:
         home = browser.get("/").text
         offered = set(re.findall(r'<li><a href="(/[\w-]*)"', home))
-        may_open = {path for path in PAGES if browser.get(path).status_code == 200}
+        of_menu = [path for path in PAGES if path.count("/") == 1]  # the others are reached from these
+        may_open = {path for path in of_menu if browser.get(path).status_code == 200}
         assert offered == may_open
         assert ("Tigist" in home) is (Permission.NAMES_READ in PERMISSIONS[role])
         card = browser.get(f"/cards/{credential}")
