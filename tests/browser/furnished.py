@@ -95,8 +95,8 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         _hold(hub)
         parts |= _registration(hub)
         parts["webhook_id"] = _webhook(hub)
-        parts["transfer_id"] = _transfer(hub)
         _desk(hub)
+        parts["transfer_id"] = _transfer(hub)
         yield Furnished(hub, parts)
 
 

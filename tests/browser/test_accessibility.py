@@ -113,9 +113,9 @@ def test_no_page_breaks_an_accessibility_rule(
     assert found == {}
 
 
-@pytest.mark.parametrize("role", [role for role in Role if role is not Role.ADMINISTRATOR])
+@pytest.mark.parametrize("role", [Role.GUARD, Role.SITE_MANAGER, Role.TECHNICIAN, Role.AUDITOR])
 def test_each_roles_pages_are_accessible(browser: Browser, site: Furnished, role: Role) -> None:
-    """What a role sees differs; it breaks no rule either, on a phone of 320 pixels."""
+    """What a role sees differs; it breaks no rule either, on a phone of 320 pixels. Reception's pages are a site manager's."""
     context = opened(browser, site, role, {"width": 320, "scheme": "dark", "language": LANGUAGES[-1]})
     page = context.new_page()
     found = {}

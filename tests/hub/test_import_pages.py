@@ -12,7 +12,7 @@ from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, csrf_of, running_hub
 
 GOOD = "external_id,given_name,family_name\nP-1,Ada,Example\nP-2,Ben,Example\n"
-BAD = "external_id,given_name,family_name,category\nP-3,Eve,Example,<b>nobody</b>\n"
+BAD = "external_id,given_name,family_name,category\nP-3,Evelien,Example,<b>nobody</b>\n"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said_by_row_and_column(hub: RunningHub) -> None:
         assert "Refused: nothing was changed" in page
         assert "category" in page
         assert "<b>nobody" not in page
-        assert "Eve" not in browser.get("/cardholders").text
+        assert "Evelien" not in browser.get("/cardholders").text
 
 
 def test_a_file_of_another_kind_is_refused(hub: RunningHub) -> None:
