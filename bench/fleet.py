@@ -44,6 +44,8 @@ _WITHIN_S = 240.0
 _PAGES = ("/", "/api/v1/doors", "/api/v1/events")
 _VIEWS = 5
 _PATIENCE = Patience()
+_TRIES = 10
+_RECONNECT_S = 1.0
 
 
 class Member:
@@ -83,10 +85,21 @@ class Member:
         )
 
     async def connect(self, port: int, root: Path) -> None:
-        """Connect and say hello, which the hub answers with its documents."""
+        """Connect, again where a busy broker closes it, and say hello, which the hub answers with its documents.
+
+        Raises ``OSError`` or ``TimeoutError`` when the last of so many tries fails.
+        """
         context = ssl.create_default_context(cafile=str(root))
         context.load_cert_chain(self._pem)
-        self._sender = await Sender.connect(port, context, self.id, f"{down_root(self.id)}/+", self._heard)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                topic = f"{down_root(self.id)}/+"
+                self._sender = await Sender.connect(port, context, self.id, topic, self._heard)
+                break
+            except OSError:  # a TimeoutError is one
+                if not tries_left:
+                    raise
+                await asyncio.sleep(_RECONNECT_S)
         self._ask()
 
     def ask_again(self) -> None:

@@ -26,7 +26,7 @@ class Sender(asyncio.Protocol):
         self._client_id, self._topic, self._heard = client_id, topic, heard
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self.is_subscribed = asyncio.Event()
+        self._answered = asyncio.Event()
 
     @classmethod
     async def connect(
@@ -37,13 +37,23 @@ class Sender(asyncio.Protocol):
         topic: str,
         heard: Callable[[str, bytes], None],
     ) -> Self:
-        """Connect to the broker on loopback and subscribe; raises ``OSError``, ``TimeoutError`` after 30 s."""
+        """Connect to the broker on loopback and subscribe; raises ``OSError``, ``TimeoutError`` after 30 s.
+
+        ``ConnectionError``, an ``OSError``, when the broker closes it before that.
+        """
         async with asyncio.timeout(_WITHIN_S):
             _, sender = await asyncio.get_running_loop().create_connection(
                 lambda: cls(client_id, topic, heard), "127.0.0.1", port, ssl=context
             )
-            await sender.is_subscribed.wait()
+            await sender._answered.wait()  # noqa: SLF001 -- its own
+        if not sender.is_connected:
+            raise ConnectionError("the broker closed the connection before it was subscribed")
         return sender
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has not closed it."""
+        return self._transport is not None
 
     def send(self, sent: Iterable[bytes]) -> None:
         """Hand packets to the connection; raises ``ConnectionError`` when the broker closed it."""
@@ -67,6 +77,7 @@ class Sender(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         """Nothing can be sent any more."""
         self._transport = None
+        self._answered.set()
 
     def data_received(self, data: bytes) -> None:
         """Take whole packets off what was received."""
@@ -75,7 +86,7 @@ class Sender(asyncio.Protocol):
             if kind == _CONNECT_ANSWER and not body[1]:
                 self.send([_packet(0x82, b"\0\1" + _text(self._topic) + b"\0")])
             elif kind == _SUBSCRIBE_ANSWER and not body[2]:
-                self.is_subscribed.set()
+                self._answered.set()
             elif kind == _PUBLISH:  # at QoS 0
                 end = 2 + int.from_bytes(body[:2])
                 self._heard(body[2:end].decode(), body[end:])
