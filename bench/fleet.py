@@ -102,6 +102,11 @@ class Member:
                 await asyncio.sleep(_RECONNECT_S)
         self._ask()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has not closed its connection."""
+        return self._sender.is_connected
+
     def ask_again(self) -> None:
         """What a controller does whose events are not acknowledged in time: hello, and all of them once more."""
         if self._unacknowledged and time.monotonic() - self._asked_s >= self._wait_s:
@@ -202,7 +207,7 @@ async def _walk(hub: HubProcess, root: Path, members: list[Member]) -> dict[str,
     begun_s = time.perf_counter()
     await asyncio.gather(*map(connect, members))
     figures["connect_s"] = time.perf_counter() - begun_s
-    patience = asyncio.create_task(_ask_again(members))
+    patience = asyncio.create_task(_ask_again(members, hub.mqtt_port, root))
     try:
         await _until(lambda: all(min(member.confirmed.values()) for member in members))
         figures["first_documents_s"] = time.perf_counter() - begun_s
@@ -278,10 +283,12 @@ async def _views_ms(client: httpx.AsyncClient, page: str) -> float:
     return median(taken_ms)
 
 
-async def _ask_again(members: list[Member]) -> None:
+async def _ask_again(members: list[Member], port: int, root: Path) -> None:
     while True:
         await asyncio.sleep(1)
         for member in members:
+            if not member.is_connected:
+                await member.connect(port, root)
             member.ask_again()
 
 
