@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -64,7 +64,7 @@ class Member:
         self._journal_id = JournalId(secrets.token_hex(16))
         self._last_hash = genesis(self.id, self._journal_id)
         self._sequence = 0
-        self._sender: Sender
+        self._sender: Sender | None = None
         key = generate_key()
         certificate = authority.certify(
             name=self.id, public_key=key.public_key(), purpose=Purpose.CLIENT, now=now
@@ -105,14 +105,14 @@ class Member:
     @property
     def is_connected(self) -> bool:
         """Whether the broker has not closed its connection."""
-        return self._sender.is_connected
+        return self._sender is not None and self._sender.is_connected
 
     def ask_again(self) -> None:
         """What a controller does whose events are not acknowledged in time: hello, and all of them once more."""
         if self._unacknowledged and time.monotonic() - self._asked_s >= self._wait_s:
             self._wait_s = min(2 * self._wait_s, _PATIENCE.longest_s)
             self._ask()
-            self._sender.send(self._unacknowledged.values())
+            self._send(self._unacknowledged.values())
 
     def _ask(self) -> None:
         hello = Hello(
@@ -123,11 +123,17 @@ class Member:
             software="bench",
         )
         self._asked_s = time.monotonic()
-        self._sender.send([publish_confirmed(str(UpTopic(self.id, Up.HELLO)), bytes(hello), number=0)])
+        self._send([publish_confirmed(str(UpTopic(self.id, Up.HELLO)), bytes(hello), number=0)])
+
+    def _send(self, packets: Iterable[bytes]) -> None:
+        # A document can arrive before connect has returned; what it calls for is sent when asking again.
+        if self._sender is not None:
+            self._sender.send(packets)
 
     def close(self) -> None:
         """Leave."""
-        self._sender.close()
+        if self._sender is not None:
+            self._sender.close()
 
     def _heard(self, topic: str, payload: bytes) -> None:
         match DownTopic.parse(topic).kind:
@@ -160,7 +166,7 @@ class Member:
         if not self._unacknowledged:
             self._asked_s = time.monotonic()
         self._unacknowledged[self._sequence] = packet
-        self._sender.send([packet])
+        self._send([packet])
 
 
 def measure(directory: Path, *, sizes: tuple[int, ...], log: IO[Any] | None = None) -> dict[str, float]:
