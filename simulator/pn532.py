@@ -123,10 +123,10 @@ class VirtualPn532:
         return at_ns
 
     def fault(self, fault: ReaderFault, *, times: int = -1) -> None:
-        """Make something be wrong; ``times``: with so many commands (-1: until another fault, or ``NONE``, is named)."""
+        """Make something be wrong; ``times``: with so many commands from now on (-1: until another fault, or ``NONE``, is named)."""
         match fault:
             case ReaderFault.BROWN_OUT:
-                self._do(self._brown_out)
+                self._do(self._brown_out, done=True)
             case ReaderFault.UNPLUG:
                 self._do(self._unplug, done=True)
             case ReaderFault.PLUG:
@@ -134,7 +134,7 @@ class VirtualPn532:
             case ReaderFault.LEFT_FAST:
                 self._do(self._leave_fast, done=True)
             case _:
-                self._do(lambda: self._set_fault(fault, times))
+                self._do(lambda: self._set_fault(fault, times), done=True)
 
     def __enter__(self) -> Self:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -157,6 +157,7 @@ class VirtualPn532:
         self._do(self._stop)
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
         self._unplug()
         self._field.remove()
         os.close(self._wake)
@@ -164,12 +165,13 @@ class VirtualPn532:
     # -------------------------------------------------------------- what happens, in the reader's thread
 
     def _do(self, action: Callable[[], None], *, done: bool = False) -> None:
-        """Have the reader's thread do something; ``done``: return when it has."""
+        """Have the reader's thread do something; ``done``: return when it has, unless this is that thread or it rests."""
         finished = threading.Event()
         self._actions.append(action)
         self._actions.append(finished.set)
         os.eventfd_write(self._wake, 1)
-        if done and not finished.wait(timeout=10):
+        rests = self._thread is None or self._thread is threading.current_thread()
+        if done and not rests and not finished.wait(timeout=10):
             raise RuntimeError("the reader's thread does not react")
 
     def _set_fault(self, fault: ReaderFault, times: int) -> None:
