@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help venv environment demo test check tests browser bench fuzz fuzz-api docs messages screenshots lock clean
@@ -29,7 +29,7 @@ check: venv  ## ruff, formatting, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m tools.suite -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 browser:
 	@bash tools/browser.sh

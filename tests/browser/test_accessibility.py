@@ -17,6 +17,8 @@ from hub.pages.languages import LANGUAGES
 from hub.roles import Role
 from tests.browser.furnished import Furnished, furnished
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(__file__).parents[1] / "vendor" / "axe-core"
 PATIENCE_MS = 30_000

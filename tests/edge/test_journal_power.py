@@ -34,6 +34,8 @@ from tests.edge.journal_on_disk import (
 )
 from tests.edge.power_cut import PowerCut, PowerCutFiles, Survives
 
+pytestmark = pytest.mark.slow
+
 NOW = Now(clock=ClockReading(at=START, trusted=True), monotonic_s=0.0)
 
 _WRITER = """

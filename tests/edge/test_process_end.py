@@ -26,6 +26,8 @@ from edge.status_socket import StatusServer
 from tests.edge.installed import install
 from tests.edge.small_site import CONTROLLER
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 60.0
 
 # Presses the button, waits for the strike to release, and then meets with what its argument says.

@@ -25,6 +25,8 @@ from provisioning.authority import Authority, Purpose, certificate_pem, generate
 from tests.broker import TestBroker, free_port
 from tests.edge.hub_end import Controller, HubEnd, Relay, running, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[TestBroker]:

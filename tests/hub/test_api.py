@@ -31,6 +31,8 @@ from pacs.topics import Up, UpTopic
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, routes_of, running_hub, tap
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
 STREAMS = {"/api/v1/stream", "/live/stream", "/attended/stream"}
 EXAMPLE = {

@@ -43,6 +43,8 @@ from tests.hub.controller import FakeController, SmallHub, eventually, small_hub
 from tests.hub.databases import SITE, fresh_database, make_site
 from tests.hub.test_distribution import CARD, add_person
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.hub.databases import PostgreSql
 

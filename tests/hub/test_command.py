@@ -34,6 +34,8 @@ from provisioning.site import Site, create_site
 from tests.hub.databases import fresh_database
 from tests.hub.running import PASSWORD
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:

@@ -26,10 +26,12 @@ from hub.api.problems import Code
 from hub.roles import Role
 from tests.hub.running import RunningHub, routes_of, running_hub, tap
 
+pytestmark = pytest.mark.slow
+
 LONG = os.environ.get("DREMPEL_HYPOTHESIS") == "long"
 SAMPLE = {  # who may do little is mostly refused, which one example of each shows
-    Role.ADMINISTRATOR: ["--phases", "examples,fuzzing", "--max-examples", "2"],
-    Role.GUARD: ["--phases", "examples,fuzzing", "--max-examples", "1"],
+    Role.ADMINISTRATOR: ["--phases", "examples,fuzzing", "--max-examples", "1"],
+    Role.GUARD: ["--phases", "examples"],
 }
 EVERYTHING = ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "30"]
 

@@ -24,6 +24,8 @@ from hub.store.idempotency import KeyedRequest, State
 from tests.hub.databases import empty_address, fresh_database
 from tests.hub.running import Clock, RunningHub, running_hub
 
+pytestmark = pytest.mark.slow
+
 PERSON = {"category": "resident", "given_name": "Ama", "family_name": "Mensah"}
 
 

@@ -31,6 +31,8 @@ from pacs.reason import Reason
 from pacs.rules import Door, Side
 from tests.hub.databases import SITE, fresh_database, make_site
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 20, 12, 34, 56, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GATE, FRONT, ROOM = ControllerId("gate"), DoorId("front"), DoorId("room")

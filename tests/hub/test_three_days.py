@@ -4,6 +4,8 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from hub import completeness, moves
 from hub.inbox import Message
 from hub.muster import Presence
@@ -19,6 +21,8 @@ from pacs.topics import Up, UpTopic
 from tests.hub.controller import MemoryJournal
 from tests.hub.databases import SITE
 from tests.hub.test_ingest import GATE, NOW, YARD, Desk
+
+pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
     from datetime import datetime
