@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests browser bench fuzz fuzz-api docs messages screenshots lock clean
+.PHONY: help venv environment demo test check tests system bench fuzz fuzz-api docs messages screenshots lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ environment:
 demo: environment  ## a site with three controllers, a hub and a day of taps, live on this terminal
 	@$(BIN)/drempel-sim demo $(ARGS)
 
-test: venv browser check tests  ## lint, types, contracts and every test
+test: venv system check tests  ## lint, types, contracts and every test
 
 check: venv  ## ruff, formatting, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -31,8 +31,8 @@ check: venv  ## ruff, formatting, mypy --strict, import contracts
 tests: venv
 	$(BIN)/python -m tools.suite -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-browser:
-	@bash tools/browser.sh
+system: venv
+	@bash tools/system.sh
 
 bench: venv  ## measure taps, ingest and blocks; prints tables, writes build/bench.json
 	@$(BIN)/python -m bench $(ARGS)
@@ -51,7 +51,7 @@ docs: venv  ## write docs/decision.md and the tables of routes from the code
 messages: venv  ## bring the translators' files up to date with the texts of the pages
 	@$(BIN)/python -m tools.messages
 
-screenshots: venv browser  ## pictures of every page in build/screenshots
+screenshots: venv system  ## pictures of every page in build/screenshots
 	@$(BIN)/python -m tools.screenshots
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow

@@ -1,6 +1,6 @@
 """Make the virtual environment from hashed locks; needs nothing but Python and its standard library.
 
-``bootstrap.py [--only run|dev]``: ``run`` installs what the programs need, ``dev`` the tests and checks as well.
+``bootstrap.py [--only run|dev|fuzz|pcsc]``: ``run`` installs what the programs need, ``dev`` the tests and checks as well.
 A second call with unchanged locks does nothing. pip's own configuration (its files and PIP_* variables) says where
 packages come from, and is handed on to uv. Exit status 1: something is missing, and the message says what to do.
 Written for any Python 3.6, so that an old one can still say that it is too old.
@@ -125,8 +125,11 @@ def install(only: str) -> None:
         "--compile-bytecode"
     )  # several processes start at once, and some systems forbid them to compile
     print(f"Installing requirements/{only}.txt, each package checked against its hash", flush=True)
+    if only == "pcsc":  # it is compiled, by what has a lock of its own
+        run(*uv, "--require-hashes", "-r", "requirements/build-pcsc.txt", **where_packages_are(pip))
+    uv.append("--no-build-isolation")
     run(*uv, "--require-hashes", "-r", f"requirements/{only}.txt", **where_packages_are(pip))
-    run(*uv, "--offline", "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(*uv, "--offline", "--no-deps", "--editable", ".")
     run(PYTHON, "-m", "compileall", "-q", *PACKAGES)
     (VENV / f".drempel-{only}").write_text(fingerprint(only))
 
@@ -136,7 +139,10 @@ def main() -> None:
     use_suitable_python()
     parser = argparse.ArgumentParser(description="Make .venv from hashed locks.")
     parser.add_argument(
-        "--only", choices=("run", "dev", "fuzz"), default="dev", help="dev holds all of run; fuzz adds to dev"
+        "--only",
+        choices=("run", "dev", "fuzz", "pcsc"),
+        default="dev",
+        help="dev holds all of run; fuzz and pcsc add to dev",
     )
     only = parser.parse_args().only
     if not (is_ready(only) or (only == "run" and is_ready("dev"))):

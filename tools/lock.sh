@@ -11,5 +11,8 @@ echo "uv" | "${uv[@]}" - -o requirements/uv.txt
 # a coverage-guided fuzzer, which has no build for every machine; 3.1 has none for Python 3.11
 echo "atheris==3.0.0; platform_machine == 'x86_64' and sys_platform == 'linux' and python_version < '3.14'" |
     "${uv[@]}" - -o requirements/fuzz.txt
+# a compiled reader of PC/SC, and what compiles it
+echo "pyscard" | "${uv[@]}" - -c requirements/dev.txt -o requirements/pcsc.txt
+echo "setuptools" | "${uv[@]}" - -o requirements/build-pcsc.txt
 grep -nE "://|file:" requirements/*.txt && { echo "an address stands in a lock" >&2; exit 1; }
 wc -l requirements/*.txt

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What tests need of the operating system beyond Python. As root on Debian it is installed here; otherwise what is
+# missing is named, and those tests are skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+export DEBIAN_FRONTEND=noninteractive
+
+# need WHAT PROBE… -- PACKAGE…: true once every probe, a command or a file, is there
+need() {
+    local what=$1 probe lacks=
+    shift
+    while [ "$1" != -- ]; do
+        probe=$1
+        shift
+        if ! command -v "$probe" >/dev/null && [ ! -e "$probe" ]; then lacks=$probe; fi
+    done
+    shift
+    [ -n "$lacks" ] || return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "$what: no $lacks here; its tests will be skipped (Debian: sudo apt-get install $*)"
+        return 1
+    fi
+    echo "$what: installing $*"
+    { [ -n "${updated:-}" ] || apt-get -qq update; } && updated=1 \
+        && apt-get -qq install -y --no-install-recommends "$@" >/dev/null && return 0
+    echo "$what: $* could not be installed; its tests will be skipped"
+    return 1
+}
+
+browser() {
+    local name
+    for name in chromium-browser google-chrome; do
+        if command -v "$name" >/dev/null; then return 0; fi
+    done
+    need "Browser" chromium -- chromium || true
+}
+
+# A PC/SC service with a virtual reader; its Python side is compiled.
+pcsc() {
+    need "PC/SC" pcscd swig gcc /usr/include/PCSC/winscard.h /usr/lib/pcsc/drivers/serial/libifdvpcd.so -- \
+        pcscd vsmartcard-vpcd libpcsclite-dev swig gcc libc6-dev python3-dev || return 0
+    .venv/bin/python tools/bootstrap.py --only pcsc || echo "PC/SC: pyscard was not built; its tests will be skipped"
+}
+
+browser
+pcsc
