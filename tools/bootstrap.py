@@ -125,11 +125,12 @@ def install(only: str) -> None:
         "--compile-bytecode"
     )  # several processes start at once, and some systems forbid them to compile
     print(f"Installing requirements/{only}.txt, each package checked against its hash", flush=True)
+    locks = [[f"requirements/{only}.txt"]]
     if only == "pcsc":  # it is compiled, by what has a lock of its own
-        run(*uv, "--require-hashes", "-r", "requirements/build-pcsc.txt", **where_packages_are(pip))
-    uv.append("--no-build-isolation")
-    run(*uv, "--require-hashes", "-r", f"requirements/{only}.txt", **where_packages_are(pip))
-    run(*uv, "--offline", "--no-deps", "--editable", ".")
+        locks = [["requirements/build-pcsc.txt"], [*locks[0], "--no-build-isolation"]]
+    for lock in locks:
+        run(*uv, "--require-hashes", "-r", *lock, **where_packages_are(pip))
+    run(*uv, "--offline", "--no-deps", "--no-build-isolation", "--editable", ".")
     run(PYTHON, "-m", "compileall", "-q", *PACKAGES)
     (VENV / f".drempel-{only}").write_text(fingerprint(only))
 
