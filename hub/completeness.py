@@ -156,7 +156,7 @@ def counted(
             [
                 *(hole for hole in holes if hole.cause is not Cause.EXPIRED),
                 *_never(door),
-                *_settled(kept.get(door.id, ()), settled),
+                *_settled(kept.get(door.id, ()), door.created_at, settled),
             ],
             known_until=state.complete_until,
             since=since,
@@ -167,13 +167,16 @@ def counted(
     ]
 
 
-def _settled(kept: Iterable[tuple[datetime, datetime]], until: datetime | None) -> Iterable[Hole]:
-    """What lies before ``until`` and is not among what is kept as whole."""
-    at = None
+def _settled(
+    kept: Iterable[tuple[datetime, datetime]], since: datetime, until: datetime | None
+) -> Iterable[Hole]:
+    """What lies from ``since``, when the door was added, to ``until`` and is not among what is kept as whole."""
+    at = since
     for begins, ends in kept:
-        yield Hole(since=at, until=begins, cause=Cause.NOT_WHOLE)
+        if at < begins:
+            yield Hole(since=at, until=begins, cause=Cause.NOT_WHOLE)
         at = ends
-    if until is not None and (at is None or at < until):
+    if until is not None and at < until:
         yield Hole(since=at, until=until, cause=Cause.NOT_WHOLE)
 
 

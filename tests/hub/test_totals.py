@@ -151,4 +151,7 @@ def test_a_hole_outlives_what_told_of_it(archive: Archive) -> None:
             (hole[1], archive.now),
         ], days
     assert left == []
-    assert Cause.NOT_WHOLE in {each.cause for each in front.unknown}
+    assert [(each.since, each.until, each.cause) for each in front.unknown] == [
+        (NOW - 26 * DAY, NOW - 25 * DAY, Cause.NOT_THERE_YET),
+        (*hole, Cause.NOT_WHOLE),
+    ]
