@@ -132,7 +132,7 @@ def proven(
             since=since,
             until=until,
         )
-        for door, state, holes in _records(connection, now, sites)
+        for door, state, holes in _records(connection, now, doors.places(connection, sites))
         if door_ids is None or door.id in door_ids
     ]
 
@@ -162,7 +162,7 @@ def counted(
             since=since,
             until=until,
         )
-        for door, state, holes in _records(connection, now, sites)
+        for door, state, holes in _records(connection, now, doors.places(connection, sites))
         if door_ids is None or door.id in door_ids
     ]
 
@@ -252,31 +252,37 @@ def of_doors(
     now: datetime,
     *,
     since: datetime | None = None,
-    controller_ids: Collection[ControllerId] | None = None,
+    places: Collection[Place] | None = None,
+    states: Mapping[ControllerId, ControllerState] | None = None,
 ) -> Mapping[DoorId, Completeness]:
-    """Every door's record, or those of some controllers, with the holes that reach beyond ``since`` (None: all)."""
+    """The record of these doors, None: of every one, with the holes that reach beyond ``since`` (None: all).
+
+    ``states``: what is known of their controllers, by who has read it already.
+    """
+    if places is None:
+        places = doors.places(connection)
     return {
         door.id: _completeness(door.id, holes, since)
-        for door, _state, holes in _records(connection, now, controller_ids=controller_ids)
+        for door, _state, holes in _records(connection, now, places, states)
     }
 
 
 def _records(
     connection: Connection,
     now: datetime,
-    sites: Sites = None,
-    *,
-    controller_ids: Collection[ControllerId] | None = None,
+    places: Iterable[Place],
+    states: Mapping[ControllerId, ControllerState] | None = None,
 ) -> Iterable[tuple[Place, ControllerState, list[Hole]]]:
-    """Every door of these sites or controllers, with what is known of its controller and all holes in its record."""
-    states = controllers.presence(connection, now, controller_ids)
+    """Each door, with what is known of its controller and all holes in its record."""
+    if states is None:
+        states = controllers.presence(connection, now)
     heads = {(head.controller_id, head.journal_id): head.sequence for head in journals.heads(connection)}
     registered = controllers.registered_at(connection)
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
     expired = expiry.reduced_before(connection)
-    for door in doors.places(connection, sites, controller_ids=controller_ids):
+    for door in places:
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)
         holes = [

@@ -224,7 +224,8 @@ def _lag(state: ControllerState, now: datetime) -> float | None:
 def _doors(
     connection: Connection, states: States, now: datetime, sites: Collection[SiteId] | None
 ) -> Iterator[Metric]:
-    records = completeness.of_doors(connection, now, since=now)
+    found = doors.places(connection, sites)
+    records = completeness.of_doors(connection, now, since=now, places=found, states=states)
     confirmed, newest = documents.confirmed_versions(connection), documents.newest_versions(connection)
 
     def unknown(record: Completeness) -> float:
@@ -234,7 +235,6 @@ def _doors(
         return math.inf if since is None else max(0.0, (now - since).total_seconds())
 
     labels = ("door", "site")
-    found = doors.places(connection, sites)
     each = [((str(door.id), str(door.site_id)), door) for door in found]
     online = [(at, float(states[door.controller_id].online)) for at, door in each]
     yield _gauge("door_online", "Whether a door's controller is connected", online, *labels)

@@ -145,7 +145,13 @@ def statuses(
         controller_ids = [each.id for each in controllers.list_all(connection, sites, even_retired=True)]
     named_doors = doors.list_all(connection, controller_ids=controller_ids)
     states = controllers.states(connection, now, controller_ids)
-    records = completeness.of_doors(connection, now, since=now - HOLES_SHOWN, controller_ids=controller_ids)
+    records = completeness.of_doors(
+        connection,
+        now,
+        since=now - HOLES_SHOWN,
+        places=doors.places(connection, controller_ids=controller_ids),
+        states=states,
+    )
     newest_events = events.newest_per_door(connection, [named.door.id for named in named_doors])
     confirmed = documents.confirmed_versions(connection)
     newest = documents.newest_versions(connection)

@@ -131,15 +131,10 @@ def states(
     return _states(connection, query, now)
 
 
-def presence(
-    connection: Connection, now: datetime, controller_ids: Collection[ControllerId] | None = None
-) -> Mapping[ControllerId, ControllerState]:
+def presence(connection: Connection, now: datetime) -> Mapping[ControllerId, ControllerState]:
     """The same of every controller without ``health`` and ``broken_readers``, which take long to read for thousands."""
     columns = [each for each in controller_state.c if each.name not in _LARGE]
-    query = select(*columns, *(null().label(name) for name in _LARGE))
-    if controller_ids is not None:
-        query = query.where(controller_state.c.controller_id.in_(sorted(controller_ids)))
-    return _states(connection, query, now)
+    return _states(connection, select(*columns, *(null().label(name) for name in _LARGE)), now)
 
 
 def state(connection: Connection, controller_id: ControllerId, now: datetime) -> ControllerState:
