@@ -17,7 +17,8 @@ from bench import house
 from hub.documents import SiteDocuments
 from hub.import_rows import Format
 from hub.imports import carry_out, queued
-from hub.retention import Periods, Retention
+from hub.periods import Periods
+from hub.retention import Retention
 from hub.store import sites
 from hub.store.database import Database
 from hub.store.sites import Site

@@ -66,6 +66,7 @@ from hub.pages import (
     retention,
     schedules,
     sign_in,
+    site_retention,
     static_files,
     statistics,
     transfers,
@@ -146,6 +147,7 @@ def create_app(
         people.router,
         import_pages.router,
         retention.router,
+        site_retention.router,
         access_levels.router,
         areas.router,
         door_access.router,
@@ -208,7 +210,7 @@ async def _lifespan(
             clock,
             settings.webhooks_allow,
             ca_file=settings.webhooks_ca_file,
-            taps_kept=settings.retention.precise,
+            periods=settings.retention,
         )
         by_provider = _oidc(settings, database)
         home, link = await run_in_threadpool(_prepare, settings, database, live, clock)

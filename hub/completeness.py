@@ -14,7 +14,7 @@ from enum import StrEnum, unique
 
 from sqlalchemy import Connection
 
-from hub.store import controllers, doors, expiry, journals, totals
+from hub.store import controllers, doors, expiry, journals, site_periods, totals
 from hub.store.controllers import ControllerState
 from hub.store.doors import Place
 from hub.store.journals import Anomaly, AnomalyKind
@@ -281,7 +281,7 @@ def _records(
     anomalies: dict[ControllerId, list[Anomaly]] = {}
     for anomaly in journals.list_anomalies(connection, only_holes=True):
         anomalies.setdefault(anomaly.controller_id, []).append(anomaly)
-    expired = expiry.reduced_before(connection)
+    everywhere, here = expiry.reduced_before(connection), site_periods.reduced_before(connection)
     for door in places:
         state = states[door.controller_id]
         stored = heads.get((door.controller_id, state.journal_id or ""), 0)
@@ -290,8 +290,9 @@ def _records(
             for anomaly in anomalies.get(door.controller_id, ())
             if anomaly.door_id in (None, door.id)
         ]
-        if expired is not None:
-            holes.append(Hole(since=None, until=expired, cause=Cause.EXPIRED))
+        expired = [each for each in (everywhere, here.get(door.site_id)) if each is not None]
+        if expired:
+            holes.append(Hole(since=None, until=max(expired), cause=Cause.EXPIRED))
         holes += _open_holes(state, registered.get(door.controller_id), stored)
         yield door, state, holes
 

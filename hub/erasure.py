@@ -12,6 +12,7 @@ from hub.store import cardholders, cards, expiry, holds, photographs, reports
 from hub.store.cards import CardStatus
 from hub.store.held import holds_person
 from hub.store.holds import Hold
+from hub.store.sites import Sites
 from pacs.errors import StoreError
 from pacs.identifiers import CardholderId
 
@@ -48,10 +49,16 @@ def erase(
 
 
 def erase_leavers(
-    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, *, now: datetime
+    connection: Connection,
+    before: datetime,
+    held: Iterable[Hold],
+    limit: int,
+    sites: Sites = None,
+    *,
+    now: datetime,
 ) -> int:
     """Forget people whose validity ended ``before``; how many."""
-    found = expiry.leavers(connection, before, held, min(limit, 100))
+    found = expiry.leavers(connection, before, held, min(limit, 100), sites)
     for each in found:
         erase(connection, CardholderId(each), reason="retention", actor=audit.SYSTEM, now=now)
     return len(found)

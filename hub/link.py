@@ -28,8 +28,9 @@ from hub.leases import Standing, leases_of
 from hub.live import LiveBus
 from hub.mqtt import HubClient, client_id
 from hub.news import News
+from hub.periods import Periods
 from hub.questions import Questions
-from hub.retention import Periods, Retention
+from hub.retention import Retention
 from hub.revocation import Revocation
 from hub.store import controllers, sites
 from hub.store.database import Database

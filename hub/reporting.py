@@ -136,6 +136,7 @@ def coarsen(
     before: datetime,
     held: Iterable[Hold],
     limit: int,
+    sites: Sites = None,
     *,
     kiosks: Kiosks,
     now: datetime,
@@ -143,7 +144,7 @@ def coarsen(
     """Keep counts without persons of some occurrences that closed ``before``, unless a hold keeps them."""
     keeping = list(held)
     done = 0
-    for occurrence in reports.closed_before(connection, before):
+    for occurrence in reports.closed_before(connection, before, sites):
         if done == min(limit, AT_ONCE):
             break
         duty = duties.get(connection, occurrence.duty_id)

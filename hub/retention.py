@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -21,10 +21,12 @@ from hub import completeness, reporting
 from hub.completeness import SETTLED
 from hub.erasure import erase_leavers
 from hub.kiosks import records
-from hub.store import duties, events, expiry, holds, kiosks, reports, totals
+from hub.periods import Periods, of_sites, shorter
+from hub.store import duties, events, expiry, holds, kiosks, reports, site_periods, totals
 from hub.store.database import Database
 from hub.store.holds import Hold
-from pacs.errors import MalformedData
+from hub.store.sites import Sites
+from pacs.identifiers import SiteId
 
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000
@@ -32,11 +34,6 @@ LOOK_BACK_EVERY: Final = timedelta(hours=1)
 AHEAD: Final = timedelta(days=1)
 DOUBT_S: Final = 3600.0
 LATE_AFTER: Final = timedelta(hours=1)
-LONGEST_PRECISE: Final = timedelta(hours=72)
-LONGEST_COARSE: Final = timedelta(days=30)
-LONGEST_DOORS: Final = timedelta(days=366)
-LONGEST_TOTALS: Final = timedelta(days=1830)
-LONGEST_REGISTRATION: Final = timedelta(days=92)
 COUNTS_KEPT: Final = timedelta(days=366)
 SPAN: Final = timedelta(days=3)  # more than any duty's window with its margins
 
@@ -44,51 +41,29 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Periods:
-    """How long what is kept. Raises ``MalformedData`` beyond the longest there may be.
-
-    ``precise``: who tapped where and when. ``coarse``: at which door and hour, and what was decided. ``doors``: what
-    happened to doors and controllers, which names nobody. ``leavers``: people whose validity ended. ``totals``: how many
-    taps there were at each door, by the hour. ``registration``: who reported in, and who had to; then counts without
-    persons stay for a year.
-    """
-
-    precise: timedelta = LONGEST_PRECISE
-    coarse: timedelta = LONGEST_COARSE
-    doors: timedelta = LONGEST_COARSE
-    leavers: timedelta = LONGEST_COARSE
-    totals: timedelta = timedelta(days=731)
-    registration: timedelta = timedelta(days=14)
-
-    def __post_init__(self) -> None:
-        if not timedelta() < self.precise <= LONGEST_PRECISE:
-            raise MalformedData("retention.precise_h: 1 to 72 hours expected")
-        if not self.precise <= self.coarse <= LONGEST_COARSE:
-            raise MalformedData("retention.coarse_days: at least as long as precise_h, and 30 days at most")
-        if not self.coarse <= self.totals <= LONGEST_TOTALS:
-            raise MalformedData(
-                "retention.totals_days: at least as long as coarse_days, and 1830 days at most"
-            )
-        if not self.coarse <= self.doors <= LONGEST_DOORS:
-            raise MalformedData("retention.doors_days: at least as long as coarse_days, and 366 days at most")
-        if not timedelta() < self.registration <= LONGEST_REGISTRATION:
-            raise MalformedData("retention.registration_days: 1 to 92 days expected")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionState:
     """``overdue_since``: when the oldest event came that should have gone; None: nothing is overdue.
 
+    ``of_sites``: what is in force at the sites that asked for less than ``periods``.
     ``runs``: purpose → the end of the last run that had nothing left to do, and what was let go since the first.
     """
 
     periods: Periods
+    of_sites: Mapping[SiteId, Periods]
     overdue_since: datetime | None
     runs: Mapping[str, tuple[datetime, int]]
 
     def is_late(self, now: datetime) -> bool:
         """Whether the last runs lie too far back."""
         return not self.runs or min(ended_at for ended_at, _ in self.runs.values()) < now - LATE_AFTER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reached:
+    """Up to which event all was looked at, and when what came late is looked for again."""
+
+    behind: int = 0
+    look_back_at: datetime
 
 
 _Step = Callable[[Connection, datetime, Sequence[Hold], int], int]
@@ -114,9 +89,8 @@ class Retention:
         self._site_changed = site_changed
         self._leads = leads
         self._held: set[str] = set()
-        self._behind = 0
+        self._reached: dict[tuple[Periods, Sites], _Reached] = {}
         self._doubted_since_s: float | None = None
-        self._look_back_at = datetime.min.replace(tzinfo=UTC)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
 
@@ -140,22 +114,35 @@ class Retention:
         now = self._clock()
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
-            due = now - self.periods.precise - LATE_AFTER
+            overdue = [
+                expiry.overdue(connection, now - periods.precise - LATE_AFTER, held, sites)
+                for periods, sites in self._groups(connection)
+            ]
             return RetentionState(
                 periods=self.periods,
-                overdue_since=expiry.overdue(connection, due, held),
+                of_sites=of_sites(connection, self.periods),
+                overdue_since=min((each for each in overdue if each is not None), default=None),
                 runs=expiry.runs(connection),
             )
+
+    def _groups(self, connection: Connection) -> list[tuple[Periods, Sites]]:
+        """What goes for every site, and then what is less for some."""
+        return [(self.periods, None), *shorter(connection, self.periods).items()]
 
     def run(self) -> int:
         """Let go of everything that is over; how many rows."""
         now = self._clock()
         with self._database.read() as connection:
             held = holds.keeping(connection, now)
-        removed = self._run_events(now, held)
+            groups = self._groups(connection)
+        removed = self._run_events(now, held, groups)
         self._settle(now)
-        for purpose, steps in self._steps(now).items():
-            done = sum(self._exhaust(step, before) for step, before in steps)
+        steps: dict[str, list[tuple[_Step, datetime]]] = self._steps(now)
+        for periods, sites in groups:
+            for purpose, personal in self._personal_steps(now, periods, sites).items():
+                steps.setdefault(purpose, []).extend(personal)
+        for purpose, of_purpose in steps.items():
+            done = sum(self._exhaust(step, before) for step, before in of_purpose)
             if not self._stopping.is_set():
                 with self._database.write() as connection:
                     expiry.ran(connection, purpose, now, done)
@@ -167,33 +154,49 @@ class Retention:
             log.info("retention_ran", removed=removed)
         return removed
 
-    def _run_events(self, now: datetime, held: list[Hold]) -> int:
+    def _run_events(self, now: datetime, held: list[Hold], groups: Sequence[tuple[Periods, Sites]]) -> int:
         """Events are found in a snapshot, and let go of in small transactions."""
         if {hold.id for hold in held} != self._held:  # what was passed over may be due now
-            self._held, self._behind, self._look_back_at = {hold.id for hold in held}, 0, now
-        late = now >= self._look_back_at
-        precise = now - self.periods.precise
+            self._held, self._reached = {hold.id for hold in held}, {}
+        self._reached = {group: self._reached.get(group, _Reached(look_back_at=now)) for group in groups}
+        coarse = rest = 0
+        for group in groups:
+            periods, sites = group
+            if (
+                sites is not None
+            ):  # said first: while it is under way nobody may take what is left for everything
+                with self._database.write() as connection:
+                    site_periods.reduce(connection, sites, now - periods.precise)
+            made_coarse, gone = self._run_group(now, held, group)
+            coarse, rest = coarse + made_coarse, rest + gone
+        if not self._stopping.is_set():
+            with self._database.write() as connection:
+                expiry.ran(connection, "precise", now, coarse, before=now - self.periods.precise)
+                expiry.ran(connection, "gone", now, rest)
+        return coarse + rest
+
+    def _run_group(self, now: datetime, held: list[Hold], group: tuple[Periods, Sites]) -> tuple[int, int]:
+        """How many events became coarse, and how many went or lost their bytes."""
+        (periods, sites), reached = group, self._reached[group]
+        late = now >= reached.look_back_at
         with self._database.read() as connection:
             due, until = expiry.due_events(
                 connection,
                 held,
-                precise=precise,
-                coarse=now - self.periods.coarse,
-                doors=now - self.periods.doors,
-                behind=self._behind,
+                precise=now - periods.precise,
+                coarse=now - periods.coarse,
+                doors=now - periods.doors,
+                behind=reached.behind,
                 late=late,
+                sites=sites,
             )
         gone = self._in_parts(due.gone, expiry.remove_events, held)
         coarse = self._in_parts(due.coarse, expiry.coarsen, held)
         stripped = self._in_parts(due.bytes, expiry.strip, held)
         if not self._stopping.is_set():
-            self._behind = until
-            if late:
-                self._look_back_at = now + LOOK_BACK_EVERY
-            with self._database.write() as connection:
-                expiry.ran(connection, "precise", now, coarse, before=precise)
-                expiry.ran(connection, "gone", now, gone)
-        return coarse + gone + stripped
+            look_back_at = now + LOOK_BACK_EVERY if late else reached.look_back_at
+            self._reached[group] = _Reached(behind=until, look_back_at=look_back_at)
+        return coarse, gone + stripped
 
     def _settle(self, now: datetime) -> None:
         """Keep for which times each door's record was whole, before what says so goes; by whole hours."""
@@ -230,15 +233,24 @@ class Retention:
         return done
 
     def _steps(self, now: datetime) -> dict[str, list[tuple[_Step, datetime]]]:
-        """Purpose → what is done for it, in this order, each with what has to be older."""
-        precise, coarse = now - self.periods.precise, now - self.periods.coarse
-        reported = now - self.periods.registration
+        """Purpose → what is done for it everywhere alike, each with what has to be older."""
         return {
+            "registration": [(reports.remove_before, now - COUNTS_KEPT)],
+            "details": [(expiry.remove_anomalies, now - self.periods.doors)],
+            "totals": [(totals.remove, now - self.periods.totals)],
+            "sessions": [(expiry.remove_sessions, now)],
+        }
+
+    def _personal_steps(
+        self, now: datetime, periods: Periods, sites: Sites
+    ) -> dict[str, list[tuple[_Step, datetime]]]:
+        """Purpose → what is done for it at these sites by their periods, in this order."""
+        precise, coarse, reported = now - periods.precise, now - periods.coarse, now - periods.registration
+        steps: dict[str, list[tuple[Callable[..., int], datetime]]] = {
             "registration": [
                 (partial(reporting.coarsen, kiosks=records, now=now), reported),
                 (kiosks.remove_before, reported - SPAN),
                 (duties.remove_exemptions, reported),
-                (reports.remove_before, now - COUNTS_KEPT),
             ],
             "details": [
                 (expiry.clear_quarantine, precise),
@@ -250,11 +262,13 @@ class Retention:
                 (expiry.remove_commands, coarse),
                 (expiry.remove_imports, coarse),
                 (expiry.remove_alarms, coarse),
-                (expiry.remove_anomalies, now - self.periods.doors),
             ],
-            "totals": [(totals.hide_small, coarse), (totals.remove, now - self.periods.totals)],
-            "sessions": [(expiry.remove_sessions, now)],
-            "leavers": [(partial(erase_leavers, now=now), now - self.periods.leavers)],
+            "totals": [(totals.hide_small, coarse)],
+            "leavers": [(partial(erase_leavers, now=now), now - periods.leavers)],
+        }
+        return {
+            purpose: [(partial(step, sites=sites), before) for step, before in of_purpose]
+            for purpose, of_purpose in steps.items()
         }
 
     def _exhaust(self, step: _Step, before: datetime) -> int:

@@ -37,6 +37,7 @@ class Permission(StrEnum):
     RETENTION_READ = "retention.read"
     RETENTION_HOLD = "retention.hold"
     RETENTION_CONFIRM = "retention.confirm"
+    RETENTION_SHORTEN = "retention.shorten"
     REGISTRATION_READ = "registration.read"
     REGISTRATION_MANAGE = "registration.manage"
     REGISTRATION_CORRECT = "registration.correct"
@@ -84,7 +85,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         | _DOORS
         | _KEEP
         | _REPORTS
-        | {Permission.ACCESS_MANAGE, Permission.REGISTRATION_MANAGE}
+        | {Permission.ACCESS_MANAGE, Permission.REGISTRATION_MANAGE, Permission.RETENTION_SHORTEN}
     ),
     Role.TECHNICIAN: frozenset(_WATCH | _DOORS | {Permission.ALARMS_ACKNOWLEDGE, Permission.METRICS_READ}),
     Role.AUDITOR: frozenset(

@@ -25,7 +25,7 @@ from hub.alarms import AlarmBounds
 from hub.muster_copies import CopySettings
 from hub.oidc_provider import PROMPTS, OidcSettings
 from hub.pages.languages import LANGUAGES, SOURCE
-from hub.retention import Periods
+from hub.periods import Periods
 from hub.setting_kinds import PATH, TEXT, TEXTS, Given, Key, list_of, one_of, parsed, period, seconds
 from hub.webhooks import networks
 from pacs.errors import MalformedData

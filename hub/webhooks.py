@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from hub.periods import Periods, shortest_precise
 from hub.store import webhook_arrivals
 from hub.store import webhooks as store
 from hub.store.database import Database
@@ -125,8 +126,8 @@ def _is_public(text: str) -> bool:
 class Webhooks:
     """One thread that sends what is due: a lane for each subscriber, so that none waits for another's server.
 
-    ``ca_file``: PEM certificates that receivers' certificates may come from, beside the public ones. ``taps_kept``: how
-    long it is kept what was told of taps. Raises ``MalformedData`` for networks and certificates that are none.
+    ``ca_file``: PEM certificates that receivers' certificates may come from, beside the public ones. ``periods``:
+    what was told of taps is kept as long as who tapped, by the site that keeps it for the least time. Raises ``MalformedData`` for networks and certificates that are none.
     """
 
     def __init__(
@@ -136,13 +137,13 @@ class Webhooks:
         allow: Sequence[str],
         *,
         ca_file: Path | None = None,
-        taps_kept: timedelta = store.KEPT,
+        periods: Periods | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self.allowed = networks(allow)
         self._trust = _trust(ca_file)
-        self._taps_kept = taps_kept
+        self._periods = periods or Periods()
         self._me = secrets.token_hex(16)
         self._turns = itertools.count()
         self._served: dict[str, int] = {}
@@ -208,7 +209,8 @@ class Webhooks:
         if self._purged_at is None or now - self._purged_at > timedelta(hours=1):
             self._purged_at = now
             with self._database.write() as connection:
-                store.forget_old(connection, now, taps_before=now - self._taps_kept)
+                kept = shortest_precise(connection, self._periods)
+                store.forget_old(connection, now, taps_before=now - kept)
                 webhook_arrivals.forget_old(connection, now)
         self._arrivals.look()
         with self._database.read() as connection:

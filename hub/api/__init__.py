@@ -30,6 +30,7 @@ def routers() -> tuple[APIRouter, ...]:
         questions,
         registration,
         retention,
+        site_retention,
         sites,
         stations,
         statistics,
@@ -40,6 +41,7 @@ def routers() -> tuple[APIRouter, ...]:
     modules = (
         sites,
         retention,
+        site_retention,
         controllers,
         stations,
         doors,

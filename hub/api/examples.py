@@ -20,6 +20,7 @@ BODIES: Final[dict[str, Any]] = {
     "LevelChange": {"name": "Residents"},
     "Heartbeat": {"run": "5e" * 16, "works": True},
     "Lifting": {"reason": "The inquiry is over"},
+    "ShorterPeriods": {"precise_h": 24, "leavers_days": 7, "reason": "asked for by the residents"},
     "Move": {"controller_id": "gate-2"},
     "NamedHoliday": {"name": "King's Day"},
     "NewArea": {"id": "courtyard", "name": "Courtyard"},

@@ -242,11 +242,13 @@ def list_exemptions(
     ]
 
 
-def remove_exemptions(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_exemptions(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete exemptions whose last day lies before, unless a hold is about the time and the person; how many."""
     columns, people = exemptions.c, cardholders.c
     over = select(columns.id).join(cardholders, people.id == columns.cardholder_id)
-    over = over.where(columns.last_day < before.date())
+    over = over.where(columns.last_day < before.date(), within(people.site_id, sites))
     for hold in held:
         if hold.door_id is None:
             then = (columns.first_day <= hold.until.date()) & (columns.last_day >= hold.since.date())

@@ -1,6 +1,7 @@
 """Letting go of what was kept as long as it may be: found in a snapshot, removed in small transactions.
 
-Each function removes at most ``limit`` rows and returns how many; 0: nothing is left. What a hold keeps stays.
+Each function removes at most ``limit`` rows and returns how many; 0: nothing is left. What a hold keeps stays. With
+``sites`` it looks at nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    true,
     update,
 )
 
@@ -55,6 +57,7 @@ from hub.store.schema import (
     retention_runs,
     sessions,
 )
+from hub.store.sites import Sites, controllers_within, within
 from pacs.events import EventKind
 
 PERSONAL = (
@@ -89,6 +92,7 @@ def due_events(
     doors: datetime,
     behind: int,
     late: bool,
+    sites: Sites = None,
 ) -> tuple[Due, int]:
     """What is over in this snapshot, by what was kept until ``precise``, ``coarse`` and ``doors``.
 
@@ -98,7 +102,7 @@ def due_events(
     """
     columns = events.c
     newest = connection.scalar(select(func.max(columns.id))) or 0
-    kept = not_(events_held(held))
+    kept = not_(events_held(held)) & _at(events, sites)
     until = _received_before(connection, precise, newest)
     early = (columns.id > behind) & (columns.id <= until) & (columns.received_at < precise)
     named = columns.credential_id.is_not(None) & columns.clock_trusted & (columns.occurred_at < precise)
@@ -178,39 +182,50 @@ def _received_before(connection: Connection, before: datetime, newest: int) -> i
     return low
 
 
-def clear_quarantine(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def clear_quarantine(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Forget what set-aside messages said; that there were any stays on record."""
     due = (quarantine.c.received_at < before) & (quarantine.c.payload != b"")
-    due &= not_(quarantine_held(held))
+    due &= not_(quarantine_held(held)) & _at(quarantine, sites)
     return _clear(connection, quarantine, due, {"payload": b""}, limit)
 
 
-def remove_quarantine(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_quarantine(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete set-aside messages."""
-    due = (quarantine.c.received_at < before) & not_(quarantine_held(held))
+    due = (quarantine.c.received_at < before) & not_(quarantine_held(held)) & _at(quarantine, sites)
     return _delete(connection, quarantine, due, limit)
 
 
-def remove_requests(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_requests(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete attended requests with everything that they say of anybody."""
     columns = attended_requests.c
     due = (columns.received_at < before) | (columns.clock_trusted & (columns.asked_at < before))
-    due &= columns.ended_at.is_not(None) & not_(requests_held(held))
+    due &= columns.ended_at.is_not(None) & not_(requests_held(held)) & _at(attended_requests, sites)
     numbers = list(connection.scalars(select(columns.number).where(due).limit(limit)))
     connection.execute(delete(attended_looks).where(attended_looks.c.number.in_(numbers)))
     return connection.execute(delete(attended_requests).where(columns.number.in_(numbers))).rowcount
 
 
-def clear_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def clear_commands(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Forget whom attended grants were for."""
     due = (commands.c.expires_at < before) & (commands.c.data != b"") & not_(commands_held(held))
+    due &= _at(commands, sites)
     cleared = {"data": b"", "credential_id": None, "request_id": None}
     return _clear(connection, commands, due, cleared, limit)
 
 
-def remove_orders(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_orders(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete orders to doors: each one whole, so many that about ``limit`` doors were named."""
-    due = (orders.c.issued_at < before) & not_(orders_held(held))
+    due = (orders.c.issued_at < before) & not_(orders_held(held)) & within(orders.c.site_id, sites)
     named = select(func.count()).where(order_commands.c.order_id == orders.c.id).scalar_subquery()
     ids: list[str] = []
     room = limit
@@ -224,30 +239,40 @@ def remove_orders(connection: Connection, before: datetime, held: Iterable[Hold]
     return len(ids)
 
 
-def remove_commands(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_commands(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete commands that neither an order nor an attended request is kept with."""
-    due = (commands.c.expires_at < before) & not_(commands_held(held))
+    due = (commands.c.expires_at < before) & not_(commands_held(held)) & _at(commands, sites)
     for kept_with in (order_commands.c.command_id, attended_requests.c.command_id):
         due &= commands.c.id.not_in(select(kept_with).where(kept_with.is_not(None)))
     return _delete(connection, commands, due, limit)
 
 
-def clear_imports(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def clear_imports(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Forget what was wrong with imports: a fault names an external id."""
     due = (import_jobs.c.ended_at < before) & (import_jobs.c.fault_count > 0)
-    due &= not_(imports_held(connection, held))
+    due &= not_(imports_held(connection, held)) & within(import_jobs.c.site_id, sites)
     return _clear(connection, import_jobs, due, {"faults": [], "fault_count": 0}, limit)
 
 
-def remove_imports(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_imports(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete imports."""
     due = (import_jobs.c.ended_at < before) & not_(imports_held(connection, held))
+    due &= within(import_jobs.c.site_id, sites)
     return _delete(connection, import_jobs, due, limit)
 
 
-def remove_alarms(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_alarms(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete closed alarms, whose notes may name somebody."""
-    return _delete(connection, alarms, (alarms.c.closed_at < before) & not_(alarms_held(held)), limit)
+    due = (alarms.c.closed_at < before) & not_(alarms_held(held)) & _at(alarms, sites)
+    return _delete(connection, alarms, due, limit)
 
 
 def remove_anomalies(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
@@ -265,19 +290,24 @@ def remove_sessions(connection: Connection, now: datetime, _held: Iterable[Hold]
     return over + _delete(connection, one_time_links, one_time_links.c.expires_at <= now, limit)
 
 
-def leavers(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> list[str]:
+def leavers(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> list[str]:
     """Whose validity ended before, and of whom something is still known; the ids of cardholders."""
     columns = cardholders.c
     due = (columns.valid_until < before) & columns.erased_at.is_(None) & not_(people_held(held))
+    due &= within(columns.site_id, sites)
     return list(connection.scalars(select(columns.id).where(due).order_by(columns.id).limit(limit)))
 
 
-def overdue(connection: Connection, before: datetime, held: Iterable[Hold]) -> datetime | None:
+def overdue(
+    connection: Connection, before: datetime, held: Iterable[Hold], sites: Sites = None
+) -> datetime | None:
     """When the oldest event was received that should not say any more who it was; None: there is none."""
     columns = events.c
     due = columns.credential_id.is_not(None) & (columns.occurred_at < before) & columns.clock_trusted
     found: datetime | None = connection.scalar(
-        select(func.min(columns.received_at)).where(due, not_(events_held(held)))
+        select(func.min(columns.received_at)).where(due, not_(events_held(held)), _at(events, sites))
     )
     return found
 
@@ -321,6 +351,11 @@ def latest_moment(connection: Connection) -> datetime | None:
 def reduced_before(connection: Connection) -> datetime | None:
     """Of what happened before it is no longer kept who it was; None: nothing was let go yet."""
     return ran_before(connection, "precise")
+
+
+def _at(table: Any, sites: Sites) -> ColumnElement[bool]:
+    """It came from a controller of one of these sites."""
+    return true() if sites is None else table.c.controller_id.in_(controllers_within(sites))
 
 
 def _delete(connection: Connection, table: Any, due: ColumnElement[bool], limit: int) -> int:

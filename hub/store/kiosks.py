@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, not_, select, update
 
 from hub.store.holds import Hold
 from hub.store.schema import kiosk_screens, kiosk_tokens, stations
+from hub.store.sites import Sites, within
 from hub.store.stations import StationKind
 from pacs.identifiers import SiteId, StationId
 
@@ -110,10 +111,15 @@ def shown(connection: Connection, station_id: StationId, now: datetime) -> None:
     connection.execute(insert(kiosk_screens).values(station_id=station_id, since=now, until=now))
 
 
-def remove_before(connection: Connection, before: datetime, held: Iterable[Hold], limit: int) -> int:
+def remove_before(
+    connection: Connection, before: datetime, held: Iterable[Hold], limit: int, sites: Sites = None
+) -> int:
     """Delete when pages were shown, of a time of which no list is kept; how many."""
     columns = kiosk_screens.c
     over = select(columns.id).where(columns.until < before)
+    if sites is not None:
+        mine = select(stations.c.id).where(within(stations.c.site_id, sites))
+        over = over.where(columns.station_id.in_(mine))
     for hold in held:
         if hold.door_id is None:
             over = over.where(not_((columns.since < hold.until) & (columns.until > hold.since)))

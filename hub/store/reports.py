@@ -195,10 +195,12 @@ def set_counts(connection: Connection, occurrence: Occurrence, counts: Mapping[s
     connection.execute(update(occurrences).where(mine).values(counts=dict(counts)))
 
 
-def closed_before(connection: Connection, before: datetime) -> list[Occurrence]:
+def closed_before(connection: Connection, before: datetime, sites: Sites = None) -> list[Occurrence]:
     """Occurrences whose persons are still kept, and which were closed before; the oldest first."""
     columns = occurrences.c
     query = select(occurrences).where(columns.closes_at < before, columns.counts.is_(None))
+    if sites is not None:
+        query = query.where(columns.duty_id.in_(select(duties.c.id).where(within(duties.c.site_id, sites))))
     return [Occurrence(**fields(row)) for row in connection.execute(query.order_by(columns.closes_at))]
 
 

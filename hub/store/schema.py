@@ -528,6 +528,17 @@ retention_runs = Table(
     Column("before", Instant),  # of what is older, who it was is no longer kept
 )
 
+retention_sites = Table(
+    "retention_sites",
+    metadata,
+    Column("site_id", NAME, ForeignKey("sites.id"), primary_key=True),
+    Column("precise_s", Integer),  # each: for how long, where that is less than in the whole hub
+    Column("coarse_s", Integer),
+    Column("leavers_s", Integer),
+    Column("registration_s", Integer),
+    Column("reduced_before", Instant),  # of what is older, who it was is not kept here any more
+)
+
 
 # -- reporting in -----------------------------------------------------------------------------------
 

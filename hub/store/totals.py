@@ -29,8 +29,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from hub.store.database import Instant
-from hub.store.schema import LEAST, UNCOUNTED, controllers, doors, events, known_times, tap_totals
-from hub.store.sites import Sites, within
+from hub.store.schema import LEAST, UNCOUNTED, doors, events, known_times, tap_totals
+from hub.store.sites import Sites, controllers_within
 from pacs.identifiers import DoorId
 
 Counted = dict[tuple[DoorId, str, datetime], int | None]
@@ -88,7 +88,7 @@ def between(
         before = before.where(columns.door_id == door_id)
         lately = lately.where(events.c.door_id == door_id)
     if sites is not None:
-        mine = select(doors.c.id).join(controllers).where(within(controllers.c.site_id, sites))
+        mine = _doors_of(sites)
         before = before.where(columns.door_id.in_(mine))
         lately = lately.where(events.c.door_id.in_(mine))
     found: Counted = {
@@ -104,9 +104,13 @@ def between(
     return found
 
 
-def hide_small(connection: Connection, before: datetime, _held: object, limit: int) -> int:
+def hide_small(
+    connection: Connection, before: datetime, _held: object, limit: int, sites: Sites = None
+) -> int:
     """Forget how many there were in the hours before, where there were few; how many hours of a door."""
     small = (tap_totals.c.taps < LEAST) & (tap_totals.c.hour < before)
+    if sites is not None:
+        small &= tap_totals.c.door_id.in_(_doors_of(sites))
     mine = small & (tap_totals.c.hour <= _last_hour(small, limit))
     return connection.execute(update(tap_totals).where(mine).values(taps=None)).rowcount
 
@@ -118,6 +122,10 @@ def remove(connection: Connection, before: datetime, _held: object, limit: int) 
     return connection.execute(
         delete(tap_totals).where(old, tap_totals.c.hour <= _last_hour(old, limit))
     ).rowcount
+
+
+def _doors_of(sites: Sites) -> Select[tuple[str]]:
+    return select(doors.c.id).where(doors.c.controller_id.in_(controllers_within(sites)))
 
 
 def _last_hour(of: ColumnElement[bool], limit: int) -> ScalarSelect[datetime]:

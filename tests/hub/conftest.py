@@ -32,6 +32,7 @@ ON_BOTH = {
     "test_verification",
     "test_idempotency",
     "test_retention",
+    "test_site_periods",
     "test_reports",
     "test_held",
     "test_totals",

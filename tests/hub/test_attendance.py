@@ -19,7 +19,8 @@ from hub.commands import UNLOCK_LIFETIME, Commands
 from hub.inbox import Message
 from hub.ingest import Ingest
 from hub.live import LiveBus
-from hub.retention import Periods, Retention
+from hub.periods import Periods
+from hub.retention import Retention
 from hub.store import attendance as store
 from hub.store import controllers, doors
 from hub.store.attendance import AttendedRequest, RequestState

@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from hub import holds as hold_rules
 from hub.erasure import HeldBack, erase
-from hub.retention import BATCH, Periods, Retention
+from hub.periods import Periods
+from hub.retention import BATCH, Retention
 from hub.store import cardholders, controllers, doors, holds, schema
 from hub.store.cardholders import Cardholder
 from pacs.identifiers import CardholderId, ControllerId, DoorId, SiteId

@@ -54,6 +54,7 @@ PAGES = (
     "/audit",
     "/statistics",
     "/retention",
+    "/retention/sites",
     "/imports",
     "/desk",
     "/registration",

@@ -17,7 +17,8 @@ from hub import completeness
 from hub import holds as hold_rules
 from hub.completeness import Cause
 from hub.erasure import HeldBack, erase
-from hub.retention import Periods, Retention
+from hub.periods import Periods
+from hub.retention import Retention
 from hub.store import cardholders, cards, controllers, doors, events, holds, photographs, roll
 from hub.store.cardholders import Cardholder, Category
 from hub.store.cards import CardStatus
@@ -26,7 +27,7 @@ from hub.store.schema import events as event_rows
 from hub.store.schema import idempotency_keys, legal_holds, quarantine, retention_runs
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind, genesis
-from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, JournalId, SiteId
 from pacs.reason import Reason
 from pacs.rules import Door, Side
 from tests.hub.databases import SITE, fresh_database, make_site
@@ -95,14 +96,17 @@ class Archive:
         received_ago: timedelta | None = None,
         clock_trusted: bool = True,
         kind: EventKind = EventKind.ACCESS_GRANTED,
+        controller: ControllerId = GATE,
     ) -> int:
         """An event as ingest stores it; its sequence."""
         self.sequence += 1
         credential = CARDS[who] if kind is EventKind.ACCESS_GRANTED else None
         draft = drafted(kind, self.now - ago, door, credential, clock_trusted=clock_trusted)
-        event = Event(sequence=self.sequence, previous_hash=genesis(GATE, JournalId("0" * 32)), draft=draft)
+        event = Event(
+            sequence=self.sequence, previous_hash=genesis(controller, JournalId("0" * 32)), draft=draft
+        )
         row = events.row(
-            GATE,
+            controller,
             JournalId("0" * 32),
             event,
             bytes(event),
@@ -117,7 +121,7 @@ class Archive:
         with self.database.read() as connection:
             return {row.sequence: row for row in connection.execute(select(event_rows))}
 
-    def hold(self, *, confirmed: bool = True, **about: Any) -> holds.Hold:
+    def hold(self, *, confirmed: bool = True, site: SiteId = SITE, **about: Any) -> holds.Hold:
         facts: dict[str, Any] = {
             "cardholder_id": None,
             "door_id": None,
@@ -129,7 +133,7 @@ class Archive:
             "now": self.now,
         }
         with self.database.write() as connection:
-            hold = hold_rules.request(connection, SITE, **(facts | about))
+            hold = hold_rules.request(connection, site, **(facts | about))
             if confirmed:
                 hold = hold_rules.confirm(connection, hold.id, actor=AUDITOR, now=self.now)
         return hold

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hub.store import cardholders
+from hub import holds as hold_rules
+from hub.store import cardholders, site_periods
 from hub.store.schema import metadata
-from tests.hub.test_retention import ADA, CARDS, DAY, HOUR, NOW, Archive, somebody
+from hub.store.site_periods import Shorter
+from tests.hub.databases import SITE
+from tests.hub.test_retention import ADA, BEN, CARDS, DAY, HOUR, MANAGER, NOW, Archive, somebody
 
 
 def test_nothing_of_it_is_left_in_the_files(tmp_path: Path) -> None:
@@ -23,6 +26,31 @@ def test_nothing_of_it_is_left_in_the_files(tmp_path: Path) -> None:
 
     words = [b"ada-given", b"JPEG of ada", b"case-ada", bytes(CARDS[ADA])]
     assert all(map(found, words))
+    archive.job.run()
+    assert not any(map(found, words))
+    assert found(b"ben-given")
+    archive.database.close()
+
+
+def test_nothing_of_it_is_left_where_a_site_keeps_less(tmp_path: Path) -> None:
+    """At a site that keeps for a day no file holds the card of two days ago, nor the name of who left; a hold's stays."""
+    archive = Archive(tmp_path)
+    archive.tapped(2 * DAY, who=BEN)
+    with archive.database.write() as connection:
+        cardholders.change(connection, somebody(ADA, valid_until=NOW - 2 * DAY))
+        site_periods.put(connection, SITE, Shorter(precise=DAY, leavers=DAY))
+    signed = bytes(next(row.data for row in archive.rows().values()))
+
+    def found(word: bytes) -> bool:
+        return any(word in path.read_bytes() for path in tmp_path.iterdir())
+
+    words = [b"ada-given", b"JPEG of ada", signed]
+    assert all(map(found, words))
+    hold = archive.hold(cardholder_id=ADA)
+    archive.job.run()
+    assert [found(word) for word in words] == [True, True, False]
+    with archive.database.write() as connection:
+        hold_rules.lift(connection, hold.id, reason="settled", actor=MANAGER, now=archive.now)
     archive.job.run()
     assert not any(map(found, words))
     assert found(b"ben-given")

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from hub.roles import Role
+from pacs.identifiers import SiteId
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, csrf_of, running_hub, tap
 
@@ -150,3 +151,41 @@ def test_the_page_forgets_somebody(hub: RunningHub) -> None:
         done = manager.post(f"/cardholders/{person}/erase", data=form | {"reason": "asked for it"})
         assert done.headers["location"] == "/cardholders"
         assert manager.get(f"/cardholders/{person}").status_code == 404
+
+
+def test_a_site_keeps_for_less(hub: RunningHub) -> None:
+    """Never for longer than the whole hub, only by who may at that site, with a reason in the audit log; shown on a page."""
+    path = "/api/v1/retention/sites/test-site"
+    with hub.token(Role.SITE_MANAGER) as manager, hub.token(Role.AUDITOR) as auditor:
+        longer = manager.put(path, json={"precise_h": 72, "registration_days": 30, "reason": "a try"})
+        assert (longer.status_code, longer.json()["code"]) == (422, "invalid")
+        body = {"precise_h": 24, "leavers_days": 7, "reason": "asked for by the residents"}
+        assert auditor.put(path, json=body).status_code == 403
+        made = manager.put(path, json=body)
+        assert made.status_code == 200, made.text
+        assert made.json()["shorter"] == ["precise", "leavers"]
+        (shown,) = auditor.get("/api/v1/retention/sites").json()["sites"]
+        assert (shown["precise_s"], shown["coarse_s"], shown["leavers_s"]) == (86_400, 2_592_000, 604_800)
+    with hub.token() as admin:
+        assert admin.post("/api/v1/sites", json={"id": "elsewhere", "name": "Elsewhere"}).status_code == 201
+    with hub.token(Role.SITE_MANAGER, sites=frozenset({SiteId("elsewhere")})) as stranger:
+        assert stranger.put(path, json=body).status_code == 404
+    with hub.signed_in(Role.SITE_MANAGER) as browser:
+        page = browser.get("/retention/sites").text
+        assert "24 hours" in page
+        form = {"csrf_token": csrf_of(page), "precise_h": "", "coarse_days": "31", "reason": "back again"}
+        refused = browser.post("/retention/sites/test-site", data=form)
+        assert refused.status_code == 422
+        assert 'value="31"' in refused.text
+        assert browser.post("/retention/sites/test-site", data=form | {"coarse_days": ""}).status_code == 303
+        assert "24 hours" not in browser.get("/retention/sites").text
+    with hub.token() as admin:
+        entries = [
+            each
+            for each in admin.get("/api/v1/audit").json()["entries"]
+            if each["action"] == "retention.shorten"
+        ]
+    assert [(each["subject"], each["reason"]) for each in entries] == [
+        ("site:test-site", "back again"),
+        ("site:test-site", "asked for by the residents"),
+    ]

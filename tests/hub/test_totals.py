@@ -14,7 +14,8 @@ from sqlalchemy import select
 from hub import completeness, statistics
 from hub import holds as hold_rules
 from hub.completeness import Cause
-from hub.retention import Periods, Retention
+from hub.periods import Periods
+from hub.retention import Retention
 from hub.statistics import Cell
 from hub.store import controllers, journals, totals
 from hub.store.events import hour
