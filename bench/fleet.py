@@ -34,7 +34,7 @@ from pacs.identifiers import ControllerId, DoorId, JournalId, SiteId
 from pacs.messages import Acknowledgement, DocumentAssembler, DocumentChunk, DocumentKind, Hello
 from pacs.rules import Door
 from pacs.topics import Down, DownTopic, Up, UpTopic, down_root
-from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
+from provisioning.authority import Authority, Purpose, generate_key
 from provisioning.site import create_site
 from simulator.hub_process import HubProcess
 
@@ -72,7 +72,7 @@ class Member:
         pem = directory / f"{self.id}.pem"
         pem.write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            + certificate_pem(certificate)
+            + authority.chain_pem(certificate)
         )
         self._pem = pem
         self.registered = Controller(

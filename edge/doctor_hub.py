@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 
 from edge.config import Config
 from edge.finding import Check, Finding
-from edge.keystore import Keystore, read_certificate, read_policy_keys
+from edge.keystore import Keystore, read_certificate, read_certificates, read_policy_keys
 from edge.link_state import NEXT_STEPS, LinkCause, cause_of
 from edge.status import counted, duration
 from pacs import bundle
@@ -41,6 +42,7 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     """Whether the keys can be used, fit their certificate, and for how long that is valid."""
     try:
         keystore = Keystore.open(config.keys, config.controller_id)
+        chain = read_certificates(config.keys.device_certificate)
         root = read_certificate(config.keys.root_certificate)
     except StoreError as error:
         yield Finding.failed(Check.KEYS, error)
@@ -48,11 +50,12 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     yield Finding.ok(Check.KEYS, "can be read, and belong to the certificate")
     device = keystore.device_certificate
     try:
-        device.verify_directly_issued_by(root)
+        for below, above in pairwise([*chain, root]):
+            below.verify_directly_issued_by(above)
     except (ValueError, TypeError, InvalidSignature):
-        yield Finding.fail(Check.CERTIFICATE_CHAIN, "not issued by the site's root", _COPY)
+        yield Finding.fail(Check.CERTIFICATE_CHAIN, "does not lead to the site's root", _COPY)
     else:
-        yield Finding.ok(Check.CERTIFICATE_CHAIN, "issued by the site's root")
+        yield Finding.ok(Check.CERTIFICATE_CHAIN, "leads to the site's root")
     names = _dns_names(device)
     if config.controller_id in names:
         yield Finding.ok(Check.CERTIFICATE_NAMES, f"CN and DNS name {config.controller_id}")

@@ -164,11 +164,16 @@ def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """The PEM certificate in the file; raises ``StoreError``."""
+    """The first PEM certificate in the file; raises ``StoreError``."""
+    return read_certificates(path)[0]
+
+
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """Every PEM certificate in the file, one at least, each followed by its issuer's; raises ``StoreError``."""
     from cryptography import x509
 
     try:
-        return x509.load_pem_x509_certificate(_read(path))
+        return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
         raise StoreError(f"{path}: not a certificate; copy it from the site directory") from error
 

@@ -49,7 +49,7 @@ class HubKeys:
     @classmethod
     def load(cls, site_dir: Path, passphrase_file: Path) -> HubKeys:
         """Read and open everything. Raises ``StoreError`` naming the file and what to do about it."""
-        passphrase = _passphrase(passphrase_file)
+        passphrase = read_passphrase(passphrase_file)
         description = _read(site_dir / "site.toml").decode("utf-8", "replace")
         try:
             table = tomllib.loads(description)
@@ -81,7 +81,8 @@ def _read(path: Path) -> bytes:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _passphrase(path: Path) -> str:
+def read_passphrase(path: Path) -> str:
+    """What opens the hub's keys. Raises ``StoreError`` when others can read it, or it is empty or not there."""
     passphrase = _read(path).decode("utf-8", "replace").strip()
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise StoreError(f"{path}: others can read it; run: chmod 600 {path}")

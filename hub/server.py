@@ -16,8 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from hub.app import create_app, utc_now
+from hub.keys import read_passphrase
 from hub.operators import Operators
-from hub.settings import Address, Settings
+from hub.settings import Address, Settings, passphrase_file
 from pacs.errors import StoreError
 
 STOP_S = 10
@@ -41,6 +42,7 @@ class HubServer(uvicorn.Server):
                 timeout_graceful_shutdown=STOP_S,
                 ssl_certfile=settings.certificate,
                 ssl_keyfile=settings.key,
+                ssl_keyfile_password=read_passphrase(passphrase_file(settings)) if settings.key else None,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=list(settings.trusted_proxies),
             )

@@ -1,6 +1,6 @@
-"""The site's certificate authority: one root, and certificates for the broker, the hub and the controllers.
+"""The site's certificate authorities: a root that certifies intermediates, and these the broker, the hub and the controllers.
 
-P-256, ECDSA with SHA-256 (RFC 5280 profile). The common name also stands as a DNS name, which is what the
+P-256, ECDSA with SHA-256 (RFC 5280 profile). The common name of a leaf also stands as a DNS name, which is what the
 broker maps to a user.
 """
 
@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pacs.errors import MalformedData
 
 ROOT_DAYS: Final = 3650
+INTERMEDIATE_DAYS: Final = 1825
 LEAF_DAYS: Final = 730
 CLOCK_SKEW: Final = timedelta(minutes=5)
 
@@ -38,25 +39,43 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A root certificate with its key."""
+    """A certificate that may certify others, with its key: the root, or an intermediate directly below it."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def create(cls, name: str, now: datetime) -> Authority:
-        """Make a root for ``ROOT_DAYS`` days from ``now``; it signs leaves and no further authority."""
-        key = generate_key()
-        subject = _name(name)
+    def create(cls, name: str, now: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> Authority:
+        """Make a root for ``ROOT_DAYS`` days from ``now``; below it stand leaves, and intermediates one deep."""
+        key = key or generate_key()
         certificate = (
-            _builder(subject, key.public_key(), now, ROOT_DAYS)
-            .issuer_name(subject)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(is_authority=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            _authority_builder(_name(name), key.public_key(), now, ROOT_DAYS, path_length=1)
+            .issuer_name(_name(name))
             .sign(key, hashes.SHA256())
         )
         return cls(certificate, key)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it vouches for itself."""
+        return self.certificate.issuer == self.certificate.subject
+
+    def intermediate(self, name: str, purpose: Purpose, now: datetime) -> Authority:
+        """Make an authority below this root that certifies leaves of ``purpose`` only.
+
+        It lasts ``INTERMEDIATE_DAYS`` days from ``now``, never beyond the root's own end.
+        """
+        key = generate_key()
+        certificate = (
+            _authority_builder(
+                _name(name), key.public_key(), now, self._days(INTERMEDIATE_DAYS, now), path_length=0
+            )
+            .issuer_name(self.certificate.subject)
+            .add_extension(x509.ExtendedKeyUsage(purpose.value), critical=False)
+            .add_extension(self._key_identifier(), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        return Authority(certificate, key)
 
     def certify(
         self,
@@ -68,27 +87,34 @@ class Authority:
         hosts: Iterable[str] = (),
         days: int = LEAF_DAYS,
     ) -> x509.Certificate:
-        """Certify ``public_key`` as ``name`` for ``days`` days from ``now``, never beyond the root's own end.
+        """Certify ``public_key`` as ``name`` for ``days`` days from ``now``, never beyond its own end.
 
         ``hosts`` are further DNS names and IP addresses of a server. Raises ``MalformedData`` for a
         host that is neither.
         """
         names = [_host(host) for host in dict.fromkeys((name, *hosts))]
-        root_key_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        days = min(days, (self.certificate.not_valid_after_utc - now).days)
         return (
-            _builder(_name(name), public_key, now, days)
+            _builder(_name(name), public_key, now, self._days(days, now))
             .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(is_authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purpose.value), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_key_id), critical=False
-            )
+            .add_extension(self._key_identifier(), critical=False)
             .sign(self.key, hashes.SHA256())
         )
+
+    def chain_pem(self, leaf: x509.Certificate) -> bytes:
+        """What the file of a certificate holds: the leaf, then this authority unless it is the root (RFC 8446 §4.4.2)."""
+        return certificate_pem(leaf) + (b"" if self.is_root else certificate_pem(self.certificate))
+
+    def _days(self, days: int, now: datetime) -> int:
+        return min(days, (self.certificate.not_valid_after_utc - now).days)
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def generate_key() -> ec.EllipticCurvePrivateKey:
@@ -116,6 +142,17 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _authority_builder(
+    subject: x509.Name, public_key: ec.EllipticCurvePublicKey, now: datetime, days: int, *, path_length: int
+) -> x509.CertificateBuilder:
+    return (
+        _builder(subject, public_key, now, days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(is_authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 

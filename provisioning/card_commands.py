@@ -110,7 +110,7 @@ def card_issue(
         would = {"technology": technology, "valid_from": str(first), "valid_until": str(last), "made": False}
         command.say(form, would, f"Would issue a {technology} card, valid {first} to {last}.")
         return
-    with command.chosen_hub(hub_url, token_file, "cards") as hub:
+    with command.chosen_hub(hub_url, token_file, site, "cards") as hub:
         with command.chosen_card(stdio=stdio, command=card_process) as card:
             if technology == Technology.PKOC_V1.value:
                 issued = issue_v1_card(card, now=now)

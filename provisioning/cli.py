@@ -60,6 +60,12 @@ Examples:
     show_default=True,
     help="Name or address of the hub's machine; the first is the one controllers use.",
 )
+@click.option(
+    "--root-dir",
+    "root_directory",
+    type=command.directory_path,
+    help="Where the root's key is put, such as on a medium of its own.  [default: DIRECTORY/root]",
+)
 @command.passphrase_option
 @command.dry_run_option
 @command.format_option
@@ -69,32 +75,48 @@ def site_create(
     directory: Path,
     site_id: SiteId,
     broker_hosts: tuple[str, ...],
+    root_directory: Path | None,
     passphrase_file: Path | None,
     dry_run: bool,
     form: str,
 ) -> None:
-    """Make a site: root authority, card issuer, policy signer, and what its hub is given.
+    """Make a site: root and its two intermediates, card issuer, policy signer, and what its hub is given.
 
-    Without --passphrase-file a passphrase is generated and kept in DIRECTORY/passphrase.
+    Without --passphrase-file a passphrase is generated and kept in DIRECTORY/passphrase. The root's key has one of its
+    own, beside it: it is needed for no daily work and belongs into a safe.
     """
     passphrase = Passphrase.from_file(passphrase_file) if passphrase_file else None
     now, issuer = datetime.now(UTC), generate_issuer()
     result: dict[str, Any] = {"site": site_id, "directory": str(directory), "made": not dry_run}
     if dry_run:
         files = site_files(site_id, now=now, passphrase=passphrase, broker_hosts=broker_hosts, issuer=issuer)
-        result["files"] = sorted(str(file.path) for file in files)
-        text = "\n".join([f"Would make in {directory}:", *(f"  {name}" for name in result["files"])])
+        result["files"] = sorted(str(file.path) for file in files.site)
+        result["root_files"] = sorted(str(file.path) for file in files.root)
+        text = "\n".join(
+            [
+                f"Would make in {directory}:",
+                *(f"  {name}" for name in result["files"]),
+                f"and in {root_directory or directory / 'root'}:",
+                *(f"  {name}" for name in result["root_files"]),
+            ]
+        )
     else:
         made = create_site(
-            directory, site_id, now=now, passphrase=passphrase, broker_hosts=broker_hosts, issuer=issuer
+            directory,
+            site_id,
+            now=now,
+            passphrase=passphrase,
+            broker_hosts=broker_hosts,
+            issuer=issuer,
+            root_directory=root_directory,
         )
         result["files"] = sorted(str(path.relative_to(directory)) for path in directory.rglob("*.*"))
         result["issuer"] = made.issuer
-        text = _next_steps_of_site(made)
+        text = _next_steps_of_site(made, root_directory or made.root_directory)
     command.say(form, result, text)
 
 
-def _next_steps_of_site(made: Site) -> str:
+def _next_steps_of_site(made: Site, root_directory: Path) -> str:
     directory = made.directory
     local = (
         "\nIts broker answers as localhost only; for another machine name it with --broker-host."
@@ -105,6 +127,7 @@ def _next_steps_of_site(made: Site) -> str:
 Made {directory} for site {made.id}; its private keys are encrypted.{local}
 
 Next:
+  take {root_directory} to a safe, its passphrase to another: the root is needed for no daily work
   keep {directory} offline and its passphrase apart from it: who has both can make cards and devices
   move {made.hub_directory} to the hub's machine, and there: drempel-hub run --config hub.toml
   for each controller: drempel-provision reader add CONTROLLER --door DOOR --site-dir {directory}"""
@@ -187,7 +210,7 @@ def reader_add(
         would = {"controller": controller, "directory": str(directory), "doors": list(doors), "made": False}
         command.say(form, would, f"Would make {directory}: device certificate, event key, controller.toml")
         return
-    with command.chosen_hub(hub_url, token_file, "controllers") as hub:
+    with command.chosen_hub(hub_url, token_file, site, "controllers") as hub:
         made = add_controller(
             site, authority, controller, wiring, now=datetime.now(UTC), pins=pins, broker_port=broker_port
         )
@@ -226,8 +249,9 @@ def reader_register(
     *, controller: ControllerId, site_dir: Path, hub_url: str | None, token_file: Path | None, form: str
 ) -> None:
     """Register a controller made by `reader add` at a hub; doing it again changes nothing."""
-    made = read_controller(Site.open(site_dir), controller)
-    with command.chosen_hub(hub_url, token_file, "controllers") as hub:
+    site = Site.open(site_dir)
+    made = read_controller(site, controller)
+    with command.chosen_hub(hub_url, token_file, site, "controllers") as hub:
         if hub is None:
             raise click.UsageError("--hub and --token-file are needed")
         _register(hub, made)

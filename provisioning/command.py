@@ -18,6 +18,7 @@ from pacs.errors import CardError, PacsError, ReaderBroken, VerificationError
 from provisioning.hub_client import HubClient, HubError
 from provisioning.keystore import PASSPHRASE_VARIABLE
 from provisioning.line_card import LineCard, card_process
+from provisioning.site import Site
 
 FAILED, CARD, HUB = 1, 3, 4
 EXIT_STATUS: Final = """\
@@ -130,15 +131,18 @@ def chosen_card(*, stdio: bool, command: str | None) -> Iterator[Transceive]:
 
 @contextmanager
 def chosen_hub(
-    url: str | None, token_file: Path | None, about: Literal["cards", "controllers"]
+    url: str | None, token_file: Path | None, site: Site, about: Literal["cards", "controllers"]
 ) -> Iterator[HubClient | None]:
-    """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named."""
+    """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named.
+
+    The site's root vouches for it, or an authority that this machine believes.
+    """
     if (url is None) != (token_file is None):
         raise click.UsageError("--hub and --token-file belong together")
     if url is None or token_file is None:
         yield None
         return
-    with HubClient.from_token_file(url, token_file) as hub:
+    with HubClient.from_token_file(url, token_file, site.directory / "root.cert.pem") as hub:
         hub.check(about)
         yield hub
 

@@ -5,6 +5,7 @@ Registering the same thing twice is one registration, so every call may be repea
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,18 +30,25 @@ class HubError(PacsError):
 class HubClient:
     """One hub, spoken to with an API token; a context manager. Nothing sent or received is logged."""
 
-    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Raise ``HubError`` when ``url`` would carry the token unencrypted over a network."""
+    def __init__(
+        self, url: str, token: str, *, root: Path | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """``root``: the site's root, which may vouch for the hub beside the system's own.
+
+        Raises ``HubError`` when ``url`` would carry the token unencrypted over a network, or there is no such root.
+        """
         address = httpx.URL(url)
         if address.scheme != "https" and not (address.scheme == "http" and address.host in _LOOPBACK):
             raise HubError(f"{url}: https expected; the token would be readable on the way")
         headers = {"authorization": f"Bearer {token}"}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+        self._client = httpx.Client(
+            base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport, verify=_trust(root)
+        )
 
     @classmethod
-    def from_token_file(cls, url: str, token_file: Path) -> Self:
+    def from_token_file(cls, url: str, token_file: Path, root: Path | None = None) -> Self:
         """Read the token from a file of mode 0600; raises ``StoreError`` or ``HubError``."""
-        return cls(url, read_secret(token_file).decode("utf-8", "replace"))
+        return cls(url, read_secret(token_file).decode("utf-8", "replace"), root=root)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +101,16 @@ class HubClient:
             ) from error
         if not response.is_success:
             raise HubError(f"the hub refuses {method} {path}: {_problem(response)}")
+
+
+def _trust(root: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if root is not None:
+        try:
+            context.load_verify_locations(root)
+        except (OSError, ssl.SSLError) as error:
+            raise HubError(f"{root}: no certificate in PEM ({error})") from error
+    return context
 
 
 def _problem(response: httpx.Response) -> str:

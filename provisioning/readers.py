@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
-from provisioning.authority import Authority, Purpose, certificate_pem, generate_key, serial_hex
+from provisioning.authority import Authority, Purpose, generate_key, serial_hex
 from provisioning.keystore import (
     NewFile,
     Passphrase,
@@ -101,11 +101,11 @@ def add_controller(
         [
             passphrase.file,
             NewFile(path=Path("controller.toml"), data=configuration.encode()),
-            NewFile(path=Path("device.cert.pem"), data=certificate_pem(certificate)),
+            NewFile(path=Path("device.cert.pem"), data=authority.chain_pem(certificate)),
             secret_key("device.key.pem", device_key, passphrase),
             NewFile(path=Path("event.pub.pem"), data=public_pem(event_key.public_key())),
             secret_key("event.key.pem", event_key, passphrase),
-            NewFile(path=Path("root.cert.pem"), data=certificate_pem(authority.certificate)),
+            NewFile(path=Path("root.cert.pem"), data=read_file(site.directory / "root.cert.pem")),
             NewFile(path=Path("policy.pub.pem"), data=read_file(site.directory / "policy.pub.pem")),
         ],
     )

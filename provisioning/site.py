@@ -1,19 +1,21 @@
-"""One site's directory: its root, its card issuer, its policy signer, and what its hub is given.
+"""One site's directory: its authorities, its card issuer, its policy signer, and what its hub is given.
 
 ::
 
-    DIR/  site.toml  passphrase  root.*  card-issuer.*  policy.*
-          hub/       what the hub's machine gets, under a passphrase of its own
+    DIR/  site.toml  passphrase  root.cert.pem  devices.*  web-authority.*  card-issuer.*  policy.*
+          root/      the root's key, under a passphrase of its own; it belongs into a safe
+          hub/       what the hub's machine gets, likewise
           controllers/<id>/   what each controller gets (readers.py), likewise
 
-The root's key and the card issuer's key stay here: neither the hub nor a controller can make a card
-or another device.
+The root's key certifies the two intermediates and is needed for no daily work. The hub holds that of ``devices``,
+because it lets controllers in; neither the hub nor a controller holds the card issuer's: they can make no card.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ from provisioning.keystore import (
 
 HUB_NAME: Final = "hub"
 BROKER_NAME: Final = "broker"
+WEB_NAME: Final = "web"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _ISSUER_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -90,14 +93,31 @@ class Site:
         """The site's passphrase, from ``file`` or the directory's own; raises ``StoreError``."""
         return Passphrase.from_file(file or self.directory / "passphrase")
 
+    @property
+    def root_directory(self) -> Path:
+        """Where the root's key was put unless another place was named; gone once it is in the safe."""
+        return self.directory / "root"
+
     def authority(self, passphrase: Passphrase) -> Authority:
-        """The root, able to certify; raises ``StoreError``."""
-        certificate = x509.load_pem_x509_certificate(read_file(self.directory / "root.cert.pem"))
-        return Authority(certificate, self._p256("root.key.pem", passphrase))
+        """The intermediate ``devices``, able to certify controllers, brokers and the hub; raises ``StoreError``."""
+        return self._authority("devices", passphrase)
+
+    def web_authority(self, passphrase: Passphrase) -> Authority:
+        """The intermediate that certifies what browsers reach, and nothing that connects; raises ``StoreError``."""
+        return self._authority("web-authority", passphrase)
+
+    def root(self, directory: Path | None = None, passphrase: Passphrase | None = None) -> Authority:
+        """The root, able to certify intermediates, from the directory it was put into; raises ``StoreError``.
+
+        Without a ``passphrase`` it is the one beside the key.
+        """
+        directory = directory or self.root_directory
+        key = _p256(directory / "root.key.pem", passphrase or Passphrase.from_file(directory / "passphrase"))
+        return Authority(_certificate(self.directory / "root.cert.pem"), key)
 
     def card_issuer_key(self, passphrase: Passphrase) -> ec.EllipticCurvePrivateKey:
         """The key that signs card certificates; raises ``StoreError``."""
-        return self._p256("card-issuer.key.pem", passphrase)
+        return _p256(self.directory / "card-issuer.key.pem", passphrase)
 
     def card_issuer_public_key(self) -> ec.EllipticCurvePublicKey:
         """The key that verifies card certificates; raises ``StoreError``."""
@@ -107,12 +127,23 @@ class Site:
             raise StoreError(f"{path}: a P-256 key expected")
         return key
 
-    def _p256(self, name: str, passphrase: Passphrase) -> ec.EllipticCurvePrivateKey:
-        path = self.directory / name
-        key = read_key(path, passphrase)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise StoreError(f"{path}: a P-256 key expected")
-        return key
+    def _authority(self, name: str, passphrase: Passphrase) -> Authority:
+        certificate = _certificate(self.directory / f"{name}.cert.pem")
+        return Authority(certificate, _p256(self.directory / f"{name}.key.pem", passphrase))
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(read_file(path))
+    except ValueError as error:
+        raise StoreError(f"{path}: not a certificate in PEM") from error
+
+
+def _p256(path: Path, passphrase: Passphrase) -> ec.EllipticCurvePrivateKey:
+    key = read_key(path, passphrase)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StoreError(f"{path}: a P-256 key expected")
+    return key
 
 
 def create_site(
@@ -123,18 +154,27 @@ def create_site(
     passphrase: Passphrase | None = None,
     broker_hosts: Sequence[str] = ("localhost",),
     issuer: str | None = None,
+    root_directory: Path | None = None,
 ) -> Site:
     """Make a site's directory with all its keys, and return it.
 
     Without a ``passphrase`` one is generated and kept in ``directory/passphrase``. ``broker_hosts`` are
     names or addresses of the hub's machine, the first being the one controllers use. ``issuer`` is
-    random unless given. Raises ``StoreError`` when ``directory`` exists, ``MalformedData`` for a bad
-    host or issuer; then nothing was made.
+    random unless given. ``root_directory`` is made for the root's key; without it that is ``directory/root``.
+    Raises ``StoreError`` when one of them exists, ``MalformedData`` for a bad host or issuer; then nothing was made.
     """
     files = site_files(
         site_id, now=now, passphrase=passphrase, broker_hosts=broker_hosts, issuer=issuer or generate_issuer()
     )
-    make_directory(directory, files)
+    if root_directory is None:
+        make_directory(directory, [*files.site, *under("root", files.root)])
+    else:
+        make_directory(root_directory, files.root)
+        try:
+            make_directory(directory, files.site)
+        except StoreError:
+            shutil.rmtree(root_directory)  # a root that nothing leads to
+            raise
     return Site.open(directory)
 
 
@@ -143,61 +183,87 @@ def generate_issuer() -> str:
     return "".join(secrets.choice(_ISSUER_CHARACTERS) for _ in range(16))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFiles:
+    """Everything that ``create_site`` writes: the site's own directory, and the root's."""
+
+    site: Sequence[NewFile]
+    root: Sequence[NewFile]
+
+
 def site_files(
     site_id: SiteId, *, now: datetime, passphrase: Passphrase | None, broker_hosts: Sequence[str], issuer: str
-) -> list[NewFile]:
-    """Everything that ``create_site`` writes."""
+) -> SiteFiles:
+    """Make the keys and certificates of a site; raises ``MalformedData`` for a bad host or issuer."""
     check_issuer(issuer)
-    own, hubs = passphrase or Passphrase.generate(), Passphrase.generate()
+    own, hubs, roots = passphrase or Passphrase.generate(), Passphrase.generate(), Passphrase.generate()
     root = Authority.create(f"Drempel site {site_id}", now)
+    devices = root.intermediate(f"Drempel devices {site_id}", Purpose.NODE, now)
+    web = root.intermediate(f"Drempel web {site_id}", Purpose.SERVER, now)
     issuer_key, policy_key = generate_key(), ed25519.Ed25519PrivateKey.generate()
-    broker_key, client_key = generate_key(), generate_key()
-    broker = root.certify(
-        name=BROKER_NAME,
-        public_key=broker_key.public_key(),
-        purpose=Purpose.NODE,
-        now=now,
-        hosts=(*broker_hosts, *LOOPBACK),
-    )
-    client = root.certify(name=HUB_NAME, public_key=client_key.public_key(), purpose=Purpose.CLIENT, now=now)
-    description = NewFile(
-        path=Path("site.toml"),
-        data=toml_table(
-            {
-                "site": site_id,
-                "issuer": issuer,
-                "policy_key_id": envelope.key_id(policy_key.public_key()).hex(),
-                "broker_host": broker_hosts[0],
-                "created_at": now.isoformat(timespec="seconds"),
-            }
-        ).encode(),
-    )
+    hosts = (*broker_hosts, *LOOPBACK)
+    description = {
+        "site": site_id,
+        "issuer": issuer,
+        "policy_key_id": envelope.key_id(policy_key.public_key()).hex(),
+        "broker_host": broker_hosts[0],
+        "created_at": now.isoformat(timespec="seconds"),
+    }
+    root_certificate = NewFile(path=Path("root.cert.pem"), data=certificate_pem(root.certificate))
     public = [
-        NewFile(path=Path("root.cert.pem"), data=certificate_pem(root.certificate)),
+        root_certificate,
+        NewFile(path=Path("devices.cert.pem"), data=certificate_pem(devices.certificate)),
         NewFile(path=Path("card-issuer.pub.pem"), data=public_pem(issuer_key.public_key())),
         NewFile(path=Path("policy.pub.pem"), data=public_pem(policy_key.public_key())),
-        description,
+        NewFile(path=Path("site.toml"), data=toml_table(description).encode()),
     ]
-    return [
+    of_hub = [
         *public,
-        *([own.file] if passphrase is None else []),
-        secret_key("root.key.pem", root.key, own),
-        secret_key("card-issuer.key.pem", issuer_key, own),
-        secret_key("policy.key.pem", policy_key, own),
-        *(
-            NewFile(path=Path("hub") / file.path, data=file.data, is_secret=file.is_secret)
-            for file in (
-                *public,
-                hubs.file,
-                NewFile(path=Path("broker.cert.pem"), data=certificate_pem(broker)),
-                secret_key("broker.key.pem", broker_key, hubs),
-                NewFile(path=Path("client.cert.pem"), data=certificate_pem(client)),
-                secret_key("client.key.pem", client_key, hubs),
-                secret_key("policy.key.pem", policy_key, hubs),
-                NewFile(path=Path("hub.toml"), data=_hub_toml(broker_hosts[0]).encode()),
-            )
-        ),
+        hubs.file,
+        secret_key("devices.key.pem", devices.key, hubs),
+        secret_key("policy.key.pem", policy_key, hubs),
+        *_leaf("broker", devices, BROKER_NAME, Purpose.NODE, hubs, now, hosts),
+        *_leaf("client", devices, HUB_NAME, Purpose.CLIENT, hubs, now),
+        *_leaf("web", web, WEB_NAME, Purpose.SERVER, hubs, now, hosts),
+        NewFile(path=Path("hub.toml"), data=_hub_toml(broker_hosts[0]).encode()),
     ]
+    return SiteFiles(
+        site=[
+            *public,
+            *([own.file] if passphrase is None else []),
+            secret_key("devices.key.pem", devices.key, own),
+            NewFile(path=Path("web-authority.cert.pem"), data=certificate_pem(web.certificate)),
+            secret_key("web-authority.key.pem", web.key, own),
+            secret_key("card-issuer.key.pem", issuer_key, own),
+            secret_key("policy.key.pem", policy_key, own),
+            *under("hub", of_hub),
+        ],
+        root=[root_certificate, roots.file, secret_key("root.key.pem", root.key, roots)],
+    )
+
+
+def _leaf(
+    file: str,
+    authority: Authority,
+    name: str,
+    purpose: Purpose,
+    passphrase: Passphrase,
+    now: datetime,
+    hosts: Sequence[str] = (),
+) -> list[NewFile]:
+    key = generate_key()
+    certificate = authority.certify(
+        name=name, public_key=key.public_key(), purpose=purpose, now=now, hosts=hosts
+    )
+    return [
+        NewFile(path=Path(f"{file}.cert.pem"), data=authority.chain_pem(certificate)),
+        secret_key(f"{file}.key.pem", key, passphrase),
+    ]
+
+
+def under(directory: str, files: Sequence[NewFile]) -> list[NewFile]:
+    """The same files, in a directory of that name."""
+    return [replace(file, path=Path(directory) / file.path) for file in files]
 
 
 def secret_key(
@@ -213,14 +279,24 @@ def toml_table(values: Table, *, header: str = "") -> str:
     return "\n".join([*([header] if header else []), *lines, ""])
 
 
-def _hub_toml(broker_host: str) -> str:
-    listen = "127.0.0.1:8883" if broker_host in LOOPBACK else "0.0.0.0:8883"
+def _hub_toml(host: str) -> str:
+    if host in LOOPBACK:
+        mqtt = "127.0.0.1:8883"
+        http: Table = {"listen": "127.0.0.1:8000"}
+    else:
+        mqtt = "0.0.0.0:8883"
+        http = {
+            "listen": "0.0.0.0:8443",
+            "origin": f"https://[{host}]:8443" if ":" in host else f"https://{host}:8443",
+            "certificate": "web.cert.pem",
+            "key": "web.key.pem",
+        }
     return "\n".join(
         [
             "# drempel-hub run --config hub.toml; relative paths start at this file.",
             toml_table({"data_dir": "data", "passphrase_file": "passphrase"}),
-            toml_table({"listen": "127.0.0.1:8000"}, header="[http]"),
-            "# Mutual TLS: only devices certified by root.cert.pem are let in.",
-            toml_table({"listen": listen}, header="[mqtt]"),
+            toml_table(http, header="[http]"),
+            "# Mutual TLS: only devices certified below root.cert.pem are let in.",
+            toml_table({"listen": mqtt}, header="[mqtt]"),
         ]
     )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from edge.__main__ import main
 from edge.keystore import read_passphrase
-from provisioning.authority import Purpose, certificate_pem
+from provisioning.authority import Purpose
 from provisioning.site import Site
 from tests.edge.installed import NOW, install
 from tests.edge.small_site import CONTROLLER
@@ -101,7 +101,7 @@ def test_a_certificate_that_has_expired_is_found(directory: Path, site: Site) ->
         now=NOW - timedelta(days=3),
         days=2,
     )
-    (directory / "device.cert.pem").write_bytes(certificate_pem(certificate))
+    (directory / "device.cert.pem").write_bytes(site.authority(site.passphrase()).chain_pem(certificate))
     result = check(directory)
     assert (result.exit_code, "expired" in result.stderr) == (1, True)
 

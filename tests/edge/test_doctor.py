@@ -559,7 +559,8 @@ def broker(
     )
     files = site.directory.parent
     (files / "server.pem").write_bytes(
-        certificate_pem(certificate) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        authority.chain_pem(certificate)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files / "server.pem")

@@ -18,8 +18,6 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner, Result
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hub.__main__ import main
 from hub.operators import Operators
@@ -29,7 +27,7 @@ from hub.store import sites
 from hub.store.database import Database
 from pacs.errors import MalformedData
 from pacs.identifiers import SiteId
-from provisioning.authority import Purpose, certificate_pem
+from provisioning.hub_client import HubClient
 from provisioning.site import Site, create_site
 from tests.hub.databases import fresh_database
 from tests.hub.running import PASSWORD
@@ -102,20 +100,15 @@ def test_run_serves_says_where_and_stops_when_told(site: Site, tmp_path: Path) -
 
 
 def test_run_over_https(site: Site, tmp_path: Path) -> None:
-    """With a certificate the pages are served over TLS, and the cookie is bound to the host."""
-    authority = site.authority(site.passphrase())
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = authority.certify(
-        name="localhost", public_key=key.public_key(), purpose=Purpose.SERVER, now=datetime.now(UTC)
-    )
-    (tmp_path / "web.cert.pem").write_bytes(certificate_pem(certificate))
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "web.key.pem").write_bytes(private)
+    """With the site's own certificate the pages are served over TLS, and the cookie is bound to the host.
+
+    Its key is encrypted like the hub's others; the bureau believes it by the site's root.
+    """
     root = site.directory / "root.cert.pem"
     settings = tmp_path / "hub.toml"
     settings.write_text(
         f'site_dir = "site/hub"\ndata_dir = "data"\npassphrase_file = "{site.directory}/hub/passphrase"\n'
-        '[http]\nlisten = "127.0.0.1:0"\ncertificate = "web.cert.pem"\nkey = "web.key.pem"\n'
+        '[http]\nlisten = "127.0.0.1:0"\ncertificate = "site/hub/web.cert.pem"\nkey = "site/hub/web.key.pem"\n'
         '[mqtt]\nlisten = "127.0.0.1:0"\n'
     )
     with started("--config", settings) as (process, line):
@@ -131,6 +124,9 @@ def test_run_over_https(site: Site, tmp_path: Path) -> None:
             assert "Secure" in answer.headers["set-cookie"]
             assert "max-age" in answer.headers["strict-transport-security"]
             assert browser.get(origin + "/").status_code == 200
+        token = hub("token", "create", "--config", settings, "--name", "bureau", "--role", "technician")
+        with HubClient(origin, token.output.strip(), root=root) as bureau:
+            bureau.check("controllers")
 
 
 def test_a_killed_hub_starts_again(site: Site, tmp_path: Path) -> None:

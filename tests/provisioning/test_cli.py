@@ -90,7 +90,7 @@ def test_no_output_holds_a_secret(tmp_path: Path) -> None:
     output += run("reader", "add", "c", "--door", "d", "--site-dir", directory).output
     output += run("card", "issue", "--site-dir", directory, "--card-process", card(tmp_path)).output
     passphrases = [path.read_text().strip() for path in directory.rglob("passphrase")]
-    assert len(passphrases) == 3
+    assert len(passphrases) == 4
     for secret in passphrases:
         assert secret not in output
     assert "PRIVATE KEY" not in output
@@ -103,7 +103,8 @@ def test_a_dry_run_makes_nothing(directory: Path, tmp_path: Path) -> None:
     would = result_of("site", "create", other, "--site", "s", "--dry-run")
     assert would["made"] is False
     assert isinstance(would["files"], list)
-    assert "root.key.pem" in would["files"]
+    assert "devices.key.pem" in would["files"]
+    assert would["root_files"] == ["passphrase", "root.cert.pem", "root.key.pem"]
     result_of("reader", "add", "c", "--door", "d", "--site-dir", directory, "--dry-run")
     result_of("card", "issue", "--site-dir", directory, "--card-process", "false", "--dry-run")
     assert not other.exists()
@@ -167,7 +168,7 @@ def test_a_chosen_passphrase_is_not_stored(tmp_path: Path) -> None:
     wrong.write_text("a passphrase of others\n")
     wrong.chmod(0o600)
     refused = run(*add[:-1], wrong)
-    assert (refused.exit_code, "root.key.pem: the passphrase does not open" in refused.output) == (1, True)
+    assert (refused.exit_code, "devices.key.pem: the passphrase does not open" in refused.output) == (1, True)
     assert result_of(*add)["controller"] == "c"
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shutil
 import ssl
 import stat
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,65 @@ def policy(site: Site, at: datetime) -> PolicyBuilder:
     return PolicyBuilder().store(Store([certificate(site.directory / "root.cert.pem")])).time(at)
 
 
-@pytest.mark.parametrize("host", ["hub.example", "localhost", "broker"])
-def test_the_brokers_certificate_leads_to_the_root(site: Site, now: datetime, host: str) -> None:
-    """Path validation (RFC 5280 §6) accepts the broker under each of its names."""
-    leaf = certificate(site.hub_directory / "broker.cert.pem")
-    chain = policy(site, now).build_server_verifier(x509.DNSName(host)).verify(leaf, [])
-    assert chain[0] == leaf
+def chain(path: Path) -> tuple[x509.Certificate, list[x509.Certificate]]:
+    leaf, *above = x509.load_pem_x509_certificates(path.read_bytes())
+    return leaf, above
+
+
+@pytest.mark.parametrize(
+    ("file", "host"),
+    [
+        ("broker", x509.DNSName("hub.example")),
+        ("broker", x509.DNSName("localhost")),
+        ("broker", x509.DNSName("broker")),
+        ("web", x509.DNSName("hub.example")),
+        ("web", x509.IPAddress(ip_address("192.0.2.7"))),
+    ],
+)
+def test_the_hubs_certificates_lead_to_the_root(
+    site: Site, now: datetime, file: str, host: x509.DNSName | x509.IPAddress
+) -> None:
+    """Path validation (RFC 5280 §6) accepts broker and pages under each of their names, by what their files hold."""
+    leaf, above = chain(site.hub_directory / f"{file}.cert.pem")
+    verified = policy(site, now).build_server_verifier(host).verify(leaf, above)
+    assert len(verified) == 3
+
+
+def test_what_certifies_pages_certifies_nothing_that_connects(site: Site, now: datetime) -> None:
+    """A client certificate below the web authority leads to no root, so that its key opens no broker."""
+    web = site.web_authority(site.passphrase())
+    leaf = web.certify(name="hub", public_key=generate_key().public_key(), purpose=Purpose.CLIENT, now=now)
+    with pytest.raises(VerificationError):
+        policy(site, now).build_client_verifier().verify(leaf, [web.certificate])
+
+
+def test_an_intermediate_certifies_no_further_authority(site: Site, now: datetime) -> None:
+    """Whoever holds the hub's key for devices cannot make an authority of their own."""
+    devices = site.authority(site.passphrase())
+    deeper = devices.intermediate("another", Purpose.NODE, now)
+    leaf = deeper.certify(name="hub", public_key=generate_key().public_key(), purpose=Purpose.CLIENT, now=now)
+    with pytest.raises(VerificationError):
+        policy(site, now).build_client_verifier().verify(leaf, [deeper.certificate, devices.certificate])
+
+
+def test_daily_work_needs_no_root(site: Site, passphrase: Passphrase, now: datetime) -> None:
+    """With the root's directory taken away controllers are added and certificates for pages are made."""
+    shutil.rmtree(site.root_directory)
+    add_controller(site, site.authority(passphrase), ControllerId("c-front"), DOORS, now=now)
+    site.web_authority(passphrase)
+    with pytest.raises(StoreError, match="root/passphrase: cannot be read"):
+        site.root()
+
+
+def test_the_root_goes_where_it_is_told(tmp_path: Path, now: datetime) -> None:
+    """Its key and passphrase are in the directory of its own only; a site that cannot be made leaves no root."""
+    away = tmp_path / "stick" / "root"
+    made = create_site(tmp_path / "s", SiteId("s"), now=now, root_directory=away)
+    assert not made.root_directory.exists()
+    assert made.root(away).is_root
+    with pytest.raises(StoreError, match="exists already"):
+        create_site(tmp_path / "s", SiteId("s"), now=now, root_directory=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_controllers_certificate_leads_to_the_root(
@@ -48,8 +103,8 @@ def test_a_controllers_certificate_leads_to_the_root(
 ) -> None:
     """It is a client certificate whose common name and DNS name are the controller's id."""
     made = add_controller(site, site.authority(passphrase), ControllerId("c-front"), DOORS, now=now)
-    leaf = certificate(made.directory / "device.cert.pem")
-    verified = policy(site, now).build_client_verifier().verify(leaf, [])
+    leaf, above = chain(made.directory / "device.cert.pem")
+    verified = policy(site, now).build_client_verifier().verify(leaf, above)
     assert verified.subjects == [x509.DNSName("c-front")]
     assert leaf.subject.rfc4514_string() == "CN=c-front"
     assert f"{leaf.serial_number:x}" == made.certificate_serial
@@ -59,7 +114,7 @@ def test_a_client_is_no_server_and_a_server_no_client(site: Site, now: datetime)
     """The hub's client certificate cannot play the broker; the broker's is a client of nobody but other brokers."""
     with pytest.raises(VerificationError):
         policy(site, now).build_server_verifier(x509.DNSName("hub")).verify(
-            certificate(site.hub_directory / "client.cert.pem"), []
+            *chain(site.hub_directory / "client.cert.pem")
         )
     broker = certificate(site.hub_directory / "broker.cert.pem")
     names = broker.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
@@ -76,15 +131,20 @@ def test_a_device_cannot_certify_another(site: Site, passphrase: Passphrase, now
         name="c-other", public_key=generate_key().public_key(), purpose=Purpose.CLIENT, now=now
     )
     with pytest.raises(VerificationError):
-        policy(site, now).build_client_verifier().verify(forged, [rogue.certificate])
+        policy(site, now).build_client_verifier().verify(
+            forged, [rogue.certificate, site.authority(passphrase).certificate]
+        )
 
 
 def test_certificates_end_with_the_root(site: Site, passphrase: Passphrase) -> None:
-    """No certificate outlives its root."""
-    root = site.authority(passphrase)
+    """No certificate outlives what vouches for it."""
+    root, devices = site.root(), site.authority(passphrase)
+    late = devices.certificate.not_valid_after_utc - timedelta(days=10)
+    leaf = devices.certify(name="c", public_key=generate_key().public_key(), purpose=Purpose.CLIENT, now=late)
+    assert leaf.not_valid_after_utc <= devices.certificate.not_valid_after_utc
     late = root.certificate.not_valid_after_utc - timedelta(days=10)
-    leaf = root.certify(name="c", public_key=generate_key().public_key(), purpose=Purpose.CLIENT, now=late)
-    assert leaf.not_valid_after_utc <= root.certificate.not_valid_after_utc
+    last = root.intermediate("last", Purpose.NODE, late)
+    assert last.certificate.not_valid_after_utc <= root.certificate.not_valid_after_utc
 
 
 def test_openssl_accepts_the_chains_in_a_handshake(
@@ -129,7 +189,7 @@ def test_no_private_key_is_on_disk_in_the_clear(site: Site, passphrase: Passphra
     """The secret number of no key occurs in any file; files that hold keys are 0600, directories 0700."""
     made = add_controller(site, site.authority(passphrase), ControllerId("c-front"), DOORS, now=now)
     secrets: list[bytes] = []
-    for directory in (site.directory, site.hub_directory, made.directory):
+    for directory in (site.directory, site.root_directory, site.hub_directory, made.directory):
         opens = Passphrase.from_file(directory / "passphrase")
         for path in directory.glob("*.key.pem"):
             key = read_key(path, opens)
@@ -137,7 +197,7 @@ def test_no_private_key_is_on_disk_in_the_clear(site: Site, passphrase: Passphra
                 secrets.append(key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
             else:
                 secrets.append(key.private_numbers().private_value.to_bytes(32, "big"))
-    assert len(secrets) == 3 + 3 + 2
+    assert len(secrets) == 4 + 1 + 5 + 2
     for path in site.directory.rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         if path.is_dir():
@@ -155,13 +215,14 @@ def test_no_private_key_is_on_disk_in_the_clear(site: Site, passphrase: Passphra
 def test_the_hub_and_a_door_cannot_open_the_sites_keys(
     site: Site, passphrase: Passphrase, now: datetime
 ) -> None:
-    """Each directory has a passphrase of its own, and neither holds the root's or the card issuer's key."""
+    """Each directory has a passphrase of its own, and the hub holds of the authorities' keys that of devices only."""
     made = add_controller(site, site.authority(passphrase), ControllerId("c-front"), DOORS, now=now)
-    for directory in (site.hub_directory, made.directory):
-        assert not (directory / "root.key.pem").exists()
-        assert not (directory / "card-issuer.key.pem").exists()
+    for directory in (site.hub_directory, made.directory, site.root_directory):
         with pytest.raises(StoreError, match="does not open"):
             site.authority(Passphrase.from_file(directory / "passphrase"))
+    keys = {path.name.removesuffix(".key.pem") for path in site.hub_directory.glob("*.key.pem")}
+    assert keys == {"broker", "client", "devices", "policy", "web"}
+    assert {path.name for path in made.directory.glob("*.key.pem")} == {"device.key.pem", "event.key.pem"}
 
 
 def test_the_hub_reads_its_settings(site: Site) -> None:
@@ -171,6 +232,8 @@ def test_the_hub_reads_its_settings(site: Site) -> None:
     opens = Passphrase.from_file(passphrase_file(settings))
     assert isinstance(read_key(site.hub_directory / "policy.key.pem", opens), ed25519.Ed25519PrivateKey)
     assert str(settings.mqtt) == "0.0.0.0:8883"
+    assert (str(settings.http), settings.public_origin) == ("0.0.0.0:8443", "https://hub.example:8443")
+    assert settings.certificate == site.hub_directory / "web.cert.pem"
 
 
 def test_a_controller_reads_its_configuration(site: Site, passphrase: Passphrase, now: datetime) -> None:
