@@ -20,6 +20,7 @@ import httpx
 from simulator.link_faults import LinkOptions
 from simulator.pn532_process import Pn532Process
 from simulator.virtual_card import VirtualCard
+from simulator.virtual_pcsc import NAME, VirtualPcsc
 
 WITHIN_S: Final = 20.0
 STOP_WITHIN_S: Final = 10.0
@@ -39,14 +40,16 @@ class DeskProcess:
         *,
         timing: Literal["none", "realistic"] = "none",
         log: IO[Any] | int | None = None,
+        pcsc: VirtualPcsc | None = None,
     ) -> None:
         self.config = directory / "desk.toml"
         link = directory / "desk-reader"
+        device, backend = (link, "pn532") if pcsc is None else (NAME, "pcsc")
         self.config.touch(0o600)
         self.config.write_text(
-            f'hub = "{hub_url}"\ntoken = "{token}"\nbackend = "pn532"\ndevice = "{link}"\n'
+            f'hub = "{hub_url}"\ntoken = "{token}"\nbackend = "{backend}"\ndevice = "{device}"\n'
         )
-        self.reader = Pn532Process(timing=timing, link=link)
+        self.reader = Pn532Process(timing=timing, link=link) if pcsc is None else _PcscReader(pcsc)
         self._log = log
         self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
@@ -124,6 +127,35 @@ class DeskProcess:
         for line in output:
             self._said.put(json.loads(line))
         self._said.put(None)
+
+
+class _PcscReader:
+    """A reader behind PC/SC as ``DeskProcess`` uses one; the service is its owner's."""
+
+    def __init__(self, service: VirtualPcsc) -> None:
+        self._service = service
+        self._card: VirtualCard | None = None
+
+    def start(self) -> None:
+        """The service runs already."""
+
+    def insert(self, card: VirtualCard, _link: LinkOptions | None = None) -> int:
+        """Lay a card on it; returns the instant."""
+        self._card = card
+        at_ns = time.monotonic_ns()
+        self._service.insert(card)
+        return at_ns
+
+    def remove(self) -> tuple[int, VirtualCard | None]:
+        """Take the card away, and wait until the service has noticed; the instant and the card."""
+        at_ns = time.monotonic_ns()
+        self._service.lift(within_s=WITHIN_S)
+        left, self._card = self._card, None
+        return at_ns, left
+
+    def stop(self) -> None:
+        """Leave no card."""
+        self._service.remove()
 
 
 class DeskPage:

@@ -85,6 +85,22 @@ class VirtualPcsc:
         if card is not None:
             card.close()
 
+    def lift(self, *, within_s: float) -> None:
+        """Take the card away and wait until the service says so. Needs pyscard. Raises RuntimeError."""
+        from smartcard import scard
+
+        self.remove()
+        deadline = time.monotonic() + within_s
+        code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        while code == scard.SCARD_S_SUCCESS:
+            code, states = scard.SCardGetStatusChange(context, 0, [(NAME, scard.SCARD_STATE_UNAWARE)])
+            if states and states[0][1] & scard.SCARD_STATE_EMPTY:
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError("pcscd does not notice that the card is gone")
+            time.sleep(0.02)
+        scard.SCardReleaseContext(context)
+
     def stop(self) -> None:
         """End the service, as when it dies."""
         process, self._process = self._process, None

@@ -6,14 +6,16 @@ import queue
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pacs.identifiers import CredentialId, SiteId
 from provisioning.site import Site, create_site
+from simulator import virtual_pcsc
 from simulator.card_deck import Recipe, deal
 from simulator.desk import WITHIN_S, DeskPage, DeskProcess
 from simulator.hub_process import HubApi, HubProcess
@@ -142,3 +144,22 @@ def test_a_hub_that_is_away_is_said_at_the_reader(desk: Desk) -> None:
     desk.reader.until("hub_back")
     with desk.page.watching() as received:
         assert desk.shown(received, card) == "Ruth Abebe: Valid"
+
+
+def test_a_reader_behind_pcsc_shows_the_same(desk: Desk, tmp_path: Path) -> None:
+    """The program at a PC/SC service: a good card, a blocked one and a forged one, by name on the page."""
+    pytest.importorskip("smartcard.scard", reason="NO DESK AT A PC/SC READER IS TESTED: pyscard is missing")
+    with virtual_pcsc.alone(), ExitStack() as parts:
+        if why := virtual_pcsc.missing():
+            pytest.skip(f"NO DESK AT A PC/SC READER IS TESTED: {why}")
+        made = desk.api.post("/stations", {"id": "side", "kind": "desk", "name": "Side desk"})
+        service = parts.enter_context(virtual_pcsc.VirtualPcsc())
+        reader = parts.enter_context(DeskProcess(tmp_path, desk.hub.url, made["token"], pcsc=service))
+        aside = replace(desk, reader=reader)
+        assert desk.page.sign_on("side") == 303
+        with desk.page.watching() as received:
+            assert aside.shown(received, desk.card(given_name="Selam")) == "Selam Abebe: Valid"
+            lost = desk.card(given_name="Hirut")
+            desk.api.post(f"/cards/{lost.credential_id}/block", {"status": "suspended", "reason": "Lost"})
+            assert aside.shown(received, lost).startswith("Hirut Abebe: Blocked")
+            assert aside.shown(received, desk.card("forged")).startswith("Forged")
