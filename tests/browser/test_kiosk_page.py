@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -19,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from hub.roles import Role
 from pacs.identifiers import CredentialId
 from tests.browser.test_accessibility import violations
-from tests.hub.running import RunningHub, running_hub
+from tests.hub.running import PASSWORD, RunningHub, running_hub
 from tests.hub.station import FakeStation, card_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -166,3 +167,71 @@ def test_what_does_not_work_is_shown(page: Page, hub: RunningHub, station: FakeS
     page.clock.run_for(2_000)
     expect(page.get_by_text("This kiosk has no connection.")).to_be_hidden()
     expect(page.get_by_text("Hold your card to the reader.")).to_be_visible()
+
+
+@pytest.fixture
+def desk(browser: Browser, hub: RunningHub) -> Iterator[Page]:
+    """A site manager's browser, on a phone."""
+    context = browser.new_context(base_url=hub.url, viewport={"width": 360, "height": 780}, locale="en")
+    context.set_default_timeout(PATIENCE_MS)
+    opened = context.new_page()
+    opened.goto(hub.link(Role.SITE_MANAGER))
+    opened.get_by_label("Your name").fill("Marit")
+    opened.get_by_label("Password").fill(PASSWORD)
+    opened.get_by_role("button", name="Continue").click()
+    opened.wait_for_url(hub.url + "/")
+    yield opened
+    context.close()
+
+
+def test_staff_lays_down_a_duty_exempts_corrects_and_checks(
+    desk: Page, page: Page, hub: RunningHub, station: FakeStation
+) -> None:
+    """From the duty to the list: the exempt one need not come, a correction has its reason, the receipt is found genuine."""
+    hope, grace = (hub.card(name, "Owusu") for name in ("Hope", "Grace"))
+    with hub.token() as program:
+        people = [program.get(f"/api/v1/cards/{card}").json()["cardholder_id"] for card in (hope, grace)]
+    opens = hub.clock().astimezone(ZoneInfo("Europe/Amsterdam")) + timedelta(minutes=20)
+    desk.goto("/registration/duties")
+    form = desk.locator("form", has=desk.get_by_role("button", name="Lay down"))
+    form.get_by_label("Name, as residents read it").fill("Evening registration")
+    form.get_by_label("For whom").select_option("people")
+    for day in form.get_by_role("group", name="Weekdays").get_by_role("checkbox").all():
+        day.check()
+    form.get_by_label("From").fill(f"{opens:%H:%M}")
+    form.get_by_label("To; an earlier").fill(f"{opens + timedelta(hours=2):%H:%M}")
+    form.get_by_role("button", name="Lay down").click()
+    expect(desk.get_by_role("status")).to_have_text("Saved.")
+    for person in people:
+        desk.goto(f"/registration/people/{person}")
+        desk.get_by_role("button", name=re.compile("Put on this list.*Evening")).click()
+        expect(desk.get_by_role("status")).to_have_text("Saved.")
+    form = desk.locator("form", has=desk.get_by_role("button", name="Exempt"))
+    for label in ("First day", "Last day"):
+        form.get_by_label(label).fill(opens.date().isoformat())
+    form.get_by_label("Reason").fill("Away with permission")
+    form.get_by_role("button", name="Exempt").click()
+    expect(desk.get_by_role("status")).to_have_text("Saved.")
+
+    hub.clock.ahead += timedelta(minutes=30)
+    station.heartbeat()
+    page.goto("/kiosk")
+    station.tap(card_of(hub, hope))
+    page.get_by_role("button", name="Yes, report").click()
+    number = page.locator(".number strong").inner_text()
+
+    desk.goto("/registration")
+    desk.get_by_label("Number on the receipt").fill(number)
+    desk.get_by_role("button", name="Check this number").click()
+    expect(desk.get_by_text("Genuine:")).to_be_visible()
+    desk.get_by_role("link", name="Evening registration").first.click()
+    rows = desk.get_by_role("row")
+    expect(rows.filter(has_text="Grace")).to_contain_text("Away with permission")
+    reported = rows.filter(has_text="Hope")
+    expect(reported).to_contain_text(number)
+    reported.get_by_text("Withdraw the report").click()
+    reported.get_by_label("Reason").fill("Somebody else held her card")
+    reported.get_by_role("button", name="Save").click()
+    expect(rows.filter(has_text="Hope")).to_contain_text("Somebody else held her card")
+    expect(rows.filter(has_text="Hope")).to_contain_text(number)
+    assert violations(desk) == []
