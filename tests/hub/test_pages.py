@@ -93,9 +93,7 @@ def text_of(page: str) -> str:
 def test_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The link is printed, the page says how to get another, and following it leads to the empty live page."""
     with running_hub(tmp_path) as hub, hub.client(origin=hub.url) as browser:
-        printed = capsys.readouterr().out
-        found = re.search(r"http://\S+(/link/\S+)", printed)
-        assert found is not None, printed
+        found = eventually(lambda: re.search(r"http://\S+(/link/\S+)", capsys.readouterr().out), "the link")
         sent = browser.get("/")
         assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in?next=/")
         assert "drempel-hub operator link" in browser.get("/sign-in").text
