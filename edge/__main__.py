@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "run": ("edge.run_command", "run_command", "Run the controller until SIGTERM or SIGINT."),
     "safe-pins": ("edge.safe_pins", "safe_pins_command", "Take the current from every strike."),
     "status": ("edge.status", "status_command", "Say how the running controller stands."),
+    "update": ("edge.updating.update_command", "update_command", "Offer the newest release for trial."),
 }
 
 

@@ -13,6 +13,7 @@ from provisioning import command
 from provisioning.card_commands import card_group
 from provisioning.hub_client import HubClient, HubError
 from provisioning.keystore import Passphrase
+from provisioning.release_commands import release_group
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller, read_controller
 from provisioning.site import Site, create_site, generate_issuer, site_files
 
@@ -39,6 +40,7 @@ def reader_group() -> None:
 
 
 main.add_command(card_group)
+main.add_command(release_group)
 
 
 @site_group.command(

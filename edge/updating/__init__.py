@@ -1,0 +1,1 @@
+"""How a controller comes to a newer version of its program, and back to the one that worked."""
