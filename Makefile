@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests system bench fuzz fuzz-api docs messages screenshots lock clean
+.PHONY: help venv environment demo test check tests system bench fuzz fuzz-api docs messages screenshots release lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ messages: venv  ## bring the translators' files up to date with the texts of the
 
 screenshots: venv system  ## pictures of every page in build/screenshots
 	@$(BIN)/python -m tools.screenshots
+
+release: venv  ## build/drempel-VERSION.tar.gz: the controllers' program, ready to be signed
+	@$(BIN)/python -m tools.release $(ARGS)
 
 lock: venv  ## resolve the requirements again, newest versions the bounds allow
 	@bash tools/lock.sh

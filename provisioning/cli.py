@@ -12,9 +12,10 @@ from pacs.identifiers import ControllerId, DoorId, SiteId
 from provisioning import command
 from provisioning.card_commands import card_group
 from provisioning.hub_client import HubClient, HubError
+from provisioning.image_commands import image_group
 from provisioning.keystore import Passphrase
-from provisioning.release_commands import release_group
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller, read_controller
+from provisioning.release_commands import release_group
 from provisioning.site import Site, create_site, generate_issuer, site_files
 
 
@@ -41,6 +42,7 @@ def reader_group() -> None:
 
 main.add_command(card_group)
 main.add_command(release_group)
+main.add_command(image_group)
 
 
 @site_group.command(

@@ -11,7 +11,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pacs.envelope import trusted_keys
-from pacs.errors import MalformedData, StoreError
+from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.release import NEWEST, Release, Version
 from provisioning.keystore import (
     NewFile,
@@ -33,13 +33,12 @@ def create_release_key(directory: Path, passphrase: Passphrase | None = None) ->
 
     Without ``passphrase`` one is generated and kept in the directory. Raises ``StoreError`` when it exists already.
     """
-    key = Ed25519PrivateKey.generate()
-    files = [] if passphrase else [(passphrase := Passphrase.generate()).file]
-    files += [
-        NewFile(path=_PRIVATE_KEY, data=seal_key(key, passphrase), is_secret=True),
+    key, secret = Ed25519PrivateKey.generate(), passphrase or Passphrase.generate()
+    files = [
+        NewFile(path=_PRIVATE_KEY, data=seal_key(key, secret), is_secret=True),
         NewFile(path=Path(PUBLIC_KEY), data=public_pem(key.public_key())),
     ]
-    make_directory(directory, files)
+    make_directory(directory, files if passphrase else [secret.file, *files])
 
 
 def seal_release(archive: Path, directory: Path, passphrase: Passphrase, *, now: datetime) -> Release:
@@ -74,12 +73,15 @@ def seal_release(archive: Path, directory: Path, passphrase: Passphrase, *, now:
 def open_release(manifest: Path, public_key: Path) -> Release:
     """The release a manifest names, with the archive beside it proven to be the one that was signed.
 
-    Raises ``MalformedData``, ``VerificationError`` or ``StoreError``.
+    Raises ``MalformedData`` when it is not, ``StoreError`` when a file cannot be read.
     """
     key = read_public_key(public_key)
     if not isinstance(key, Ed25519PublicKey):
         raise StoreError(f"{public_key}: an Ed25519 key expected")
-    release = Release.open(read_file(manifest), trusted_keys(key))
+    try:
+        release = Release.open(read_file(manifest), trusted_keys(key))
+    except VerificationError as error:
+        raise MalformedData(f"{manifest}: not signed with {public_key}") from error
     content = read_file(manifest.parent / release.archive_name)
     if len(content) != release.archive_bytes or hashlib.sha256(content).digest() != release.archive_sha256:
         raise MalformedData(f"{release.archive_name}: not the archive that was signed")

@@ -122,7 +122,11 @@ def archive(directory: Path) -> bytes:
         tarfile.open(fileobj=compressed, mode="w") as target,
     ):
         for path in sorted(directory.rglob("*")):
-            if not path.is_file() or "__pycache__" in path.parts or path.name in {".lock", "RECORD", "uv_cache.json"}:
+            if (
+                not path.is_file()
+                or "__pycache__" in path.parts
+                or path.name in {".lock", "RECORD", "uv_cache.json"}
+            ):
                 continue
             member = tarfile.TarInfo(str(path.relative_to(directory)))
             content = path.read_bytes()

@@ -43,5 +43,26 @@ pcsc() {
     .venv/bin/python tools/bootstrap.py --only pcsc || echo "PC/SC: pyscard was not built; its tests will be skipped"
 }
 
+# A Debian of its own to make a controller of (make image-test), and who checks what is written for it. cloud-init is
+# only unpacked: installed, it would run at this machine's next start.
+image() {
+    need "Image" debootstrap systemd-nspawn systemd-analyze nft shellcheck -- \
+        debootstrap systemd-container systemd nftables shellcheck || true
+    [ ! -d build/cloud-init ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
+    local parts
+    parts=$(mktemp -d)
+    if (cd "$parts" && apt-get -qq download cloud-init python3-configobj python3-oauthlib python3-jsonpatch python3-json-pointer \
+        python3-six python3-jsonschema python3-attr python3-pyrsistent >/dev/null 2>&1); then
+        mkdir -p build
+        local part
+        for part in "$parts"/*.deb; do dpkg-deb -x "$part" "$parts/unpacked"; done
+        mv "$parts/unpacked" build/cloud-init
+    else
+        echo "Image: cloud-init could not be had; its test will be skipped"
+    fi
+    rm -rf "$parts"
+}
+
 browser
 pcsc
+image

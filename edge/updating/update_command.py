@@ -36,7 +36,7 @@ def update_command(place: str, key: Path, root: Path) -> None:
 
     Exit status: 0 offered, or nothing newer to take; 1 not, and standard error says why; 2 wrong usage.
 
-    Example: drempel-edge update --from https://updates.example.org/drempel --key /usr/lib/drempel/release.pub.pem
+    Example: drempel-edge update --from https://updates.example.org/drempel --key /usr/local/lib/drempel/release.pub.pem
     """
     try:
         for step in Offer(root, Source(place), trusted_keys(_read(key))).steps():

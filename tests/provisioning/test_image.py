@@ -1,0 +1,195 @@
+"""What is written onto a card with Raspberry Pi OS Lite, for either system, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pacs.errors import MalformedData
+from pacs.identifiers import ControllerId, DoorId, SiteId
+from provisioning.cli import main
+from provisioning.image import (
+    ImageSettings,
+    System,
+    command_line,
+    config_text,
+    user_data,
+)
+from provisioning.readers import DoorWiring, add_controller
+from provisioning.site import create_site
+from tests.firmware_config.card import CMDLINE, CONFIG, FIRMWARE, ROOT, boot_partition, shelf
+
+CODE = "DREMPEL1:hub.example:0123456789ABCDEF"
+CLOUD_INIT = ROOT / "build" / "cloud-init" / "usr" / "lib" / "python3" / "dist-packages"
+SETTINGS = ImageSettings(
+    controller=ControllerId("c_front"), ntp=("hub.example",), ntp_fallback=("ntp.example",)
+)
+
+
+@pytest.fixture(scope="module")
+def bureau(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with one controller of two doors, and a signed release on a shelf."""
+    bureau = tmp_path_factory.mktemp("bureau")
+    now = datetime.now(UTC)
+    site = create_site(bureau / "site", SiteId("west"), now=now, broker_hosts=("hub.example",))
+    doors = [DoorWiring(id=DoorId(name), device=f"/dev/drempel-reader-{name}") for name in ("a", "b")]
+    add_controller(site, site.authority(site.passphrase()), ControllerId("c-hall"), doors, now=now)
+    shelf(bureau / "shelf")
+    return bureau
+
+
+def config(bureau: Path, boot: Path, controller: str, *options: str | Path) -> Result:
+    arguments = ["--site-dir", bureau / "site", "--controller", controller, "--release", bureau / "shelf"]
+    arguments += ["--release-key", bureau / "shelf" / "release.pub.pem", "--out", boot, *options]
+    return CliRunner().invoke(main, ["image", "config", *map(str, arguments), "--format", "json"])
+
+
+def files(boot: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(boot)): path.read_bytes() for path in boot.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("system", System)
+def test_a_card_is_written_for_its_system_and_again_without_a_trace(
+    bureau: Path, tmp_path: Path, system: System
+) -> None:
+    """What Bookworm starts with is not on Trixie's card, and writing twice gives what writing once did."""
+    boot = boot_partition(tmp_path / "boot", system)
+    result = config(bureau, boot, "c-front", "--code", CODE)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["os"] == system.value
+    written = files(boot)
+    assert ("firstrun.sh" in written) is (system is System.BOOKWORM)
+    assert ({"user-data", "meta-data", "network-config"} <= set(written)) is (system is System.TRIXIE)
+    assert written["drempel/code"] == f"{CODE}\n".encode()
+    assert {"drempel/drempel-0.1.0.tar.gz", "drempel/first-boot.sh", "drempel/settings"} <= set(written)
+    assert not any(name.startswith("drempel/controller") for name in written)
+    again = config(bureau, boot, "c-front", "--code", CODE)
+    assert (again.exit_code, files(boot)) == (0, written)
+
+
+def test_without_a_code_the_controllers_own_keys_go_onto_the_card(bureau: Path, tmp_path: Path) -> None:
+    """Made by `reader add`; both strikes are low from power-on, and the state has its place."""
+    boot = boot_partition(tmp_path / "boot", System.TRIXIE)
+    assert config(bureau, boot, "c-hall").exit_code == 0
+    assert b'state_dir = "/var/lib/drempel"' in (boot / "drempel/controller/controller.toml").read_bytes()
+    assert (boot / "drempel/controller/device.key.pem").exists()
+    text = (boot / "config.txt").read_text()
+    assert [line for line in text.splitlines() if line.startswith("gpio=")] == [
+        "gpio=17=op,dl",
+        "gpio=5=op,dl",
+    ]
+    assert config(bureau, boot, "c-nobody").exit_code == 1
+
+
+def test_a_dry_run_writes_nothing(bureau: Path, tmp_path: Path) -> None:
+    """It names every file that would be there."""
+    boot = boot_partition(tmp_path / "boot", System.BOOKWORM)
+    before = files(boot)
+    said = json.loads(config(bureau, boot, "c-front", "--code", CODE, "--dry-run").stdout)
+    assert files(boot) == before
+    assert {"firstrun.sh", "cmdline.txt", "config.txt", "drempel/code"} <= set(said["files"])
+
+
+def test_a_release_that_the_key_did_not_sign_is_not_written(bureau: Path, tmp_path: Path) -> None:
+    """The bureau proves what it puts on a card."""
+    boot = boot_partition(tmp_path / "boot", System.BOOKWORM)
+    before = files(boot)
+    CliRunner().invoke(main, ["release", "key", str(tmp_path / "other")])
+    result = config(
+        bureau, boot, "c-front", "--code", CODE, "--release-key", tmp_path / "other/release.pub.pem"
+    )
+    assert (result.exit_code, files(boot)) == (1, before)
+
+
+def test_a_directory_that_is_no_boot_partition_is_refused(bureau: Path, tmp_path: Path) -> None:
+    """Without its cmdline.txt nobody knows the root."""
+    result = config(bureau, tmp_path, "c-front", "--code", CODE)
+    assert result.exit_code == 1
+    assert "first partition of a card" in result.output
+
+
+@pytest.mark.parametrize("system", System)
+def test_the_command_line_leaves_the_serial_line_and_the_root_alone(system: System) -> None:
+    """No console on the reader's line, no enlarging, one line, and the same when done again."""
+    line = command_line(CMDLINE[system], system)
+    assert line.count("\n") == 1
+    assert line.startswith("console=tty1 root=PARTUUID=4e639091-02 ")
+    assert not {"resize", "console=serial0,115200", "init=/usr/lib/raspberrypi-sys-mods/firstboot"} & set(
+        line.split()
+    )
+    assert ("systemd.run=/boot/firmware/firstrun.sh" in line) is (system is System.BOOKWORM)
+    assert command_line(line, system) == line
+
+
+def test_config_txt_keeps_what_was_there() -> None:
+    """Our part stands at the end, once."""
+    fragment = (FIRMWARE / "config.txt").read_text()
+    text = config_text(CONFIG, fragment, (17, 5))
+    assert text.startswith(CONFIG)
+    assert config_text(text, fragment, (17, 5)) == text
+    for line in (
+        "enable_uart=1",
+        "dtoverlay=disable-bt",
+        "dtparam=strict_gpiod",
+        "dtparam=watchdog=on",
+        "gpio=5=op,dl",
+    ):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ntp": ("hub'; reboot; '",)},
+        {"ntp_fallback": ()},
+        {"updates": "http://updates.example"},
+        {"updates": "https://updates.example/$(reboot)"},
+        {"ssh_keys": ("ssh-ed25519",)},
+        {"ssh_keys": ("ssh-ed25519 AAAA a\nssh-rsa BBBB b",)},
+        {"strike_pins": (1,)},
+        {"maintenance_at": "24:00"},
+        {"root_mib": 100},
+        {"hub_ports": (0,)},
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    """Before it reaches a shell or a firewall."""
+    with pytest.raises(MalformedData):
+        ImageSettings(**({"controller": ControllerId("c"), "ntp": (), "ntp_fallback": ("a",)} | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(
+    not CLOUD_INIT.exists(), reason="NOT CHECKED: tools/system.sh has not unpacked cloud-init"
+)
+def test_cloud_init_accepts_what_is_written(tmp_path: Path) -> None:
+    """By its own schema, which refuses another value in the same place."""
+    check = "import sys; from cloudinit.config.schema import *; validate_cloudconfig_file(sys.argv[1], get_schema())"
+
+    def accepts(text: str) -> bool:
+        (tmp_path / "user-data").write_text(text)
+        command = [sys.executable, "-W", "ignore", "-c", check, tmp_path / "user-data"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(CLOUD_INIT)}
+        )
+        assert done.returncode == 0 or "Cloud config schema errors" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    assert accepts(user_data(SETTINGS))
+    assert not accepts(user_data(SETTINGS).replace('"system": true', '"system": 3'))
+
+
+def test_the_bureaus_files_are_not_left_half_written(bureau: Path, tmp_path: Path) -> None:
+    """A card that cannot be written says so, and starts as it did: what a start begins with is written last."""
+    boot = boot_partition(tmp_path / "boot", System.BOOKWORM)
+    (boot / "drempel").mkdir()
+    (boot / "drempel" / "settings").mkdir()
+    before = (boot / "cmdline.txt").read_bytes()
+    result = config(bureau, boot, "c-front", "--code", CODE)
+    assert result.exit_code == 1
+    assert (boot / "cmdline.txt").read_bytes() == before
