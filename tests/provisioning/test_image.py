@@ -173,7 +173,7 @@ def test_cloud_init_accepts_what_is_written(tmp_path: Path) -> None:
 
     def accepts(text: str) -> bool:
         (tmp_path / "user-data").write_text(text)
-        command = [sys.executable, "-W", "ignore", "-c", check, tmp_path / "user-data"]
+        command = [sys.executable, "-W", "ignore", "-c", check, str(tmp_path / "user-data")]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(CLOUD_INIT)}
         )
