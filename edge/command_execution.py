@@ -54,15 +54,15 @@ class CommandExecution:
                 premises.orders[command.door_id] = ModeOrder(
                     mode=command.mode, command_id=command.command_id, until=command.until
                 )
-                closed = premises.posts.close(command.door_id, Closing.ORDER, now)
-                return [_executed(command, now), *closed]
+                return self._close_post(command, Closing.ORDER, now)
             case Action.CLEAR_MODE:
                 premises.orders.pop(command.door_id, None)
             case Action.OPEN_POST if command.until is not None:
                 return self._open_post(command, command.until, now)
             case Action.CLOSE_POST:
-                closed = premises.posts.close(command.door_id, Closing.COMMAND, now)
-                return [_executed(command, now), *closed]
+                if premises.posts.is_overtaken(command.door_id, command.issued_at):
+                    return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+                return self._close_post(command, Closing.COMMAND, now)
             case Action.GRANT | Action.REFUSE:
                 return self._answer(command, now)
             case _:
@@ -74,11 +74,18 @@ class CommandExecution:
         mode = premises.modes.get(door_id)
         if mode is None or mode.mode in _SHUT or door_id in premises.private:
             return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        if premises.posts.is_overtaken(door_id, command.issued_at):
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
         left_s = (until - now.clock.at).total_seconds()
         if left_s <= 0:
             return [_refused(command, now, Reason.COMMAND_EXPIRED)]
         post = Post(opened_by=command.command_id, until_s=now.monotonic_s + left_s)
-        return [_executed(command, now), premises.posts.open(door_id, post, now)]
+        opened = premises.posts.open(door_id, post, now, issued_at=command.issued_at)
+        return [_executed(command, now), *opened]
+
+    def _close_post(self, command: Command, closing: Closing, now: Now) -> list[Effect]:
+        closed = self._premises.posts.ordered(command.door_id, closing, now, issued_at=command.issued_at)
+        return [_executed(command, now), *closed]
 
     def _unlock_once(self, command: Command, now: Now) -> list[Effect]:
         premises, door_id = self._premises, command.door_id

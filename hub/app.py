@@ -76,12 +76,14 @@ from hub.pages import desk as desk_pages
 from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
+from hub.pages import posts as post_pages
 from hub.pages import sites as site_pages
 from hub.pages import webhooks as webhook_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
 from hub.passkeys import Passkeys
+from hub.posts import Posts
 from hub.reporting import Reporting
 from hub.roll_call import RollCall
 from hub.settings import Settings, database_address, oidc_secret, passphrase_file
@@ -133,6 +135,7 @@ def create_app(
         *api.routers(),
         static_files.router,
         desk_pages.router,
+        post_pages.router,
         sign_in.router,
         oidc.router,
         preferences.router,
@@ -219,16 +222,24 @@ async def _lifespan(
         app.state.failure = error
         database.close()
         raise
-    desks = Desks(database, clock)
+    desks, known = Desks(database, clock), Operators(database, hasher)
+    posts = Posts(
+        database,
+        link.commands,
+        clock,
+        whose=known.sessions.by_hash,
+        leads=lambda: link.leases.standing.is_leader,
+    )
     imports = Imports(database, site_changed=link.site_changed, clock=clock)
     try:
         await run_in_threadpool(imports.start)
         webhooks.start()
+        posts.start()
         services = Services(
             settings=settings,
             home=home,
             database=database,
-            operators=Operators(database, hasher),
+            operators=known,
             passkeys=Passkeys(database, settings.public_origin),
             oidc=by_provider,
             attempts=Attempts(clock, database if settings.database_url else None),
@@ -243,6 +254,7 @@ async def _lifespan(
             live=live,
             feed=Feed(database, live, clock, link.attendance),
             desks=desks,
+            posts=posts,
             stations=Stations(database, live, clock, desks),
             imports=imports,
             webhooks=webhooks,
@@ -265,23 +277,11 @@ async def _lifespan(
             ),
             site_changed=link.site_changed,
             is_settled=lambda: link.distribution.is_settled,
-            health=lambda: {**link.health, "webhooks": webhooks.is_running},
+            health=lambda: {**link.health, "webhooks": webhooks.is_running, "posts": posts.is_running},
             clock=clock,
         )
         app.state.link = link
-        database.wrote = app.state.metrics.wrote
-        app.state.services = services
-        app.state.pages_by_language = make_pages(services)
-        app.state.variants = {
-            (code, names): live_variant(pages, names=names)
-            for code, pages in app.state.pages_by_language.items()
-            for names in (False, True)
-        }
-        app.state.attended_variants = {
-            (code, names): attended.attended_variant(pages, names=names)
-            for code, pages in app.state.pages_by_language.items()
-            for names in (False, True)
-        }
+        _prepare_pages(app, services)
         following = asyncio.create_task(services.feed.follow())
         at_kiosks = asyncio.create_task(services.kiosks.follow())
         services.muster_copies.start()
@@ -300,10 +300,27 @@ async def _lifespan(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
     finally:
+        await run_in_threadpool(posts.stop)
         await run_in_threadpool(webhooks.stop)
         await run_in_threadpool(imports.stop)
         await run_in_threadpool(link.stop)
         database.close()
+
+
+def _prepare_pages(app: FastAPI, services: Services) -> None:
+    services.database.wrote = app.state.metrics.wrote
+    app.state.services = services
+    app.state.pages_by_language = make_pages(services)
+    app.state.variants = {
+        (code, names): live_variant(pages, names=names)
+        for code, pages in app.state.pages_by_language.items()
+        for names in (False, True)
+    }
+    app.state.attended_variants = {
+        (code, names): attended.attended_variant(pages, names=names)
+        for code, pages in app.state.pages_by_language.items()
+        for names in (False, True)
+    }
 
 
 def _oidc(settings: Settings, database: Database) -> OpenIdConnect | None:

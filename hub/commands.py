@@ -55,7 +55,7 @@ class Order:
     """What an operator wants of a door; ``mode`` and ``until`` belong to ``set_mode``.
 
     ``request_id`` and ``credential_id`` belong to the answer to an attended request, and so does ``lasts_until``, when the
-    request ends: what is given expires then at the latest.
+    request ends: what is given expires then at the latest. ``renews``: it goes on with what was ordered, and is not audited again.
     """
 
     door_id: DoorId
@@ -65,6 +65,7 @@ class Order:
     request_id: bytes | None = None
     credential_id: CredentialId | None = None
     lasts_until: datetime | None = None
+    renews: bool = False
 
 
 @dataclass(slots=True)
@@ -155,6 +156,8 @@ class Commands:
             credential_id=command.credential_id,
         )
         commands.add(connection, stored)
+        if order.renews:
+            return stored
         detail = {"command": stored.id, "action": command.action.value}
         if command.mode:
             detail["mode"] = command.mode.value

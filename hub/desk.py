@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -17,7 +18,7 @@ from hub import audit
 from hub.operators import Principal, digest
 from hub.roles import Permission
 from hub.station_taps import StationTap
-from hub.store import cardholders, cards, desks, photographs, sites, stations
+from hub.store import cardholders, cards, desks, photographs, posts, sites, stations
 from hub.store.cardholders import Cardholder
 from hub.store.database import Database
 from hub.store.desks import SignOn
@@ -26,6 +27,9 @@ from hub.store.sites import Site
 from hub.store.stations import Station, StationKind
 from pacs.errors import PacsError
 from pacs.identifiers import CardholderId, StationId
+
+POST_PAGE_OPEN: Final = timedelta(seconds=15)
+"""A post's page that said so less long ago is open."""
 
 
 class DeskTaken(PacsError):
@@ -169,11 +173,15 @@ class Desks:
             return photographs.get(connection, cardholder_id)
 
     def is_watched(self, connection: Connection, station: Station) -> bool | None:
-        """Whether a card would be shown to anybody; None: the station is no desk."""
+        """Whether a card would be shown to anybody, or count at a post's page; None: the station is no desk."""
         if station.kind is not StationKind.DESK:
             return None
-        there = self._signed_on(connection, station, self._clock())
-        return there is not None and there.page is not None
+        now = self._clock()
+        there = self._signed_on(connection, station, now)
+        if there is not None and there.page is not None:
+            return True
+        pages = (post.page_at for post in posts.of_station(connection, station.id))
+        return any(at is not None and now - at < POST_PAGE_OPEN for at in pages)
 
     def _signed_on(self, connection: Connection, station: Station, now: datetime) -> SignOn | None:
         """Nobody whose time without a card or a sign of life is over."""

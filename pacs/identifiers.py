@@ -88,6 +88,12 @@ class StationId(Identifier):
     __slots__ = ()
 
 
+class PostId(Identifier):
+    """One post: doors that somebody watches together."""
+
+    __slots__ = ()
+
+
 class OperatorId(Identifier):
     """One operator of the hub, without saying who."""
 

@@ -31,6 +31,7 @@ from pacs.identifiers import (
     ControllerId,
     CredentialId,
     DoorId,
+    PostId,
     ScheduleId,
     SiteId,
     StationId,
@@ -102,6 +103,7 @@ Door = Annotated[DoorId, *_identifier(DoorId)]
 Controller = Annotated[ControllerId, *_identifier(ControllerId)]
 Schedule = Annotated[ScheduleId, *_identifier(ScheduleId)]
 Station = Annotated[StationId, *_identifier(StationId)]
+Post = Annotated[PostId, *_identifier(PostId)]
 Level = Annotated[AccessLevelId, *_identifier(AccessLevelId)]
 Area = Annotated[AreaId, *_identifier(AreaId)]
 Cardholder = Annotated[CardholderId, *_identifier(CardholderId)]

@@ -25,6 +25,7 @@ from hub.store import (
     holds,
     import_jobs,
     orders,
+    posts,
     schedules,
     sites,
     stations,
@@ -44,6 +45,7 @@ from hub.store.holds import Hold
 from hub.store.import_jobs import Job
 from hub.store.orders import DoorsOrder
 from hub.store.people import sites_of
+from hub.store.posts import Post
 from hub.store.schedules import NamedSchedule
 from hub.store.sites import Site
 from hub.store.stations import Station
@@ -54,6 +56,7 @@ from pacs.identifiers import (
     ControllerId,
     CredentialId,
     DoorId,
+    PostId,
     ScheduleId,
     SiteId,
     StationId,
@@ -214,6 +217,13 @@ def import_job(connection: Connection, principal: Principal, import_id: str) -> 
     """One import."""
     found = import_jobs.get(connection, import_id)
     _check(principal, found.site_id, f"import {import_id} is not there")
+    return found
+
+
+def post(connection: Connection, principal: Principal, post_id: PostId) -> Post:
+    """One post."""
+    found = posts.get(connection, post_id)
+    _check(principal, found.site_id, f"post {post_id} is not there")
     return found
 
 

@@ -22,6 +22,7 @@ from hub.oidc import OpenIdConnect
 from hub.operators import Operators
 from hub.orders import Orders
 from hub.passkeys import Passkeys
+from hub.posts import Posts
 from hub.questions import Questions
 from hub.reporting import Reporting
 from hub.retention import Retention
@@ -74,6 +75,7 @@ class Services:
     live: LiveBus
     feed: Feed
     desks: Desks
+    posts: Posts
     stations: Stations
     imports: Imports
     webhooks: Webhooks

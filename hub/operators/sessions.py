@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -53,6 +54,11 @@ class Sessions:
         ``is_use`` keeps the session from ending idle.
         """
         session_hash = digest(token)
+        principal = self.by_hash(session_hash, now, is_use=is_use)
+        return principal and replace(principal, csrf_token=digest("csrf:" + token).hex())
+
+    def by_hash(self, session_hash: bytes, now: datetime, *, is_use: bool = False) -> Principal | None:
+        """The same by what is stored of a session's token; without what its forms carry."""
         with self._database.read() as connection:
             found = rows.session_by_hash(connection, session_hash)
         if found is None:
@@ -70,7 +76,6 @@ class Sessions:
             role=Role(operator.role),
             sites=seen(operator.sites),
             expires_at=session.expires_at,
-            csrf_token=digest("csrf:" + token).hex(),
         )
 
     def sign_out(self, token: str, principal: Principal, now: datetime) -> None:

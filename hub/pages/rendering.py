@@ -30,6 +30,7 @@ from pacs.schedule import local_time, zone
 NAVIGATION = (
     ("/", N_("Live"), Permission.EVENTS_READ),
     ("/attended", N_("At the door"), Permission.ATTENDED_ANSWER),
+    ("/posts", N_("Posts"), Permission.ATTENDED_ANSWER),
     ("/events", N_("Events"), Permission.EVENTS_READ),
     ("/desk", N_("Desk"), Permission.DESK_IDENTIFY),
     ("/muster", N_("Roll call"), Permission.NAMES_READ),

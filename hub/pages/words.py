@@ -22,6 +22,7 @@ from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.door_state import Contact
 from hub.store.journals import AnomalyKind
+from hub.store.posts import DoorStanding, Ended
 from hub.store.reports import CorrectionKind
 from pacs.commands import Action
 from pacs.events import EventKind
@@ -345,6 +346,23 @@ REQUEST_STATES: Mapping[RequestState, str] = {
     RequestState.REPLACED: N_("Another card was presented"),
     RequestState.UNANSWERED: N_("Over; the door has not said what became of it"),
     RequestState.UNKNOWN: N_("Ended at the door"),
+}
+
+POSTS_ENDED: Mapping[Ended, str] = {
+    Ended.SIGNED_OFF: N_("Closed: whoever watched signed off."),
+    Ended.NOT_ANSWERED: N_("Closed: nobody answered whether they were still there."),
+    Ended.TAKEN_OVER: N_("Taken over by somebody else."),
+    Ended.SESSION_OVER: N_("Closed: whoever watched was signed out, or may no longer."),
+    Ended.PAGE_GONE: N_("Closed: no page of it was open for a minute."),
+}
+
+POST_DOORS: Mapping[DoorStanding, tuple[str, str]] = {
+    DoorStanding.OPEN: ("good", N_("Open: whoever is entitled passes by their own card")),
+    DoorStanding.OPENING: ("warn", N_("Has not answered: not open, as far as the hub has heard")),
+    DoorStanding.REFUSED: ("bad", N_("The door refused")),
+    DoorStanding.ORDERED: ("bad", N_("Closed here by an order of another mode")),
+    DoorStanding.CLOSING: ("warn", N_("Has not answered; closes by itself at")),
+    DoorStanding.CLOSED: ("", N_("Closed")),
 }
 
 ACTIONS: Mapping[Action, str] = {

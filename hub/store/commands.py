@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum, unique
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
@@ -17,6 +17,8 @@ from pacs.commands import Action
 from pacs.identifiers import ControllerId, CredentialId, DoorId
 from pacs.reason import Reason
 from pacs.rules import DoorMode
+
+_ABOUT_POSTS: Final = (Action.OPEN_POST, Action.CLOSE_POST)
 
 
 @unique
@@ -102,10 +104,34 @@ def with_ids(connection: Connection, ids: Collection[str]) -> dict[str, StoredCo
 
 
 def pending(connection: Connection, now: datetime) -> list[StoredCommand]:
-    """Commands that may still be carried out and of which nothing was heard, oldest first."""
-    columns = commands.c
-    query = select(commands).where(columns.expires_at > now, columns.outcome.is_(None))
+    """Commands that may still be carried out and of which nothing was heard, oldest first.
+
+    One that opens or closes a post is left out once another does, or once the door was ordered into a mode.
+    """
+    columns, later = commands.c, commands.alias()
+    newer = select(later.c.id).where(
+        later.c.door_id == columns.door_id,
+        later.c.issued_at > columns.issued_at,
+        later.c.action.in_((*_ABOUT_POSTS, Action.SET_MODE)),
+    )
+    is_overtaken = columns.action.in_(_ABOUT_POSTS) & newer.exists()
+    query = select(commands).where(columns.expires_at > now, columns.outcome.is_(None), ~is_overtaken)
     return [_command(row) for row in connection.execute(query.order_by(columns.issued_at))]
+
+
+def ordered_since(connection: Connection, since: Mapping[DoorId, datetime | None]) -> frozenset[DoorId]:
+    """Those of these doors that were ordered into a mode at this time or later; None: never."""
+    columns = commands.c
+    asked = [(columns.door_id == each) & (columns.issued_at > at) for each, at in since.items() if at]
+    if not asked:
+        return frozenset()
+    query = select(columns.door_id).where(columns.action == Action.SET_MODE, or_(*asked))
+    return frozenset(map(DoorId, connection.scalars(query.distinct())))
+
+
+def remove(connection: Connection, command_id: str) -> None:
+    """Forget a command whose outcome another one shows."""
+    connection.execute(delete(commands).where(commands.c.id == command_id))
 
 
 def ended(

@@ -738,6 +738,47 @@ desk_looks = Table(
     Column("expires_at", Instant, nullable=False),
 )
 
+posts = Table(
+    "posts",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("station_id", NAME, ForeignKey("stations.id")),  # whose reader takes the cards of who signs on
+    Column("asks_every_s", Integer, nullable=False),
+    Column("answer_within_s", Integer, nullable=False),
+    Column("shown_s", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("page_at", Instant),  # a page of it was open last
+    Column("ended", String(16)),  # why its last watch ended, and when
+    Column("ended_at", Instant),
+)
+
+post_doors = Table(
+    "post_doors",
+    metadata,
+    Column("door_id", NAME, ForeignKey("doors.id"), primary_key=True),  # of one post at most
+    Column("post_id", NAME, ForeignKey("posts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("opened_at", Instant),  # since when it is to be open, or was
+    Column("command_id", String(32)),  # hex; the newest, to open or to close
+    Column("lease_until", Instant),  # longer it is open by no command
+    Column("heard_until", Instant),  # so long it is open by a command that its controller has said it took
+)
+
+post_watches = Table(
+    "post_watches",
+    metadata,
+    Column("post_id", NAME, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "session_hash", LargeBinary, nullable=False, unique=True
+    ),  # outlives its session, until doors are told
+    Column("operator_id", NAME, ForeignKey("operators.id"), nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("ask_at", Instant, nullable=False),
+    Column("page", String(16)),  # hex; the one that shows who passes
+    Column("seen_at", Instant, nullable=False),  # its page was open last
+)
+
 
 # -- who works with it ------------------------------------------------------------------------------
 

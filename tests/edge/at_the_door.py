@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from edge.controller import DoorController
@@ -117,7 +117,9 @@ def details(effects: list[Effect], kind: EventKind) -> list[Mapping[str, Detail]
     return [draft.details for draft in drafts(effects) if draft.kind is kind]
 
 
-def commanded(action: Action, at: DoorId = FRONT, **more: Any) -> CommandAccepted:
+def commanded(
+    action: Action, at: DoorId = FRONT, *, issued_at: datetime = NOON, **more: Any
+) -> CommandAccepted:
     """A command with an id of its own."""
     return CommandAccepted(
         command=Command(
@@ -126,8 +128,8 @@ def commanded(action: Action, at: DoorId = FRONT, **more: Any) -> CommandAccepte
             controller_id=CONTROLLER,
             door_id=at,
             action=action,
-            issued_at=NOON,
-            expires_at=NOON + timedelta(minutes=5),
+            issued_at=issued_at,
+            expires_at=issued_at + timedelta(minutes=5),
             operator_id=OperatorId("op-1"),
             **more,
         )

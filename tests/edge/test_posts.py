@@ -131,9 +131,9 @@ def test_its_time_is_monotonic(wall_after_s: float) -> None:
 
 
 def test_opening_again_prolongs_or_shortens_it() -> None:
-    """The newest command holds."""
+    """The newest command holds; it is the same post to who waits, and in the record."""
     controller = watched()
-    controller.on(opening(120), now(50))
+    assert kinds(controller.on(opening(120), now(50))) == [EventKind.COMMAND_EXECUTED]
     assert reasons(tap(controller, RESIDENT, 110)) == [Reason.ENTITLED]
     controller.on(opening(115), now(111))
     assert CLOSED in kinds(ticked(controller, 115))
@@ -158,6 +158,24 @@ def test_a_command_that_comes_behind_the_posts_end_opens_none() -> None:
     """Refused by name."""
     controller = closed_door(mode=DoorMode.ATTENDED)
     assert reasons(controller.on(opening(5), now(5))) == [Reason.COMMAND_EXPIRED]
+
+
+@pytest.mark.parametrize(
+    ("action", "more"), [(Action.CLOSE_POST, {}), (Action.SET_MODE, {"mode": DoorMode.ATTENDED})]
+)
+def test_a_command_that_was_overtaken_opens_none(action: Action, more: dict[str, Any]) -> None:
+    """Given before the post was closed and taken after it, when a link was away: nobody watches any more."""
+    controller = watched()
+    later = NOON + timedelta(seconds=20)
+    controller.on(commanded(action, issued_at=later, **more), now(20))
+    late = commanded(
+        Action.OPEN_POST, issued_at=NOON + timedelta(seconds=10), until=NOON + timedelta(hours=1)
+    )
+    assert reasons(controller.on(late, now(21))) == [Reason.COMMAND_OUT_OF_PLACE]
+    again = commanded(Action.OPEN_POST, issued_at=later, until=NOON + timedelta(hours=1))
+    assert OPENED in kinds(controller.on(again, now(22)))
+    late = commanded(Action.CLOSE_POST, issued_at=NOON + timedelta(seconds=10))
+    assert reasons(controller.on(late, now(23))) == [Reason.COMMAND_OUT_OF_PLACE]
 
 
 def test_at_a_door_that_asks_nobody_a_post_only_watches() -> None:

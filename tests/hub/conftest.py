@@ -25,6 +25,7 @@ ON_BOTH = {
     "test_import_store",
     "test_alarms",
     "test_attendance",
+    "test_posts",
     "test_three_days",
     "test_orders",
     "test_migrations",
