@@ -180,20 +180,26 @@ class DeskPage:
         """Leave the desk."""
         self._browser.post("/desk/sign-off", data={"csrf_token": self._token()})
 
+    def press(self, path: str, **form: str) -> int:
+        """Press the button of another form, which goes to this path; the status of the answer."""
+        return self._browser.post(path, data={"csrf_token": self._token(), **form}).status_code
+
     def get(self, path: str) -> httpx.Response:
         """Something that the page shows."""
         return self._browser.get(path)
 
     @contextmanager
-    def watching(self) -> Iterator[queue.SimpleQueue[tuple[int, str, dict[str, Any]]]]:
-        """What the page receives while it is open: when (CLOCK_MONOTONIC in ns), the kind of event, and its data."""
+    def watching(
+        self, path: str = "/desk/stream"
+    ) -> Iterator[queue.SimpleQueue[tuple[int, str, dict[str, Any]]]]:
+        """What the page, or that of another stream, receives while it is open: when (CLOCK_MONOTONIC in ns), the kind of event, and its data."""
         received: queue.SimpleQueue[tuple[int, str, dict[str, Any]]] = queue.SimpleQueue()
-        with self._browser.stream("GET", "/desk/stream", timeout=None) as stream:
+        with self._browser.stream("GET", path, timeout=None) as stream:
             if stream.status_code != httpx.codes.OK:
                 raise RuntimeError(f"no stream: {stream.status_code}")
             thread = threading.Thread(target=_receive, args=(stream, received), daemon=True)
             thread.start()
-            received.get(timeout=WITHIN_S)  # says whether the reader is heard: the page is open
+            received.get(timeout=WITHIN_S)  # how it stands: the page is open
             yield received
             stream.close()
 

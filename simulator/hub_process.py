@@ -170,6 +170,10 @@ class HubApi:
         """The answer to a GET; raises RuntimeError with what the hub said when it refuses."""
         return self._answer(self._client.get(path, params=query))
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer to a PUT; raises RuntimeError likewise."""
+        return self._answer(self._client.put(path, json=body))
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer to a POST; raises RuntimeError likewise."""
         return self._answer(self._client.post(path, json=body))

@@ -60,8 +60,8 @@ class PostSettings(Body):
     site_id: fields.Site | None = None
     door_ids: Annotated[list[fields.Door], Field(min_length=1, max_length=MOST_DOORS)]
     station_id: fields.Station | None = None
-    asks_every_s: Annotated[StrictInt, Field(ge=60, le=3_000)] = 900
-    answer_within_s: Annotated[StrictInt, Field(ge=15, le=300)] = 60
+    asks_every_s: Annotated[StrictInt, Field(ge=5, le=3_000)] = 900
+    answer_within_s: Annotated[StrictInt, Field(ge=5, le=300)] = 60
     shown_s: Annotated[StrictInt, Field(ge=3, le=60)] = 10
     when_closed: WhenClosed | None = None
 

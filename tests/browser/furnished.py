@@ -30,7 +30,7 @@ from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
 NO_PAGES = re.compile(
-    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo))"
+    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo)|posts/[^/]+/(stream|photo))"
 )
 DOORS = {
     "main-entrance": "Main entrance",
@@ -96,6 +96,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         parts |= _registration(hub)
         parts["webhook_id"] = _webhook(hub)
         _desk(hub)
+        parts["post_id"] = _post(hub)
         parts["transfer_id"] = _transfer(hub)
         yield Furnished(hub, parts)
 
@@ -104,6 +105,14 @@ def _desk(hub: RunningHub) -> None:
     with hub.token(Role.ADMINISTRATOR) as program:
         station = {"id": "reception", "kind": "desk", "name": "Reception"}
         assert program.post("/api/v1/stations", json=station).status_code == 201
+
+
+def _post(hub: RunningHub) -> str:
+    """One that nobody watches."""
+    post = {"name": "Gatehouse", "door_ids": ["main-entrance", "courtyard"], "station_id": "reception"}
+    with hub.token(Role.ADMINISTRATOR) as program:
+        assert program.put("/api/v1/posts/gatehouse", json=post).is_success
+    return "gatehouse"
 
 
 def _rules(hub: RunningHub) -> str:

@@ -46,6 +46,7 @@ NASTY = "<script>alert(1)</script>"
 PAGES = (
     "/",
     "/attended",
+    "/posts",
     "/muster",
     "/cards",
     "/cardholders",

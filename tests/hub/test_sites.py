@@ -39,6 +39,7 @@ BY_A_SCOPED_SESSION = {
     "/api/v1/stream",
     "/desk/stream",
     "/desk/photo/{look}",
+    "/posts/{post_id}/photo/{look}",
 }
 DUTY = {
     "name": MARK,
@@ -119,6 +120,8 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         asked = ask(gate, credential)
         gate.record(EventKind.DOOR_FORCED, door_id=DoorId(gate.id))
         gate.until_acknowledged()
+        gate_post = {"name": MARK, "door_ids": [f"{MARK}-gate"], **of_site}
+        assert admin.put(f"/api/v1/posts/{MARK}-post", json=gate_post).is_success
         duty = make("registration/duties", {**DUTY, **of_site})
         occurred = admin.get("/api/v1/registration/occurrences").json()["occurrences"]
         receipt = reported(hub, duty["id"], occurred[0]["day"], person)
@@ -133,6 +136,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "site_id": THERE,
         "controller_id": f"{MARK}-gate",
         "door_id": f"{MARK}-gate",
+        "post_id": f"{MARK}-post",
         "cardholder_id": person,
         "credential_id": str(credential),
         "command_id": command["id"],
@@ -202,6 +206,8 @@ def test_no_route_shows_anything_of_a_site_that_is_not_ones_own(
         ("POST", "cards/{credential_id}/block", {"status": "revoked", "reason": "just because"}),
         ("POST", "cards/{credential_id}/reinstate", {"reason": "just because"}),
         ("POST", "alarms/{alarm_id}/acknowledge", {}),
+        ("PUT", "posts/{post_id}", {"name": "mine", "door_ids": ["front"]}),
+        ("DELETE", "posts/{post_id}", None),
         ("PATCH", "schedules/{schedule_id}", {"name": "mine"}),
         ("DELETE", "schedules/{schedule_id}", None),
         ("PATCH", "access-levels/{level_id}", {"name": "mine"}),

@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pacs.commands import Action, seal
 from pacs.events import EventKind
 from pacs.reason import Reason
+from simulator.desk import WITHIN_S, DeskPage
 from simulator.hub_process import HubApi
 from simulator.scenario import Holder
 from tests.walks.house import (
+    GRANTED,
     KITCHEN,
     House,
     credential_of,
+    journal_of,
     resident_card,
     running_house,
     wait_until_all_is_stored,
@@ -218,3 +221,85 @@ def test_the_hub_is_away(house: House, holder: Holder) -> None:
     assert request["answer"] is None
     assert kitchen.releases() == 0
     waits_for(house, 30)
+
+
+@pytest.fixture(scope="module")
+def attendant(house: House) -> Iterator[DeskPage]:
+    """A guard at their browser, where the kitchen is a post."""
+    asks_every(house, 900)
+    printed = house.site.hub.command("operator", "link", "--role=guard", "--name=Attendant")
+    page = DeskPage(house.site.hub.url, printed[printed.index("/link/") :].split()[0], "Attendant")
+    yield page
+    page.close()
+
+
+def asks_every(house: House, seconds: int) -> None:
+    """From the next sign-on whoever watches is asked so often, and has five seconds to answer."""
+    post = {"name": "Kitchen", "door_ids": [KITCHEN], "asks_every_s": seconds, "answer_within_s": 5}
+    house.site.api.put("/posts/kitchen", post)
+
+
+def post_of(house: House) -> dict[str, Any]:
+    """The post, as the hub's interface gives it."""
+    found: dict[str, Any] = house.site.api.get("/posts/kitchen")
+    return found
+
+
+def kitchen_is(house: House, standing: str) -> None:
+    house.site.wait_until(
+        lambda: post_of(house)["doors"][0]["standing"] == standing, f"the post {standing} at the kitchen"
+    )
+
+
+def shown(received: Any, wanted: str) -> dict[str, Any]:
+    while True:
+        _, kind, data = received.get(timeout=WITHIN_S)
+        if kind == wanted:
+            found: dict[str, Any] = data
+            return found
+
+
+def test_a_post_is_open_while_somebody_watches(house: House, holder: Holder, attendant: DeskPage) -> None:
+    """Signed on, a resident's card opens and the page shows who; nobody answers, and the next tap refers again."""
+    kitchen = Kitchen.from_here(house)
+    assert attendant.press("/posts/kitchen/sign-on") == 303
+    with attendant.watching("/posts/kitchen/stream") as received:
+        kitchen_is(house, "open")
+        assert house.site.tap(holder, KITCHEN).outcome == GRANTED
+        assert "Let in" in shown(received, "look")["said"]
+        house.site.wait_until(lambda: kitchen.releases() == 1, "the strike")
+    assert attendant.press("/posts/kitchen/sign-off") == 303
+    kitchen_is(house, "closed")
+    asks_every(house, 5)
+    assert attendant.press("/posts/kitchen/sign-on") == 303
+    with attendant.watching("/posts/kitchen/stream") as received:
+        assert shown(received, "over") == {"why": "not_answered"}
+    house.site.wait_until(lambda: is_closed(house), "the post closed")
+    request_id = asked(house, holder)
+    answer(house, request_id, "refuse")
+    ended(house, request_id, "refused")
+    assert post_of(house)["ended"] == "not_answered"
+    asks_every(house, 900)
+
+
+def is_closed(house: House) -> bool:
+    """The kitchen's last word on its post."""
+    kinds = [draft.kind for draft in journal_of(house.kitchen).drafts.values()]
+    about = [kind for kind in kinds if kind in (EventKind.POST_OPENED, EventKind.POST_CLOSED)]
+    return bool(about) and about[-1] is EventKind.POST_CLOSED
+
+
+def test_a_door_that_was_away_is_not_opened_by_what_is_over(
+    house: House, holder: Holder, attendant: DeskPage
+) -> None:
+    """It says that it has not answered, to who watches and after; back again it takes no command of before."""
+    with house.cable.pulled():
+        assert attendant.press("/posts/kitchen/sign-on") == 303
+        assert post_of(house)["doors"][0]["standing"] == "opening"
+        assert attendant.press("/posts/kitchen/sign-off") == 303
+        assert post_of(house)["doors"][0]["standing"] == "closing"
+    house.site.wait_until(lambda: post_of(house)["doors"][0]["online"], "the kitchen back")
+    kitchen_is(house, "closed")
+    request_id = asked(house, holder)
+    answer(house, request_id, "refuse")
+    ended(house, request_id, "refused")
