@@ -38,6 +38,7 @@ STREAMS = {"/api/v1/stream", "/live/stream", "/attended/stream"}
 EXAMPLE = {
     "webhook_id": "0" * 16,
     "station_id": "nowhere",
+    "post_id": "nowhere",
     "duty_id": "0" * 16,
     "duty_day": "1999-12-31",
     "exemption_id": "0" * 32,
