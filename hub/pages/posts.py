@@ -47,7 +47,7 @@ LOOK_S = 2.0
 SOON_S = 0.2
 _FLAGS = {"minor": N_("Minor"), "extended_opening": N_("Door stays unlocked longer")}
 _OUTCOMES = {
-    EventKind.ACCESS_GRANTED: ("good", N_("Let in")),
+    EventKind.ACCESS_GRANTED: ("good", N_("Was let in")),
     EventKind.ACCESS_DENIED: ("bad", N_("Refused")),
     EventKind.ACCESS_REFERRED: ("warn", N_("Waits for an answer")),
 }

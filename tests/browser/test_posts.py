@@ -95,7 +95,9 @@ def test_who_passes_is_shown_and_the_question_answered_by_a_key(
     page.context.close()
 
 
-def test_an_unanswered_question_ends_the_page(browser: Browser, hub: RunningHub, tigist: CredentialId) -> None:
+def test_an_unanswered_question_ends_the_page(
+    browser: Browser, hub: RunningHub, tigist: CredentialId
+) -> None:
     """It says why, shows nobody any more, and leads back."""
     page = signed_on(browser, hub, phone=False)
     passes(hub, tigist)

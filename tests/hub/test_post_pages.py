@@ -110,7 +110,7 @@ def test_who_passes_is_shown_once_and_not_by_name_in_full(hub: RunningHub, guard
     with guard.watching() as received:
         passes(hub, card.credential_id)
         look = event(received, "look")
-        assert (look["said"], look["shown_s"]) == ("Front door: Tigist, Let in", 10)
+        assert (look["said"], look["shown_s"]) == ("Front door: Tigist, Was let in", 10)
         assert "Abebe" not in look["html"]
         path = look["html"].partition('src="')[2].partition('"')[0]
         with AtPost(hub).browser as other:
@@ -134,7 +134,7 @@ def test_who_was_not_watched_or_passed_long_ago_is_not_shown(hub: RunningHub, gu
         passes(hub, hub.card("Yonas"), watched=False)
         passes(hub, hub.card("Ruth"), occurred_at=hub.clock() - timedelta(minutes=2))
         passes(hub, last)
-        assert event(received, "look")["said"] == "Front door: Hana, Let in"
+        assert event(received, "look")["said"] == "Front door: Hana, Was let in"
     assert len(entries(hub, "post.look")) == looks + 1
 
 
@@ -153,7 +153,7 @@ def test_a_colleague_takes_over_on_purpose_only(hub: RunningHub, guard: AtPost) 
 
 def test_a_post_is_not_changed_under_who_watches(hub: RunningHub, guard: AtPost) -> None:
     """Nor removed; the list says who and how it stands at the door."""
-    assert guard
+    assert "Sign off" in guard.browser.get("/posts/gate").text
     with hub.token(Role.SITE_MANAGER) as manager:
         found = manager.get("/api/v1/posts/gate").json()
         assert found["doors"][0]["standing"] in ("opening", "open")

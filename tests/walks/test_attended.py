@@ -266,7 +266,7 @@ def test_a_post_is_open_while_somebody_watches(house: House, holder: Holder, att
     with attendant.watching("/posts/kitchen/stream") as received:
         kitchen_is(house, "open")
         assert house.site.tap(holder, KITCHEN).outcome == GRANTED
-        assert "Let in" in shown(received, "look")["said"]
+        assert "Was let in" in shown(received, "look")["said"]
         house.site.wait_until(lambda: kitchen.releases() == 1, "the strike")
     assert attendant.press("/posts/kitchen/sign-off") == 303
     kitchen_is(house, "closed")
