@@ -14,6 +14,7 @@ from pacs.identifiers import CardholderId, CredentialId
 from provisioning import command
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card, read_card
 from provisioning.hub_client import HubClient, HubError
+from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 
 DEFAULT_DAYS: Final = 365
@@ -70,6 +71,7 @@ Examples:
 @click.option("--reason", default="replaced", show_default=True, help="Why, for the hub's audit log.")
 @command.site_dir_option
 @command.passphrase_option
+@command.tokens_options
 @command.hub_option
 @command.token_option
 @command.dry_run_option
@@ -87,6 +89,7 @@ def card_issue(
     reason: str,
     site_dir: Path,
     passphrase_file: Path | None,
+    tokens: TokenAccess | None,
     hub_url: str | None,
     token_file: Path | None,
     dry_run: bool,
@@ -102,7 +105,7 @@ def card_issue(
     if (hub_url is None) != (cardholder is None and replaces is None):
         raise click.UsageError("--hub and one of --cardholder and --replaces belong together")
     site = Site.open(site_dir)
-    issuer = Issuer(reference=site.issuer, key=site.card_issuer_key(site.passphrase(passphrase_file)))
+    issuer = Issuer(reference=site.issuer, key=command.card_issuer_key(site, passphrase_file, tokens))
     now = datetime.now(UTC)
     first = valid_from or now.astimezone().date()
     last = valid_until or first + timedelta(days=DEFAULT_DAYS)
@@ -110,12 +113,16 @@ def card_issue(
         would = {"technology": technology, "valid_from": str(first), "valid_until": str(last), "made": False}
         command.say(form, would, f"Would issue a {technology} card, valid {first} to {last}.")
         return
-    with command.chosen_hub(hub_url, token_file, site, "cards") as hub:
+    with (
+        command.chosen_hub(hub_url, token_file, site, "cards") as hub,
+        command.audited(site, "card issue", technology=technology) as facts,
+    ):
         with command.chosen_card(stdio=stdio, command=card_process) as card:
             if technology == Technology.PKOC_V1.value:
                 issued = issue_v1_card(card, now=now)
             else:
                 issued = issue_card(card, issuer, valid_from=first, valid_until=last, now=now)
+        facts["credential_id"] = str(issued.credential_id)
         if hub is not None:
             _register(hub, issued, cardholder, replaces, reason)
     days = "" if issued.valid_until is None else f", valid {issued.valid_from} to {issued.valid_until}"

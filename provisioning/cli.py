@@ -13,10 +13,10 @@ from provisioning import command
 from provisioning.card_commands import card_group
 from provisioning.hub_client import HubClient, HubError
 from provisioning.image_commands import image_group
-from provisioning.keystore import Passphrase
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller, read_controller
 from provisioning.release_commands import release_group
-from provisioning.site import Site, create_site, generate_issuer, site_files
+from provisioning.site import Site
+from provisioning.site_commands import site_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,111 +30,15 @@ def main() -> None:
     """
 
 
-@main.group("site")
-def site_group() -> None:
-    """The site's own keys."""
-
-
 @main.group("reader")
 def reader_group() -> None:
     """Controllers and their readers."""
 
 
+main.add_command(site_group)
 main.add_command(card_group)
 main.add_command(release_group)
 main.add_command(image_group)
-
-
-@site_group.command(
-    "create",
-    cls=command.Verb,
-    epilog="""\
-Examples:
-  drempel-provision site create wilgenoord --site wilgenoord --broker-host hub.wilgenoord.example
-  drempel-provision site create demo --site demo --dry-run --format json
-""",
-)
-@click.argument("directory", type=command.directory_path)
-@click.option("--site", "site_id", required=True, callback=command.parsed(SiteId), help="The site's id.")
-@click.option(
-    "--broker-host",
-    "broker_hosts",
-    multiple=True,
-    default=("localhost",),
-    show_default=True,
-    help="Name or address of the hub's machine; the first is the one controllers use.",
-)
-@click.option(
-    "--root-dir",
-    "root_directory",
-    type=command.directory_path,
-    help="Where the root's key is put, such as on a medium of its own.  [default: DIRECTORY/root]",
-)
-@command.passphrase_option
-@command.dry_run_option
-@command.format_option
-@command.explained
-def site_create(
-    *,
-    directory: Path,
-    site_id: SiteId,
-    broker_hosts: tuple[str, ...],
-    root_directory: Path | None,
-    passphrase_file: Path | None,
-    dry_run: bool,
-    form: str,
-) -> None:
-    """Make a site: root and its two intermediates, card issuer, policy signer, and what its hub is given.
-
-    Without --passphrase-file a passphrase is generated and kept in DIRECTORY/passphrase. The root's key has one of its
-    own, beside it: it is needed for no daily work and belongs into a safe.
-    """
-    passphrase = Passphrase.from_file(passphrase_file) if passphrase_file else None
-    now, issuer = datetime.now(UTC), generate_issuer()
-    result: dict[str, Any] = {"site": site_id, "directory": str(directory), "made": not dry_run}
-    if dry_run:
-        files = site_files(site_id, now=now, passphrase=passphrase, broker_hosts=broker_hosts, issuer=issuer)
-        result["files"] = sorted(str(file.path) for file in files.site)
-        result["root_files"] = sorted(str(file.path) for file in files.root)
-        text = "\n".join(
-            [
-                f"Would make in {directory}:",
-                *(f"  {name}" for name in result["files"]),
-                f"and in {root_directory or directory / 'root'}:",
-                *(f"  {name}" for name in result["root_files"]),
-            ]
-        )
-    else:
-        made = create_site(
-            directory,
-            site_id,
-            now=now,
-            passphrase=passphrase,
-            broker_hosts=broker_hosts,
-            issuer=issuer,
-            root_directory=root_directory,
-        )
-        result["files"] = sorted(str(path.relative_to(directory)) for path in directory.rglob("*.*"))
-        result["issuer"] = made.issuer
-        text = _next_steps_of_site(made, root_directory or made.root_directory)
-    command.say(form, result, text)
-
-
-def _next_steps_of_site(made: Site, root_directory: Path) -> str:
-    directory = made.directory
-    local = (
-        "\nIts broker answers as localhost only; for another machine name it with --broker-host."
-        if made.broker_host == "localhost"
-        else ""
-    )
-    return f"""\
-Made {directory} for site {made.id}; its private keys are encrypted.{local}
-
-Next:
-  take {root_directory} to a safe, its passphrase to another: the root is needed for no daily work
-  keep {directory} offline and its passphrase apart from it: who has both can make cards and devices
-  move {made.hub_directory} to the hub's machine, and there: drempel-hub run --config hub.toml
-  for each controller: drempel-provision reader add CONTROLLER --door DOOR --site-dir {directory}"""
 
 
 @reader_group.command(
@@ -212,12 +116,18 @@ def reader_add(
     if dry_run:
         directory = site_dir / "controllers" / controller
         would = {"controller": controller, "directory": str(directory), "doors": list(doors), "made": False}
-        command.say(form, would, f"Would make {directory}: device certificate, event key, controller.toml")
+        register = f"\nand register it at {hub_url}" if hub_url else ""
+        text = f"Would make {directory}: device certificate, event key, controller.toml{register}"
+        command.say(form, would, text)
         return
-    with command.chosen_hub(hub_url, token_file, site, "controllers") as hub:
+    with (
+        command.chosen_hub(hub_url, token_file, site, "controllers") as hub,
+        command.audited(site, "reader add", controller=controller, doors=list(doors)) as facts,
+    ):
         made = add_controller(
             site, authority, controller, wiring, now=datetime.now(UTC), pins=pins, broker_port=broker_port
         )
+        facts["certificate_serial"] = made.certificate_serial
         if hub is not None:
             _register(hub, made)
     again = (
@@ -247,10 +157,17 @@ Example:
 @command.site_dir_option
 @command.hub_option
 @command.token_option
+@command.dry_run_option
 @command.format_option
 @command.explained
 def reader_register(
-    *, controller: ControllerId, site_dir: Path, hub_url: str | None, token_file: Path | None, form: str
+    *,
+    controller: ControllerId,
+    site_dir: Path,
+    hub_url: str | None,
+    token_file: Path | None,
+    dry_run: bool,
+    form: str,
 ) -> None:
     """Register a controller made by `reader add` at a hub; doing it again changes nothing."""
     site = Site.open(site_dir)
@@ -258,7 +175,12 @@ def reader_register(
     with command.chosen_hub(hub_url, token_file, site, "controllers") as hub:
         if hub is None:
             raise click.UsageError("--hub and --token-file are needed")
-        _register(hub, made)
+        if dry_run:
+            text = f"Would register {made.id} with {', '.join(made.doors)} at {hub_url}, which answers."
+            command.say(form, _described(made, registered=False), text)
+            return
+        with command.audited(site, "reader register", controller=controller):
+            _register(hub, made)
     text = f"Registered {made.id} with {', '.join(made.doors)}."
     command.say(form, _described(made, registered=True), text)
 

@@ -6,18 +6,21 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, Literal, ParamSpec
 
 import click
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pacs.card.dialogue import Transceive
 from pacs.errors import CardError, PacsError, ReaderBroken, VerificationError
+from provisioning import audit_log
 from provisioning.hub_client import HubClient, HubError
 from provisioning.keystore import PASSPHRASE_VARIABLE
 from provisioning.line_card import LineCard, card_process
+from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 
 FAILED, CARD, HUB = 1, 3, 4
@@ -115,6 +118,63 @@ stdio_option = click.option(
 process_option = click.option(
     "--card-process", metavar="COMMAND", help="The card is this program, on its standard input and output."
 )
+
+
+def tokens_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--pkcs11-module`` and ``--pin-file``, which become ``tokens``: ``TokenAccess``, or None without them."""
+
+    @click.option(
+        "--pkcs11-module",
+        type=file_path,
+        envvar="DREMPEL_PKCS11_MODULE",
+        show_envvar=True,
+        help="Library of the PKCS#11 token's maker, for a key that is in a token.",
+    )
+    @click.option(
+        "--pin-file",
+        type=file_path,
+        envvar="DREMPEL_PIN_FILE",
+        show_envvar=True,
+        help="File of mode 0600 with the token's PIN.",
+    )
+    @wraps(command)
+    def run(*, pkcs11_module: Path | None, pin_file: Path | None, **kwargs: Any) -> None:
+        if (pkcs11_module is None) != (pin_file is None):
+            raise click.UsageError("--pkcs11-module and --pin-file belong together")
+        tokens = (
+            None
+            if pkcs11_module is None or pin_file is None
+            else TokenAccess(module=pkcs11_module, pin_file=pin_file)
+        )
+        command(tokens=tokens, **kwargs)
+
+    return run
+
+
+def card_issuer_key(
+    site: Site, passphrase_file: Path | None, tokens: TokenAccess | None
+) -> ec.EllipticCurvePrivateKey:
+    """The key that signs card certificates, wherever the site keeps it; raises ``StoreError``."""
+    passphrase = site.passphrase(passphrase_file) if site.card_issuer_at is None else None
+    return site.card_issuer_key(passphrase, tokens)
+
+
+@contextmanager
+def audited(site: Site, what: str, /, **facts: Any) -> Iterator[dict[str, Any]]:
+    """Record in the site's log that ``what`` was done, or failed; facts found meanwhile go into what this yields.
+
+    Facts hold no secret and no name of a person. Raises ``StoreError`` before anything is done when the log cannot be
+    written.
+    """
+    audit_log.check_writable(site.directory)
+    outcome = "done"
+    try:
+        yield facts
+    except BaseException as error:
+        outcome = f"failed: {type(error).__name__}"
+        raise
+    finally:
+        audit_log.append(site.directory, what, at=datetime.now(UTC), outcome=outcome, facts=facts)
 
 
 @contextmanager

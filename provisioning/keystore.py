@@ -184,8 +184,7 @@ def make_directory(directory: Path, files: Iterable[NewFile]) -> None:
 
     Raises ``StoreError`` when it exists already, or cannot be made; then nothing is left behind.
     """
-    if directory.exists():
-        raise StoreError(f"{directory}: exists already; keys are never overwritten, name another directory")
+    refuse_existing(directory)
     partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
     try:
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,6 +195,12 @@ def make_directory(directory: Path, files: Iterable[NewFile]) -> None:
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise StoreError(f"{directory}: cannot be made ({error.strerror})") from error
+
+
+def refuse_existing(directory: Path) -> None:
+    """Raise ``StoreError`` when ``directory`` exists."""
+    if directory.exists():
+        raise StoreError(f"{directory}: exists already; keys are never overwritten, name another directory")
 
 
 def _make_file(directory: Path, file: NewFile) -> None:

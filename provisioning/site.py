@@ -18,6 +18,7 @@ import secrets
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -39,8 +40,10 @@ from provisioning.keystore import (
     read_file,
     read_key,
     read_public_key,
+    refuse_existing,
     seal_key,
 )
+from provisioning.pkcs11_keys import KeyAddress, KeyToken, TokenAccess, TokenKey
 
 HUB_NAME: Final = "hub"
 BROKER_NAME: Final = "broker"
@@ -55,7 +58,8 @@ Table = Mapping[str, str | int]
 class Site:
     """An existing site directory. ``issuer`` is the card issuer's identification reference (16 characters).
 
-    ``broker_host`` is the name by which controllers reach the broker; its certificate carries it.
+    ``broker_host`` is the name by which controllers reach the broker; its certificate carries it. ``root_at`` and
+    ``card_issuer_at`` say in which PKCS#11 token these keys are; None: in a file.
     """
 
     directory: Path
@@ -63,6 +67,8 @@ class Site:
     issuer: str
     policy_key_id: str
     broker_host: str
+    root_at: KeyAddress | None = None
+    card_issuer_at: KeyAddress | None = None
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -76,6 +82,8 @@ class Site:
                 issuer=check_issuer(table["issuer"]),
                 policy_key_id=str(table["policy_key_id"]),
                 broker_host=str(table["broker_host"]),
+                root_at=_address(table, "root_key"),
+                card_issuer_at=_address(table, "card_issuer_key"),
             )
         except (ValueError, KeyError, TypeError, MalformedData) as error:
             raise StoreError(f"{path}: not a site's description ({error})") from error
@@ -106,18 +114,30 @@ class Site:
         """The intermediate that certifies what browsers reach, and nothing that connects; raises ``StoreError``."""
         return self._authority("web-authority", passphrase)
 
-    def root(self, directory: Path | None = None, passphrase: Passphrase | None = None) -> Authority:
-        """The root, able to certify intermediates, from the directory it was put into; raises ``StoreError``.
+    def root(
+        self,
+        directory: Path | None = None,
+        passphrase: Passphrase | None = None,
+        tokens: TokenAccess | None = None,
+    ) -> Authority:
+        """The root, able to certify intermediates, from its token or the directory it was put into.
 
-        Without a ``passphrase`` it is the one beside the key.
+        Without a ``passphrase`` it is the one beside the key. Raises ``StoreError``.
         """
+        certificate = _certificate(self.directory / "root.cert.pem")
+        if self.root_at is not None:
+            return Authority(certificate, _key_in_token(self.root_at, tokens))
         directory = directory or self.root_directory
         key = _p256(directory / "root.key.pem", passphrase or Passphrase.from_file(directory / "passphrase"))
-        return Authority(_certificate(self.directory / "root.cert.pem"), key)
+        return Authority(certificate, key)
 
-    def card_issuer_key(self, passphrase: Passphrase) -> ec.EllipticCurvePrivateKey:
-        """The key that signs card certificates; raises ``StoreError``."""
-        return _p256(self.directory / "card-issuer.key.pem", passphrase)
+    def card_issuer_key(
+        self, passphrase: Passphrase | None = None, tokens: TokenAccess | None = None
+    ) -> ec.EllipticCurvePrivateKey:
+        """The key that signs card certificates, from its token or by the site's passphrase; raises ``StoreError``."""
+        if self.card_issuer_at is not None:
+            return _key_in_token(self.card_issuer_at, tokens)
+        return _p256(self.directory / "card-issuer.key.pem", passphrase or self.passphrase())
 
     def card_issuer_public_key(self) -> ec.EllipticCurvePublicKey:
         """The key that verifies card certificates; raises ``StoreError``."""
@@ -130,6 +150,16 @@ class Site:
     def _authority(self, name: str, passphrase: Passphrase) -> Authority:
         certificate = _certificate(self.directory / f"{name}.cert.pem")
         return Authority(certificate, _p256(self.directory / f"{name}.key.pem", passphrase))
+
+
+def _address(table: Mapping[str, str], name: str) -> KeyAddress | None:
+    return KeyAddress.parse(table[name]) if name in table else None
+
+
+def _key_in_token(address: KeyAddress, tokens: TokenAccess | None) -> ec.EllipticCurvePrivateKey:
+    if tokens is None:
+        raise StoreError(f"{address}: the key is in a token; name --pkcs11-module and --pin-file")
+    return tokens.key(address)
 
 
 def _certificate(path: Path) -> x509.Certificate:
@@ -155,26 +185,44 @@ def create_site(
     broker_hosts: Sequence[str] = ("localhost",),
     issuer: str | None = None,
     root_directory: Path | None = None,
+    root_token: KeyToken | None = None,
+    card_issuer_token: KeyToken | None = None,
 ) -> Site:
     """Make a site's directory with all its keys, and return it.
 
     Without a ``passphrase`` one is generated and kept in ``directory/passphrase``. ``broker_hosts`` are
     names or addresses of the hub's machine, the first being the one controllers use. ``issuer`` is
     random unless given. ``root_directory`` is made for the root's key; without it that is ``directory/root``.
+    With tokens the keys of root and card issuer are made there instead of as files.
     Raises ``StoreError`` when one of them exists, ``MalformedData`` for a bad host or issuer; then nothing was made.
     """
-    files = site_files(
-        site_id, now=now, passphrase=passphrase, broker_hosts=broker_hosts, issuer=issuer or generate_issuer()
-    )
-    if root_directory is None:
-        make_directory(directory, [*files.site, *under("root", files.root)])
-    else:
-        make_directory(root_directory, files.root)
-        try:
+    refuse_existing(directory)
+    issuer = issuer or generate_issuer()
+    with ExitStack() as undo:
+        in_tokens: list[TokenKey] = []
+        for token, label in (
+            (root_token, f"{site_id} root"),
+            (card_issuer_token, f"{site_id} card issuer {issuer}"),
+        ):
+            if token is not None:
+                in_tokens.append(token.make_key(label))
+                undo.callback(in_tokens[-1].destroy)
+        files = site_files(
+            site_id,
+            now=now,
+            passphrase=passphrase,
+            broker_hosts=broker_hosts,
+            issuer=issuer,
+            root_key=in_tokens[0] if root_token else None,
+            card_issuer_key=in_tokens[-1] if card_issuer_token else None,
+        )
+        if root_directory is None or root_token is not None:
+            make_directory(directory, [*files.site, *under("root", files.root)])
+        else:
+            make_directory(root_directory, files.root)
+            undo.callback(shutil.rmtree, root_directory)  # a root that nothing leads to
             make_directory(directory, files.site)
-        except StoreError:
-            shutil.rmtree(root_directory)  # a root that nothing leads to
-            raise
+        undo.pop_all()
     return Site.open(directory)
 
 
@@ -192,15 +240,25 @@ class SiteFiles:
 
 
 def site_files(
-    site_id: SiteId, *, now: datetime, passphrase: Passphrase | None, broker_hosts: Sequence[str], issuer: str
+    site_id: SiteId,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None,
+    broker_hosts: Sequence[str],
+    issuer: str,
+    root_key: TokenKey | None = None,
+    card_issuer_key: TokenKey | None = None,
 ) -> SiteFiles:
-    """Make the keys and certificates of a site; raises ``MalformedData`` for a bad host or issuer."""
+    """Make the keys and certificates of a site, but those that are in a token already.
+
+    Raises ``MalformedData`` for a bad host or issuer.
+    """
     check_issuer(issuer)
     own, hubs, roots = passphrase or Passphrase.generate(), Passphrase.generate(), Passphrase.generate()
-    root = Authority.create(f"Drempel site {site_id}", now)
+    root = Authority.create(f"Drempel site {site_id}", now, root_key)
     devices = root.intermediate(f"Drempel devices {site_id}", Purpose.NODE, now)
     web = root.intermediate(f"Drempel web {site_id}", Purpose.SERVER, now)
-    issuer_key, policy_key = generate_key(), ed25519.Ed25519PrivateKey.generate()
+    issuer_key, policy_key = card_issuer_key or generate_key(), ed25519.Ed25519PrivateKey.generate()
     hosts = (*broker_hosts, *LOOPBACK)
     description = {
         "site": site_id,
@@ -208,6 +266,8 @@ def site_files(
         "policy_key_id": envelope.key_id(policy_key.public_key()).hex(),
         "broker_host": broker_hosts[0],
         "created_at": now.isoformat(timespec="seconds"),
+        **({"root_key": str(root_key.address)} if root_key else {}),
+        **({"card_issuer_key": str(card_issuer_key.address)} if card_issuer_key else {}),
     }
     root_certificate = NewFile(path=Path("root.cert.pem"), data=certificate_pem(root.certificate))
     public = [
@@ -234,11 +294,11 @@ def site_files(
             secret_key("devices.key.pem", devices.key, own),
             NewFile(path=Path("web-authority.cert.pem"), data=certificate_pem(web.certificate)),
             secret_key("web-authority.key.pem", web.key, own),
-            secret_key("card-issuer.key.pem", issuer_key, own),
+            *([] if card_issuer_key else [secret_key("card-issuer.key.pem", issuer_key, own)]),
             secret_key("policy.key.pem", policy_key, own),
             *under("hub", of_hub),
         ],
-        root=[root_certificate, roots.file, secret_key("root.key.pem", root.key, roots)],
+        root=[] if root_key else [root_certificate, roots.file, secret_key("root.key.pem", root.key, roots)],
     )
 
 

@@ -63,6 +63,12 @@ image() {
     rm -rf "$parts"
 }
 
+# A hardware module for keys, in software.
+pkcs11() {
+    need "PKCS#11" softhsm2-util -- softhsm2 || true
+}
+
 browser
 pcsc
 image
+pkcs11

@@ -174,7 +174,16 @@ def test_a_chosen_passphrase_is_not_stored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [("site", "create"), ("reader", "add"), ("reader", "register"), ("card", "issue"), ("card", "show")],
+    [
+        ("site", "create"),
+        ("site", "backup"),
+        ("site", "restore"),
+        ("site", "audit"),
+        ("reader", "add"),
+        ("reader", "register"),
+        ("card", "issue"),
+        ("card", "show"),
+    ],
     ids=" ".join,
 )
 def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, str]) -> None:
