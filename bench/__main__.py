@@ -18,6 +18,7 @@ from bench import (
     desk,
     fleet,
     ingest,
+    issuing,
     journal,
     locks,
     metrics,
@@ -41,6 +42,7 @@ PARTS = (
     "block",
     "attended",
     "desk",
+    "issuing",
     "edge",
     "wire",
     "journal",
@@ -53,7 +55,7 @@ PARTS = (
     "pages",
     "locks",
 )
-AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "desk", "edge"})
+AT_A_SITE = frozenset({"tap", "replay", "block", "attended", "desk", "issuing", "edge"})
 
 
 @click.command()
@@ -116,6 +118,7 @@ def main(
                     measure("block", lambda: block.measure(site, holders[0], count=10))
                     measure("attended", lambda: attended.measure(site, holders, count=taps))
                     measure("desk", lambda: desk.measure(site, holders[:8], count=60))
+                    measure("issuing", lambda: issuing.measure(site, count=20))
                     measure("edge", lambda: process.measure(site, holders[0]) | start.measure())
             measure("wire", wire.measure)
             measure("journal", journal.measure)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from statistics import quantiles
 
-from simulator.desk import WITHIN_S, DeskPage, DeskProcess
+from simulator.desk import DeskPage, DeskProcess
+from simulator.reporting_process import WITHIN_S
 from simulator.scenario import Holder
 from simulator.site import VirtualSite
 

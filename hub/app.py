@@ -30,6 +30,7 @@ from hub.api.services import Services, session_cookie
 from hub.broker_node import broker_settings
 from hub.desk import Desks
 from hub.imports import Imports
+from hub.issuing import Issuing
 from hub.keys import HubKeys
 from hub.kiosks import Kiosks
 from hub.link import TIME_ZONE, ControllerLink
@@ -76,6 +77,7 @@ from hub.pages import desk as desk_pages
 from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
+from hub.pages import issuing as issuing_pages
 from hub.pages import posts as post_pages
 from hub.pages import sites as site_pages
 from hub.pages import webhooks as webhook_pages
@@ -99,7 +101,7 @@ _log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 64 * 1024
 LARGER_BODIES = {
     re.compile("/api/v1/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES,
-    re.compile("/cardholders/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES + 4096,
+    re.compile("/(cardholders|issuing/people)/[^/]+/photo"): photographs.MAX_UPLOAD_BYTES + 4096,
     re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
     re.compile("/imports"): import_rows.MAX_BYTES + 4096,
     re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
@@ -148,6 +150,7 @@ def create_app(
         audit_log.router,
         cards.router,
         people.router,
+        issuing_pages.router,
         import_pages.router,
         retention.router,
         site_retention.router,
@@ -245,6 +248,9 @@ async def _lifespan(
             attempts=Attempts(clock, database if settings.database_url else None),
             revocation=link.revocation,
             card_changes=link.card_changes,
+            issuing=Issuing(
+                database, link.card_changes, link.revocation, clock=clock, site_changed=link.site_changed
+            ),
             retention=link.retention,
             transfers=link.transfers,
             commands=link.commands,

@@ -50,35 +50,46 @@ class CardChanges(IssuesDocuments):
         Raises ``NotFound`` when the old one is not there, ``AlreadyExists`` when the new one is. A card that is revoked
         already may be replaced, too.
         """
-        now = self._clock()
         with self._database.write() as connection:
-            before = cards.get(connection, old)
-            card = cards.add(
-                connection,
-                credential_id=new.credential_id,
-                cardholder_id=before.cardholder_id,
-                technology=new.technology,
-                now=now,
-                public_key=new.public_key,
-                valid_from=new.valid_from,
-                valid_until=new.valid_until,
-            )
-            if before.status is not CardStatus.REVOKED:
-                cards.set_status(connection, old, CardStatus.REVOKED, now=now)
-            audit.record(
-                connection,
-                now=now,
-                actor=actor,
-                action="card.replace",
-                subject=f"card:{old}",
-                reason=reason,
-                detail={"by": str(new.credential_id), "before": before.status.value},
-            )
-            changed = self._carry(connection, card, "card.replace", actor, now)
-            facts = {"credential_id": str(old), "by": str(new.credential_id)}
-            _tell(connection, Told.CARD_REPLACED, before, "revoked", facts, changed, now)
-        self._issued()
+            changed = self.replace_in(connection, old, new, reason=reason, actor=actor)
+        self.push()
         return changed
+
+    def replace_in(
+        self, connection: Connection, old: CredentialId, new: NewCard, *, reason: str, actor: str
+    ) -> CardChange:
+        """The same within somebody else's transaction, after whose commit ``push`` is called."""
+        now = self._clock()
+        before = cards.get(connection, old)
+        card = cards.add(
+            connection,
+            credential_id=new.credential_id,
+            cardholder_id=before.cardholder_id,
+            technology=new.technology,
+            now=now,
+            public_key=new.public_key,
+            valid_from=new.valid_from,
+            valid_until=new.valid_until,
+        )
+        if before.status is not CardStatus.REVOKED:
+            cards.set_status(connection, old, CardStatus.REVOKED, now=now)
+        audit.record(
+            connection,
+            now=now,
+            actor=actor,
+            action="card.replace",
+            subject=f"card:{old}",
+            reason=reason,
+            detail={"by": str(new.credential_id), "before": before.status.value},
+        )
+        changed = self._carry(connection, card, "card.replace", actor, now)
+        facts = {"credential_id": str(old), "by": str(new.credential_id)}
+        _tell(connection, Told.CARD_REPLACED, before, "revoked", facts, changed, now)
+        return changed
+
+    def push(self) -> None:
+        """Send what was committed to the doors."""
+        self._issued()
 
     def expire(
         self, credential_id: CredentialId, *, at: datetime | None = None, reason: str, actor: str

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from hub import audit
-from hub.store import cardholders, cards, expiry, holds, photographs, reports
+from hub.store import cardholders, cards, expiry, holds, issuing, photographs, reports
 from hub.store.cards import CardStatus
 from hub.store.held import holds_person
 from hub.store.holds import Hold
@@ -34,6 +34,7 @@ def erase(
         return False
     photographs.remove(connection, cardholder_id)
     reports.forget_person(connection, cardholder_id)
+    issuing.cancel_of_person(connection, cardholder_id, now)
     for card in cards.list_all(connection, cardholder_id=cardholder_id):
         if card.status is not CardStatus.REVOKED:
             cards.set_status(connection, card.credential_id, CardStatus.REVOKED, now=now)

@@ -22,7 +22,7 @@ from hub.completeness import SETTLED
 from hub.erasure import erase_leavers
 from hub.kiosks import records
 from hub.periods import Periods, of_sites, shorter
-from hub.store import duties, events, expiry, holds, kiosks, reports, site_periods, totals
+from hub.store import duties, events, expiry, holds, issuing, kiosks, reports, site_periods, totals
 from hub.store.database import Database
 from hub.store.holds import Hold
 from hub.store.sites import Sites
@@ -262,6 +262,7 @@ class Retention:
                 (expiry.remove_commands, coarse),
                 (expiry.remove_imports, coarse),
                 (expiry.remove_alarms, coarse),
+                (issuing.remove_before, coarse),
             ],
             "totals": [(totals.hide_small, coarse)],
             "leavers": [(partial(erase_leavers, now=now), now - periods.leavers)],

@@ -11,6 +11,7 @@ import click
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from provisioning import command
 from provisioning.card_commands import card_group
+from provisioning.desk_commands import card_desk
 from provisioning.hub_client import HubClient, HubError
 from provisioning.image_commands import image_group
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller, read_controller
@@ -39,6 +40,7 @@ main.add_command(site_group)
 main.add_command(card_group)
 main.add_command(release_group)
 main.add_command(image_group)
+card_group.add_command(card_desk)
 
 
 @reader_group.command(

@@ -177,11 +177,16 @@ def audited(site: Site, what: str, /, **facts: Any) -> Iterator[dict[str, Any]]:
         audit_log.append(site.directory, what, at=datetime.now(UTC), outcome=outcome, facts=facts)
 
 
+def check_card(*, stdio: bool, command: str | None) -> None:
+    """Raise ``click.UsageError`` unless exactly one of them says where the card is."""
+    if stdio == (command is not None):
+        raise click.UsageError("say where the card is: --stdio or --card-process COMMAND")
+
+
 @contextmanager
 def chosen_card(*, stdio: bool, command: str | None) -> Iterator[Transceive]:
     """The card that ``--stdio`` or ``--card-process`` names."""
-    if stdio == (command is not None):
-        raise click.UsageError("say where the card is: --stdio or --card-process COMMAND")
+    check_card(stdio=stdio, command=command)
     if command is None:
         yield LineCard(commands=sys.stdout.fileno(), answers=sys.stdin.fileno())
     else:

@@ -20,11 +20,23 @@ from provisioning.keystore import read_secret
 from provisioning.readers import ProvisionedController
 
 TIMEOUT_S: Final = 10.0
+_LATER: Final = (408, 429, 500, 502, 503, 504)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class HubError(PacsError):
-    """The hub cannot be reached, or refuses; the message says what it said and what to do."""
+    """The hub cannot be reached, or refuses; the message says what it said and what to do.
+
+    ``code``: that of its problem document (RFC 9457), empty when it does not answer.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class HubAway(HubError):
+    """The hub cannot be reached, or cannot serve now: try again later."""
 
 
 class HubClient:
@@ -92,15 +104,18 @@ class HubClient:
         path: str,
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
-    ) -> None:
+        timeout_s: float = TIMEOUT_S,
+    ) -> httpx.Response:
         try:
-            response = self._client.request(method, path, json=body, params=params)
+            response = self._client.request(method, path, json=body, params=params, timeout=timeout_s)
         except httpx.HTTPError as error:
-            raise HubError(
+            raise HubAway(
                 f"the hub at {self._client.base_url} does not answer ({error}); is drempel-hub running?"
             ) from error
         if not response.is_success:
-            raise HubError(f"the hub refuses {method} {path}: {_problem(response)}")
+            kind = HubAway if response.status_code in _LATER else HubError
+            raise kind(f"the hub refuses {method} {path}: {_problem(response)}", _code(response))
+        return response
 
 
 def _trust(root: Path | None) -> ssl.SSLContext:
@@ -121,3 +136,10 @@ def _problem(response: httpx.Response) -> str:
     except (ValueError, AttributeError):
         said = []
     return " ".join(str(part) for part in (f"status {response.status_code}.", *said) if part)
+
+
+def _code(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""

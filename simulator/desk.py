@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import queue
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +17,10 @@ import httpx
 
 from simulator.link_faults import LinkOptions
 from simulator.pn532_process import Pn532Process
+from simulator.reporting_process import WITHIN_S, ReportingProcess
 from simulator.virtual_card import VirtualCard
 from simulator.virtual_pcsc import NAME, VirtualPcsc
 
-WITHIN_S: Final = 20.0
-STOP_WITHIN_S: Final = 10.0
 _CHANGEOVER_S: Final = 0.5
 """How long the field is empty between two cards: longer than a card must be gone to be another."""
 _ABOUT_A_CARD: Final = frozenset({"passed_on", "nobody_signed_on", "not_read", "not_passed_on"})
@@ -50,26 +47,15 @@ class DeskProcess:
             f'hub = "{hub_url}"\ntoken = "{token}"\nbackend = "{backend}"\ndevice = "{device}"\n'
         )
         self.reader = Pn532Process(timing=timing, link=link) if pcsc is None else _PcscReader(pcsc)
-        self._log = log
-        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._process: subprocess.Popen[str] | None = None
-        self._listener: threading.Thread | None = None
+        arguments = ["edge.desk", "run", f"--config={self.config}", "--format=json"]
+        self._program = ReportingProcess(arguments, name="the desk's program", log=log)
+        self.until = self._program.until
         self._empty_since_s = 0.0
 
     def __enter__(self) -> Self:
         self.reader.start()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.desk", "run", f"--config={self.config}", "--format=json"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                text=True,
-                start_new_session=True,
-            )
-            self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
-            self._listener.start()
-            self.until("ready")
+            self._program.__enter__()
         except BaseException:
             self.stop()
             raise
@@ -82,32 +68,8 @@ class DeskProcess:
 
     def stop(self) -> None:
         """End the program as a service manager does, and its reader."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if self._listener is not None:
-                self._listener.join()
-            if process.stdout is not None:
-                process.stdout.close()
+        self._program.stop()
         self.reader.stop()
-
-    def until(self, *said: str) -> dict[str, Any]:
-        """The next thing it says that is one of these."""
-        deadline_s = time.monotonic() + WITHIN_S
-        while True:
-            try:
-                report = self._said.get(timeout=max(0.0, deadline_s - time.monotonic()))
-            except queue.Empty:
-                raise RuntimeError(f"the desk's program did not say {' or '.join(said)}") from None
-            if report is None:
-                raise RuntimeError("the desk's program has ended")
-            if report["said"] in said:
-                return report
 
     def tap(self, card: VirtualCard) -> tuple[dict[str, Any], VirtualCard]:
         """Hold a card to the reader until the program says what became of it; that, and the card as it left.
@@ -122,11 +84,6 @@ class DeskProcess:
             _, left = self.reader.remove()
             self._empty_since_s = time.monotonic()
         return report | {"inserted": inserted_ns}, left or card
-
-    def _listen(self, output: IO[str]) -> None:
-        for line in output:
-            self._said.put(json.loads(line))
-        self._said.put(None)
 
 
 class _PcscReader:

@@ -98,7 +98,7 @@ class StationAccess(Access):
                 "No station in use has this token.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        hub.attempts.count_report(found.id)
+        hub.attempts.count_report(found)
         return found
 
 

@@ -22,7 +22,7 @@ from hub.api.problems import Code, Problem
 from hub.operators import digest, name_key
 from hub.store import tries
 from hub.store.database import Database
-from pacs.identifiers import StationId
+from hub.store.stations import Station, StationKind
 
 _WINDOW = timedelta(minutes=5)
 _PER_BROWSER = RateLimitItemPerMinute(10, 5, namespace="browser")
@@ -30,6 +30,7 @@ _PER_PAIR = RateLimitItemPerMinute(5, 5, namespace="pair")
 _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
 _PER_ACCOUNT = RateLimitItemPerMinute(20, 5, namespace="account")
 _REPORTS_PER_STATION = RateLimitItemPerMinute(120, 1, namespace="station")
+_REPORTS_PER_ISSUING_STATION = RateLimitItemPerMinute(1200, 1, namespace="issuing")
 _CHALLENGES_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="challenge")
 """Nobody guesses a passkey or a state; this bounds those that are kept."""
 
@@ -66,9 +67,12 @@ class Attempts:
         """Count one challenge for a passkey or an OpenID provider, in this process alone; raises as ``count``."""
         self._hit([(_CHALLENGES_PER_SOURCE, (_network(source),))])
 
-    def count_report(self, station_id: StationId) -> None:
-        """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap cards."""
-        if not self._limiter.hit(_REPORTS_PER_STATION, station_id):
+    def count_report(self, station: Station) -> None:
+        """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap or issue cards."""
+        issues = station.kind is StationKind.ISSUING
+        if not self._limiter.hit(
+            _REPORTS_PER_ISSUING_STATION if issues else _REPORTS_PER_STATION, station.id
+        ):
             raise Problem(
                 Code.TOO_MANY_ATTEMPTS, "This station reports too often.", headers={"Retry-After": "10"}
             )

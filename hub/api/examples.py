@@ -40,6 +40,13 @@ BODIES: Final[dict[str, Any]] = {
         "cardholder_id": "7c1f02aa93d4e5b6", "first_day": "2027-02-01", "last_day": "2027-02-07",
         "reason": "Away with leave",
     },
+    "NewIssuingJob": {
+        "cardholder_id": "7c1f02aa93d4e5b6", "station_id": "reception-cards", "replaces": _CARD, "why": "lost",
+    },
+    "ToldStep": {"attempt": "5e" * 16, "step": "key_made"},
+    "PutBack": {"attempt": "5e" * 16},
+    "MadeCard": {"attempt": "5e" * 16, "credential_id": _CARD, "public_key": "04" + "6b" * 64},
+    "NotMade": {"attempt": "5e" * 16, "failure": "card_removed", "spoilt": False},
     "NewHold": {
         "door_id": "front", "since": "2027-01-30T20:00:00+01:00", "until": "2027-01-31T06:00:00+01:00",
         "ends_at": "2027-04-30T00:00:00+02:00", "reason": "Inquiry into a fire",

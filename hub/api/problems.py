@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from hub.attendance import RequestAnswered, RequestOver
 from hub.erasure import HeldBack
 from hub.holds import HoldOver, SamePerson
+from hub.issuing import JobOver, NoStay
 from hub.operators import BeyondOwnRights, SignInRefused
 from hub.revocation import CardRevoked
 from hub.store.errors import AlreadyExists, InUse, NotFound
@@ -82,6 +83,10 @@ class Code(Enum):
         409, "Somebody answered before", "Read the request: it says who, when, and what became of it."
     )
     REQUEST_OVER = Kind(409, "Nobody waits any more", "Whoever still stands there presents the card again.")
+    JOB_OVER = Kind(409, "The job is not this attempt's", "Read the job: it says what became of it.")
+    NO_STAY = Kind(
+        422, "No days to be valid on", "Change until when they stay, or give days within that time."
+    )
     BODY_TOO_LARGE = Kind(
         413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."
     )
@@ -172,6 +177,8 @@ def install(
         RequestAnswered, handler(lambda error: Problem(Code.REQUEST_ANSWERED, _answered(error)))
     )
     app.add_exception_handler(RequestOver, handler(lambda error: Problem(Code.REQUEST_OVER, str(error))))
+    app.add_exception_handler(JobOver, handler(lambda error: Problem(Code.JOB_OVER, str(error))))
+    app.add_exception_handler(NoStay, handler(lambda error: Problem(Code.NO_STAY, str(error))))
     app.add_exception_handler(CardRevoked, handler(lambda error: Problem(Code.CARD_REVOKED, str(error))))
     app.add_exception_handler(SignInRefused, handler(lambda error: Problem(Code.SIGN_IN_REFUSED, str(error))))
     app.add_exception_handler(

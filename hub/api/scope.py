@@ -24,6 +24,7 @@ from hub.store import (
     duties,
     holds,
     import_jobs,
+    issuing,
     orders,
     posts,
     schedules,
@@ -43,6 +44,7 @@ from hub.store.duties import Duty, Exemption
 from hub.store.errors import NotFound
 from hub.store.holds import Hold
 from hub.store.import_jobs import Job
+from hub.store.issuing import IssuingJob
 from hub.store.orders import DoorsOrder
 from hub.store.people import sites_of
 from hub.store.posts import Post
@@ -224,6 +226,13 @@ def post(connection: Connection, principal: Principal, post_id: PostId) -> Post:
     """One post."""
     found = posts.get(connection, post_id)
     _check(principal, found.site_id, f"post {post_id} is not there")
+    return found
+
+
+def issuing_job(connection: Connection, principal: Principal, job_id: str) -> IssuingJob:
+    """One issuing job."""
+    found = issuing.get(connection, job_id)
+    _check(principal, found.site_id, "issuing job is not there")
     return found
 
 

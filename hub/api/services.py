@@ -15,6 +15,7 @@ from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.desk import Desks
 from hub.imports import Imports
+from hub.issuing import Issuing
 from hub.kiosks import Kiosks
 from hub.live import LiveBus
 from hub.muster_copies import MusterCopies
@@ -66,6 +67,7 @@ class Services:
     attempts: Attempts
     revocation: Revocation
     card_changes: CardChanges
+    issuing: Issuing
     retention: Retention
     transfers: Transfers
     commands: Commands

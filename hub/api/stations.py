@@ -34,7 +34,7 @@ Certificate = Annotated[str, Field(pattern="^([0-9a-f]{2})+$", max_length=2 * cv
 
 
 class NewStation(Body):
-    """A card reader that opens no door: beside a ``desk``, or in a ``kiosk``."""
+    """A card reader that opens no door: beside a ``desk``, in a ``kiosk``, or where cards are made (``issuing``)."""
 
     id: fields.Station
     kind: StationKind

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 from pydantic import Field, ValidationError
-from sqlalchemy import Connection
 
 from hub import photographs
 from hub.api import cardholders as api
@@ -26,7 +25,7 @@ from hub.roles import Permission
 from hub.store import access_levels, cardholders, cards, directory, sites
 from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
-from hub.store.errors import AlreadyExists, NotFound
+from hub.store.errors import AlreadyExists
 from pacs.decision import Outcome
 from pacs.errors import MalformedData
 from pacs.identifiers import CardholderId
@@ -56,6 +55,7 @@ _FAULTS = {
     "access_level_ids": N_("Choose among the access levels there are."),
     "site_id": N_("Choose the site."),
 }
+NO_PHOTOGRAPH = N_("That is no photograph: choose a JPEG or PNG.")
 _TEXTS = (
     "given_name", "family_name", "category", "room", "language", "external_id", "site_id", "guardian_id", "door_note",
 )  # fmt: skip
@@ -119,16 +119,24 @@ def enrol(
     form: Annotated[PersonForm, Form()],
 ) -> Response:
     """Enrol the person, or show the form again with what is wrong."""
-    typed = form.model_dump(exclude={"csrf_token"})
+    made, faults = enrolled(request, principal, form)
+    if made is not None:
+        return RedirectResponse(f"/cardholders/{made}?done=enrolled", 303)
+    return _form(request, principal, form.model_dump(exclude={"csrf_token"}), faults=faults)
+
+
+def enrolled(
+    request: Request, principal: Principal, form: PersonForm
+) -> tuple[CardholderId | None, dict[str, str]]:
+    """The id of the person whom the form describes, now enrolled; or None, and field → what is wrong with it."""
     said, faults = _said(pages_of(request), form)
     try:
         if not faults:
             body = api.NewCardholder.model_validate(_with_guardian(request, principal, said))
-            made = api.enrol(body, request, Response(), principal)
-            return RedirectResponse(f"/cardholders/{made.id}?done=enrolled", 303)
+            return api.enrol(body, request, Response(), principal).id, {}
     except (ValidationError, MalformedData, AlreadyExists, Problem) as error:
         faults = _faults(error)
-    return _form(request, principal, typed, faults=faults)
+    return None, faults
 
 
 @router.get("/cardholders/{cardholder_id}/edit")
@@ -175,18 +183,23 @@ def put_photograph(
     picture: UploadFile,
 ) -> Response:
     """Store the photograph that was chosen."""
-    hub = services(request)
     try:
-        prepared = photographs.prepared(picture.file.read())
+        store_photograph(request, principal, cardholder_id, picture)
     except MalformedData:
-        return _person_page(
-            request, principal, cardholder_id, N_("That is no photograph: choose a JPEG or PNG.")
-        )
+        return _person_page(request, principal, cardholder_id, NO_PHOTOGRAPH)
+    return RedirectResponse(f"/cardholders/{cardholder_id}?done=changed", 303)
+
+
+def store_photograph(
+    request: Request, principal: Principal, cardholder_id: CardholderId, picture: UploadFile
+) -> None:
+    """Keep what was chosen as somebody's photograph; raises ``MalformedData`` when it is none."""
+    hub = services(request)
+    prepared = photographs.prepared(picture.file.read())
     with hub.database.write() as connection:
         scope.own_cardholder(connection, principal, cardholder_id)
         photograph_store.put(connection, cardholder_id, prepared, hub.clock())
         note(connection, hub, principal, action="photo.change", subject=f"cardholder:{cardholder_id}")
-    return RedirectResponse(f"/cardholders/{cardholder_id}?done=changed", 303)
 
 
 @router.post("/cardholders/{cardholder_id}/photo/remove")
@@ -212,7 +225,7 @@ def _person_page(
     with hub.database.read() as connection:
         held = cards.list_all(connection, cardholder_id=cardholder_id)
         names = {each.level.id: each.name for each in access_levels.list_all(connection)}
-        has_photograph = _has_photograph(connection, cardholder_id)
+        has_photograph = photograph_store.exists(connection, cardholder_id)
         guardian = directory.names_of(connection, [person.guardian_id] if person.guardian_id else [])
         own = principal.sees(scope.cardholder(connection, principal, cardholder_id).site_id)
     return pages.response(
@@ -266,14 +279,6 @@ def _next(at: datetime, verdict: questions.Verdict) -> datetime | None:
     return next((each.since for each in verdict.week if each.since > at), None)
 
 
-def _has_photograph(connection: Connection, cardholder_id: CardholderId) -> bool:
-    try:
-        photograph_store.get(connection, cardholder_id)
-    except NotFound:
-        return False
-    return True
-
-
 def _form(
     request: Request,
     principal: Principal,
@@ -282,24 +287,33 @@ def _form(
     cardholder_id: CardholderId | None = None,
     faults: dict[str, str] | None = None,
 ) -> Response:
-    hub, pages = services(request), pages_of(request)
-    with hub.database.read() as connection:
-        levels = access_levels.list_all(connection, principal.sites)
-        named = sites.list_all(connection, principal.sites)
-    return pages.response(
+    return pages_of(request).response(
         request,
         "person_form.html",
         principal,
         status_code=422 if faults else 200,
-        typed=dict.fromkeys(PersonForm.model_fields, "")
-        | {name: "" if value is None else value for name, value in typed.items()},
         cardholder_id=cardholder_id,
-        faults={name: pages.gettext(text) for name, text in (faults or {}).items()},
-        categories=[(each.value, pages.gettext(text)) for each, text in words.CATEGORIES.items()],
-        levels=[(each.level.id, each.name) for each in levels],
-        sites=[(each.id, each.name) for each in named],
-        flags=[(name, pages.gettext(title), pages.gettext(text)) for name, (title, text) in FLAGS.items()],
+        **form_context(request, principal, typed, faults or {}),
     )
+
+
+def form_context(
+    request: Request, principal: Principal, typed: dict[str, Any], faults: dict[str, str]
+) -> dict[str, Any]:
+    """What a form about a person is made of."""
+    hub, pages = services(request), pages_of(request)
+    with hub.database.read() as connection:
+        levels = access_levels.list_all(connection, principal.sites)
+        named = sites.list_all(connection, principal.sites)
+    return {
+        "typed": dict.fromkeys(PersonForm.model_fields, "")
+        | {name: "" if value is None else value for name, value in typed.items()},
+        "faults": {name: pages.gettext(text) for name, text in faults.items()},
+        "categories": [(each.value, pages.gettext(text)) for each, text in words.CATEGORIES.items()],
+        "levels": [(each.level.id, each.name) for each in levels],
+        "sites": [(each.id, each.name) for each in named],
+        "flags": [(name, pages.gettext(title), pages.gettext(text)) for name, (title, text) in FLAGS.items()],
+    }
 
 
 def _said(pages: Pages, form: PersonForm) -> tuple[dict[str, Any], dict[str, str]]:

@@ -37,6 +37,7 @@ NAVIGATION = (
     ("/registration", N_("Reporting in"), Permission.REGISTRATION_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),
+    ("/issuing", N_("Issue cards"), Permission.CARDS_MANAGE),
     ("/imports", N_("Import people"), Permission.CARDHOLDERS_MANAGE),
     ("/doors", N_("Doors"), Permission.DOORS_READ),
     ("/door-rules", N_("Rules of doors"), Permission.DOORS_READ),
@@ -55,7 +56,10 @@ NAVIGATION = (
     ("/webhooks", N_("Webhooks"), Permission.WEBHOOKS_MANAGE),
 )
 GROUPS = (
-    (N_("People"), ("/desk", "/cardholders", "/cards", "/imports", "/transfers", "/muster", "/registration")),
+    (
+        N_("People"),
+        ("/desk", "/cardholders", "/cards", "/issuing", "/imports", "/transfers", "/muster", "/registration"),
+    ),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
     (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
 )

@@ -670,7 +670,7 @@ stations = Table(
     metadata,
     Column("id", NAME, primary_key=True),
     Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
-    Column("kind", String(8), nullable=False),  # desk, kiosk
+    Column("kind", String(8), nullable=False),  # desk, kiosk, issuing
     Column("name", Text, nullable=False),
     Column("token_hash", LargeBinary, nullable=False, unique=True),
     Column("created_at", Instant, nullable=False),
@@ -777,6 +777,34 @@ post_watches = Table(
     Column("ask_at", Instant, nullable=False),
     Column("page", String(16)),  # hex; the one that shows who passes
     Column("seen_at", Instant, nullable=False),  # its page was open last
+)
+
+
+# -- the issuing desk -------------------------------------------------------------------------------
+
+issuing_jobs = Table(
+    "issuing_jobs",
+    metadata,
+    Column("number", Serial, primary_key=True),  # in which order they were asked for
+    Column("id", String(32), nullable=False, unique=True),  # hex
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False),
+    Column("station_id", NAME, ForeignKey("stations.id"), nullable=False),
+    Column("cardholder_id", NAME, ForeignKey("cardholders.id"), nullable=False, index=True),
+    Column("technology", String(16), nullable=False),
+    Column("first_day", Date, nullable=False),  # both on the card, both inclusive
+    Column("last_day", Date, nullable=False),
+    Column("replaces", CREDENTIAL, ForeignKey("cards.credential_id")),
+    Column("why", String(8)),  # lost, stolen, broken; none: it replaces no card
+    Column("created_by", Text, nullable=False),  # as in the audit log
+    Column("created_at", Instant, nullable=False),
+    Column("state", String(16), nullable=False),  # queued, taken, done, failed, voided, cancelled
+    Column("step", String(24)),  # the last that the station told of
+    Column("attempt", String(32)),  # hex; drawn each time it is taken
+    Column("lease_until", Instant),
+    Column("failure", String(24)),
+    Column("credential_id", CREDENTIAL),  # of the card that was made, or spoilt
+    Column("ended_at", Instant, index=True),
+    Index(None, "station_id", "state"),
 )
 
 

@@ -30,6 +30,7 @@ class StationKind(StrEnum):
 
     DESK = "desk"
     KIOSK = "kiosk"
+    ISSUING = "issuing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

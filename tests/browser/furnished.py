@@ -97,6 +97,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         parts["webhook_id"] = _webhook(hub)
         _desk(hub)
         parts["post_id"] = _post(hub)
+        parts["job_id"] = _issuing(hub, people[1])
         parts["transfer_id"] = _transfer(hub)
         yield Furnished(hub, parts)
 
@@ -113,6 +114,27 @@ def _post(hub: RunningHub) -> str:
     with hub.token(Role.ADMINISTRATOR) as program:
         assert program.put("/api/v1/posts/gatehouse", json=post).is_success
     return "gatehouse"
+
+
+def _issuing(hub: RunningHub, person: str) -> str:
+    """A card that is being made, and one of which nothing came."""
+    with hub.token(Role.ADMINISTRATOR) as program:
+        station = {"id": "cards", "kind": "issuing", "name": "Card desk"}
+        made = program.post("/api/v1/stations", json=station)
+        assert made.status_code == 201, made.text
+        asked = {"cardholder_id": person, "station_id": "cards"}
+        with hub.client(authorization=f"Bearer {made.json()['token']}") as desk:
+            for path, body in (
+                ("failed", {"failure": "card_removed", "spoilt": True}),
+                ("step", {"step": "key_made"}),
+            ):
+                job = program.post("/api/v1/issuing/jobs", json=asked)
+                assert job.status_code == 201, job.text
+                taken = desk.post("/api/v1/station/issuing/take").json()["job"]
+                said = {"attempt": taken["attempt"], **body}
+                address = f"/api/v1/station/issuing/jobs/{taken['job_id']}/{path}"
+                assert desk.post(address, json=said).status_code == 200
+    return str(job.json()["id"])
 
 
 def _rules(hub: RunningHub) -> str:

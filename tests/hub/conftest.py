@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ON_BOTH = {
     "test_store",
     "test_station_store",
+    "test_issuing_store",
     "test_ingest",
     "test_completeness",
     "test_distribution",

@@ -61,6 +61,7 @@ EXAMPLE = {
     "kind": "policy",
     "version": "1",
     "import_id": "0" * 16,
+    "job_id": "0" * 32,
     "area_id": "nowhere",
     "level_id": "nothing",
     "schedule_id": "never",

@@ -57,6 +57,7 @@ PAGES = (
     "/retention",
     "/retention/sites",
     "/imports",
+    "/issuing",
     "/desk",
     "/registration",
     "/events",

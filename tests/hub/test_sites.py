@@ -125,6 +125,8 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         duty = make("registration/duties", {**DUTY, **of_site})
         occurred = admin.get("/api/v1/registration/occurrences").json()["occurrences"]
         receipt = reported(hub, duty["id"], occurred[0]["day"], person)
+        make("stations", {"id": f"{MARK}-cards", "kind": "issuing", "name": MARK, **of_site})
+        issuing = make("issuing/jobs", {"cardholder_id": person, "station_id": f"{MARK}-cards"})
         alarms: list[Any] = []
 
         def raised() -> bool:
@@ -145,6 +147,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "alarm_id": str(alarms[0]["id"]),
         "import_id": imported["id"],
         "transfer_id": transfer["id"],
+        "job_id": issuing["id"],
         "level_id": f"{MARK}-level",
         "schedule_id": f"{MARK}-always",
         "area_id": f"{MARK}-area",

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pacs.commands import Action, seal
 from pacs.events import EventKind
 from pacs.reason import Reason
-from simulator.desk import WITHIN_S, DeskPage
+from simulator.desk import DeskPage
 from simulator.hub_process import HubApi
+from simulator.reporting_process import WITHIN_S
 from simulator.scenario import Holder
 from tests.walks.house import (
     GRANTED,

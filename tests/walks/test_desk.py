@@ -17,8 +17,9 @@ from pacs.identifiers import CredentialId, SiteId
 from provisioning.site import Site, create_site
 from simulator import virtual_pcsc
 from simulator.card_deck import Recipe, deal
-from simulator.desk import WITHIN_S, DeskPage, DeskProcess
+from simulator.desk import DeskPage, DeskProcess
 from simulator.hub_process import HubApi, HubProcess
+from simulator.reporting_process import WITHIN_S
 from simulator.virtual_card import VirtualCard
 
 pytestmark = pytest.mark.walk

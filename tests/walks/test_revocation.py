@@ -24,11 +24,14 @@ from pacs.revocation import StatusList
 from pacs.rules import Policy
 from pacs.topics import Down, DownTopic
 from provisioning.keystore import Passphrase, read_key
+from simulator.issuing import IssuingDesk
 from simulator.scenario import Holder
 from simulator.site import VirtualSite
 from tests.walks.house import (
     DENIED,
     DOORS,
+    EVERYWHERE,
+    GATE,
     GRANTED,
     KITCHEN,
     KITCHEN_CONTROLLER,
@@ -347,3 +350,47 @@ def test_a_refused_document_keeps_no_genuine_one_away(house: House, holder: Hold
     tap, _ = tap_once_locked(site, holder, KITCHEN)
     assert tap.reason == "credential_suspended"
     site.wait_for_distribution(credential_of(holder), site.reinstate(credential_of(holder))["version"])
+
+
+def ended(house: House, job: dict[str, Any]) -> dict[str, Any]:
+    """The job, once a card came of it or not."""
+    path, found = f"/issuing/jobs/{job['id']}", [job]
+
+    def over() -> bool:
+        found[0] = house.site.api.get(path)
+        return found[0]["ended_at"] is not None
+
+    house.site.wait_until(over, "the end of the job")
+    return found[0]
+
+
+def test_a_lost_card_is_replaced_by_one_that_the_issuing_desk_makes(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Blank cards become cards that open, without another hand; the station dies in between, and the lost one opens nothing."""
+    site, api = house.site, house.site.api
+    resident = site.description.residents[EVERYWHERE]
+    directory = tmp_path_factory.mktemp("desk")
+    made = api.post("/stations", {"id": "cards", "kind": "issuing", "name": "Card desk"})
+    asked = {"cardholder_id": resident.id, "station_id": "cards"}
+    desk = IssuingDesk(directory, house.keys, site.hub.url, made["token"])
+    with desk:
+        first = ended(house, api.post("/issuing/jobs", asked))
+        assert (first["state"], first["step"], first["failure"]) == ("done", "checked", None)
+        desk.kill()
+    lost = api.post("/issuing/jobs", asked | {"replaces": first["credential_id"], "why": "lost"})
+    card = Holder(label="first", card=desk.card(first["credential_id"]))
+    site.wait_until_confirmed()
+    tap, releases = tap_once_locked(site, card, GATE)
+    assert (tap.outcome, tap.reason, releases) == (DENIED, "credential_suspended", [])
+    again = IssuingDesk(directory, house.keys, site.hub.url, made["token"])
+    with again:
+        second = ended(house, lost)
+    assert second["state"] == "done"
+    site.wait_until_confirmed()
+    tap, releases = tap_once_locked(
+        site, Holder(label="second", card=again.card(second["credential_id"])), GATE
+    )
+    assert (tap.outcome, tap.reason, len(releases)) == (GRANTED, "entitled", 1)
+    tap, releases = tap_once_locked(site, card, GATE)
+    assert (tap.outcome, tap.reason, releases) == (DENIED, "credential_revoked", [])
