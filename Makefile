@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv environment demo test check tests system bench fuzz fuzz-api docs messages screenshots release lock clean
+.PHONY: help venv environment demo test check tests system bench fuzz fuzz-api docs messages screenshots image-test release lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ messages: venv  ## bring the translators' files up to date with the texts of the
 
 screenshots: venv system  ## pictures of every page in build/screenshots
 	@$(BIN)/python -m tools.screenshots
+
+image-test: venv system  ## a Debian made a controller from nothing, started, tapped at, updated; needs root
+	@DREMPEL_IMAGE_TEST=1 $(BIN)/pytest tests/firmware_config/test_started_machine.py $(ARGS)
 
 release: venv  ## build/drempel-VERSION.tar.gz: the controllers' program, ready to be signed
 	@$(BIN)/python -m tools.release $(ARGS)

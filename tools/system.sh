@@ -46,8 +46,8 @@ pcsc() {
 # A Debian of its own to make a controller of (make image-test), and who checks what is written for it. cloud-init is
 # only unpacked: installed, it would run at this machine's next start.
 image() {
-    need "Image" debootstrap systemd-nspawn systemd-analyze nft shellcheck -- \
-        debootstrap systemd-container systemd nftables shellcheck || true
+    need "Image" debootstrap systemd-nspawn systemd-analyze nft sfdisk shellcheck -- \
+        debootstrap systemd-container systemd nftables fdisk shellcheck || true
     [ ! -d build/cloud-init ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
     local parts
     parts=$(mktemp -d)

@@ -1,0 +1,378 @@
+"""A Debian of its own made a controller by its first start, and started: systemd as process 1, read-only root.
+
+Slow, and needs root and the archive of Debian: ``make image-test``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from edge.status_socket import ask
+from edge.updating.trial import Releases
+from pacs.errors import PacsError
+from pacs.release import NEWEST, Version, archive_name
+from provisioning.cli import main
+from provisioning.image import System
+from provisioning.site import Site
+from simulator.card_deck import Recipe, deal
+from simulator.link_faults import LinkOptions, card_on_link
+from simulator.pn532 import VirtualPn532
+from tests.edge.installed import install, keep_documents
+from tests.edge.small_site import CONTROLLER, RESIDENT
+from tests.firmware_config.card import ROOT, boot_partition
+
+WANTED = "DREMPEL_IMAGE_TEST"
+TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "sfdisk", "losetup")
+pytestmark = [
+    pytest.mark.skipif(
+        WANTED not in os.environ, reason="NOT CHECKED: a machine started from scratch; make image-test"
+    ),
+    pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED: only root can start a machine"),
+    pytest.mark.skipif(
+        not all(map(shutil.which, TOOLS)), reason=f"NOT CHECKED: {', '.join(TOOLS)} needed (tools/system.sh)"
+    ),
+    pytest.mark.timeout(900),
+]
+DEBIAN = ROOT / "build" / "debian-bookworm"
+PACKAGES = "systemd-sysv,dbus,python3,nftables,systemd-timesyncd,passwd,e2fsprogs"
+READER = "/dev/ttyUSB9"
+PATIENCE_S = 120
+
+
+def run(*command: str | Path, **more: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    end_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end_s, f"after {patience_s} s still not: {what}"
+        time.sleep(0.2)
+
+
+@dataclass
+class Machine:
+    """A started container, and what stands outside of it."""
+
+    root: Path
+    data: Path
+    shelf: Path
+    site: Site
+    reader: VirtualPn532
+    key: Path
+    process: subprocess.Popen[bytes]
+
+    def inside(self, *command: str) -> str:
+        """What a command says in the running machine."""
+        return run(
+            "nsenter",
+            "--target",
+            str(self.leader),
+            "--all",
+            "/usr/bin/env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin",
+            *command,
+        )
+
+    @property
+    def leader(self) -> int:
+        """Its process 1, by this machine's number."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def status(self) -> dict[str, Any]:
+        with contextlib.suppress(PacsError):
+            return ask(self.data / "state")
+        return {}
+
+    def door(self) -> str:
+        return str(next((door["strike"] for door in self.status().get("doors", [])), "unknown"))
+
+    def tap(self) -> None:
+        """A resident's card opens the door, and it is locked again after."""
+        until(lambda: self.door() == "locked", "the strike locked")
+        today = datetime.now(UTC).date()
+        recipe = Recipe(
+            issuer_key=self.site.card_issuer_key(self.site.passphrase()),
+            issuer=self.site.issuer,
+            credential_id=RESIDENT,
+            valid_from=today - timedelta(days=1),
+            valid_until=today + timedelta(days=300),
+            today=today,
+        )
+        self.reader.insert(card_on_link(deal("genuine", recipe), LinkOptions()))
+        try:
+            until(lambda: self.door() == "released", "the strike released")
+        finally:
+            self.reader.remove()
+
+    def publish(
+        self, version: str, change: Callable[[str, bytes], bytes] = lambda _, content: content
+    ) -> None:
+        """Put a newer release onto the shelf: the first one's files under another version, some of them changed."""
+        first = next(self.shelf.glob("drempel-0.*.tar.gz"))
+        old = first.name.removeprefix("drempel-").removesuffix(".tar.gz")
+        made = io.BytesIO()
+        with (
+            tarfile.open(first, "r:gz") as source,
+            gzip.GzipFile(fileobj=made, mode="wb", compresslevel=1) as compressed,
+            tarfile.open(fileobj=compressed, mode="w") as target,
+        ):
+            for member in source:
+                file = source.extractfile(member)
+                content = change(member.name, file.read() if file else b"")
+                if f"drempel-{old}.dist-info" in member.name:
+                    member.name = member.name.replace(old, version)
+                    content = content.replace(f"Version: {old}".encode(), f"Version: {version}".encode())
+                member.size = len(content)
+                target.addfile(member, io.BytesIO(content))
+        archive = self.shelf / archive_name(Version.parse(version))
+        archive.write_bytes(made.getvalue())
+        provision("release", "seal", archive, "--key-dir", self.key)
+
+
+def provision(*arguments: str | Path) -> None:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def debian() -> Path:
+    """A fresh Debian, fetched once and kept below build."""
+    if not (DEBIAN / "usr/bin/python3").exists():
+        DEBIAN.parent.mkdir(exist_ok=True)
+        shutil.rmtree(DEBIAN, ignore_errors=True)
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", DEBIAN)
+        shutil.rmtree(DEBIAN / "var/cache/apt/archives", ignore_errors=True)
+        shutil.rmtree(DEBIAN / "var/lib/apt/lists", ignore_errors=True)
+    return DEBIAN
+
+
+@pytest.fixture(scope="module")
+def machine(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The first start has run, and the machine has been started from what it left."""
+    directory = tmp_path_factory.mktemp("machine")
+    shelf, key, boot = (
+        directory / "shelf",
+        directory / "key",
+        boot_partition(directory / "boot", System.TRIXIE),
+    )
+    run(
+        sys.executable,
+        "-m",
+        "tools.release",
+        "--out",
+        shelf,
+        "--python",
+        "3.11",
+        "--platform",
+        "here",
+        cwd=ROOT,
+    )
+    provision("release", "key", key)
+    provision("release", "seal", next(shelf.glob("*.tar.gz")), "--key-dir", key)
+
+    site = install(directory)
+    controllers = site.directory / "controllers"
+    controllers.mkdir(exist_ok=True)
+    (directory / "controller").rename(controllers / CONTROLLER)
+    configuration = controllers / CONTROLLER / "controller.toml"
+    configuration.write_text(configuration.read_text().replace(str(directory / "reader"), READER))
+    given: list[str | Path] = [
+        "--site-dir",
+        site.directory,
+        "--controller",
+        CONTROLLER,
+        "--release",
+        shelf,
+        "--out",
+        boot,
+    ]
+    provision(
+        "image",
+        "config",
+        *given,
+        "--release-key",
+        key / "release.pub.pem",
+        "--updates",
+        "https://updates.example",
+    )
+
+    root, data = directory / "root", directory / "data"
+    run("cp", "-a", "--reflink=auto", debian, root)
+    data.mkdir()
+    (root / "data").mkdir()
+    (root / "boot/firmware").mkdir(parents=True)
+    binds = [f"--bind={boot}:/boot/firmware", f"--bind={data}:/data"]
+    quiet = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={root}", *binds]
+    for _ in range(2):  # the second time as after a power cut at its very end
+        try:
+            run(*quiet, "--setenv=DREMPEL_DATA=/data", "/bin/sh", "/boot/firmware/drempel/first-boot.sh")
+        except AssertionError as error:
+            raise AssertionError((boot / "drempel/first-boot.log").read_text()) from error
+    keep_documents(site, data, issued_at=datetime.now(UTC))
+    shutil.rmtree(data / "state/state", ignore_errors=True)
+    run("chown", "-R", "--reference", data / "state", data / "state")
+    (root / "srv/shelf").mkdir()
+    (root / "usr/local/lib/drempel/update.env").write_text("DREMPEL_UPDATES=/srv/shelf\n")
+    for unit, lines in {
+        "drempel-trial.service": "ExecStart=\nExecStart=/usr/bin/python3 -I -S /usr/local/lib/drempel/trial.py run --settled-s 5\n",
+        "drempel-edge.service": "DeviceAllow=char-pts rw\n",  # the reader is a pseudo-terminal
+    }.items():
+        put = root / "etc/systemd/system" / f"{unit}.d" / "test.conf"
+        put.parent.mkdir(exist_ok=True)
+        put.write_text(f"[Service]\n{lines}")
+    with VirtualPn532() as reader:
+        Path(reader.path).chmod(0o666)
+        outside = [f"--bind={reader.path}:{READER}", f"--bind-ro={shelf}:/srv/shelf"]
+        started = [*quiet, *outside, "--read-only", "--private-network", "--boot"]
+        with (directory / "console.log").open("wb") as console:
+            process = subprocess.Popen(started, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        machine = Machine(root, data, shelf, site, reader, key, process)
+        try:
+            until(lambda: bool(machine.status().get("readers")), "the controller started")
+            yield machine
+        finally:
+            (ROOT / "build" / "image-console.log").write_bytes((directory / "console.log").read_bytes())
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+def test_a_card_opens_the_door(machine: Machine) -> None:
+    """Started from nothing but its card's boot partition: a tap at the emulated PN532 releases the strike."""
+    machine.tap()
+
+
+def test_nothing_has_failed_and_the_root_cannot_be_written(machine: Machine) -> None:
+    """Every unit that the installer turned on does what it is for on a read-only root."""
+    assert machine.inside("systemctl", "--failed", "--no-legend", "--plain") == ""
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        machine.inside("touch", "/etc/written")
+    for unit in ("drempel-edge", "nftables", "drempel-trial-start"):
+        assert machine.inside("systemctl", "is-active", f"{unit}.service") == "active\n"
+    assert "policy drop" in machine.inside("nft", "list", "chain", "inet", "drempel", "input")
+    assert machine.inside("journalctl", "--header").count("/run/log/journal") > 0
+    assert machine.inside("systemctl", "is-enabled", "systemd-timesyncd") == "enabled\n"  # not in a container
+    assert "NTP=localhost" in machine.inside("cat", "/etc/systemd/timesyncd.conf.d/50-drempel.conf")
+
+
+def test_no_account_opens_and_no_secret_is_left_on_the_card(machine: Machine) -> None:
+    """What anybody can read of the card has no key on it any more."""
+    shadow = machine.inside("cat", "/etc/shadow").splitlines()
+    assert all(line.split(":")[1].startswith(("!", "*")) for line in shadow)
+    assert "controller" not in machine.inside("ls", "/boot/firmware/drempel").split()
+    owner = machine.inside("stat", "-c", "%U %a", "/etc/drempel/device.key.pem", "/etc/drempel")
+    assert owner == "drempel 600\ndrempel 700\n"
+
+
+def test_what_was_installed_is_what_the_installer_would_install(machine: Machine) -> None:
+    """Run again in the machine, dry, it finds nothing to do but what this test put beside it."""
+    settings = "/boot/firmware/drempel/settings"
+    script = "/opt/drempel/current/firmware_config/install.sh"
+    said = machine.inside("sh", script, "--settings", settings, "--dry-run").splitlines()
+    assert said == ["write /usr/local/lib/drempel/update.env"]
+
+
+def releases(machine: Machine) -> Releases:
+    return Releases(machine.data / "releases")
+
+
+def test_a_sound_release_holds_and_the_door_opens(machine: Machine) -> None:
+    """Fetched, proven and tried by the real units; the one before is kept."""
+    machine.publish("0.8.1")
+    machine.inside("systemctl", "start", "drempel-update.service")
+    until(lambda: releases(machine).linked("current") == "0.8.1", "the release switched to")
+    until(lambda: not (machine.data / "releases/trial.json").exists(), "the trial over")
+    assert releases(machine).linked("current") == "0.8.1"
+    assert releases(machine).linked("previous") is not None
+    machine.tap()
+
+
+def broken(name: str, content: bytes) -> bytes:
+    """A controller that says its version, and ends as soon as it is to run."""
+    if name.endswith("edge/run_command.py"):
+        return b"raise SystemExit('broken')\n"
+    return content
+
+
+def test_a_broken_release_is_gone_back_from_and_the_door_opens(machine: Machine) -> None:
+    """It crashes at its start; the one before runs again without anybody's help, and the version is remembered."""
+    before = releases(machine).linked("current")
+    machine.publish("0.8.2", broken)
+    machine.inside("systemctl", "start", "drempel-update.service")
+    until(lambda: "0.8.2" in releases(machine).refused(), "the release given up")
+    until(lambda: not (machine.data / "releases/trial.json").exists(), "the trial over")
+    assert releases(machine).linked("current") == before
+    until(lambda: bool(machine.status().get("readers")), "the controller running again")
+    machine.tap()
+    machine.inside("systemctl", "start", "drempel-update.service")
+    assert "given up" in machine.inside("journalctl", "--unit", "drempel-update", "--output", "cat")
+
+
+def test_what_the_archive_was_is_refused_when_it_is_changed(machine: Machine) -> None:
+    """By the unit as it runs, without its privileges: nothing is laid down, and the service says so."""
+    machine.publish("0.8.3")
+    archive = machine.shelf / "drempel-0.8.3.tar.gz"
+    content = bytearray(archive.read_bytes())
+    content[1000] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(AssertionError):
+        machine.inside("systemctl", "start", "drempel-update.service")
+    said = machine.inside("journalctl", "--unit", "drempel-update", "--output", "cat")
+    assert "not the archive that was signed" in said
+    assert not releases(machine).is_whole("0.8.3")
+    assert (machine.shelf / NEWEST).exists()
+
+
+def test_a_card_gets_its_partition_and_keeps_it(tmp_path: Path) -> None:
+    """On a disk image: the root is enlarged to its size, the rest is labelled; again changes nothing; a full card is refused."""
+    image = tmp_path / "card.img"
+    with image.open("wb") as file:
+        file.truncate(3 * 2**30)
+    run("sfdisk", "--quiet", image, input="label: dos\n8192,65536,c\n73728,1048576,L\n")
+    loop = run("losetup", "--find", "--show", image).strip()
+    try:
+        run("partx", "--add", loop)
+        until(Path(f"{loop}p2").exists, "the partitions of the image", 20)
+        run("mkfs.ext4", "-q", f"{loop}p2")
+        script = ROOT / "firmware_config" / "prepare-disk.sh"
+        assert run("sh", script, f"{loop}p2", "1536").splitlines()[-1] == f"{loop}p3"
+        assert run("blkid", "-p", "-s", "LABEL", "-o", "value", f"{loop}p3") == "drempel\n"
+        table = run("sfdisk", "--dump", loop)
+        assert f"size=     {1536 * 2048}," in table
+        (tmp_path / "data").mkdir()
+        run("mount", "-o", "data=journal,commit=1", f"{loop}p3", tmp_path / "data")
+        run("umount", tmp_path / "data")
+        assert run("sh", script, f"{loop}p2", "1536") == f"{loop}p3\n"
+        assert run("sfdisk", "--dump", loop) == table
+        run("sfdisk", "--quiet", "--delete", loop, "3")
+        run("partx", "--delete", "--nr", "3", loop)
+        with pytest.raises(AssertionError, match="larger than 512 MiB"):
+            run("sh", script, f"{loop}p2", "512")
+    finally:
+        run("partx", "--delete", loop)
+        run("losetup", "--detach", loop)
