@@ -101,7 +101,7 @@ Next:
 
 def _files_of(site: Site, passphrase: Passphrase, root_directory: Path | None) -> list[NewFile]:
     files = key_backup.collect(site.directory)
-    if root_directory is not None:
+    if root_directory is not None and root_directory.resolve() != site.root_directory.resolve():
         files += under(_ROOT, key_backup.collect(root_directory))
     if Path("passphrase") not in {file.path for file in files}:
         files.append(passphrase.file)

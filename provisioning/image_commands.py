@@ -161,7 +161,8 @@ def image_config(
         shipped=shipped_files(shelf, release, release_key),
     )
     if not dry_run:
-        write_boot(boot, files)
+        with command.audited(site, "image config", controller=controller, enrols=code is not None):
+            write_boot(boot, files)
     result = {
         "controller": controller,
         "release": str(release.version),

@@ -57,19 +57,23 @@ Example:
 @click.argument("archive", type=command.file_path)
 @click.option("--key-dir", type=command.directory_path, required=True, help="Made by `release key`.")
 @command.passphrase_option
+@command.dry_run_option
 @command.format_option
 @command.explained
-def release_seal(*, archive: Path, key_dir: Path, passphrase_file: Path | None, form: str) -> None:
+def release_seal(
+    *, archive: Path, key_dir: Path, passphrase_file: Path | None, dry_run: bool, form: str
+) -> None:
     """Sign an archive as the newest release; its manifest is put beside it."""
     passphrase = Passphrase.from_file(passphrase_file or key_dir / "passphrase")
-    release = seal_release(archive, key_dir, passphrase, now=datetime.now(UTC))
+    release = seal_release(archive, key_dir, passphrase, now=datetime.now(UTC), write=not dry_run)
     manifest = archive.parent / NEWEST
     result = {
         "version": str(release.version),
         "manifest": str(manifest),
         "sha256": release.archive_sha256.hex(),
         "bytes": release.archive_bytes,
+        "made": not dry_run,
     }
-    text = f"Signed {archive.name} as {release.version}: {manifest}"
+    text = f"{'Would sign' if dry_run else 'Signed'} {archive.name} as {release.version}: {manifest}"
     text += f"\n\nNext:\n  put {release.archive_name} where controllers look for updates, then {NEWEST}"
     command.say(form, result, text)

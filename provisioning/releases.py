@@ -41,8 +41,10 @@ def create_release_key(directory: Path, passphrase: Passphrase | None = None) ->
     make_directory(directory, files if passphrase else [secret.file, *files])
 
 
-def seal_release(archive: Path, directory: Path, passphrase: Passphrase, *, now: datetime) -> Release:
-    """Sign the archive ``drempel-VERSION.tar.gz`` with a directory's key, and put ``newest.manifest`` beside it.
+def seal_release(
+    archive: Path, directory: Path, passphrase: Passphrase, *, now: datetime, write: bool = True
+) -> Release:
+    """Sign the archive ``drempel-VERSION.tar.gz`` with a directory's key, and ``write`` ``newest.manifest`` beside it.
 
     Raises ``MalformedData`` when it is not so called or not such an archive, ``StoreError`` when the key or a file
     cannot be used. Whatever manifest lay there is replaced.
@@ -66,7 +68,9 @@ def seal_release(archive: Path, directory: Path, passphrase: Passphrase, *, now:
     )
     if release.archive_name != archive.name:
         raise MalformedData(f"{archive}: its name is not {release.archive_name}")
-    (archive.parent / NEWEST).write_bytes(release.seal(key))
+    sealed = release.seal(key)
+    if write:
+        (archive.parent / NEWEST).write_bytes(sealed)
     return release
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -191,6 +192,23 @@ def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, str]
     output = run(*verb, "--help").output
     assert f"drempel-provision {' '.join(verb)}" in output
     assert "4 the hub" in output
+
+
+def test_each_verb_that_changes_something_can_be_tried_first() -> None:
+    """Only what shows something, and the desk, which waits for what others ask of it, has no dry run."""
+    verbs = {
+        (group, name): verb
+        for group, commands in main.commands.items()
+        if isinstance(commands, click.Group)
+        for name, verb in commands.commands.items()
+    }
+    without = {
+        verb
+        for verb, found in verbs.items()
+        if "dry_run" not in {parameter.name for parameter in found.params}
+    }
+    assert ("site", "create") in verbs
+    assert without <= {("card", "desk"), ("card", "show"), ("key", "list"), ("site", "audit")}
 
 
 @pytest.mark.parametrize("name", ["hub", "broker", "Hub"])

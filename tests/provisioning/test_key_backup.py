@@ -106,6 +106,18 @@ def test_the_root_can_stay_apart(directory: Path, out: Path, tmp_path: Path) -> 
     )
     assert would["lacks"] == ["the key of the root; name where it is with --root-dir"]
     assert not (tmp_path / "b").exists()
+    named = [
+        "site",
+        "backup",
+        directory,
+        "--root-dir",
+        directory / "root",
+        "--out",
+        tmp_path / "x",
+        "--dry-run",
+    ]
+    twice = json.loads(run(*named, "--format=json").stdout)["files"]
+    assert len(twice) == len(set(twice))
     made = run("site", "backup", site, "--root-dir", away, "--out", tmp_path / "b", "--format=json")
     assert (made.exit_code, json.loads(made.stdout)["lacks"]) == (0, []), made.output
     back = [
