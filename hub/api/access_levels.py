@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from pydantic import Field, StrictInt
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, note, portion
+from hub.api.changes import IfMatch, create, note, portion, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
@@ -23,6 +23,7 @@ from hub.store import schedules as schedule_store
 from hub.store.access_levels import NamedLevel
 from hub.store.errors import NotFound
 from hub.store.schedules import NamedSchedule
+from hub.versions import Parts
 from pacs import rules, schedule
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["access levels"])
@@ -140,6 +141,7 @@ def create_schedule(
         ),
         same=lambda found: (found.schedule, found.site_id, found.name) == (new, site_id, body.name),
     )
+    tagged(response, schedule_parts(made))
     return _schedule(made)
 
 
@@ -161,11 +163,14 @@ def list_schedules(
 def one_schedule(
     schedule_id: fields.Schedule,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
 ) -> Schedule:
     """One schedule."""
     with services(request).database.read() as connection:
-        return _schedule(scope.schedule(connection, principal, schedule_id))
+        found = scope.schedule(connection, principal, schedule_id)
+    tagged(response, schedule_parts(found))
+    return _schedule(found)
 
 
 @router.patch("/schedules/{schedule_id}")
@@ -173,12 +178,15 @@ def change_schedule(
     schedule_id: fields.Schedule,
     body: ScheduleChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Schedule:
     """Change a schedule; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.schedule(connection, principal, schedule_id)
+        unchanged(if_match, schedule_parts(found))
         changed = replace(
             found,
             name=body.name or found.name,
@@ -194,6 +202,7 @@ def change_schedule(
             schedule_store.change(connection, changed.schedule, name=changed.name)
             note(connection, hub, principal, action="schedule.change", subject=f"schedule:{schedule_id}")
     hub.site_changed()
+    tagged(response, schedule_parts(changed))
     return _schedule(changed)
 
 
@@ -238,6 +247,7 @@ def create_level(
             (set(found.level.rules), found.site_id, found.name) == (set(new.rules), site_id, body.name)
         ),
     )
+    tagged(response, level_parts(made))
     return _level(made)
 
 
@@ -259,11 +269,14 @@ def list_levels(
 def one_level(
     level_id: fields.Level,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.ACCESS_READ)],
 ) -> Level:
     """One access level."""
     with services(request).database.read() as connection:
-        return _level(scope.access_level(connection, principal, level_id))
+        found = scope.access_level(connection, principal, level_id)
+    tagged(response, level_parts(found))
+    return _level(found)
 
 
 @router.patch("/access-levels/{level_id}")
@@ -271,12 +284,15 @@ def change_level(
     level_id: fields.Level,
     body: LevelChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Level:
     """Change an access level; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.access_level(connection, principal, level_id)
+        unchanged(if_match, level_parts(found))
         wanted = found.level.rules if body.rules is None else as_rules(body.rules)
         changed = replace(
             found, name=body.name or found.name, level=rules.AccessLevel(id=level_id, rules=wanted)
@@ -288,6 +304,7 @@ def change_level(
                 raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
             note(connection, hub, principal, action="access_level.change", subject=f"access_level:{level_id}")
     hub.site_changed()
+    tagged(response, level_parts(changed))
     return _level(changed)
 
 
@@ -329,6 +346,18 @@ def as_bodies(windows: Iterable[schedule.Window]) -> list[Window]:
         Window(weekdays=sorted(each.weekdays), start_minute=each.start_minute, end_minute=each.end_minute)
         for each in windows
     ]
+
+
+def schedule_parts(named: NamedSchedule) -> Parts:
+    """What of a schedule can be changed."""
+    windows_of = asdict(named.schedule)
+    return {"name": named.name} | {name: windows_of[name] for name in ("windows", "holiday_windows")}
+
+
+def level_parts(named: NamedLevel) -> Parts:
+    """What of an access level can be changed."""
+    rules_of = sorted((rule.door_id, rule.schedule_id) for rule in named.level.rules)
+    return {"name": named.name, "rules": rules_of}
 
 
 def _schedule(named: NamedSchedule) -> Schedule:

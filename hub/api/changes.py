@@ -1,4 +1,4 @@
-"""Creating a thing under an id the caller chose: safe to repeat.
+"""Creating a thing under an id the caller chose: safe to repeat. Changing one that somebody else may change meanwhile.
 
 The same content again answers 200, other content 409; the first time 201. What was created and the audit
 entry that says so are one transaction.
@@ -7,9 +7,9 @@ entry that says so are one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
-from fastapi import Response
+from fastapi import Header, Response
 from sqlalchemy import Connection
 
 from hub import audit
@@ -18,6 +18,7 @@ from hub.api.services import Services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store.errors import NotFound
+from hub.versions import Parts, entity_tag, is_met, version_of
 
 T = TypeVar("T")
 
@@ -93,6 +94,21 @@ def looked(hub: Services, principal: Principal, subject: str, *, shown: int) -> 
             subject=subject,
             detail={"shown": shown},
         )
+
+
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=1000)]
+"""The ETag of what a caller wants to change; without one the change is made whatever it is now."""
+
+
+def unchanged(if_match: str | None, parts: Parts) -> None:
+    """Raise ``Problem`` CHANGED_MEANWHILE when this is not what the caller wants to change."""
+    if if_match is not None and not is_met(if_match, version_of(parts)):
+        raise Problem(Code.CHANGED_MEANWHILE)
+
+
+def tagged(response: Response, parts: Parts) -> None:
+    """Say in the answer's ETag which version of a thing it holds."""
+    response.headers["ETag"] = entity_tag(version_of(parts))
 
 
 def portion(things: Iterable[Thing], after: str | None, limit: int) -> tuple[Sequence[Thing], str | None]:

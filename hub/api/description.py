@@ -130,6 +130,8 @@ def problems_of(method: str, operation: dict[str, Any], *, is_public: bool) -> I
         yield from (Code.CROSS_SITE, Code.BODY_TOO_LARGE, Code.TOO_SLOW)
         yield from (Code.ALREADY_EXISTS, Code.IN_USE, Code.JOB_OVER, Code.CARD_REVOKED, Code.SIGN_IN_REFUSED)
         yield from (Code.KEY_REUSED, Code.KEY_IN_USE, Code.OUTCOME_UNKNOWN, Code.ANSWER_NOT_KEPT)
+    if any(each.get("name") == "If-Match" for each in operation.get("parameters", ())):
+        yield Code.CHANGED_MEANWHILE
     if "requestBody" in operation:
         yield from (Code.REFERENCE_UNKNOWN, Code.NO_STAY, Code.MEDIA_TYPE)
     yield from (Code.TOO_MANY_ATTEMPTS, Code.INTERNAL, Code.NOT_READY)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from hub import moves
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, note, portion
+from hub.api.changes import IfMatch, create, note, portion, tagged, unchanged
 from hub.api.door_status import DoorStatus, statuses
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
@@ -22,6 +22,7 @@ from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import doors as store
 from hub.store.errors import NotFound
+from hub.versions import Parts
 from pacs import rules
 from pacs.rules import (
     MAX_ADMITTED,
@@ -216,7 +217,22 @@ def add_door(
             and found.door.controller_id == body.controller_id
         ),
     )
+    tagged(response, parts_of(made))
     return _answer(made)
+
+
+@router.get("/{door_id}")
+def one_door(
+    door_id: fields.Door,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
+) -> DoorAnswer:
+    """A door's rules."""
+    with services(request).database.read() as connection:
+        found = scope.door(connection, principal, door_id)
+    tagged(response, parts_of(found))
+    return _answer(found)
 
 
 @router.patch("/{door_id}")
@@ -224,12 +240,15 @@ def change_door(
     door_id: fields.Door,
     body: DoorChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> DoorAnswer:
     """Change a door's rules; its controller confirms the policy version that carries them."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.door(connection, principal, door_id)
+        unchanged(if_match, parts_of(found))
         changed = replace(found, door=body.applied_to(found.door), name=body.name or found.name)
         if changed != found:
             try:
@@ -238,6 +257,7 @@ def change_door(
                 raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
             note(connection, hub, principal, action="door.change", subject=f"door:{door_id}")
     hub.site_changed()
+    tagged(response, parts_of(changed))
     return _answer(changed)
 
 
@@ -268,6 +288,12 @@ def move_door(
             found = store.get(connection, door_id)
     hub.site_changed()
     return _answer(found)
+
+
+def parts_of(named: store.NamedDoor) -> Parts:
+    """What of a door can be changed."""
+    rules_of = asdict(named.door)
+    return {"name": named.name} | {name: rules_of[name] for name in rules_of if name != "id"}
 
 
 def _answer(named: store.NamedDoor) -> DoorAnswer:

@@ -76,6 +76,11 @@ class Code(Enum):
         "A reason is needed",
         "Send the reason in the header X-Reason or the parameter reason: 3 to 300 characters.",
     )
+    CHANGED_MEANWHILE = Kind(
+        412,
+        "Somebody changed it meanwhile",
+        "Read it again; then change what it is now, with its ETag in If-Match.",
+    )
     CARD_REVOKED = Kind(409, "The card was revoked", "Issue another card: a revoked one stays revoked.")
     SECOND_PERSON = Kind(409, "Needs a second person", "Ask a colleague with this permission to do it.")
     HOLD_OVER = Kind(409, "The hold is over", "Ask for another hold.")

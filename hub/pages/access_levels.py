@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
@@ -14,6 +15,7 @@ from hub import consequences
 from hub.api import access_levels as api
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import unchanged
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
@@ -21,13 +23,16 @@ from hub.operators import Principal
 from hub.pages.arrival import arrival_context
 from hub.pages.changes import confirm_page, effects_of
 from hub.pages.naming import NAME_TAKEN, made
-from hub.pages.rendering import pages_of
+from hub.pages.outdated import Version, is_outdated, tag_of
+from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import access_levels, doors, schedules, sites
+from hub.store.access_levels import NamedLevel
 from hub.store.errors import AlreadyExists, InUse
+from hub.versions import changed_since, version_of
 from pacs.errors import MalformedData
-from pacs.identifiers import AccessLevelId, SiteId
+from pacs.identifiers import AccessLevelId, DoorId, ScheduleId, SiteId
 from pacs.rules import AccessLevel
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
@@ -42,28 +47,35 @@ _FAULTS = {
     "rules": N_("Choose among the doors and schedules there are, and both for each."),
 }
 
+MOST_ROWS = 990
+"""A form has so many fields at most, and some besides: the parser takes 1,000."""
+_CHANGES_SHOWN = 20
+
 _Text = Annotated[str, Field(max_length=200)]
-_Texts = Annotated[list[_Text], Field(max_length=2000)]
 
 
 class LevelForm(Body):
-    """The form as a browser sends it: door by door the schedule, empty for none; ``csrf_token`` is checked before."""
+    """The form as a browser sends it; ``csrf_token`` is checked before.
+
+    ``rule``: one for each row, ``door:schedule``, empty for a door without access; of an id neither holds a colon.
+    """
 
     csrf_token: str = ""
+    version: Version = ""
     name: _Text = ""
     site: _Text = ""
-    door: _Texts = Field(default_factory=list)
-    schedule: _Texts = Field(default_factory=list)
+    rule: Annotated[list[_Text], Field(max_length=MOST_ROWS)] = Field(default_factory=list)
+    more_door: _Text = ""
+    more_schedule: _Text = ""
     do: _Text = "save"
     confirmed: _Text = ""
 
     def rules(self) -> list[dict[str, str]]:
         """The rules as the interface takes them."""
-        return [
-            {"door_id": door, "schedule_id": schedule}
-            for door, schedule in zip(self.door, self.schedule, strict=False)
-            if schedule
-        ]
+        said = [each.partition(":")[::2] for each in self.rule if each]
+        if self.more_schedule:
+            said.append((self.more_door, self.more_schedule))
+        return [{"door_id": door, "schedule_id": schedule} for door, schedule in said]
 
 
 @router.get("/access-levels")
@@ -153,11 +165,12 @@ def edit_page(
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
 ) -> Response:
     """The form with the rules as they are."""
-    found = api.one_level(level_id, request, principal)
+    with services(request).database.read() as connection:
+        found = scope.access_level(connection, principal, level_id)
     form = LevelForm(
+        version=version_of(api.level_parts(found)),
         name=found.name,
-        door=[rule.door_id for rule in found.rules],
-        schedule=[rule.schedule_id for rule in found.rules],
+        rule=[f"{rule.door_id}:{rule.schedule_id}" for rule in found.level.rules],
     )
     return _form(request, principal, form, level_id=level_id)
 
@@ -170,15 +183,19 @@ def change(
     form: Annotated[LevelForm, Form()],
 ) -> Response:
     """Say what the change would do to whom; make it once that is confirmed."""
-    api.one_level(level_id, request, principal)
+    with services(request).database.read() as connection:
+        found = scope.access_level(connection, principal, level_id)
     if form.do != "save":
         return _form(request, principal, form, level_id=level_id)
     try:
         body = api.LevelChange.model_validate({"name": form.name, "rules": form.rules()})
+        unchanged(tag_of(form.version), api.level_parts(found))
         if not form.confirmed and (effects := _effects(request, level_id, body.rules or [])):
             return confirm_page(request, principal, form, effects, thing=form.name)
-        api.change_level(level_id, body, request, principal)
+        api.change_level(level_id, body, request, Response(), principal, if_match=tag_of(form.version))
     except (ValidationError, MalformedData, Problem) as error:
+        if is_outdated(error):
+            return _form(request, principal, form, level_id=level_id, outdated=True)
         return _form(request, principal, form, level_id=level_id, faults=_faults(error))
     return RedirectResponse(f"/access-levels/{level_id}?done=changed", 303)
 
@@ -199,7 +216,7 @@ def delete(
 
 def _page(request: Request, principal: Principal, level_id: AccessLevelId, *, problem: str = "") -> Response:
     hub, pages = services(request), pages_of(request)
-    found = api.one_level(level_id, request, principal)
+    found = api.one_level(level_id, request, Response(), principal)
     with hub.database.read() as connection:
         people = access_levels.holders(connection, (level_id,)).get(level_id, 0)
         timed = {each.schedule.id: each.name for each in schedules.list_all(connection, (found.site_id,))}
@@ -233,19 +250,30 @@ def _form(
     *,
     level_id: AccessLevelId | None = None,
     faults: dict[str, str] | None = None,
+    outdated: bool = False,
 ) -> Response:
+    """``outdated``: somebody else changed it meanwhile; the form goes on from what it is now."""
     hub, pages = services(request), pages_of(request)
+    version, changed = form.version, []
     with hub.database.read() as connection:
         named = sites.list_all(connection, principal.sites)
         site_id = _site(connection, principal, level_id, form.site)
         of_site = (site_id,) if site_id else ()
         timed = schedules.list_all(connection, of_site)
         every = doors.list_all(connection, sites=of_site)
+        if outdated and level_id is not None:
+            stored = scope.access_level(connection, principal, level_id)
+            names = {each.door.id: each.name for each in every}
+            times = {each.schedule.id: each.name for each in timed}
+            version = version_of(api.level_parts(stored))
+            changed = _changed(pages, form, stored, names, times)
     return pages.response(
         request,
         "access_level_form.html",
         principal,
-        status_code=422 if faults else 200,
+        status_code=409 if outdated else 422 if faults else 200,
+        version=version,
+        outdated=changed,
         typed=form.model_dump(include={"name"}),
         site_id=site_id,
         level_id=level_id,
@@ -255,6 +283,42 @@ def _form(
         schedules=[(each.schedule.id, each.name) for each in timed],
         sites=[(each.id, each.name) for each in named],
     )
+
+
+def _changed(
+    pages: Pages,
+    form: LevelForm,
+    stored: NamedLevel,
+    doors_named: Mapping[DoorId, str],
+    schedules_named: Mapping[ScheduleId, str],
+) -> list[tuple[str, str]]:
+    """What is changed since the form was shown, and what it is now: of the rules those that the form says otherwise."""
+    changed = changed_since(form.version, api.level_parts(stored))
+    said = [(pages.gettext("Name"), stored.name)] if "name" in changed else []
+    if "rules" not in changed:
+        return said
+    typed, now = defaultdict(set), defaultdict(set)
+    for rule in form.rules():
+        typed[rule["door_id"]].add(rule["schedule_id"])
+    for held in stored.level.rules:
+        now[str(held.door_id)].add(str(held.schedule_id))
+    differs = [
+        (name, ", ".join(sorted(schedules_named[ScheduleId(each)] for each in now[door_id])))
+        for door_id, name in sorted(doors_named.items(), key=lambda each: each[1])
+        if typed[door_id] != now[door_id]
+    ]
+    said += [(name, text or pages.gettext("no access")) for name, text in differs[:_CHANGES_SHOWN]]
+    if len(differs) > _CHANGES_SHOWN:
+        more = len(differs) - _CHANGES_SHOWN
+        said.append(
+            (
+                pages.gettext("Doors"),
+                pages.ngettext("and %(num)d more", "and %(num)d more", more) % {"num": more},
+            )
+        )
+    if not differs:
+        said.append((pages.gettext("Doors"), pages.gettext("as you chose them")))
+    return said
 
 
 def _site(

@@ -32,11 +32,13 @@ from hub.pages.door_fields import (
     Several,
     said,
 )
+from hub.pages.outdated import Version, is_outdated, tag_of
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import access_levels, areas, doors, schedules, sites
 from hub.store.doors import NamedDoor
+from hub.versions import changed_since, version_of
 from pacs.errors import MalformedData
 from pacs.identifiers import DoorId
 from pacs.rules import Antipassback, Door, DoorMode, WhenHubAway
@@ -59,6 +61,7 @@ class DoorForm(Body):
     """The form as a browser sends it, every rule as typed; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     name: _Text = ""
     rule_schedule: _Texts = Field(default_factory=list)
     rule_mode: _Texts = Field(default_factory=list)
@@ -192,9 +195,12 @@ def change(
     given, faults = _said(pages_of(request), form)
     try:
         if not faults:
-            api.change_door(door_id, api.DoorChange.model_validate(given), request, principal)
+            body = api.DoorChange.model_validate(given)
+            api.change_door(door_id, body, request, Response(), principal, if_match=tag_of(form.version))
             return RedirectResponse(f"/doors/{door_id}?done=changed", 303)
     except (ValidationError, MalformedData, Problem) as error:
+        if is_outdated(error):
+            return _form(request, principal, form, door_id, outdated=True)
         faults = _faults(error)
     return _form(request, principal, form, door_id, faults=faults)
 
@@ -214,6 +220,27 @@ def _in_words(pages: Pages, group: Group, door: Door, names: Names) -> dict[str,
             for rule in group.rules
         ],
     }
+
+
+def _changed(pages: Pages, changed: list[str], found: NamedDoor, names: Names) -> list[tuple[str, str]]:
+    """What is changed, and what it is now, in words."""
+    said_now = []
+    for name in changed:
+        if name == "name":
+            said_now.append((pages.gettext("Name"), found.name))
+        elif name == "mode_rules":
+            modes = [
+                f"{names['schedules'][rule.schedule_id]}: {pages.gettext(words.MODE_NAMES[rule.mode])}"
+                for rule in found.door.mode_rules
+            ]
+            label = pages.gettext("Mode by schedule; the first that holds decides")
+            said_now.append((label, "; ".join(modes) or pages.gettext("none")))
+        elif name == "controller_id":
+            said_now.append((pages.gettext("Controller"), str(found.door.controller_id)))
+        else:
+            rule, value = RULES[name], getattr(found.door, name)
+            said_now.append((pages.gettext(rule.label), said(rule, value, pages.gettext, names)))
+    return said_now
 
 
 def _is_unusual(group: Group, door: Door) -> bool:
@@ -259,6 +286,7 @@ def _typed(found: NamedDoor) -> DoorForm:
         else:
             typed[name] = sorted(value) if isinstance(rule, Several) else value or ""
     return DoorForm(
+        version=version_of(api.parts_of(found)),
         name=found.name,
         rule_schedule=[rule.schedule_id for rule in found.door.mode_rules],
         rule_mode=[rule.mode for rule in found.door.mode_rules],
@@ -310,11 +338,14 @@ def _form(
     door_id: DoorId,
     *,
     faults: dict[str, str] | None = None,
+    outdated: bool = False,
 ) -> Response:
+    """``outdated``: somebody else changed it meanwhile; the form goes on from what it is now."""
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         found = scope.door(connection, principal, door_id)
         names = _names(connection, found)
+    parts = api.parts_of(found)
     faults = {name: pages.gettext(text) for name, text in (faults or {}).items()}
     rows = list(zip(form.rule_schedule, form.rule_mode, strict=False))
     if not rows or (form.do == "add" and len(rows) < MOST_MODE_RULES):
@@ -323,8 +354,10 @@ def _form(
         request,
         "door_form.html",
         principal,
-        status_code=422 if faults else 200,
+        status_code=409 if outdated else 422 if faults else 200,
         door={"id": door_id, "name": found.name},
+        version=version_of(parts) if outdated else form.version,
+        outdated=_changed(pages, changed_since(form.version, parts), found, names) if outdated else [],
         typed=form.model_dump(),
         faults=faults,
         rows=rows,

@@ -14,6 +14,7 @@ from hub import consequences
 from hub.api import access_levels as api
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import unchanged
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
@@ -21,15 +22,18 @@ from hub.operators import Principal
 from hub.pages.arrival import arrival_context
 from hub.pages.changes import confirm_page, effects_of
 from hub.pages.naming import NAME_TAKEN, made
-from hub.pages.rendering import pages_of
+from hub.pages.outdated import Version, is_outdated, tag_of
+from hub.pages.rendering import Pages, pages_of
 from hub.pages.week import Row, drawn, rows_of, rows_typed, summary, windows_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import access_levels, doors, schedules, sites
 from hub.store.errors import AlreadyExists, InUse
+from hub.store.schedules import NamedSchedule
+from hub.versions import changed_since, version_of
 from pacs.errors import MalformedData
 from pacs.identifiers import ScheduleId, SiteId
-from pacs.schedule import Schedule
+from pacs.schedule import Schedule, Window
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
@@ -54,6 +58,7 @@ class ScheduleForm(Body):
     """The form as a browser sends it; ``day`` is ``row:weekday``; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     name: _Text = ""
     site_id: _Text = ""
     start: _Texts = Field(default_factory=list)
@@ -167,9 +172,12 @@ def edit_page(
     principal: Annotated[Principal, requires(Permission.ACCESS_MANAGE)],
 ) -> Response:
     """The form with the windows as they are."""
-    found = api.one_schedule(schedule_id, request, principal)
-    week, special = rows_of(found.windows), rows_of(found.holiday_windows)
-    return _form(request, principal, ScheduleForm(name=found.name), week, special, schedule_id=schedule_id)
+    with services(request).database.read() as connection:
+        stored = scope.schedule(connection, principal, schedule_id)
+    form = ScheduleForm(name=stored.name, version=version_of(api.schedule_parts(stored)))
+    week = rows_of(api.as_bodies(stored.schedule.windows))
+    special = rows_of(api.as_bodies(stored.schedule.holiday_windows))
+    return _form(request, principal, form, week, special, schedule_id=schedule_id)
 
 
 @router.post("/schedules/{schedule_id}/edit")
@@ -180,7 +188,8 @@ def change(
     form: Annotated[ScheduleForm, Form()],
 ) -> Response:
     """Say what the change would do to whom; make it once that is confirmed."""
-    api.one_schedule(schedule_id, request, principal)
+    with services(request).database.read() as connection:
+        stored = scope.schedule(connection, principal, schedule_id)
     week, special = form.rows()
     if form.do != "save":
         return _form(request, principal, form, week, special, schedule_id=schedule_id)
@@ -188,12 +197,19 @@ def change(
     try:
         if not faults:
             body = api.ScheduleChange.model_validate(said)
+            unchanged(tag_of(form.version), api.schedule_parts(stored))
             if not form.confirmed and (effects := _effects(request, schedule_id, body)):
                 return confirm_page(request, principal, form, effects, thing=form.name)
-            api.change_schedule(schedule_id, body, request, principal)
+            api.change_schedule(
+                schedule_id, body, request, Response(), principal, if_match=tag_of(form.version)
+            )
             return RedirectResponse(f"/schedules/{schedule_id}?done=changed", 303)
     except (ValidationError, MalformedData) as error:
         faults = _faults(error)
+    except Problem as error:
+        if not is_outdated(error):
+            raise
+        return _form(request, principal, form, week, special, schedule_id=schedule_id, outdated=True)
     return _form(request, principal, form, week, special, schedule_id=schedule_id, faults=faults)
 
 
@@ -213,7 +229,7 @@ def delete(
 
 def _page(request: Request, principal: Principal, schedule_id: ScheduleId, *, problem: str = "") -> Response:
     hub, pages = services(request), pages_of(request)
-    found = api.one_schedule(schedule_id, request, principal)
+    found = api.one_schedule(schedule_id, request, Response(), principal)
     with hub.database.read() as connection:
         used = _used(connection, principal).get(schedule_id, [])
     return pages.response(
@@ -252,17 +268,25 @@ def _form(
     *,
     schedule_id: ScheduleId | None = None,
     faults: dict[str, str] | None = None,
+    outdated: bool = False,
 ) -> Response:
+    """``outdated``: somebody else changed it meanwhile; the form goes on from what it is now."""
     hub, pages = services(request), pages_of(request)
+    version, changed = form.version, []
     with hub.database.read() as connection:
         named = sites.list_all(connection, principal.sites)
+        if outdated and schedule_id is not None:
+            stored = scope.schedule(connection, principal, schedule_id)
+            version, changed = version_of(api.schedule_parts(stored)), _changed(pages, form.version, stored)
     for row in (*week, *special):
         row.fault = pages.gettext(row.fault)
     return pages.response(
         request,
         "schedule_form.html",
         principal,
-        status_code=422 if faults else 200,
+        status_code=409 if outdated else 422 if faults else 200,
+        version=version,
+        outdated=changed,
         typed=form.model_dump(include={"name", "site_id"}),
         schedule_id=schedule_id,
         faults={name: pages.gettext(text) for name, text in (faults or {}).items()},
@@ -276,6 +300,20 @@ def _form(
         ],
         sites=[(each.id, each.name) for each in named],
     )
+
+
+def _changed(pages: Pages, version: str, stored: NamedSchedule) -> list[tuple[str, str]]:
+    """What is changed since, and what it is now, in words."""
+    said = {
+        "name": (pages.gettext("Name"), stored.name),
+        "windows": (pages.gettext("Every week"), _windows(pages, stored.schedule.windows)),
+        "holiday_windows": (pages.gettext("On holidays"), _windows(pages, stored.schedule.holiday_windows)),
+    }
+    return [said[name] for name in changed_since(version, api.schedule_parts(stored))]
+
+
+def _windows(pages: Pages, windows: Sequence[Window]) -> str:
+    return "; ".join(summary(pages, api.as_bodies(windows))) if windows else pages.gettext("none")
 
 
 def _said(form: ScheduleForm, week: list[Row], special: list[Row]) -> tuple[dict[str, Any], dict[str, str]]:
