@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hub import audit, carriers
 from hub.documents import IssuesDocuments
 from hub.revocation import CardRevoked, DoorConfirmation
-from hub.store import cardholders, cards, webhook_arrivals, webhooks
+from hub.store import card_ends, cardholders, cards, webhook_arrivals, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.people import sites_of
 from hub.store.transfers import Carried
@@ -125,6 +125,8 @@ class CardChanges(IssuesDocuments):
             changed = self._carry(connection, card, "card.expire", actor, now)
             facts = {"credential_id": str(credential_id), "at": ends.isoformat()}
             _tell(connection, Told.CARD_EXPIRED, before, "expired", facts, changed, now)
+            for ended in card_ends.untold(connection, now, limit=1, credential_id=credential_id):
+                card_ends.take(connection, ended)  # by somebody, of which that told
         self._issued()
         return changed
 

@@ -34,6 +34,7 @@ from hub.store import webhooks as store
 from hub.store.database import Database
 from hub.store.webhooks import Delivery, Webhook
 from hub.webhook_arrivals import Arrivals
+from hub.webhook_ends import Ends
 from pacs.errors import MalformedData
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- how a secret begins, by the standard
@@ -149,6 +150,7 @@ class Webhooks:
         self._served: dict[str, int] = {}
         self._purged_at: datetime | None = None
         self._arrivals = Arrivals(database, clock)
+        self._ends = Ends(database, clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
@@ -213,6 +215,7 @@ class Webhooks:
                 store.forget_old(connection, now, taps_before=now - kept)
                 webhook_arrivals.forget_old(connection, now)
         self._arrivals.look()
+        self._ends.look()
         with self._database.read() as connection:
             waiting = [each for each in store.due_for(connection, now) if each not in busy]
         waiting.sort(key=lambda each: self._served.get(each, -1))

@@ -33,6 +33,7 @@ TOLD = {
     Told.CARD_REINSTATED: N_("a card is valid again"),
     Told.CARD_REPLACED: N_("a card is replaced"),
     Told.CARD_EXPIRED: N_("a card's validity is ended"),
+    Told.CARD_ENDED: N_("a card's validity has ended by itself"),
     Told.CARD_ARRIVED: N_("what became of a card is confirmed by every door"),
     Told.IMPORT_DONE: N_("people were imported"),
     Told.TAP: N_("a card is tapped at a door; never whose"),

@@ -182,7 +182,7 @@ cardholders = Table(
     Column("guardian_id", NAME, ForeignKey("cardholders.id")),  # who answers for a minor
     Column("door_note", String(200)),  # to staff at a door
     Column("valid_from", Instant),  # bound every card of theirs
-    Column("valid_until", Instant),
+    Column("valid_until", Instant, index=True),
     Column("external_id", String(100), unique=True),  # in the system that people are imported from
     Column("erased_at", Instant),  # nothing is known of them any more but what their cards are
     Column("created_at", Instant, nullable=False),
@@ -233,8 +233,15 @@ cards = Table(
     Column("status", String(16), nullable=False),  # valid, suspended, revoked
     Column("status_since", Instant, nullable=False),
     Column("valid_from", Instant),
-    Column("valid_until", Instant),
+    Column("valid_until", Instant, index=True),
     Column("created_at", Instant, nullable=False),
+)
+
+card_ends_told = Table(
+    "card_ends_told",
+    metadata,
+    Column("credential_id", CREDENTIAL, ForeignKey("cards.credential_id"), primary_key=True),
+    Column("ended_at", Instant, nullable=False),  # the end that webhooks were told of
 )
 
 card_status_versions = Table(

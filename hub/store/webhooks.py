@@ -34,6 +34,7 @@ class Told(StrEnum):
     CARD_REINSTATED = "card.reinstated"
     CARD_REPLACED = "card.replaced"
     CARD_EXPIRED = "card.expired"
+    CARD_ENDED = "card.ended"
     CARD_ARRIVED = "card.arrived"
     TAP = "tap"
     IMPORT_DONE = "import.done"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,18 +11,22 @@ from typing import Any
 
 import pytest
 
-from hub.store import controllers, sites, webhook_arrivals
+from hub.store import cardholders, cards, controllers, sites, webhook_arrivals
 from hub.store import webhooks as store
+from hub.store.cardholders import Cardholder, Category
+from hub.store.cards import CardStatus
 from hub.store.controllers import Controller
 from hub.store.database import Database
 from hub.store.sites import Site
 from hub.store.webhooks import Told, Webhook
 from hub.webhook_arrivals import Arrivals
-from pacs.identifiers import ControllerId, CredentialId, SiteId
+from hub.webhook_ends import Ends
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, SiteId
 from pacs.messages import DocumentKind
 from tests.hub.databases import fresh_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
 HERE, THERE = SiteId("here"), SiteId("there")
 CARD = CredentialId(bytes(16))
 
@@ -143,3 +149,70 @@ def test_what_was_told_of_taps_is_forgotten_with_the_taps(database: Database) ->
         store.tell(connection, Told.PING, {}, now=NOW, only=name)
         store.forget_old(connection, NOW, taps_before=NOW + timedelta(seconds=1))
     assert [each.kind for each in told(database, name)] == [Told.PING]
+
+
+def at_end(database: Database, **ends: datetime | None) -> None:
+    """One card each for people here; ``card``, ``person``: when its validity ends."""
+    with database.write() as connection:
+        person = Cardholder(
+            id=CardholderId("ada"),
+            site_id=HERE,
+            category=Category.RESIDENT,
+            given_name="Ada",
+            family_name="A",
+            access_level_ids=(),
+            created_at=NOW,
+            valid_until=ends.get("person"),
+        )
+        cardholders.add(connection, person)
+        cards.add(
+            connection,
+            credential_id=CARD,
+            cardholder_id=person.id,
+            technology="pkoc-v2",
+            now=NOW,
+            valid_until=ends.get("card"),
+        )
+
+
+def told_of_ends(database: Database, name: str) -> list[str]:
+    return [
+        json.loads(each.body)["data"]["at"] for each in told(database, name) if each.kind == Told.CARD_ENDED
+    ]
+
+
+@pytest.mark.parametrize("ends", [{"card": NOW}, {"person": NOW}, {"card": NOW + DAY, "person": NOW}])
+def test_the_end_of_a_card_is_told_once_whoever_looks(database: Database, ends: dict[str, datetime]) -> None:
+    """By two processes that look at the same moment, and not again after a restart; a moved end is another one."""
+    subscribed(database, "them", only=HERE)
+    at_end(database, **ends)
+    Ends(database, lambda: NOW - timedelta(seconds=1)).look()
+    assert told_of_ends(database, "them") == []
+    together = threading.Barrier(2)
+    processes = [Ends(database, lambda: NOW) for _ in range(2)]
+
+    def look(process: Ends) -> None:
+        together.wait(20)
+        process.look()
+
+    threads = [threading.Thread(target=look, args=(each,)) for each in processes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    Ends(database, lambda: NOW + DAY / 2).look()
+    assert told_of_ends(database, "them") == [NOW.isoformat()]
+    with database.write() as connection:
+        cards.set_end(connection, CARD, NOW - DAY)
+    Ends(database, lambda: NOW + DAY).look()
+    assert told_of_ends(database, "them") == [NOW.isoformat(), (NOW - DAY).isoformat()]
+
+
+def test_of_a_revoked_card_no_end_is_told(database: Database) -> None:
+    """That it was revoked was."""
+    subscribed(database, "them")
+    at_end(database, card=NOW)
+    with database.write() as connection:
+        cards.set_status(connection, CARD, CardStatus.REVOKED, now=NOW)
+    Ends(database, lambda: NOW + DAY).look()
+    assert told_of_ends(database, "them") == []

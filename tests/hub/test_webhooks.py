@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from hub import webhooks
 from hub.roles import Role
-from hub.store import webhook_arrivals
+from hub.store import card_ends, webhook_arrivals
 from hub.store import webhooks as store
 from hub.store.alarms import AlarmKind, Clearance, Subject, cleared, raised
 from hub.store.webhooks import Told
@@ -405,6 +405,8 @@ def test_what_becomes_of_a_card_is_told(hub: RunningHub, admin: httpx.Client) ->
         told = {each["type"]: each["data"] for each in (verified(e, webhook["secret"]) for e in there.got)}
     assert (told["card.replaced"]["credential_id"], told["card.replaced"]["by"]) == (str(old), new)
     assert told["card.expired"]["credential_id"] == str(ending)
+    with hub.database.read() as connection:
+        assert card_ends.untold(connection, hub.clock(), limit=9, credential_id=ending) == []
 
 
 def test_taps_are_told_only_to_who_asks_and_never_whose(hub: RunningHub, admin: httpx.Client) -> None:
