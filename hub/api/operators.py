@@ -6,20 +6,29 @@ have, and nobody changes their own rights.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field, StrictBool, StrictInt
+from sqlalchemy import Connection
 
 from hub import audit
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer, Body, OneTimeSecret
 from hub.api.problems import Code, Problem
-from hub.api.services import services
-from hub.operators import LINK_LIFETIME, TOKEN_LIFETIME, Principal, SignInRefused, seen, sees_operator
+from hub.api.services import Services, services
+from hub.operators import (
+    LINK_LIFETIME,
+    TOKEN_LIFETIME,
+    Principal,
+    SignInRefused,
+    seen,
+    sees_operator,
+    ways_in,
+)
 from hub.roles import Permission, Role
 from hub.store import audit as audit_rows
 from hub.store import operators as store
@@ -40,6 +49,14 @@ def given(by: Principal, site_ids: Collection[SiteId] | None) -> frozenset[SiteI
     return by.sites if site_ids is None else frozenset(site_ids)
 
 
+class SignsInBy(Answer):
+    """The ways in: a password, so many passkeys, an account at the OpenID provider."""
+
+    password: bool
+    passkeys: int
+    provider: bool
+
+
 class Operator(Answer):
     """Somebody who signs in; ``disabled_at`` null: may."""
 
@@ -49,6 +66,7 @@ class Operator(Answer):
     site_ids: list[str] | None = Field(validation_alias="sites")
     created_at: datetime
     disabled_at: datetime | None
+    signs_in_by: SignsInBy
 
 
 class Operators(Answer):
@@ -147,11 +165,10 @@ class AuditLog(Answer):
 @router.get("/operators")
 def listed(request: Request, principal: Manager) -> Operators:
     """Operators by name; those whose sites are among one's own."""
-    with services(request).database.read() as connection:
-        found = store.list_operators(connection)
-    return Operators(
-        operators=[Operator.model_validate(each) for each in found if sees_operator(principal, each)]
-    )
+    hub = services(request)
+    with hub.database.read() as connection:
+        found = [each for each in store.list_operators(connection) if sees_operator(principal, each)]
+        return Operators(operators=_answers(connection, hub, found))
 
 
 @router.post("/operators/links", status_code=201)
@@ -199,9 +216,23 @@ def change(
         hub.operators.set_disabled(operator_id, disabled=body.disabled, now=hub.clock(), by=principal)
     with hub.database.read() as connection:
         found = store.operator_by_id(connection, operator_id)
-    if found is None or not sees_operator(principal, found):
-        raise NotFound("operator is not there")
-    return Operator.model_validate(found)
+        if found is None or not sees_operator(principal, found):
+            raise NotFound("operator is not there")
+        return _answers(connection, hub, [found])[0]
+
+
+def _answers(connection: Connection, hub: Services, people: Sequence[store.OperatorRow]) -> list[Operator]:
+    ways = ways_in(connection, people, hub.oidc.issuer if hub.oidc else None)
+    return [
+        Operator.model_validate(
+            {
+                name: getattr(each, name)
+                for name in ("id", "name", "role", "sites", "created_at", "disabled_at")
+            }
+            | {"signs_in_by": ways[each.id]}
+        )
+        for each in people
+    ]
 
 
 @router.post("/operators/{operator_id}/end-sessions", status_code=204)

@@ -11,6 +11,7 @@ from hub.operators.passwords import name_key
 from hub.operators.principal import BeyondOwnRights, Principal, seen, sees_operator
 from hub.operators.refusal import SignInRefused, digest
 from hub.operators.sessions import SESSION_IDLE, SESSION_LIFETIME, open_session
+from hub.operators.ways_in import ways_in
 
 __all__ = [
     "API_PREFIX",
@@ -31,4 +32,5 @@ __all__ = [
     "open_session",
     "seen",
     "sees_operator",
+    "ways_in",
 ]

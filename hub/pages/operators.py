@@ -22,13 +22,12 @@ from hub.operators import (
     SignInRefused,
     name_key,
     sees_operator,
+    ways_in,
 )
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_, ROLES
 from hub.roles import Role
-from hub.store import oidc as oidc_rows
 from hub.store import operators as store
-from hub.store import passkeys as passkey_rows
 from hub.store import sites
 from pacs.identifiers import SiteId
 
@@ -172,19 +171,21 @@ def _page(
         people = [each for each in store.list_operators(connection) if sees_operator(principal, each)]
         programs = [each for each in store.list_tokens(connection) if sees_operator(principal, each)]
         known = [each for each in sites.list_all(connection) if principal.sees(each.id)]
-        passkeys = passkey_rows.counts(connection)
-        connected = oidc_rows.owners(connection, hub.oidc.issuer) if hub.oidc else set()
+        found = ways_in(connection, people, hub.oidc.issuer if hub.oidc else None)
     ways = {
-        each.id: [
-            *([pages.gettext("password")] if each.password_hash else ()),
+        operator_id: [
+            *([pages.gettext("password")] if each.password else ()),
             *(
-                [pages.ngettext("%(num)d passkey", "%(num)d passkeys", count) % {"num": count}]
-                if (count := passkeys.get(each.id, 0))
+                [
+                    pages.ngettext("%(num)d passkey", "%(num)d passkeys", each.passkeys)
+                    % {"num": each.passkeys}
+                ]
+                if each.passkeys
                 else ()
             ),
-            *([hub.oidc.label] if hub.oidc and each.id in connected else ()),
+            *([hub.oidc.label] if hub.oidc and each.provider else ()),
         ]
-        for each in people
+        for operator_id, each in found.items()
     }
     return pages.response(
         request,

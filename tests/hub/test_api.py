@@ -663,6 +663,7 @@ def test_an_administrator_makes_links_and_shuts_out(hub: RunningHub, admin: http
         listed = admin.get("/api/v1/operators").json()["operators"]
         (farid,) = [each for each in listed if each["name"] == "Farid of the night"]
         assert farid["role"] == "guard"
+        assert farid["signs_in_by"] == {"password": True, "passkeys": 0, "provider": False}
         path = f"/api/v1/operators/{farid['id']}"
         problem(admin.patch(path, json={"disabled": "yes"}), Code.INVALID)
         assert admin.patch(path, json={"disabled": True}).json()["disabled_at"]

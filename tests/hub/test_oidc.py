@@ -154,6 +154,8 @@ def test_an_account_that_was_connected_signs_in(
     assert "Your account there signs you in here" in visitor.get("/account").text
     with hub.signed_in(Role.ADMINISTRATOR) as administrator:
         assert "password, Agency login" in administrator.get("/operators").text
+        ways = [each["signs_in_by"] for each in administrator.get("/api/v1/operators").json()["operators"]]
+        assert {"password": True, "passkeys": 0, "provider": True} in ways
     sent = provider.seen[-1]
     assert (sent["prompt"], sent["scope"]) == ("login", "openid")
     assert sent["redirect_uri"] == hub.settings.public_origin + CALLBACK
