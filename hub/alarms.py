@@ -6,7 +6,6 @@ a clock that is not believed. Neither rings anything: that is the pages' part.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hub.store.controllers import ControllerState
 from hub.store.database import Database
 from hub.store.door_state import Contact
 from hub.store.journals import Anomaly, AnomalyKind
+from hub.watch import Watch
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
@@ -208,25 +208,15 @@ class Alarms:
         self._live = live
         self._bounds = bounds
         self._clock = clock
-        self._leads = leads
         self._made = ages.Kept()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether anybody watches."""
-        return self._thread.is_alive()
+        self.watch = Watch(
+            "alarms",
+            self._watched,
+            every_s=WATCH_EVERY_S,
+            first_s=WATCH_EVERY_S,
+            failed="alarms_not_watched",
+            leads=leads,
+        )
 
     def acknowledge(self, alarm_id: int, *, note: str, actor: str) -> Alarm:
         """Somebody takes note; while the alarm stands it comes back later. One that is closed stays as it is.
@@ -271,16 +261,10 @@ class Alarms:
         touched = frozenset(change.subject.controller_id for change in changes)
         self._live.publish(AlarmsChanged(controllers=touched))
 
-    def _run(self) -> None:
-        wait_s = WATCH_EVERY_S
-        while not self._stopping.wait(wait_s):
-            begun_s = time.monotonic()
-            try:
-                if self._leads():
-                    self.look()
-            except Exception:  # whatever it is, the next look may succeed
-                log.exception("alarms_not_watched")
-            wait_s = max(WATCH_EVERY_S, RESTS * (time.monotonic() - begun_s))
+    def _watched(self) -> float:
+        begun_s = time.monotonic()
+        self.look()
+        return max(WATCH_EVERY_S, RESTS * (time.monotonic() - begun_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,13 +291,13 @@ async def _lifespan(
         following = asyncio.create_task(services.feed.follow())
         at_kiosks = asyncio.create_task(services.kiosks.follow())
         services.muster_copies.start()
-        services.reporting.start()
+        services.reporting.watch.start()
         warming_up = asyncio.create_task(run_in_threadpool(services.roll_call.warm_up))
         try:
             yield
         finally:
-            await run_in_threadpool(services.reporting.stop)
-            await run_in_threadpool(services.muster_copies.stop)
+            await run_in_threadpool(services.reporting.watch.stop)
+            await run_in_threadpool(services.muster_copies.watch.stop)
             await asyncio.gather(warming_up, return_exceptions=True)
             services.feed.close()
             live.close()

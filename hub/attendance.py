@@ -6,7 +6,6 @@ still counts. An answer is a signed command that expires with its request. What 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeGuard
@@ -20,6 +19,7 @@ from hub.live import LiveBus, RequestsChanged
 from hub.store import attendance, doors
 from hub.store.attendance import PENDING, AttendedRequest, Outcome, PersonAtDoor, RequestState
 from hub.store.database import Database
+from hub.watch import Watch
 from pacs.commands import ID_BYTES, Action
 from pacs.errors import StoreError
 from pacs.events import Event, EventKind
@@ -66,24 +66,14 @@ class Attendance:
         self._commands = commands
         self._live = live
         self._clock = clock
-        self._leads = leads
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="attendance", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether anybody watches."""
-        return self._thread.is_alive()
+        self.watch = Watch(
+            "attendance",
+            self.expire,
+            every_s=WATCH_EVERY_S,
+            first_s=WATCH_EVERY_S,
+            failed="requests_not_watched",
+            leads=leads,
+        )
 
     def answer(self, request_id: str, *, granted: bool, reason: str, actor: str) -> AttendedRequest:
         """Grant or refuse; returns before the door has said what became of it. The same from the same actor is the first one.
@@ -146,14 +136,6 @@ class Attendance:
             count = attendance.expired(connection, now)
         log.info("requests_not_answered", count=count)
         self._live.publish(RequestsChanged())
-
-    def _run(self) -> None:
-        while not self._stopping.wait(WATCH_EVERY_S):
-            try:
-                if self._leads():
-                    self.expire()
-            except Exception:  # whatever it is, the next look may succeed
-                log.exception("requests_not_watched")
 
 
 def _audit_look(

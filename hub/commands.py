@@ -7,8 +7,8 @@ controller's ``command_executed`` or ``command_refused``, which ``hub.ingest`` s
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from hub.store.commands import Outcome, StoredCommand
 from hub.store.database import Database
 from hub.store.doors import NamedDoor
 from hub.store.errors import NotFound
+from hub.watch import Watch
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind
@@ -98,26 +99,9 @@ class Commands:
         self._monotonic_s = monotonic_s
         self._holds = holds
         self._tell_given = given
-        self._given = threading.Event()
-        self._stopping = threading.Event()
         self._repetitions: dict[str, _Repetition] = {}
-        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
-
-    def start(self) -> None:
-        """Begin; what was given before the start and may still be carried out is sent again."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        self._given.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether commands are being repeated."""
-        return self._thread.is_alive()
+        self.watch = Watch("commands", self._repeat, every_s=FIRST_REPEAT_S, failed="commands_not_repeated")
+        """What was given before its start and may still be carried out is sent again."""
 
     def give(self, order: Order, *, reason: str, actor: str) -> StoredCommand:
         """Sign, store and send a command; returns before anything is known of its outcome.
@@ -206,28 +190,18 @@ class Commands:
     def send(self, command: StoredCommand) -> None:
         """Send what was stored, and again until its door's word comes."""
         self._send(command)
-        self._given.set()
+        self.watch.wake()
         self._tell_given()
 
     def look(self) -> None:
         """Another process gave commands, or this one serves other controllers from now on."""
-        self._given.set()
+        self.watch.wake()
 
     def _send(self, command: StoredCommand) -> None:
         self._publish(DownTopic(command.controller_id, Down.COMMAND), command.data)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                wait_s = self._repeat()
-            except Exception:  # a full disk today must not end it for good
-                log.exception("commands_not_repeated")
-                wait_s = FIRST_REPEAT_S
-            self._given.wait(wait_s)
-            self._given.clear()
-
-    def _repeat(self) -> float | None:
-        """Send what is due again; the time until something is, None: nothing is pending."""
+    def _repeat(self) -> float:
+        """Send what is due again; the time until something is, ``inf``: nothing is pending."""
         with self._database.read() as connection:
             pending = [
                 each
@@ -246,7 +220,7 @@ class Commands:
                 repetition.wait_s = min(2 * repetition.wait_s, LONGEST_REPEAT_S)
                 repetition.next_s = now_s + repetition.wait_s
         due_s = [repetition.next_s for repetition in self._repetitions.values()]
-        return max(0.05, min(due_s) - now_s) if due_s else None
+        return max(0.05, min(due_s) - now_s) if due_s else math.inf
 
 
 def ended(connection: Connection, controller_id: ControllerId, event: Event) -> None:

@@ -11,7 +11,6 @@ after the database gave its leases away. What must not happen twice is therefore
 from __future__ import annotations
 
 import fcntl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub.store import leases
 from hub.store.database import Database
+from hub.watch import Watch
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
 from pacs.topics import SHARDS, shard
@@ -130,9 +130,14 @@ class SharedLeases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._stopping = threading.Event()
         self._changed: Changed = _ignore
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._watch = Watch(
+            "leases",
+            self._take_part,
+            every_s=LOOK_EVERY_S,
+            failed="leases_not_looked_after",
+            ends_in_s=30,
+        )
         self.standing = Standing()
 
     def claim(self) -> None:
@@ -141,34 +146,31 @@ class SharedLeases:
     def start(self, changed: Changed) -> None:
         """Begin to take a fair share."""
         self._changed = changed
-        self._thread.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """End the thread and the connection."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
+        self._watch.stop()
 
     @property
     def is_running(self) -> bool:
         """Whether this process takes part."""
-        return self._thread.is_alive() and self.standing.processes > 0
+        return self._watch.is_running and self.standing.processes > 0
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                with leases.session(self._database) as connection:
-                    me = leases.own(connection)
-                    while not self._stopping.is_set():
-                        self._look(connection, me)
-                        self._stopping.wait(LOOK_EVERY_S)
-                    self._become(Standing())
-            except SQLAlchemyError as error:
-                log.warning("leases_lost", reason=type(error).__name__)
-            except Exception:
-                log.exception("leases_not_looked_after")
+    def _take_part(self) -> None:
+        """Until it is stopped, or the connection is lost, and with that what this process held."""
+        stopping = self._watch.stopping
+        try:
+            with leases.session(self._database) as connection:
+                me = leases.own(connection)
+                while not stopping.is_set():
+                    self._look(connection, me)
+                    stopping.wait(LOOK_EVERY_S)
+                self._become(Standing())
+        except SQLAlchemyError as error:
+            log.warning("leases_lost", reason=type(error).__name__)
+        finally:
             self._become(Standing())
-            self._stopping.wait(LOOK_EVERY_S)
 
     def _look(self, connection: Connection, me: int) -> None:
         members = leases.members(connection)

@@ -156,17 +156,17 @@ class ControllerLink:
             self.client.start(self.servers, on_messages=self.ingest.put, on_lost=self.ingest.link_lost)
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
-        self.commands.start()
-        self.attendance.start()
-        self.alarms.start()
-        self.retention.start()
+        self.commands.watch.start()
+        self.attendance.watch.start()
+        self.alarms.watch.start()
+        self.retention.watch.start()
 
     def stop(self) -> None:
         """Stop in the order in which nothing that was received is lost."""
-        self.retention.stop()
-        self.alarms.stop()
-        self.attendance.stop()
-        self.commands.stop()
+        self.retention.watch.stop()
+        self.alarms.watch.stop()
+        self.attendance.watch.stop()
+        self.commands.watch.stop()
         self.distribution.stop()
         self.leases.stop()
         self._serve_shards(frozenset())
@@ -270,10 +270,10 @@ class ControllerLink:
             "following": self.following.is_running,
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
-            "commands": self.commands.is_running,
-            "attendance": self.attendance.is_running,
-            "alarms": self.alarms.is_running,
-            "retention": self.retention.is_running,
+            "commands": self.commands.watch.is_running,
+            "attendance": self.attendance.watch.is_running,
+            "alarms": self.alarms.watch.is_running,
+            "retention": self.retention.watch.is_running,
         }
 
 

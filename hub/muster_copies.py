@@ -18,6 +18,8 @@ from pathlib import Path
 
 import structlog
 
+from hub.watch import Watch
+
 Made = Mapping[str, bytes]
 """File name → content."""
 
@@ -66,20 +68,20 @@ class MusterCopies:
         self._make = make
         self._clock = clock
         self._leads = leads
-        self._stopping = threading.Event()
         self._folders = [_Folder(folder, settings.mode, clock) for folder in settings.folders]
-        self._thread = threading.Thread(target=self._run, name="muster-copies", daemon=True)
+        self.watch = Watch(
+            "muster-copies",
+            self._round,
+            every_s=max(1.0, settings.every.total_seconds()),
+            failed="muster_not_made",
+            leads=leads,
+            ends_in_s=5,
+        )
 
     def start(self) -> None:
         """Begin; nothing happens without folders."""
         if self._folders:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """End, without waiting for a folder that hangs."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+            self.watch.start()
 
     @property
     def states(self) -> Sequence[CopyState]:
@@ -99,16 +101,10 @@ class MusterCopies:
         for folder in self._folders:
             folder.take(made)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            began_s = time.monotonic()
-            try:
-                if self._leads():
-                    self.write()
-            except Exception:  # the next round tries again, and the copies' age shows it
-                log.exception("muster_not_made")
-            passed_s = time.monotonic() - began_s
-            self._stopping.wait(max(1.0, self._settings.every.total_seconds() - passed_s))
+    def _round(self) -> float:
+        begun_s = time.monotonic()
+        self.write()
+        return max(1.0, self._settings.every.total_seconds() - (time.monotonic() - begun_s))
 
 
 class _Folder:

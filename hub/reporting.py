@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hub.store.duties import Duty
 from hub.store.holds import Hold
 from hub.store.reports import Occurrence
 from hub.store.sites import Sites
+from hub.watch import Watch
 from pacs.identifiers import CardholderId, SiteId
 
 EVERY_S: Final = 20.0
@@ -182,24 +182,9 @@ class Reporting:
         self._database = database
         self._clock = clock
         self._look_back = kept
-        self._leads = leads
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="reporting", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether anything is laid down in time."""
-        return self._thread.is_alive()
+        self.watch = Watch(
+            "reporting", self.fix, every_s=EVERY_S, failed="reporting_failed", leads=leads, ends_in_s=30
+        )
 
     def fix(self, of_sites: Sites = None) -> None:
         """Lay down what is due at these sites now."""
@@ -212,13 +197,3 @@ class Reporting:
                 fix_due(connection, now, since=since, of_sites=of_sites)
         if of_sites is None:
             self._look_back = LOOK_BACK
-
-    def _work(self) -> None:
-        wait_s = 0.0
-        while not self._stopping.wait(wait_s):
-            wait_s = EVERY_S
-            try:
-                if self._leads():
-                    self.fix()
-            except Exception:  # a full disk now must not keep lists from being laid down later
-                log.exception("reporting_failed")

@@ -6,7 +6,6 @@ do the database is made to overwrite it. That a run is late is a failure of the 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from hub.store import duties, events, expiry, holds, issuing, kiosks, reports, s
 from hub.store.database import Database
 from hub.store.holds import Hold
 from hub.store.sites import Sites
+from hub.watch import Watch
 from pacs.identifiers import SiteId
 
 EVERY_S: Final = 60.0
@@ -87,27 +87,17 @@ class Retention:
         self.periods = periods
         self._clock = clock
         self._site_changed = site_changed
-        self._leads = leads
         self._held: set[str] = set()
         self._reached: dict[tuple[Periods, Sites], _Reached] = {}
         self._doubted_since_s: float | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether anything is let go."""
-        return self._thread.is_alive()
+        self.watch = Watch(
+            "retention",
+            self._run_if_sure,
+            every_s=EVERY_S,
+            failed="retention_failed",
+            leads=leads,
+            ends_in_s=30,
+        )
 
     def state(self) -> RetentionState:
         """What is overdue, and what was done."""
@@ -143,7 +133,7 @@ class Retention:
                 steps.setdefault(purpose, []).extend(personal)
         for purpose, of_purpose in steps.items():
             done = sum(self._exhaust(step, before) for step, before in of_purpose)
-            if not self._stopping.is_set():
+            if not self.watch.stopping.is_set():
                 with self._database.write() as connection:
                     expiry.ran(connection, purpose, now, done)
             removed += done
@@ -162,14 +152,13 @@ class Retention:
         coarse = rest = 0
         for group in groups:
             periods, sites = group
-            if (
-                sites is not None
-            ):  # said first: while it is under way nobody may take what is left for everything
+            # said first: while it is under way nobody may take what is left for everything
+            if sites is not None:
                 with self._database.write() as connection:
                     site_periods.reduce(connection, sites, now - periods.precise)
             made_coarse, gone = self._run_group(now, held, group)
             coarse, rest = coarse + made_coarse, rest + gone
-        if not self._stopping.is_set():
+        if not self.watch.stopping.is_set():
             with self._database.write() as connection:
                 expiry.ran(connection, "precise", now, coarse, before=now - self.periods.precise)
                 expiry.ran(connection, "gone", now, rest)
@@ -193,7 +182,7 @@ class Retention:
         gone = self._in_parts(due.gone, expiry.remove_events, held)
         coarse = self._in_parts(due.coarse, expiry.coarsen, held)
         stripped = self._in_parts(due.bytes, expiry.strip, held)
-        if not self._stopping.is_set():
+        if not self.watch.stopping.is_set():
             look_back_at = now + LOOK_BACK_EVERY if late else reached.look_back_at
             self._reached[group] = _Reached(behind=until, look_back_at=look_back_at)
         return coarse, gone + stripped
@@ -220,7 +209,7 @@ class Retention:
         """Let go of what was found while ``held`` was held, but not of what is held since; how many events."""
         done = 0
         for first in range(0, len(found), BATCH):
-            if self._stopping.is_set():
+            if self.watch.stopping.is_set():
                 break
             part, now = found[first : first + BATCH], self._clock()
             with self._database.write() as connection:
@@ -275,7 +264,7 @@ class Retention:
     def _exhaust(self, step: _Step, before: datetime) -> int:
         """What is held is looked up in each transaction: a hold may have been granted since the last."""
         removed = 0
-        while not self._stopping.is_set():
+        while not self.watch.stopping.is_set():
             now = self._clock()
             with self._database.write() as connection:
                 done = step(connection, before, holds.keeping(connection, now), BATCH)
@@ -300,12 +289,6 @@ class Retention:
             log.warning("retention_waits_for_the_clock", ahead_s=int((now - known).total_seconds()))
         return time.monotonic() - self._doubted_since_s < DOUBT_S
 
-    def _work(self) -> None:
-        wait_s = 0.0
-        while not self._stopping.wait(wait_s):
-            wait_s = EVERY_S
-            try:
-                if self._leads() and not self._doubts_the_clock():
-                    self.run()
-            except Exception:  # a full disk today must not keep data for good
-                log.exception("retention_failed")
+    def _run_if_sure(self) -> None:
+        if not self._doubts_the_clock():
+            self.run()
