@@ -78,7 +78,7 @@ class ImageSettings:
     controller: ControllerId
     ntp: tuple[str, ...]
     ntp_fallback: tuple[str, ...]
-    hub_ports: tuple[int, ...] = (443, 8883)
+    hub_ports: tuple[int, ...] = (443, 8_883)
     updates: str | None = None
     ssh_keys: tuple[str, ...] = ()
     strike_pins: tuple[int, ...] = (17,)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tarfile
 import tomllib
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -24,9 +26,11 @@ from provisioning.image import (
 )
 from provisioning.keystore import read_file
 from provisioning.releases import open_release
-from provisioning.site import Site
+from provisioning.site import LOOPBACK, Site
 
-_FIRMWARE = ("first-boot.sh", "config.txt")
+_HTTPS_PORT: Final = 443
+_BROKER_PORT: Final = 8_883
+_FIRMWARE: Final = ("first-boot.sh", "config.txt")
 
 
 @click.group("image")
@@ -73,7 +77,9 @@ Examples:
     type=click.Choice([system.value for system in System]),
     help="Of the image that was written.  [told by its files]",
 )
-@click.option("--ntp", multiple=True, help="Time servers, the first first.  [the hub]")
+@click.option(
+    "--ntp", multiple=True, help="Time servers, the first first.  [the code's hub, else the site's]"
+)
 @click.option(
     "--ntp-fallback",
     multiple=True,
@@ -86,9 +92,7 @@ Examples:
     "hub_ports",
     type=click.IntRange(1, 65_535),
     multiple=True,
-    default=(443, 8883),
-    show_default=True,
-    help="TCP ports of the hub that the firewall lets the controller reach.",
+    help="TCP ports of the hub that the firewall lets the controller reach.  [8883 and the code's, else 443]",
 )
 @click.option("--updates", metavar="URL", help="Where releases lie; without it the program is never updated.")
 @click.option(
@@ -134,14 +138,14 @@ def image_config(
 
     The release is proven before it is written. Doing it again replaces what it wrote.
     """
-    site = Site.open(site_dir)
+    site, hub = Site.open(site_dir), urlsplit(code or "")
     made_here = site_dir / "controllers" / controller
     secrets = {"code": check_code(code)} if code else controller_files(made_here)
     settings = ImageSettings(
         controller=controller,
-        ntp=ntp or (site.broker_host,),
+        ntp=ntp or tuple(host for host in (hub.hostname or site.broker_host,) if host not in LOOPBACK),
         ntp_fallback=ntp_fallback,
-        hub_ports=hub_ports,
+        hub_ports=hub_ports or (hub.port or _HTTPS_PORT, _BROKER_PORT),
         updates=updates,
         ssh_keys=tuple(read_file(ssh_key).decode("utf-8").strip().splitlines()) if ssh_key else (),
         strike_pins=strike_pins or _strike_pins(secrets) or (17,),
@@ -161,7 +165,9 @@ def image_config(
         shipped=shipped_files(shelf, release, release_key),
     )
     if not dry_run:
-        with command.audited(site, "image config", controller=controller, enrols=code is not None):
+        with command.audited(
+            site, "image config", controller=controller, release=str(release.version), enrols=code is not None
+        ):
             write_boot(boot, files)
     result = {
         "controller": controller,

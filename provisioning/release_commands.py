@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pacs.release import NEWEST
-from provisioning import command
+from provisioning import audit_log, command
 from provisioning.keystore import Passphrase
 from provisioning.releases import PUBLIC_KEY, create_release_key, seal_release
 
@@ -41,6 +41,7 @@ def release_key(*, directory: Path, passphrase_file: Path | None, dry_run: bool,
         command.say(form, result, f"Would make {directory}: an Ed25519 key, encrypted, and {PUBLIC_KEY}")
         return
     create_release_key(directory, Passphrase.from_file(passphrase_file) if passphrase_file else None)
+    audit_log.append(directory, "release key", at=datetime.now(UTC), outcome="done", facts={})
     text = f"Made {directory}.\n\nNext:\n  keep it offline and its passphrase apart from it\n"
     text += f"  controllers get {directory / PUBLIC_KEY}: drempel-provision image config --release-key"
     command.say(form, result, text)
@@ -63,9 +64,13 @@ Example:
 def release_seal(
     *, archive: Path, key_dir: Path, passphrase_file: Path | None, dry_run: bool, form: str
 ) -> None:
-    """Sign an archive as the newest release; its manifest is put beside it."""
-    passphrase = Passphrase.from_file(passphrase_file or key_dir / "passphrase")
-    release = seal_release(archive, key_dir, passphrase, now=datetime.now(UTC), write=not dry_run)
+    """Sign an archive as the newest release; its manifest is put beside it, and a line in the key's audit.jsonl."""
+    audit_log.check_writable(key_dir)
+    passphrase, now = Passphrase.from_file(passphrase_file or key_dir / "passphrase"), datetime.now(UTC)
+    release = seal_release(archive, key_dir, passphrase, now=now, write=not dry_run)
+    if not dry_run:
+        facts = {"version": str(release.version), "sha256": release.archive_sha256.hex()}
+        audit_log.append(key_dir, "release seal", at=now, outcome="done", facts=facts)
     manifest = archive.parent / NEWEST
     result = {
         "version": str(release.version),

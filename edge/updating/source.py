@@ -16,6 +16,16 @@ _PATIENCE_S: Final = 30
 _CHUNK_BYTES: Final = 256 * 1024
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that sends elsewhere is a refusal: nothing but the address that was set is asked."""
+
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """None: do not follow."""
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
+
+
 class Source:
     """Files of one place, by name. Who answers there is not trusted: what comes is proven by its signature."""
 
@@ -42,9 +52,7 @@ class Source:
         try:
             where = f"{self._place}/{name}"
             with (
-                Path(where).open("rb")
-                if self._is_directory
-                else urllib.request.urlopen(where, timeout=_PATIENCE_S)  # noqa: S310 - https, by __init__
+                Path(where).open("rb") if self._is_directory else _OPENER.open(where, timeout=_PATIENCE_S)
             ) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     left -= len(chunk)

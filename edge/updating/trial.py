@@ -28,7 +28,7 @@ from typing import Any, Final
 
 VERSION: Final = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}", re.ASCII)
 PROGRAM: Final = Path("bin/drempel-edge")
-UNIT: Final = "drempel-edge.service"
+EDGE, DESK = "drempel-edge.service", "drempel-desk.service"
 WITHIN_S: Final = 600.0
 """A new release has so long to become healthy, and to be so for ``SETTLED_S``."""
 SETTLED_S: Final = 60.0
@@ -94,7 +94,8 @@ class Releases:
         """The trial under way; one that cannot be read is none."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             trial = Trial(**json.loads((self.root / "trial.json").read_text(encoding="utf-8")))
-            if self.is_whole(trial.version) and self.is_whole(trial.previous):
+            numbers = all(type(number) is int for number in (trial.starts, trial.readers))
+            if numbers and self.is_whole(trial.version) and self.is_whole(trial.previous):
                 return trial
         return None
 
@@ -234,24 +235,32 @@ def try_release(
     return f"back to {trial.previous}: {trial.version} did not become healthy"
 
 
-def look_at(state_dir: Path) -> Health:
-    """How the controller does, by its service manager and by its own word."""
+def unit_of(configuration: Path) -> str:
+    """The service that this machine is there for: a controller's, or where it is none a desk reader's."""
+    is_desk = (configuration / "desk.toml").exists() and not (configuration / "controller.toml").exists()
+    return DESK if is_desk else EDGE
+
+
+def look_at(unit: str, state_dir: Path) -> Health:
+    """How the service does, by its manager, and a controller by its own word too."""
     shown = subprocess.run(  # noqa: S603 - fixed arguments
-        ["/usr/bin/systemctl", "show", UNIT, "-p", "ActiveState", "-p", "MainPID", "-p", "NRestarts"],
+        ["/usr/bin/systemctl", "show", unit, "-p", "ActiveState", "-p", "MainPID", "-p", "NRestarts"],
         capture_output=True,
         text=True,
         check=False,
     )
     state = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-    restarts = int(state.get("NRestarts") or 0)
+    pid, restarts = int(state.get("MainPID") or 0), int(state.get("NRestarts") or 0)
     if state.get("ActiveState") != "active":
         return Health(restarts=restarts)
+    if unit == DESK:
+        return Health(pid=pid, restarts=restarts)
     status = _status(state_dir)
     if status is None or status.get("starting"):
         return Health(restarts=restarts)
     readers = sum(1 for reader in status.get("readers", []) if reader.get("state") == "ok")
     online = bool(status.get("link", {}).get("answered"))
-    return Health(pid=int(state.get("MainPID") or 0), online=online, readers=readers, restarts=restarts)
+    return Health(pid=pid, online=online, readers=readers, restarts=restarts)
 
 
 def _status(state_dir: Path) -> dict[str, Any] | None:
@@ -271,8 +280,8 @@ def _status(state_dir: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _restart() -> None:
-    subprocess.run(["/usr/bin/systemctl", "restart", "--no-block", UNIT], check=False)  # noqa: S603 - fixed arguments
+def _restart(unit: str) -> None:
+    subprocess.run(["/usr/bin/systemctl", "restart", "--no-block", unit], check=False)  # noqa: S603 - fixed arguments
 
 
 def main() -> None:
@@ -283,17 +292,18 @@ def main() -> None:
     parser.add_argument("what", choices=("at-start", "run", "back"))
     parser.add_argument("--root", type=Path, default=Path("/opt/drempel"))
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/drempel"))
+    parser.add_argument("--configuration", type=Path, default=Path("/etc/drempel"))
     parser.add_argument("--within-s", type=float, default=WITHIN_S)
     parser.add_argument("--settled-s", type=float, default=SETTLED_S)
     given = parser.parse_args()
-    releases = Releases(given.root)
+    releases, unit = Releases(given.root), unit_of(given.configuration)
     if given.what == "at-start":
         said = at_start(releases)
     elif given.what == "run":
         said = try_release(
             releases,
-            look=lambda: look_at(given.state_dir),
-            restart=_restart,
+            look=lambda: look_at(unit, given.state_dir),
+            restart=lambda: _restart(unit),
             within_s=given.within_s,
             settled_s=given.settled_s,
         )
@@ -302,7 +312,7 @@ def main() -> None:
         if current is None or previous is None or current == previous:
             sys.exit("drempel: there is no release to go back to")
         give_up(releases, Trial(version=current, previous=previous))
-        _restart()
+        _restart(unit)
         said = f"back to {previous}"
     sys.stdout.write(f"drempel: {said}\n")
 

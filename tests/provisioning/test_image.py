@@ -25,7 +25,7 @@ from provisioning.readers import DoorWiring, add_controller
 from provisioning.site import create_site
 from tests.firmware_config.card import CMDLINE, CONFIG, FIRMWARE, ROOT, boot_partition, shelf
 
-CODE = "DREMPEL1:hub.example:0123456789ABCDEF"
+CODE = "https://hub.other.example:8443/#C7QX-0000-0000"
 CLOUD_INIT = ROOT / "build" / "cloud-init" / "usr" / "lib" / "python3" / "dist-packages"
 SETTINGS = ImageSettings(
     controller=ControllerId("c_front"), ntp=("hub.example",), ntp_fallback=("ntp.example",)
@@ -69,6 +69,10 @@ def test_a_card_is_written_for_its_system_and_again_without_a_trace(
     assert written["drempel/code"] == f"{CODE}\n".encode()
     assert {"drempel/drempel-0.1.0.tar.gz", "drempel/first-boot.sh", "drempel/settings"} <= set(written)
     assert not any(name.startswith("drempel/controller") for name in written)
+    settings = written["drempel/settings"].decode().splitlines()
+    assert {"DREMPEL_NTP='hub.other.example'", "DREMPEL_HUB_PORTS='8443, 8883'", "DREMPEL_SSH='no'"} <= set(
+        settings
+    )
     again = config(bureau, boot, "c-front", "--code", CODE)
     assert (again.exit_code, files(boot)) == (0, written)
 

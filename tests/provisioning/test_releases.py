@@ -13,6 +13,7 @@ from edge.updating.source import Source
 from pacs.envelope import trusted_keys
 from pacs.errors import PacsError
 from pacs.release import NEWEST
+from provisioning import audit_log
 from provisioning.cli import main
 from provisioning.keystore import read_public_key
 from provisioning.releases import open_release
@@ -45,6 +46,8 @@ def test_a_controller_takes_what_the_command_signed(shelf: Path, tmp_path: Path)
     """Key, seal, update: each is what the next one needs."""
     key = read_public_key(tmp_path / "key" / "release.pub.pem")
     releases = controller(tmp_path / "opt")
+    entries = audit_log.verify((tmp_path / "key" / audit_log.FILE).read_bytes()).entries
+    assert [entry["what"] for entry in entries] == ["release key", "release seal"]
     assert [*Offer(releases.root, Source(str(shelf)), trusted_keys(key)).steps()][-1] == "offered"  # type: ignore[arg-type]
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from edge.updating import trial as module
 from edge.updating.trial import (
+    DESK,
+    EDGE,
     MAX_RESTARTS,
     MAX_STARTS,
     SETTLED_S,
@@ -21,6 +23,7 @@ from edge.updating.trial import (
     Trial,
     at_start,
     try_release,
+    unit_of,
 )
 from tests.edge.updating.releases import controller
 
@@ -196,7 +199,15 @@ def test_a_release_with_which_the_machine_starts_again_and_again_is_given_up(mac
 
 
 @pytest.mark.parametrize(
-    "left", ["", "{", '{"version": 3}', '{"version": "../..", "previous": "/"}', "\udcff"]
+    "left",
+    [
+        "",
+        "{",
+        '{"version": 3}',
+        '{"version": "0.2.0", "previous": "0.1.0", "starts": "x"}',
+        '{"version": "../..", "previous": "/"}',
+        "\udcff",
+    ],
 )
 def test_a_trial_that_cannot_be_read_is_none(machine: Machine, left: str) -> None:
     """What runs goes on."""
@@ -211,6 +222,24 @@ def test_a_link_that_names_nothing_whole_is_put_right_at_the_start(machine: Mach
     (machine.releases.root / "current").unlink()
     assert at_start(machine.releases).endswith("0.2.0 runs")
     assert machine.releases.linked("current") == "0.2.0"
+
+
+@pytest.mark.parametrize(
+    ("files", "unit"),
+    [
+        (("controller.toml",), EDGE),
+        (("controller.toml", "desk.toml"), EDGE),
+        (("desk.toml",), DESK),
+        ((), EDGE),
+    ],
+)
+def test_what_is_watched_is_what_the_machine_is_there_for(
+    tmp_path: Path, files: tuple[str, ...], unit: str
+) -> None:
+    """A desk has no controller that could be healthy."""
+    for name in files:
+        (tmp_path / name).touch()
+    assert unit_of(tmp_path) == unit
 
 
 def test_the_file_stands_on_its_own(tmp_path: Path) -> None:
