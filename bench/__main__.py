@@ -15,6 +15,7 @@ from rich.table import Table
 from bench import (
     attended,
     block,
+    card,
     desk,
     fleet,
     ingest,
@@ -118,7 +119,10 @@ def main(
                     measure("block", lambda: block.measure(site, holders[0], count=10))
                     measure("attended", lambda: attended.measure(site, holders, count=taps))
                     measure("desk", lambda: desk.measure(site, holders[:8], count=60))
-                    measure("issuing", lambda: issuing.measure(site, count=20))
+                    measure(
+                        "issuing",
+                        lambda: issuing.measure(site, count=20) | card.measure(directory, count=20),
+                    )
                     measure("edge", lambda: process.measure(site, holders[0]) | start.measure())
             measure("wire", wire.measure)
             measure("journal", journal.measure)

@@ -8,6 +8,7 @@
     ├── CardError            the card or the link to it; carries the status word when there was one
     │   ├── CardGone             no answer: it left the field
     │   └── CardMisbehaves       it answers, but against the protocol
+    │       └── CardNotGenuine       it, or what stands between, does not hold the card's own keys
     ├── ReaderBroken         the reader itself: unplugged, silent, out of step
     └── StoreError           our own disk: unreadable, full, read-only
 """
@@ -55,6 +56,13 @@ class CardGone(CardError):
 
 class CardMisbehaves(CardError):
     """The card answers, but against ISO/IEC 14443-4, 7816-4 or its application's protocol."""
+
+
+class CardNotGenuine(CardMisbehaves):
+    """What answers to the issuer is not the card that it says it is, or somebody stands between."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ReadFault.PROTOCOL_ERROR, message)
 
 
 class ReaderBroken(PacsError):

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, ParamSpec
 
 import click
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from pacs.card.dialogue import Transceive
+from pacs.card.personalisation import DEAD, NOT_BLANK
 from pacs.errors import CardError, PacsError, ReaderBroken, VerificationError
 from provisioning import audit_log
+from provisioning.encoder import Issuer
 from provisioning.hub_client import HubClient, HubError
 from provisioning.keystore import PASSPHRASE_VARIABLE
-from provisioning.line_card import LineCard, card_process
+from provisioning.line_card import LineCard, bridge_command, card_process
 from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 
@@ -27,6 +27,12 @@ FAILED, CARD, HUB = 1, 3, 4
 EXIT_STATUS: Final = """\
 Exit status:
   0 done; 1 files, keys or a malformed value; 2 the command line; 3 the card or its reader; 4 the hub"""
+
+_ADVICE: Final = {
+    NOT_BLANK: "; it is issued already, take a blank card",
+    DEAD: "; it cannot be issued any more, take another blank card",
+    0x6D00: "; it is no card that can be issued here: it does not authenticate its issuer",
+}
 
 P = ParamSpec("P")
 
@@ -70,11 +76,11 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 
 def _card_message(error: CardError | ReaderBroken | VerificationError) -> str:
     if isinstance(error, ReaderBroken):
-        return str(error)
+        return f"{error}{f'; {error.advice}' if error.advice else ''}"
     if isinstance(error, VerificationError):
         return f"the card is not accepted: {error.reason.value} ({error})"
     status = "" if error.status_word is None else f", status word {error.status_word:04X}"
-    advice = "; it is locked already, take a blank card" if error.status_word == 0x6985 else ""
+    advice = _ADVICE.get(error.status_word or 0, "")
     return f"the card could not be read or written: {error.fault.value}{status} ({error}){advice}"
 
 
@@ -118,6 +124,22 @@ stdio_option = click.option(
 process_option = click.option(
     "--card-process", metavar="COMMAND", help="The card is this program, on its standard input and output."
 )
+reader_option = click.option(
+    "--reader",
+    metavar="KIND:DEVICE",
+    help="The card is in this reader: pn532:/dev/ttyUSB0, or pcsc:NAME (a part of its name).",
+)
+
+
+def card_options(command: Callable[P, None]) -> Callable[P, None]:
+    """The three ways of saying where the card is."""
+    return reader_option(stdio_option(process_option(command)))
+
+
+required_hub_option = click.option("--hub", "hub_url", metavar="URL", required=True, help="The hub.")
+required_token_option = click.option(
+    "--token-file", type=file_path, required=True, help="File of mode 0600 with an API token of the hub."
+)
 
 
 def tokens_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -151,12 +173,10 @@ def tokens_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def card_issuer_key(
-    site: Site, passphrase_file: Path | None, tokens: TokenAccess | None
-) -> ec.EllipticCurvePrivateKey:
-    """The key that signs card certificates, wherever the site keeps it; raises ``StoreError``."""
-    passphrase = site.passphrase(passphrase_file) if site.card_issuer_at is None else None
-    return site.card_issuer_key(passphrase, tokens)
+def card_issuer(site: Site, passphrase_file: Path | None, tokens: TokenAccess | None) -> Issuer:
+    """Who issues the site's cards, with the key that signs them wherever the site keeps it; raises ``StoreError``."""
+    passphrase = site.passphrase(passphrase_file)
+    return Issuer.of(site, passphrase, key=site.card_issuer_key(passphrase, tokens))
 
 
 @contextmanager
@@ -177,20 +197,20 @@ def audited(site: Site, what: str, /, **facts: Any) -> Iterator[dict[str, Any]]:
         audit_log.append(site.directory, what, at=datetime.now(UTC), outcome=outcome, facts=facts)
 
 
-def check_card(*, stdio: bool, command: str | None) -> None:
+def check_card(*, stdio: bool, command: str | None, reader: str | None) -> None:
     """Raise ``click.UsageError`` unless exactly one of them says where the card is."""
-    if stdio == (command is not None):
-        raise click.UsageError("say where the card is: --stdio or --card-process COMMAND")
+    if stdio + (command is not None) + (reader is not None) != 1:
+        raise click.UsageError("say where the card is: --reader, --stdio or --card-process COMMAND")
 
 
 @contextmanager
-def chosen_card(*, stdio: bool, command: str | None) -> Iterator[Transceive]:
-    """The card that ``--stdio`` or ``--card-process`` names."""
-    check_card(stdio=stdio, command=command)
-    if command is None:
+def chosen_card(*, stdio: bool, command: str | None, reader: str | None = None) -> Iterator[LineCard]:
+    """The card that ``--reader``, ``--stdio`` or ``--card-process`` names."""
+    check_card(stdio=stdio, command=command, reader=reader)
+    if stdio:
         yield LineCard(commands=sys.stdout.fileno(), answers=sys.stdin.fileno())
     else:
-        with card_process(command) as card:
+        with card_process(command or bridge_command(reader or "")) as card:
             yield card
 
 

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import click
 
 from pacs.card.dialogue import Transceive
-from pacs.card.personalisation import CLA, INS_GENERATE_KEY, INS_LOCK, INS_WRITE
+from pacs.card.personalisation import Stage
 from pacs.credential import Technology
 from provisioning import command
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
@@ -23,6 +24,9 @@ from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 from provisioning.station_hub import Job, StationHub
 
+_STEPS: Final = (Stage.KEY_MADE, Stage.CERTIFICATE_WRITTEN, Stage.LOCKED, Stage.CHECKED)
+"""What the hub is told of."""
+
 
 @click.command(
     "desk",
@@ -30,12 +34,11 @@ from provisioning.station_hub import Job, StationHub
     epilog="""\
 Examples:
   drempel-provision card desk --site-dir wilgenoord --hub https://hub.wilgenoord.example --token-file token \\
-      --card-process "drempel-sim card --stdio --kind blank"
+      --reader pn532:/dev/ttyUSB0
   drempel-provision card desk --stdio --hub https://hub.wilgenoord.example --token-file token --format json
 """,
 )
-@command.stdio_option
-@command.process_option
+@command.card_options
 @command.site_dir_option
 @command.passphrase_option
 @command.tokens_options
@@ -57,6 +60,7 @@ def card_desk(
     *,
     stdio: bool,
     card_process: str | None,
+    reader: str | None,
     site_dir: Path,
     passphrase_file: Path | None,
     tokens: TokenAccess | None,
@@ -69,14 +73,14 @@ def card_desk(
 
     A hub that is away and a reader that is broken are waited for. With --stdio what happens is told on standard error.
     """
-    command.check_card(stdio=stdio, command=card_process)
+    command.check_card(stdio=stdio, command=card_process, reader=reader)
     site = Site.open(site_dir)
-    issuer = Issuer(reference=site.issuer, key=command.card_issuer_key(site, passphrase_file, tokens))
-    handed = Handed(state_file or site_dir / "issuing-desk.json")
+    issuer = command.card_issuer(site, passphrase_file, tokens)
+    handed = Handed(state_file or site_dir / "issuing-desk.json", issuer.journal)
     with StationHub.from_token_file(hub_url, token_file, site_dir / "root.cert.pem") as hub:
         station = IssuingStation(
             hub,
-            partial(command.chosen_card, stdio=stdio, command=card_process),
+            partial(command.chosen_card, stdio=stdio, command=card_process, reader=reader),
             partial(_recorded, site, issuer),
             handed,
             say=partial(_say, form, stdio=stdio),
@@ -96,28 +100,17 @@ def _recorded(
 
 def issue(issuer: Issuer, card: Transceive, job: Job, progress: Callable[[str], None]) -> IssuedCard:
     """Personalise the card for a job, and tell ``progress`` each step; raises as ``issue_card``."""
-    told = _telling(card, progress)
     now = datetime.now(UTC)
+
+    def told(stage: Stage) -> None:
+        if stage in _STEPS:
+            progress(stage)
+
     if job.technology is Technology.PKOC_V1:
-        issued = issue_v1_card(told, now=now)
-    else:
-        issued = issue_card(told, issuer, valid_from=job.first_day, valid_until=job.last_day, now=now)
-    progress("checked")
-    return issued
-
-
-def _telling(card: Transceive, progress: Callable[[str], None]) -> Transceive:
-    """The card, with each step told once its last command was answered well."""
-    steps = {INS_GENERATE_KEY: "key_made", INS_WRITE: "certificate_written", INS_LOCK: "locked"}
-
-    def transceive(command: bytes, meanwhile: Callable[[], None]) -> bytes:
-        answer = card(command, meanwhile)
-        is_last = command[0] == CLA  # not chained to another one
-        if is_last and answer[-2:] == b"\x90\x00" and (step := steps.get(command[1])):
-            progress(step)
-        return answer
-
-    return transceive
+        return issue_v1_card(card, issuer, now=now, progress=told)
+    return issue_card(
+        card, issuer, valid_from=job.first_day, valid_until=job.last_day, now=now, progress=told
+    )
 
 
 def _say(form: str, what: Said, text: str, about: Mapping[str, str], *, stdio: bool) -> None:

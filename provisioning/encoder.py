@@ -1,4 +1,4 @@
-"""Putting a credential on a card, and looking at what is on one.
+"""Putting a credential on a card, taking it off again, and looking at what is on one.
 
 The key is made on the card and never leaves it. A card that was issued here has also passed the tap
 that a reader would do.
@@ -9,29 +9,65 @@ from __future__ import annotations
 import os
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pacs.card.card_keys import CardSerial
 from pacs.card.cvc import UUID_OID, Certificate, issue
-from pacs.card.dialogue import Transceive, command_chaining, get_response, run
-from pacs.card.personalisation import personalise, personalise_v1
+from pacs.card.dialogue import Transceive, get_response, run
+from pacs.card.personalisation import (
+    NOT_BLANK,
+    CardStatus,
+    Made,
+    PersonalisedCard,
+    Progress,
+    Stage,
+    look,
+    personalise,
+    reset,
+    untold,
+)
 from pacs.card.pkoc import RANDOM_BYTES, Challenge, present, reader_identifier
+from pacs.card.secure_channel import CHALLENGE_BYTES, Greeting, KeySet
 from pacs.credential import Technology, TrustAnchors, VerifiedCredential, Verifier
+from pacs.errors import CardError, CardMisbehaves
 from pacs.identifiers import CredentialId
+from pacs.reason import ReadFault
+from provisioning.card_journal import DIRECTORY_NAME, CardJournal, credential_of
+from provisioning.card_keys import CardKeys
+from provisioning.keystore import Passphrase
+from provisioning.site import Site
 
+DEFAULT_DAYS: Final = 365
+"""How long a card is valid unless somebody says otherwise."""
 READER_IDENTIFIER: Final = reader_identifier("", "issuing desk")  # no door has it
 _SUBJECT_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """Who signs card certificates: the reference written in them, and the key."""
+    """Who issues cards: the reference written in their certificates and the key that signs them, the keys by which
+    cards know the issuer, and what is not finished yet.
+    """
 
     reference: str
     key: ec.EllipticCurvePrivateKey
+    keys: CardKeys
+    journal: CardJournal
+
+    @classmethod
+    def of(cls, site: Site, passphrase: Passphrase, *, key: ec.EllipticCurvePrivateKey | None = None) -> Self:
+        """The issuer of a site, from its directory; ``key`` when it is kept elsewhere. Raises ``StoreError``."""
+        return cls(
+            reference=site.issuer,
+            key=key or site.card_issuer_key(passphrase),
+            keys=CardKeys.read(site.directory, passphrase),
+            journal=CardJournal(site.directory / DIRECTORY_NAME),
+        )
 
     @property
     def trust(self) -> TrustAnchors:
@@ -43,7 +79,8 @@ class Issuer:
 class IssuedCard:
     """A card that is ready: personalised, locked, and verified by a whole tap.
 
-    ``public_key`` is the point 04‖x‖y; the dates are None for PKOC V1, which carries none.
+    ``public_key`` is the point 04‖x‖y; the dates are None for PKOC V1, which carries none. ``resumed``: it had been
+    begun before, and was finished with what was certified then.
     """
 
     credential_id: CredentialId
@@ -51,6 +88,8 @@ class IssuedCard:
     public_key: bytes
     valid_from: date | None
     valid_until: date | None
+    serial: CardSerial
+    resumed: bool = False
 
     @property
     def registration(self) -> dict[str, str]:
@@ -62,18 +101,68 @@ class IssuedCard:
         }
 
 
-def issue_card(
-    transceive: Transceive, issuer: Issuer, *, valid_from: date, valid_until: date, now: datetime
-) -> IssuedCard:
-    """Personalise a blank card with a fresh random credential id, lock it, and tap it once.
+class _Bureau:
+    """``pacs.card.personalisation.Bureau`` of one issuer; ``certificate_of`` certifies a key, None for V1.
 
-    Dates are inclusive days. Raises ``CardError`` (STATUS_WORD 6985: not blank), ``ReaderBroken``,
-    ``VerificationError``, and ``MalformedData`` for days no certificate can hold.
+    ``days``: what was certified for others is void, and ``has_voided`` then.
     """
-    credential_id = CredentialId(uuid.uuid4().bytes)
-    card = _wrapped(transceive)
 
-    def certify(public_key: bytes) -> Certificate:
+    def __init__(
+        self,
+        issuer: Issuer,
+        certificate_of: Callable[[bytes], Certificate | None],
+        days: tuple[date, date] | None = None,
+    ) -> None:
+        self._issuer = issuer
+        self._certificate_of = certificate_of
+        self._days = days
+        self.has_voided = False
+
+    def keys(self, greeting: Greeting) -> KeySet:
+        return self._issuer.keys.keys(greeting)
+
+    def administration(self, serial: CardSerial) -> KeySet:
+        return self._issuer.keys.newest_administration(serial)
+
+    def unfinished(self, serial: CardSerial) -> Made | None:
+        known = self._issuer.journal.unfinished(serial)
+        if known is None:
+            return None
+        certificate = known.made.certificate
+        if certificate is not None and (certificate.valid_from, certificate.valid_until) != self._days:
+            self.void(serial, known.made)
+            return None
+        return known.made
+
+    def certify(self, serial: CardSerial, public_key: bytes) -> Made:
+        made = Made(public_key=public_key, certificate=self._certificate_of(public_key))
+        self._issuer.journal.certified(serial, made)
+        return made
+
+    def void(self, serial: CardSerial, made: Made) -> None:
+        self.has_voided = True
+        self._issuer.journal.void(serial, credential_of(made))
+
+
+def issue_card(
+    transceive: Transceive,
+    issuer: Issuer,
+    *,
+    valid_from: date,
+    valid_until: date,
+    now: datetime,
+    progress: Progress = untold,
+) -> IssuedCard:
+    """Personalise a blank card with a fresh random credential id, lock it, and tap it once; or finish one begun before.
+
+    Dates are inclusive days; what was begun for other days is void, and the card issued anew. The journal holds the card
+    until ``CardJournal.given_out``: presented again before that, the same card is answered.
+
+    Raises ``CardError`` (STATUS_WORD 6985: it is issued already), ``ReaderBroken``, ``VerificationError``,
+    ``KeyMissing``, ``StoreError``, and ``MalformedData`` for days no certificate can hold.
+    """
+
+    def certificate_of(public_key: bytes) -> Certificate:
         return issue(
             issuer_key=issuer.key,
             issuer=issuer.reference,
@@ -81,34 +170,77 @@ def issue_card(
             subject="".join(secrets.choice(_SUBJECT_CHARACTERS) for _ in range(16)).encode("ascii"),
             valid_from=valid_from,
             valid_until=valid_until,
-            extensions=[(UUID_OID, bytes(credential_id))],
+            extensions=[(UUID_OID, uuid.uuid4().bytes)],
         )
 
-    made = run(personalise(_challenge(now), certify), card)
-    credential = read_card(transceive, issuer.trust, now=now)
-    return IssuedCard(
-        credential_id=credential.credential_id,
-        technology=Technology.PKOC_V2,
-        public_key=made.public_key,
-        valid_from=credential.valid_from,
-        valid_until=credential.valid_until,
-    )
+    bureau = _Bureau(issuer, certificate_of, (valid_from, valid_until))
+    return _issue(transceive, issuer, bureau, issuer.trust, certified=True, now=now, progress=progress)
 
 
-def issue_v1_card(transceive: Transceive, *, now: datetime) -> IssuedCard:
+def issue_v1_card(
+    transceive: Transceive, issuer: Issuer, *, now: datetime, progress: Progress = untold
+) -> IssuedCard:
     """Make the key of a blank PKOC V1 card, lock it, and tap it once; raises as ``issue_card``.
 
     Its credential id is its key, so it opens nothing until it is enrolled at the hub.
     """
-    made = run(personalise_v1(_challenge(now)), _wrapped(transceive))
-    credential = read_card(transceive, TrustAnchors(issuers={}), now=now)
+    trust = TrustAnchors(issuers={})
+    bureau = _Bureau(issuer, lambda _key: None)
+    return _issue(transceive, issuer, bureau, trust, certified=False, now=now, progress=progress)
+
+
+def _issue(
+    transceive: Transceive,
+    issuer: Issuer,
+    bureau: _Bureau,
+    trust: TrustAnchors,
+    *,
+    certified: bool,
+    now: datetime,
+    progress: Progress,
+) -> IssuedCard:
+    card = get_response(transceive)
+
+    def attempt() -> PersonalisedCard:
+        challenge, host_challenge = _challenge(now), os.urandom(CHALLENGE_BYTES)
+        return run(
+            personalise(challenge, host_challenge, bureau, certified=certified, progress=progress), card
+        )
+
+    try:
+        made = attempt()
+    except CardError as error:
+        if error.status_word != NOT_BLANK or not bureau.has_voided:
+            raise
+        run(reset(os.urandom(CHALLENGE_BYTES), bureau), card)  # locked, with what was voided now
+        made = attempt()
+    credential = read_card(transceive, trust, now=now)
+    if credential.credential_id != credential_of(made.made):
+        raise CardMisbehaves(ReadFault.ANSWER_MALFORMED, "another card was tapped than the one issued")
+    issuer.journal.completed(made.serial)
+    progress(Stage.CHECKED)
     return IssuedCard(
         credential_id=credential.credential_id,
-        technology=Technology.PKOC_V1,
-        public_key=made.public_key,
-        valid_from=None,
-        valid_until=None,
+        technology=credential.technology,
+        public_key=made.made.public_key,
+        valid_from=credential.valid_from,
+        valid_until=credential.valid_until,
+        serial=made.serial,
+        resumed=made.resumed,
     )
+
+
+def reset_card(transceive: Transceive, issuer: Issuer) -> CardStatus:
+    """Destroy a card's key and certificate; it is a blank card again. Returns what it was.
+
+    What had been begun with it is voided first. Raises as ``issue_card``.
+    """
+    _, status = run(look(), get_response(transceive))
+    known = issuer.journal.unfinished(status.serial)
+    if known is not None:
+        issuer.journal.void(known.serial, known.credential_id)
+    bureau = _Bureau(issuer, lambda _key: None)
+    return run(reset(os.urandom(CHALLENGE_BYTES), bureau), get_response(transceive))
 
 
 def read_card(transceive: Transceive, trust: TrustAnchors, *, now: datetime) -> VerifiedCredential:
@@ -118,11 +250,7 @@ def read_card(transceive: Transceive, trust: TrustAnchors, *, now: datetime) -> 
     """
     verifier = Verifier(trust)
     dialogue = present(_challenge(now), allow_v1=True, on_certificate=verifier.prefetch)
-    return verifier.verify(run(dialogue, _wrapped(transceive)))
-
-
-def _wrapped(transceive: Transceive) -> Transceive:
-    return get_response(command_chaining(transceive))
+    return verifier.verify(run(dialogue, get_response(transceive)))
 
 
 def _challenge(now: datetime) -> Challenge:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 
 import httpx
 
+from pacs.credential import Technology
 from pacs.errors import PacsError
 from pacs.identifiers import CardholderId, CredentialId
 from provisioning.encoder import IssuedCard
@@ -21,6 +22,9 @@ from provisioning.readers import ProvisionedController
 
 TIMEOUT_S: Final = 10.0
 _LATER: Final = (408, 429, 500, 502, 503, 504)
+ALREADY_EXISTS: Final = "already_exists"
+"""The code of a refusal: what is registered under this id is something else."""
+V1_ID_BYTES: Final = 32
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -98,6 +102,22 @@ class HubClient:
         """Give a card to the holder of another one, which is revoked; raises ``HubError``."""
         self._request("POST", f"/api/v1/cards/{replaced}/replace", {**card.registration, "reason": reason})
 
+    def void_card(self, credential_id: CredentialId, cardholder: CardholderId) -> None:
+        """Register a card that was spoilt, as revoked, so that nobody is given its id; raises ``HubError``."""
+        is_v1 = len(bytes(credential_id)) == V1_ID_BYTES
+        body = {
+            "credential_id": str(credential_id),
+            "technology": (Technology.PKOC_V1 if is_v1 else Technology.PKOC_V2).value,
+            "cardholder_id": cardholder,
+            "status": "revoked",
+        }
+        self._request("POST", "/api/v1/cards", body)
+
+    def holder_of(self, credential_id: CredentialId) -> CardholderId:
+        """Whose card it is; raises ``HubError``."""
+        card = self._table("GET", f"/api/v1/cards/{credential_id}")
+        return CardholderId(card["cardholder_id"])
+
     def _request(
         self,
         method: str,
@@ -105,9 +125,13 @@ class HubClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
+        csv: bytes | None = None,
     ) -> httpx.Response:
+        sent: dict[str, Any] = {"json": body}
+        if csv is not None:
+            sent = {"content": csv, "headers": {"content-type": "text/csv"}}
         try:
-            response = self._client.request(method, path, json=body, params=params, timeout=timeout_s)
+            response = self._client.request(method, path, params=params, timeout=timeout_s, **sent)
         except httpx.HTTPError as error:
             raise HubAway(
                 f"the hub at {self._client.base_url} does not answer ({error}); is drempel-hub running?"
@@ -116,6 +140,16 @@ class HubClient:
             kind = HubAway if response.status_code in _LATER else HubError
             raise kind(f"the hub refuses {method} {path}: {_problem(response)}", _code(response))
         return response
+
+    def _table(self, method: str, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """``_request``, and the answer's JSON; raises ``HubError`` also when it is no object."""
+        try:
+            found = self._request(method, path, *args, **kwargs).json()
+        except ValueError as error:
+            raise HubError(f"what answers at {self._client.base_url} is not a hub: JSON expected") from error
+        if not isinstance(found, dict):
+            raise HubError(f"what answers at {self._client.base_url} is not a hub: an object expected")
+        return found
 
 
 def _trust(root: Path | None) -> ssl.SSLContext:

@@ -7,7 +7,6 @@ never lost silently: a finished card is written down before the hub is told, and
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import Any, Final, Protocol
 from pacs.card.dialogue import Transceive, get_response, run
 from pacs.card.personalisation import inspect
 from pacs.errors import CardError, CardGone, PacsError, ReaderBroken, StoreError, VerificationError
+from provisioning.card_journal import CardJournal
+from provisioning.card_keys import replace_secret
 from provisioning.encoder import IssuedCard
 from provisioning.hub_client import HubAway, HubError
 from provisioning.station_hub import STEP_TIMEOUT_S, Job, JobLost, StationHub
@@ -68,15 +69,20 @@ class Issue(Protocol):
 
 
 class Handed:
-    """The card that is made and not yet known to be handed in: one small file, without a secret."""
+    """The card that is made and not yet known to be handed in: one small file, without a secret.
 
-    def __init__(self, path: Path) -> None:
+    From then on the ``journal`` of what is not finished does not hold it any more.
+    """
+
+    def __init__(self, path: Path, journal: CardJournal) -> None:
         self._path = path
+        self._journal = journal
 
     def put(self, job: Job, card: IssuedCard) -> None:
         """Write it down, durably. Raises ``StoreError``."""
         text = json.dumps({"job_id": job.id, "attempt": job.attempt, "card": card.registration})
-        replace_file(self._path, text.encode())
+        replace_secret(self._path, text.encode())
+        self._journal.given_out(card.serial)
 
     def get(self) -> Mapping[str, Any] | None:
         """What was written down; None: nothing. Raises ``StoreError`` for a damaged file."""
@@ -275,14 +281,13 @@ class IssuingStation:
 
     def _not_made(self, making: _Making, error: PacsError) -> _Outcome | None:
         """What follows from what went wrong at card or reader; None: wait for the same card or another one."""
-        was_written = len(making.done) > 1
         if isinstance(error, ReaderBroken):
             self._broke(error)
         elif isinstance(error, VerificationError):
             return _Outcome(failure="key_not_proven", spoilt=True)
         elif not isinstance(error, CardError):
             self._say(Said.NOT_ISSUED, str(error), {"job": making.job.id})
-            return _Outcome(failure="issuer_fault", spoilt=was_written)
+            return _Outcome(failure="issuer_fault")
         elif error.status_word == NOT_BLANK and making.was_locked:
             return _Outcome(failure="torn", spoilt=True)
         elif error.status_word == NOT_BLANK:
@@ -297,11 +302,9 @@ class IssuingStation:
             self._say(Said.CARD_TORN, "lay the same card down again, and let it lie", {"job": making.job.id})
             return None
         if isinstance(error, ReaderBroken):
-            return _Outcome(failure="reader_broken", spoilt=was_written)
+            return _Outcome(failure="reader_broken")
         is_gone = isinstance(error, CardGone)
-        return _Outcome(
-            failure="card_removed" if is_gone else "card_fault", spoilt=was_written or not is_gone
-        )
+        return _Outcome(failure="card_removed" if is_gone else "card_fault", spoilt=not is_gone)
 
     def _find_another(self, card: Transceive) -> None:
         """Look whether another card lies there than the one that was refused; raises ``CardError`` while none does."""
@@ -358,21 +361,3 @@ class IssuingStation:
             self._broken, self._beat_at = str(error), 0.0
             self._say(Said.READER_BROKEN, f"the reader does not work: {error}", {})
         self._rest(_IDLE_S)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a file of mode 0600 in the place of another, whole or not at all. Raises ``StoreError``."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error})") from error

@@ -3,6 +3,7 @@
 ::
 
     DIR/  site.toml  passphrase  root.cert.pem  devices.*  web-authority.*  card-issuer.*  policy.*
+          card-keys  card-journal/
           root/      the root's key, under a passphrase of its own; it belongs into a safe
           hub/       what the hub's machine gets, likewise
           controllers/<id>/   what each controller gets (readers.py), likewise
@@ -32,6 +33,7 @@ from pacs.card.cvc import check_issuer
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import SiteId
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
+from provisioning.card_keys import CardKeys
 from provisioning.keystore import (
     NewFile,
     Passphrase,
@@ -295,6 +297,7 @@ def site_files(
             NewFile(path=Path("web-authority.cert.pem"), data=certificate_pem(web.certificate)),
             secret_key("web-authority.key.pem", web.key, own),
             *([] if card_issuer_key else [secret_key("card-issuer.key.pem", issuer_key, own)]),
+            CardKeys.generate().file(own),
             secret_key("policy.key.pem", policy_key, own),
             *under("hub", of_hub),
         ],

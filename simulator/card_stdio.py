@@ -131,6 +131,14 @@ def _deal(profile: Profile, kind: str, recipe: Recipe) -> VirtualCard:
     return deal("v1" if profile is Profile.V1 else kind, recipe)
 
 
+def _topmost(pile: Path) -> Path:
+    """The file of the first card of a pile that is not issued; of a new one when all are."""
+    pile.mkdir(mode=0o700, exist_ok=True)
+    files = sorted(pile.glob("*.json"))
+    unlocked = (each for each in files if not VirtualCard.from_json(each.read_text("utf-8")).locked)
+    return next(unlocked, pile / f"{len(files):05}.json")
+
+
 def _store(card: VirtualCard, file: Path) -> None:
     """Replace the file, readable by its owner only: it holds the card's private key."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
@@ -179,7 +187,13 @@ def _store(card: VirtualCard, file: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the card in this file between runs; it then decides what the card is.",
 )
+@click.option(
+    "--pile",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Be the first card of this folder that is not issued yet, or another blank one that is kept there.",
+)
 def card_command(
+    *,
     profile: str,
     issuer_key: ec.EllipticCurvePrivateKey,
     iir: str,
@@ -188,6 +202,7 @@ def card_command(
     valid_to: date | None,
     kind: str,
     file: Path | None,
+    pile: Path | None,
 ) -> None:
     """Be a PKOC card: a command APDU per line in, an answer per line out, all hex, until the end of input.
 
@@ -208,6 +223,8 @@ def card_command(
         today=today,
     )
     try:
+        if pile is not None:
+            file, kind = _topmost(pile), "blank"
         if file is not None and file.exists():
             card = VirtualCard.from_json(file.read_text("utf-8"))
             click.echo(describe(card), err=True)

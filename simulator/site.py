@@ -20,6 +20,7 @@ from typing import IO, Any, Final, Literal, Self
 from pacs.credential import Technology, VerifiedCredential
 from pacs.identifiers import ControllerId, CredentialId, DoorId
 from pacs.rules import Door, DoorMode, Side
+from provisioning.card_keys import CardKeys
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
 from provisioning.hub_client import HubClient
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller
@@ -76,7 +77,10 @@ class VirtualSite:
         on_step("making keys and certificates")
         site = create_site(directory / "site", description.site_id, now=self._now)
         self._site, self._passphrase = site, site.passphrase()
-        self.issuer = Issuer(reference=site.issuer, key=site.card_issuer_key(self._passphrase))
+        CardKeys.read(site.directory, self._passphrase).with_simulated_batch().write(
+            site.directory, self._passphrase
+        )
+        self.issuer = Issuer.of(site, self._passphrase)
         self.hub = HubProcess(site.hub_directory, directory / "hub-data", stderr=log)
         self.stations: dict[DoorId, DoorStation] = {}
         self.api: HubApi
@@ -200,6 +204,7 @@ class VirtualSite:
         """Make a key and a certificate on a blank card, tap it once, and give it to a resident."""
         card = VirtualCard(profile=profile)
         issued = self._personalise(card)
+        self.issuer.journal.given_out(issued.serial)
         if register:
             body = {**issued.registration, "cardholder_id": resident.id}
             self.api.post("/cards", body)
@@ -213,7 +218,7 @@ class VirtualSite:
             return card.answer(command)
 
         if card.profile is Profile.V1:
-            return issue_v1_card(transceive, now=datetime.now(UTC))
+            return issue_v1_card(transceive, self.issuer, now=datetime.now(UTC))
         today = datetime.now(UTC).date()
         return issue_card(
             transceive,

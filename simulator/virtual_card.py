@@ -1,12 +1,13 @@
 """A PKOC card without plastic: the card's half of ``docs/protocol.md``, driven by a table of instructions.
 
-A ``VirtualCard`` sees command APDUs only; blocks, frames and the field are ``simulator.rf_link``'s.
+What an issuer does to it goes through ``simulator.card_channel``. A ``VirtualCard`` sees command APDUs only; blocks, frames and the field are ``simulator.rf_link``'s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -15,18 +16,30 @@ from typing import Any, ClassVar, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pacs.card import cvc, p256, personalisation, pkoc
+from pacs.card import card_keys, cvc, p256, personalisation, pkoc, secure_channel
 from pacs.card.apdu import SHORT_LE, CommandAPDU, ResponseAPDU
-from pacs.card.dialogue import CHAINING_CLA
+from pacs.card.card_keys import CardSerial
+from pacs.card.personalisation import CardStatus, Life
+from pacs.card.secure_channel import KeySet
 from pacs.card.tlv import Tlv, parse_one_byte, require
 from pacs.errors import MalformedData
 from pacs.identifiers import CredentialId
+from simulator.card_channel import CardChannel, ChannelRefuses
 
 SIGNING_MS: Final = 33.0  # JCOP4 P71
+CHANNEL_MS: Final = 20.0
+"""An estimate of what a session's keys and one cryptogram take a chip."""
+KEY_MAKING_MS: Final = 500.0
+"""An estimate: a key pair of P-256 takes a chip several signatures' time, and a varying one."""
+WRITING_MS: Final = 15.0
+"""An estimate of a write to the chip's own memory."""
+TRIES: Final = 10
 INFO: Final = bytes.fromhex("7F63045C020200")
 CURVE: Final = ec.SECP256R1()
 
 WRONG_LENGTH: Final = 0x6700
+NOT_AUTHENTICATED: Final = 0x6300
+SECURITY_STATUS: Final = 0x6982
 CONDITIONS: Final = 0x6985
 WRONG_DATA: Final = 0x6A80
 NOT_FOUND: Final = 0x6A82
@@ -56,19 +69,26 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """One row of the table; ``p1p2`` None means the handler looks at them, ``signs`` that it takes time."""
+    """One row of the table; ``p1p2`` None means the handler looks at them, ``signs`` that it takes a signature's time.
+
+    ``takes_ms``: what else it computes. ``secure``: only in the issuer's channel, in whose class it is.
+    """
 
     cla: int
     handler: Callable[[Any, CommandAPDU], bytes]
     p1p2: int | None = 0x0000
     profiles: frozenset[Profile] = frozenset(Profile)
     signs: bool = False
+    takes_ms: float = 0.0
+    secure: bool = False
+    ends_channel: bool = False
 
 
 class VirtualCard:
     """One card, blank unless it is given a key. ``signing_ms`` is what a signature would take it.
 
-    ``versions`` are those SELECT answers, newest first, each two bytes.
+    ``versions`` are those SELECT answers, newest first, each two bytes. ``serial``: drawn from the simulated batch
+    unless given; ``keys``: the transport keys of that batch unless given.
     """
 
     variant: ClassVar[str] = "plain"
@@ -83,8 +103,16 @@ class VirtualCard:
         locked: bool = False,
         versions: tuple[bytes, ...] = (b"\x01\x00",),
         signing_ms: float = SIGNING_MS,
+        serial: CardSerial | None = None,
+        keys: KeySet | None = None,
+        tries_left: int = TRIES,
     ) -> None:
         self.profile = profile
+        self.serial = serial or CardSerial(card_keys.SIMULATED_BATCH.encode() + os.urandom(6))
+        self.keys = keys or card_keys.diversify(
+            card_keys.SIMULATED_MASTER, card_keys.TRANSPORT_VERSION, self.serial
+        )
+        self.tries_left = tries_left
         self.key = key
         self.certificate = certificate
         self.locked = locked
@@ -115,6 +143,8 @@ class VirtualCard:
         self._selected = False
         self._rest = b""
         self._chain = b""
+        self._blocks = 0
+        self._channel = CardChannel(self.keys, bytes(self.serial))
 
     # ------------------------------------------------------------ answering
 
@@ -133,30 +163,47 @@ class VirtualCard:
             row = INSTRUCTIONS.get(CommandAPDU.from_bytes(command).ins)
         except MalformedData:
             return 0.0
-        return self.signing_ms if row is not None and row.signs and self._selected else 0.0
+        if row is None or not self._selected:
+            return 0.0
+        return row.takes_ms + (self.signing_ms if row.signs else 0.0)
 
     def _answer(self, command: CommandAPDU) -> ResponseAPDU:
         row = INSTRUCTIONS.get(command.ins)
-        if command.cla & ~CHAINING_CLA not in (0x00, 0x80):
+        if command.cla not in (0x00, 0x80, secure_channel.CLA_SECURE):
             raise Refusal(UNKNOWN_CLA)
         if row is None or self.profile not in row.profiles:
             raise Refusal(UNKNOWN_INS)
-        chained = bool(command.cla & CHAINING_CLA)
-        if command.cla & ~CHAINING_CLA != row.cla or (chained and command.ins != personalisation.INS_WRITE):
+        if not self._selected and command.ins != 0xA4:
+            raise Refusal(CONDITIONS)
+        if row.secure and command.cla == secure_channel.CLA:
+            raise Refusal(SECURITY_STATUS)
+        if command.cla != row.cla:
             raise Refusal(UNKNOWN_CLA)
         if row.p1p2 is not None and row.p1p2 != command.p1 << 8 | command.p2:
             raise Refusal(WRONG_P1P2_V1 if self.profile is Profile.V1 else WRONG_P1P2)
-        if not self._selected and command.ins != 0xA4:
-            raise Refusal(CONDITIONS)
         if command.ins != 0xC0:
             self._rest = b""
-        if command.ins != personalisation.INS_WRITE:
-            self._chain = b""
+        if row.secure:
+            return self._answer_issuer(row, command)
         data = row.handler(self, command)
         room = SHORT_LE if command.le is None else command.le
         if room < len(data) <= SHORT_LE and command.ins != 0xC0:
             raise Refusal(0x6C00 | len(data) & 0xFF)
         return self._first_part(data, room)
+
+    def _answer_issuer(self, row: Instruction, command: CommandAPDU) -> ResponseAPDU:
+        """A command in the channel: refused unless its MAC fits, and any refusal ends the channel."""
+        channel = self._channel
+        try:
+            answer = channel.wrap(row.handler(self, channel.unwrap(command)))
+            if row.ends_channel:
+                channel.close()
+            return answer
+        except ChannelRefuses as error:
+            raise Refusal(error.status_word) from error
+        except Refusal:
+            channel.close()
+            raise
 
     def _first_part(self, data: bytes, room: int) -> ResponseAPDU:
         """At most ``room`` bytes; 61xx announces the rest for GET RESPONSE."""
@@ -220,26 +267,66 @@ class VirtualCard:
             Tlv.build(pkoc.TAG_PUBLIC_KEY, self.public_key).raw + Tlv.build(pkoc.TAG_SIGNATURE, signature).raw
         )
 
+    # ------------------------------------------------------------ the issuer's
+
+    @property
+    def life(self) -> Life:
+        """How far it has come."""
+        if self.locked:
+            return Life.LOCKED
+        if self.certificate:
+            return Life.CERTIFIED
+        return Life.KEY_MADE if self.key else Life.BLANK
+
+    def get_status(self, _command: CommandAPDU) -> bytes:
+        """Whoever asks is told how far it is, its serial number and how many tries are left."""
+        return bytes(CardStatus(life=self.life, serial=self.serial, tries_left=self.tries_left))
+
+    def initialize_update(self, command: CommandAPDU) -> bytes:
+        """A challenge for the issuer, and proof of the card's keys; ends a channel that was open."""
+        if len(command.data) != secure_channel.CHALLENGE_BYTES:
+            raise Refusal(WRONG_LENGTH)
+        if command.p1 not in (0, self.keys.version):
+            raise Refusal(NO_DATA)
+        if not self.tries_left:
+            raise Refusal(personalisation.DEAD)
+        self._channel = CardChannel(self.keys, bytes(self.serial))
+        return self._channel.greet(command.data)
+
+    def external_authenticate(self, command: CommandAPDU) -> bytes:
+        """Believe the issuer, or not. The try is taken before the proof is looked at: pulling the card saves none."""
+        if not self._channel.is_greeting:
+            raise Refusal(CONDITIONS)
+        self.tries_left -= 1
+        if not self._channel.open(command):
+            raise Refusal(NOT_AUTHENTICATED)
+        self.tries_left = TRIES
+        return b""
+
     def generate_key(self, command: CommandAPDU) -> bytes:
         """Make a new key; a certificate on the card belongs to the old one and goes."""
         self._require_unlocked()
         if command.data:
             raise Refusal(WRONG_LENGTH)
-        self.key = ec.generate_private_key(CURVE)
         self.certificate = b""
+        self.key = ec.generate_private_key(CURVE)
         point = Tlv.build(personalisation.TAG_POINT, self.public_key)
         return Tlv.build(personalisation.TAG_KEY, [point]).raw
 
-    def write(self, command: CommandAPDU) -> bytes:
-        """Take the certificate of this very key, in one command or a chain."""
+    def store_data(self, command: CommandAPDU) -> bytes:
+        """Take the certificate of this very key, block after block."""
         self._require_unlocked()
+        if command.p2 == 0:
+            self._chain, self._blocks = b"", 0
+        if command.p2 != self._blocks or command.p1 not in (0x00, personalisation.LAST_BLOCK):
+            raise Refusal(WRONG_P1P2)
+        self._blocks += 1
         self._chain += command.data
         if len(self._chain) > cvc.MAX_CERTIFICATE_BYTES:
-            self._chain = b""
             raise Refusal(WRONG_LENGTH)
-        if command.cla & CHAINING_CLA:
+        if not command.p1:
             return b""
-        whole, self._chain = self._chain, b""
+        whole, self._chain, self._blocks = self._chain, b"", 0
         try:
             certificate = cvc.Certificate.from_bytes(whole)
         except MalformedData as error:
@@ -249,17 +336,32 @@ class VirtualCard:
         self.certificate = whole
         return b""
 
-    def lock(self, _command: CommandAPDU) -> bytes:
-        """End personalisation for ever."""
+    def lock(self, command: CommandAPDU) -> bytes:
+        """End personalisation, and take the issuer's keys of administration, in one step."""
         self._require_unlocked()
         if self.key is None or (self.profile is Profile.V2 and not self.certificate):
             raise Refusal(CONDITIONS)
+        size = (len(command.data) - 1) // 2
+        try:
+            self.keys = KeySet(
+                version=command.data[0] if command.data else 0,
+                enc=command.data[1 : 1 + size],
+                mac=command.data[1 + size :],
+            )
+        except MalformedData as error:
+            raise Refusal(WRONG_DATA) from error
         self.locked = True
+        return b""
+
+    def wipe(self, command: CommandAPDU) -> bytes:
+        """Destroy key and certificate: the card is blank, under the keys it has."""
+        if command.data:
+            raise Refusal(WRONG_LENGTH)
+        self.key, self.certificate, self.locked = None, b"", False
         return b""
 
     def _require_unlocked(self) -> None:
         if self.locked:
-            self._chain = b""
             raise Refusal(CONDITIONS)
 
     # ------------------------------------------------------------ to another process
@@ -279,6 +381,11 @@ class VirtualCard:
             "locked": self.locked,
             "versions": [version.hex() for version in self.versions],
             "signing_ms": self.signing_ms,
+            "serial": str(self.serial),
+            "key_version": self.keys.version,
+            "enc": self.keys.enc.hex(),
+            "mac": self.keys.mac.hex(),
+            "tries_left": self.tries_left,
         }
 
     @classmethod
@@ -301,6 +408,13 @@ class VirtualCard:
             locked=bool(state["locked"]),
             versions=tuple(bytes.fromhex(version) for version in state["versions"]),
             signing_ms=float(state["signing_ms"]),
+            serial=CardSerial.parse(state["serial"]),
+            keys=KeySet(
+                version=state["key_version"],
+                enc=bytes.fromhex(state["enc"]),
+                mac=bytes.fromhex(state["mac"]),
+            ),
+            tries_left=int(state["tries_left"]),
         )
 
 
@@ -362,17 +476,33 @@ class GarbageCard(VirtualCard):
 
 _V2_ONLY: Final = frozenset({Profile.V2})
 
+
+def _issuers(handler: Callable[[Any, CommandAPDU], bytes], **row: Any) -> Instruction:
+    return Instruction(cla=secure_channel.CLA_SECURE, handler=handler, secure=True, **row)
+
+
 INSTRUCTIONS: Final[dict[int, Instruction]] = {
     0xA4: Instruction(cla=0x00, handler=VirtualCard.select, p1p2=0x0400),
     0xCA: Instruction(cla=0x00, handler=VirtualCard.get_data, p1p2=None, profiles=_V2_ONLY),
     0xC0: Instruction(cla=0x00, handler=VirtualCard.get_response, profiles=_V2_ONLY),
     0x88: Instruction(cla=0x00, handler=VirtualCard.internal_authenticate, profiles=_V2_ONLY, signs=True),
     0x80: Instruction(cla=0x80, handler=VirtualCard.authenticate, p1p2=0x0001, signs=True),
-    personalisation.INS_GENERATE_KEY: Instruction(cla=0x80, handler=VirtualCard.generate_key),
-    personalisation.INS_WRITE: Instruction(
-        cla=0x80, handler=VirtualCard.write, p1p2=cvc.CERTIFICATE, profiles=_V2_ONLY
+    personalisation.INS_GET_STATUS: Instruction(cla=0x80, handler=VirtualCard.get_status),
+    secure_channel.INS_INITIALIZE_UPDATE: Instruction(
+        cla=0x80, handler=VirtualCard.initialize_update, p1p2=None, takes_ms=CHANNEL_MS
     ),
-    personalisation.INS_LOCK: Instruction(cla=0x80, handler=VirtualCard.lock),
+    secure_channel.INS_EXTERNAL_AUTHENTICATE: Instruction(
+        cla=0x84,
+        handler=VirtualCard.external_authenticate,
+        p1p2=secure_channel.SECURITY_LEVEL << 8,
+        takes_ms=CHANNEL_MS + WRITING_MS,
+    ),
+    personalisation.INS_GENERATE_KEY: _issuers(VirtualCard.generate_key, takes_ms=KEY_MAKING_MS),
+    personalisation.INS_STORE_DATA: _issuers(
+        VirtualCard.store_data, p1p2=None, takes_ms=WRITING_MS, profiles=_V2_ONLY
+    ),
+    personalisation.INS_LOCK: _issuers(VirtualCard.lock, takes_ms=WRITING_MS, ends_channel=True),
+    personalisation.INS_RESET: _issuers(VirtualCard.wipe, takes_ms=WRITING_MS, ends_channel=True),
 }
 
 

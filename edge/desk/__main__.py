@@ -16,7 +16,7 @@ from edge.desk.config import DeskConfig
 from edge.desk.hub import DeskHub
 from edge.desk.program import DeskReader, Said
 from edge.nfc.reader import Antenna
-from pacs.errors import PacsError, ReaderBroken
+from pacs.errors import MalformedData, PacsError, ReaderBroken
 
 config_option = click.option(
     "--config",
@@ -103,15 +103,56 @@ def check_command(path: Path) -> None:
         give_up(error)
 
 
+@main.command("bridge")
+@click.option(
+    "--reader",
+    metavar="KIND:DEVICE",
+    help="pn532:/dev/ttyUSB0 (its serial port), or pcsc:NAME (a part of its name).",
+)
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), help="In place of --reader: the reader's TOML file."
+)
+def bridge_command(reader: str | None, path: Path | None) -> None:
+    """Let another program speak to the card in the reader: a line of hex each way, until its input ends.
+
+    Nothing is sent to a hub. Lines that begin with ! say what is wrong; ?card SECONDS and ?lifted SECONDS ask whether
+    a card lies there.
+
+    Exit status: 0 its input ended; 1 the file cannot be used; 2 wrong usage.
+
+    Example: drempel-provision card issue --card-process "drempel-desk bridge --reader pn532:/dev/ttyUSB0"
+    """
+    from edge.desk.bridge import Bridge, parse_reader
+
+    if (reader is None) == (path is None):
+        raise click.UsageError("--reader or --config")
+    try:
+        if path is not None:
+            antenna = antenna_of(DeskConfig.load(path))
+        else:
+            antenna = antenna_at(*parse_reader(reader or ""))
+    except MalformedData as error:
+        raise click.UsageError(str(error)) from error
+    except PacsError as error:
+        give_up(error)
+    else:
+        Bridge(antenna).serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
 def antenna_of(config: DeskConfig) -> Antenna:
     """The reader's hardware, not opened."""
-    if config.backend is Backend.PCSC:
+    return antenna_at(config.backend, config.device)
+
+
+def antenna_at(backend: Backend, device: str) -> Antenna:
+    """The hardware that is reached so, not opened."""
+    if backend is Backend.PCSC:
         from edge.nfc.pcsc import Pcsc
 
-        return Pcsc(config.device)
+        return Pcsc(device)
     from edge.nfc.pn532 import Pn532
 
-    return Pn532(config.device)
+    return Pn532(device)
 
 
 def give_up(error: PacsError, advice: str = "") -> None:

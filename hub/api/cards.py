@@ -46,9 +46,10 @@ class NewCardFacts(Body):
 
 
 class NewCard(NewCardFacts):
-    """A card of a cardholder."""
+    """A card of a cardholder. ``status`` ``revoked``: it was spoilt when it was made, and nobody is to be given its id."""
 
     cardholder_id: fields.Cardholder
+    status: Literal[CardStatus.VALID, CardStatus.REVOKED] = CardStatus.VALID
 
 
 class Block(Body):
@@ -159,14 +160,14 @@ def register(
     response: Response,
     principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
 ) -> Card:
-    """Register a card, valid at once, for a cardholder."""
+    """Register a card, valid at once, for a cardholder; or one that was spoilt, revoked from the start."""
     hub = services(request)
     public_key = bytes.fromhex(body.public_key) if body.public_key else None
     content = (body.cardholder_id, body.technology, public_key, body.valid_from, body.valid_until)
 
     def add(connection: Connection) -> store.Card:
         scope.own_cardholder(connection, principal, body.cardholder_id)
-        return store.add(
+        added = store.add(
             connection,
             credential_id=body.credential_id,
             cardholder_id=body.cardholder_id,
@@ -176,6 +177,10 @@ def register(
             valid_from=body.valid_from,
             valid_until=body.valid_until,
         )
+        if body.status is CardStatus.VALID:
+            return added
+        store.set_status(connection, body.credential_id, body.status, now=hub.clock())
+        return store.get(connection, body.credential_id)
 
     made = create(
         hub,
@@ -184,7 +189,7 @@ def register(
         subject=f"card:{body.credential_id}",
         find=lambda connection: store.get(connection, body.credential_id),
         add=add,
-        same=lambda found: _content(found) == content,
+        same=lambda found: _content(found) == content and body.status in (CardStatus.VALID, found.status),
     )
     return _answer(made)
 

@@ -31,6 +31,7 @@ from pacs.events import EventKind
 from pacs.identifiers import ControllerId, CredentialId, DoorId, SiteId
 from pacs.reason import Reason
 from pacs.rules import Side
+from provisioning.card_keys import CardKeys
 from provisioning.readers import DoorWiring, add_controller
 from provisioning.site import Site, create_site
 from tests.hub.controller import FakeController, eventually
@@ -49,13 +50,20 @@ class Clock:
         return datetime.now(UTC) + self.ahead
 
 
+def _made_site(directory: Path, now: datetime) -> Site:
+    """A site that can issue the simulator's cards."""
+    site = create_site(directory, SiteId("test-site"), now=now)
+    CardKeys.read(directory, site.passphrase()).with_simulated_batch().write(directory, site.passphrase())
+    return site
+
+
 class RunningHub:
     """A hub that serves, from its own thread."""
 
     def __init__(self, directory: Path, *, site: Site | None = None, port: int = 0, **settings: Any) -> None:
         self.directory = directory
         self.clock = Clock()
-        self.site = site or create_site(directory / "site", SiteId("test-site"), now=self.clock())
+        self.site = site or _made_site(directory / "site", self.clock())
         self.controllers: dict[str, FakeController] = {}
         anywhere = Address("127.0.0.1", 0)
         self.settings = Settings(

@@ -144,3 +144,20 @@ def test_the_page_replaces_and_ends_cards(hub: RunningHub) -> None:
         assert "Valid until" in browser.get(f"/cards/{new}").text
     with hub.signed_in(Role.GUARD) as browser:
         assert "/replace" not in browser.get(f"/cards/{new}").text
+
+
+def test_a_card_that_was_spoilt_is_revoked_from_the_start(hub: RunningHub, desk: httpx.Client) -> None:
+    """Nobody can be given its id later, nobody makes it valid again, and a card in use is not taken for it."""
+    holder = desk.get(f"/api/v1/cards/{hub.card()}").json()["cardholder_id"]
+    spoilt = CredentialId(secrets.token_bytes(16))
+    body = {"credential_id": str(spoilt), "technology": "pkoc-v2", "cardholder_id": holder}
+    for status in (201, 200):
+        answer = desk.post("/api/v1/cards", json=body | {"status": "revoked"})
+        assert (answer.status_code, answer.json()["status"]) == (status, "revoked")
+    again = desk.post(f"/api/v1/cards/{spoilt}/reinstate", json={"reason": "it is good after all"})
+    assert again.status_code == 409
+    given = desk.post("/api/v1/cards", json=body)
+    assert given.json()["status"] == "revoked"
+    in_use = body | {"credential_id": str(CredentialId(secrets.token_bytes(16)))}
+    assert desk.post("/api/v1/cards", json=in_use).status_code == 201
+    assert desk.post("/api/v1/cards", json=in_use | {"status": "revoked"}).status_code == 409

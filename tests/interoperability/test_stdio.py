@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge import read_stdio
-from pacs.card import p256, personalisation
-from pacs.card.dialogue import command_chaining, get_response, run
+from pacs.card import p256
+from pacs.card.dialogue import get_response, run
 from pacs.errors import CardError, MalformedData
 from pacs.reason import ReadFault, Reason
 from simulator import card_stdio
@@ -27,7 +27,8 @@ from tests.interoperability.processes import (
     write_issuer_key,
     write_public,
 )
-from tests.pacs.card.material import CHALLENGE, ISSUER, ISSUER_KEY, certificate
+from tests.pacs.card.bureau import MemoryBureau
+from tests.pacs.card.material import ISSUER, ISSUER_KEY
 
 
 @pytest.fixture
@@ -183,15 +184,15 @@ def test_blank_card_is_personalised_and_kept(tmp_path: Path, issuer_key: Path) -
             meanwhile()
             return bytes.fromhex(card.hear().decode())
 
-        link = get_response(command_chaining(transceive))
-        done = run(personalisation.personalise(CHALLENGE, lambda key: certificate(public_key=key)), link)
+        link = get_response(transceive)
+        done = run(MemoryBureau().issue(), link)
         with pytest.raises(CardError) as caught:
-            run(personalisation.personalise(CHALLENGE, lambda key: certificate(public_key=key)), link)
+            run(MemoryBureau().issue(), link)
         assert caught.value.status_word == 0x6985
         assert card.end() == (0, "")
     assert file.stat().st_mode & 0o777 == 0o600
     with started(blank) as card:
         told = json.loads(card.hear_error())
-        assert (told["public_key"], told["iir"], told["locked"]) == (done.public_key.hex(), ISSUER, True)
+        assert (told["public_key"], told["iir"], told["locked"]) == (done.made.public_key.hex(), ISSUER, True)
         trust = f"{ISSUER}={write_public(tmp_path, p256.encode_point(ISSUER_KEY.public_key()).hex())}"
         assert converse([*OUR_READER, "--trust", trust, *AT], card)[1] == 0

@@ -32,6 +32,7 @@ def result_of(*arguments: str | Path) -> dict[str, object]:
 def directory(tmp_path: Path) -> Path:
     made = tmp_path / "site"
     result_of("site", "create", made, "--site", "wilgenoord")
+    result_of("card", "keys", "add-batch", "SIM0", "--simulated", "--site-dir", made)
     return made
 
 
@@ -89,6 +90,7 @@ def test_no_output_holds_a_secret(tmp_path: Path) -> None:
     directory = tmp_path / "site"
     output = run("site", "create", directory, "--site", "s").output
     output += run("reader", "add", "c", "--door", "d", "--site-dir", directory).output
+    output += run("card", "keys", "add-batch", "SIM0", "--simulated", "--site-dir", directory).output
     output += run("card", "issue", "--site-dir", directory, "--card-process", card(tmp_path)).output
     passphrases = [path.read_text().strip() for path in directory.rglob("passphrase")]
     assert len(passphrases) == 4

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime
 
 import pytest
 
 from pacs.card.cvc import Certificate
+from pacs.card.personalisation import Life
 from pacs.credential import Technology, TrustAnchors
 from pacs.errors import CardError, VerificationError
 from pacs.reason import Reason
-from provisioning.encoder import Issuer, issue_card, issue_v1_card, read_card
+from provisioning.card_keys import KeyMissing
+from provisioning.encoder import Issuer, issue_card, issue_v1_card, read_card, reset_card
 from provisioning.keystore import Passphrase
 from provisioning.site import Site
-from simulator.virtual_card import Profile, VirtualCard
+from simulator.virtual_card import TRIES, Profile, VirtualCard
 
 FROM, UNTIL = date(2026, 3, 1), date(2027, 3, 1)
 
@@ -33,7 +36,8 @@ class InField:
 
 @pytest.fixture
 def issuer(site: Site, passphrase: Passphrase) -> Issuer:
-    return Issuer(reference=site.issuer, key=site.card_issuer_key(passphrase))
+    issuer = Issuer.of(site, passphrase)
+    return replace(issuer, keys=issuer.keys.with_simulated_batch())
 
 
 def test_an_issued_card_passes_a_tap_at_this_site(issuer: Issuer, site: Site, now: datetime) -> None:
@@ -64,7 +68,8 @@ def test_every_card_gets_its_own_credential(issuer: Issuer, now: datetime) -> No
 def test_an_issued_card_is_locked(issuer: Issuer, now: datetime) -> None:
     """A second personalisation is refused by the card, and the first credential stays."""
     card = VirtualCard()
-    issue_card(InField(card), issuer, valid_from=FROM, valid_until=UNTIL, now=now)
+    issued = issue_card(InField(card), issuer, valid_from=FROM, valid_until=UNTIL, now=now)
+    issuer.journal.given_out(issued.serial)
     held = card.certificate
     with pytest.raises(CardError) as caught:
         issue_card(InField(card), issuer, valid_from=FROM, valid_until=UNTIL, now=now)
@@ -72,10 +77,10 @@ def test_an_issued_card_is_locked(issuer: Issuer, now: datetime) -> None:
     assert card.certificate == held
 
 
-def test_a_v1_card_is_its_key(now: datetime) -> None:
+def test_a_v1_card_is_its_key(issuer: Issuer, now: datetime) -> None:
     """Its credential id is the x coordinate, and it carries neither issuer nor dates."""
     card = VirtualCard(profile=Profile.V1)
-    issued = issue_v1_card(InField(card), now=now)
+    issued = issue_v1_card(InField(card), issuer, now=now)
     assert issued.technology is Technology.PKOC_V1
     assert issued.credential_id.value == issued.public_key[1:33] == card.public_key[1:33]
     assert (issued.valid_from, issued.valid_until) == (None, None)
@@ -91,11 +96,44 @@ def test_another_sites_card_is_not_believed(issuer: Issuer, now: datetime) -> No
 
 
 def test_no_private_key_is_ever_sent_to_a_card(issuer: Issuer, now: datetime) -> None:
-    """Of all commands, the only one with a payload beyond the challenge is the certificate."""
+    """The issuer's key stays at the desk: in no command, in whatever form, stand its bytes."""
     field = InField(VirtualCard())
     issue_card(field, issuer, valid_from=FROM, valid_until=UNTIL, now=now)
     secret = issuer.key.private_numbers().private_value.to_bytes(32, "big")
-    written = [command for command in field.commands if len(command) > 64]
-    assert all(command[1] == 0xDA for command in written)
-    assert written
+    assert len(field.commands) > 10
     assert not any(secret in command for command in field.commands)
+
+
+def test_a_returned_card_is_stock_again(issuer: Issuer, site: Site, now: datetime) -> None:
+    """Reset by its issuer it answers to nobody's tap, and carries another key and id when it is issued again."""
+    field = InField(VirtualCard())
+    first = issue_card(field, issuer, valid_from=FROM, valid_until=UNTIL, now=now)
+    issuer.journal.given_out(first.serial)
+    assert reset_card(field, issuer).life is Life.LOCKED
+    with pytest.raises(CardError):
+        read_card(field, issuer.trust, now=now)
+    second = issue_card(field, issuer, valid_from=FROM, valid_until=UNTIL, now=now)
+    assert (second.serial, second.resumed) == (first.serial, False)
+    assert second.credential_id != first.credential_id
+
+
+def test_cards_of_two_administration_keys(issuer: Issuer, now: datetime) -> None:
+    """After a rotation cards that were locked before can still be reset, and get the newer keys next time."""
+    field = InField(VirtualCard())
+    issued = issue_card(field, issuer, valid_from=FROM, valid_until=UNTIL, now=now)
+    issuer.journal.given_out(issued.serial)
+    assert field.card.keys.version == 0x31
+    later = replace(issuer, keys=issuer.keys.rotated())
+    reset_card(field, later)
+    issue_card(field, later, valid_from=FROM, valid_until=UNTIL, now=now)
+    assert field.card.keys.version == 0x32
+    with pytest.raises(KeyMissing, match="administration key 50"):
+        reset_card(field, issuer)
+
+
+def test_a_batch_that_is_not_ours(site: Site, passphrase: Passphrase, now: datetime) -> None:
+    """A blank card whose transport key the site lacks is named with its batch, and loses no try."""
+    field = InField(VirtualCard())
+    with pytest.raises(KeyMissing, match="batch SIM0"):
+        issue_card(field, Issuer.of(site, passphrase), valid_from=FROM, valid_until=UNTIL, now=now)
+    assert field.card.tries_left == TRIES

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pacs.card.card_keys import CardSerial
 from pacs.credential import Technology
 from pacs.errors import StoreError
 from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
@@ -22,6 +23,7 @@ CONTROLLER = ProvisionedController(
     certificate_serial="abc",
 )
 CARD = IssuedCard(
+    serial=CardSerial.parse("SIM0-00000000002A"),
     credential_id=CredentialId(bytes(16)),
     technology=Technology.PKOC_V2,
     public_key=bytes(65),

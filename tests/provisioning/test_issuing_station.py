@@ -15,6 +15,8 @@ from pacs.credential import Technology
 from pacs.errors import CardGone, ReaderBroken
 from provisioning import desk_commands
 from provisioning.authority import generate_key
+from provisioning.card_journal import CardJournal
+from provisioning.card_keys import CardKeys
 from provisioning.encoder import Issuer
 from provisioning.hub_client import HubAway, HubError
 from provisioning.issuing_station import WAIT_FOR_CARD_S, Handed, IssuingStation
@@ -22,7 +24,7 @@ from provisioning.station_hub import Job, JobLost, StationHub
 from simulator.virtual_card import Profile, VirtualCard
 
 TODAY = datetime.now(UTC).date()
-ISSUER = Issuer(reference="AGENCY0000000001", key=generate_key())
+KEY, KEYS = generate_key(), CardKeys.generate().with_simulated_batch()
 
 
 class FakeHub(StationHub):
@@ -77,7 +79,8 @@ class Bench:
 
     def __init__(self, path: Path) -> None:
         self.hub = FakeHub()
-        self.handed = Handed(path / "made.json")
+        self.issuer = issuer_in(path)
+        self.handed = Handed(path / "made.json", self.issuer.journal)
         self.laid: list[Callable[[], Transceive]] = []
         self.said: list[str] = []
         self.now = 0.0
@@ -87,7 +90,7 @@ class Bench:
         """The program, started again."""
 
         def issue(card: Transceive, job: Job, progress: Callable[[str], None]) -> Any:
-            return desk_commands.issue(ISSUER, card, job, progress)
+            return desk_commands.issue(self.issuer, card, job, progress)
 
         return IssuingStation(
             self.hub,
@@ -151,10 +154,14 @@ def blank() -> VirtualCard:
     return VirtualCard(profile=Profile.V2)
 
 
-def issued() -> VirtualCard:
-    card = blank()
-    desk_commands.issue(ISSUER, whole(card)(), job(), lambda _step: None)
+def issued(path: Path) -> VirtualCard:
+    card, issuer = blank(), issuer_in(path / "before")
+    desk_commands.issue(issuer, whole(card)(), job(), lambda _step: None)
     return card
+
+
+def issuer_in(path: Path) -> Issuer:
+    return Issuer(reference="AGENCY0000000001", key=KEY, keys=KEYS, journal=CardJournal(path / "journal"))
 
 
 def test_a_card_is_made_step_by_step(bench: Bench) -> None:
@@ -174,9 +181,9 @@ def test_a_card_is_made_step_by_step(bench: Bench) -> None:
     assert bench.said[-2:] == ["issued", "stopped"]
 
 
-def test_an_issued_card_is_not_touched(bench: Bench) -> None:
+def test_an_issued_card_is_not_touched(bench: Bench, tmp_path: Path) -> None:
     """It is said once that it is not blank, and the blank one that follows is made; the hub can cancel meanwhile."""
-    card = issued()
+    card = issued(tmp_path)
     before = card.certificate
     bench.laid = [whole(card), whole(card), whole(card), whole(blank())]
     bench.station.run()
@@ -189,18 +196,24 @@ def test_an_issued_card_is_not_touched(bench: Bench) -> None:
 def test_a_card_that_is_torn_away_is_asked_for_again(bench: Bench) -> None:
     """The same card laid down again is finished."""
     card = blank()
-    bench.laid = [pulled(card, 4), whole(card)]
+    bench.laid = [pulled(card, 8), whole(card)]
     bench.station.run()
     assert bench.said.count("card_torn") == 1
     assert bench.steps[-1] == "done"
 
 
 def test_a_card_that_is_torn_away_time_and_again_ends_the_job(bench: Bench) -> None:
-    """With the reason, and the card counted as spoilt once something was written on it."""
+    """With the reason; the card is not spoilt, and is finished with the certificate it has by the next job."""
     card = blank()
-    bench.laid = [pulled(card, 4)]
+    bench.laid = [pulled(card, 10)]
     bench.station.run()
-    assert bench.steps[-1] == "failed=card_removed spoilt=True"
+    assert bench.steps[-1] == "failed=card_removed spoilt=False"
+    (begun,) = bench.issuer.journal.all_unfinished()
+    bench.hub.jobs, bench.hub.told, bench.laid = [job()], [], [whole(card)]
+    bench.station = bench.fresh()
+    bench.station.run()
+    assert bench.hub.made[0]["credential_id"] == str(begun.credential_id)
+    assert bench.issuer.journal.all_unfinished() == []
 
 
 def test_nobody_lays_a_card_down(bench: Bench) -> None:
@@ -301,7 +314,7 @@ def test_a_hub_that_refuses_the_token_is_named(bench: Bench) -> None:
 
 
 def test_days_that_no_certificate_can_hold(bench: Bench) -> None:
-    """The station says that it is at fault, and the card is spoilt only if its key was made."""
+    """The station says that it is at fault, and no card is spoilt."""
     bench.hub.jobs = [
         Job(
             id="1" * 32,
@@ -314,4 +327,4 @@ def test_days_that_no_certificate_can_hold(bench: Bench) -> None:
     ]
     bench.laid = [whole(blank())]
     bench.station.run()
-    assert bench.steps[-1] == "failed=issuer_fault spoilt=True"
+    assert bench.steps[-1] == "failed=issuer_fault spoilt=False"

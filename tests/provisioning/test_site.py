@@ -203,7 +203,9 @@ def test_no_private_key_is_on_disk_in_the_clear(site: Site, passphrase: Passphra
         if path.is_dir():
             assert mode == 0o700, path
             continue
-        assert mode == (0o600 if path.name == "passphrase" or path.name.endswith(".key.pem") else 0o644), path
+        assert mode == (
+            0o600 if path.name in ("passphrase", "card-keys") or path.name.endswith(".key.pem") else 0o644
+        ), path
         data = path.read_bytes()
         assert b"BEGIN PRIVATE KEY" not in data
         assert b"BEGIN EC PRIVATE KEY" not in data

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hub.roles import Role
+from pacs.card.card_keys import CardSerial
+from pacs.identifiers import CredentialId
+from provisioning.card_journal import DIRECTORY_NAME, CardJournal
 from provisioning.cli import main
 from tests.hub.running import RunningHub, running_hub
 
@@ -84,6 +88,22 @@ def test_the_issuing_desk_gives_a_card_to_a_resident(hub: RunningHub, tmp_path: 
     assert result["credential_id"] in {
         card["credential_id"] for card in cards if card["cardholder_id"] == resident
     }
+
+
+def test_a_card_that_was_spoilt_is_told_to_the_hub(hub: RunningHub, tmp_path: Path) -> None:
+    """What was certified before and is on no card is revoked at the hub with the next card, and then forgotten here."""
+    with hub.token() as program:
+        person = {"category": "resident", "given_name": "Ama", "family_name": "Mensah"}
+        resident = program.post("/api/v1/cardholders", json=person).json()["id"]
+    journal = CardJournal(hub.site.directory / DIRECTORY_NAME)
+    spoilt = CredentialId(secrets.token_bytes(16))
+    journal.void(CardSerial.parse("SIM0-00000000002A"), spoilt)
+    issue = ["card", "issue", "--card-process", blank_card(tmp_path), "--cardholder", resident]
+    assert run(hub, tmp_path / "token", Role.RECEPTION, *issue).exit_code == 0
+    with hub.token() as program:
+        told = program.get(f"/api/v1/cards/{spoilt}").json()
+    assert (told["status"], told["cardholder_id"]) == ("revoked", resident)
+    assert (journal.voids(), journal.all_unfinished()) == ([], [])
 
 
 def test_a_token_that_may_not_is_found_out_before_a_card_is_made(hub: RunningHub, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pacs.card import cvc, p256, personalisation, pkoc
 from pacs.card.apdu import CommandAPDU
 from pacs.card.dialogue import run
+from pacs.card.secure_channel import open_channel
 from pacs.card.tlv import parse, require
 from pacs.credential import Technology, Verifier, check_dates
 from pacs.errors import CardError, MalformedData, VerificationError
@@ -18,6 +19,7 @@ from pacs.identifiers import CredentialId
 from pacs.reason import ReadFault, Reason
 from simulator.card_deck import DECK, Recipe, deal
 from simulator.virtual_card import INSTRUCTIONS, Profile, VirtualCard, new_v1_card, new_v2_card
+from tests.pacs.card.bureau import HOST_CHALLENGE, MemoryBureau, linked
 from tests.pacs.card.material import (
     CARD_KEY,
     CHALLENGE,
@@ -102,9 +104,13 @@ V2_TABLE = [
     ("AUTHENTICATE with P2 0", [SELECT, AUTH.replace("80800001", "80800000")], "6A86"),
     ("Lc too long", [SELECT, "00880000FF00"], "6700"),
     ("header only", ["00A4"], "6700"),
-    ("key generation when locked", [SELECT, "8047000000"], "6985"),
-    ("writing when locked", [SELECT, "80DA7F210100"], "6985"),
-    ("locking twice", [SELECT, "80440000"], "6985"),
+    ("key generation by anybody", [SELECT, "8047000000"], "6982"),
+    ("writing by anybody", [SELECT, "84E280000100"], "6982"),
+    ("locking by anybody", [SELECT, "84440000"], "6982"),
+    ("resetting by anybody", [SELECT, "80E40000"], "6982"),
+    ("proof of an issuer who was not greeted", [SELECT, "84823300" + "10" + "00" * 16], "6985"),
+    ("greeting with a short challenge", [SELECT, "805000000400000000"], "6700"),
+    ("greeting with keys it does not have", [SELECT, "8050020008" + "00" * 8], "6A88"),
 ]
 V1_TABLE = [
     ("SELECT", [SELECT], "5C04010101009000"),
@@ -118,8 +124,7 @@ BLANK_TABLE = [
     ("certificate", [SELECT, GET_CVC], "6A88"),
     ("challenge", [SELECT, CHALLENGE_32 + "00"], "6985"),
     ("AUTHENTICATE", [SELECT, AUTH], "6985"),
-    ("locking without key", [SELECT, "80440000"], "6985"),
-    ("writing without key", [SELECT, "80DA7F210100"], "6A80"),
+    ("locking by anybody", [SELECT, "80440000"], "6982"),
 ]
 CASES = [
     pytest.param(make, commands, expected, id=f"{kind}: {name}")
@@ -218,7 +223,7 @@ def test_extended_length_reader() -> None:
         st.one_of(
             st.binary(max_size=40),
             st.tuples(
-                st.sampled_from([0x00, 0x10, 0x80, 0x90]),
+                st.sampled_from([0x00, 0x10, 0x80, 0x84, 0x90]),
                 st.sampled_from(sorted(INSTRUCTIONS)),
                 st.sampled_from([(0, 0), (4, 0), (0, 1), (0x7F, 0x21), (0x7F, 0x63)]),
                 st.binary(max_size=60),
@@ -246,61 +251,80 @@ _SHARED_V2 = _v2()
 # ---------------------------------------------------------------- personalisation, card side
 
 
-def _blank_with_key() -> VirtualCard:
-    card = VirtualCard()
-    _ask(card, SELECT, "8047000000")
-    return card
+class Issued:
+    """A blank card and its issuer's open channel, whose commands are asked one by one."""
+
+    def __init__(self, profile: Profile = Profile.V2) -> None:
+        self.card = VirtualCard(profile=profile)
+        _ask(self.card, SELECT)
+        self.channel = run(open_channel(MemoryBureau().keys, HOST_CHALLENGE), linked(self.card))[1]
+
+    def ask(self, ins: int, data: bytes = b"", p1: int = 0, p2: int = 0) -> bytes:
+        command = CommandAPDU(cla=0x80, ins=ins, p1=p1, p2=p2, data=data)
+        return run(self.channel.send(command, f"{ins:02X}"), linked(self.card))
+
+    def refuses(self, ins: int, data: bytes = b"", p1: int = 0, p2: int = 0) -> int | None:
+        with pytest.raises(CardError) as caught:
+            self.ask(ins, data, p1, p2)
+        return caught.value.status_word
 
 
 def test_key_is_made_on_the_card() -> None:
     """Each generation gives another key, and takes the certificate of the old one away."""
-    card = _blank_with_key()
-    first = card.public_key
-    card.certificate = certificate().raw
-    answer = bytes.fromhex(_ask(card, "8047000000"))
-    assert answer[:5] + card.public_key + b"\x90\x00" == answer
-    assert answer[:5].hex() == "7f49438641"
-    assert (card.public_key != first, card.certificate) == (True, b"")
+    issued = Issued()
+    first = personalisation.parse_key(issued.ask(0x47))
+    issued.card.certificate = certificate().raw
+    assert personalisation.parse_key(issued.ask(0x47)) == issued.card.public_key != first
+    assert issued.card.certificate == b""
 
 
 def test_certificate_of_another_key_is_refused() -> None:
-    """The card takes its own key's certificate only."""
-    card = _blank_with_key()
-    other = certificate().raw
-    write = CommandAPDU(cla=0x80, ins=personalisation.INS_WRITE, p1=0x7F, p2=0x21, data=other)
-    assert card.answer(bytes(write)).hex() == "6a80"
-    own = certificate(public_key=card.public_key).raw
-    assert card.answer(bytes(replace(write, data=own))).hex() == "9000"
-    assert card.certificate == own
+    """The card takes its own key's certificate only, and refuses with 6A80."""
+    issued = Issued()
+    issued.ask(0x47)
+    other = certificate().raw[:239]
+    issued.ask(0xE2, other)
+    assert issued.refuses(0xE2, certificate().raw[239:], 0x80, 1) == 0x6A80
+    assert issued.card.certificate == b""
 
 
-def test_chain_is_bounded_and_broken_by_other_commands() -> None:
-    """A chain that never ends is refused; another command in between starts it anew."""
-    card = _blank_with_key()
-    own = certificate(public_key=card.public_key).raw
-    link = CommandAPDU(cla=0x90, ins=personalisation.INS_WRITE, p1=0x7F, p2=0x21, data=own[:100])
-    last = replace(link, cla=0x80, data=own[100:])
-    assert card.answer(bytes(link)) == b"\x90\x00"
-    card.answer(bytes.fromhex("00CA7F6300"))
-    assert card.answer(bytes(last)).hex() == "6a80"
-    assert (card.answer(bytes(link)), card.answer(bytes(last))) == (b"\x90\x00", b"\x90\x00")
-    answers = [card.answer(bytes(replace(link, data=bytes(255)))).hex() for _ in range(17)]
-    assert answers == ["9000"] * 16 + ["6700"]
+def test_blocks_are_bounded_and_come_in_turn() -> None:
+    """Blocks out of turn, more than a certificate can have, and blocks of no certificate are refused."""
+    issued = Issued()
+    issued.ask(0x47)
+    assert issued.refuses(0xE2, b"x", 0x80, 1) == 0x6A86
+    issued = Issued()
+    for number in range(17):
+        issued.ask(0xE2, bytes(239), 0, number)
+    assert issued.refuses(0xE2, bytes(239), 0, 17) == 0x6700
 
 
-def test_unfinished_v2_card_is_not_locked() -> None:
-    """A V2 card without certificate, or without key, cannot be locked: it would be waste."""
-    assert _ask(_blank_with_key(), "80440000") == "6985"
-    card = VirtualCard(profile=Profile.V1)
-    assert _ask(card, SELECT, "80440000") == "6985"
-    assert _ask(card, "8047000000", "80440000") == "9000"
+@pytest.mark.parametrize("profile", Profile)
+def test_unfinished_card_is_not_locked(profile: Profile) -> None:
+    """A card without key, or a V2 card without certificate, cannot be locked: it would be waste."""
+    assert Issued(profile).refuses(0x44, bytes(65)) == 0x6985
+    issued = Issued(profile)
+    issued.ask(0x47)
+    if profile is Profile.V2:
+        assert issued.refuses(0x44, bytes(65)) == 0x6985
+    else:
+        assert issued.refuses(0x44, b"") == 0x6A80
+
+
+def test_a_locked_card_is_written_by_nobody() -> None:
+    """Not by its issuer either, in whose channel everything but RESET answers 6985; each refusal ends the channel."""
+    for ins, data in ((0x47, b""), (0xE2, b"x"), (0x44, bytes(65))):
+        issued = Issued()
+        issued.card.locked = True
+        assert issued.refuses(ins, data) == 0x6985
+        assert issued.refuses(0xE4) == 0x6982
 
 
 # ---------------------------------------------------------------- timing and serialisation
 
 
 def test_computing_time() -> None:
-    """Only what signs takes the modelled time, and only once the application is selected."""
+    """What computes takes the modelled time, and only once the application is selected."""
     card = _v2()
     sign, authenticate, get = (bytes.fromhex(text) for text in (CHALLENGE_32, AUTH, GET_CVC))
     assert card.computing_ms(sign) == 0.0
