@@ -259,7 +259,7 @@ def raw_inserts_per_s(database: Database, count: int) -> float:
                     site_id=SiteId("raw"),
                     id=controller_id,
                     event_public_key=bytes(32),
-                    certificate_serial="1",
+                    certificate_serial=None,
                     software=None,
                     registered_at=now,
                 ),

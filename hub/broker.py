@@ -1,7 +1,7 @@
 """The embedded broker: nats-server as a supervised child, with a configuration generated from the registry.
 
-Only certificates of the site's root are let in; the name in the certificate is the broker's user, and a
-controller may publish and subscribe on its own topics alone. The broker's key is decrypted into a private
+Only certificates of the site's root that are in use are let in; each is a user of the broker, which may publish and
+subscribe on its controller's own topics alone. The broker's key is decrypted into a private
 directory in memory for as long as the broker runs.
 """
 
@@ -30,10 +30,9 @@ import structlog
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from hub.broker_configuration import ClusterNode, configuration
+from hub.broker_configuration import Admission, ClusterNode, configuration
 from hub.keys import HubKeys
 from pacs.errors import StoreError
-from pacs.identifiers import ControllerId
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -84,7 +83,7 @@ class Broker:
     def __init__(self, settings: BrokerSettings, keys: HubKeys) -> None:
         self._settings = settings
         self._keys = keys
-        self._controllers: tuple[ControllerId, ...] = ()
+        self._admitted: tuple[Admission, ...] = ()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._claim: IO[str] | None = None
@@ -118,7 +117,7 @@ class Broker:
         """Whether the child runs and has accepted connections."""
         return self._up.is_set() and self.pid is not None
 
-    def start(self, controllers: Iterable[ControllerId]) -> None:
+    def start(self, admitted: Iterable[Admission]) -> None:
         """Start the child and return when it accepts connections.
 
         Raises ``StoreError`` when it does not, when another hub uses the data directory, or when there is no
@@ -132,7 +131,7 @@ class Broker:
         _end_orphan(self._pid_file, self._configuration)
         self._port = self._settings.port or _free_port(self._settings.host)
         self._client_port = _free_port("127.0.0.1")
-        self._controllers = tuple(controllers)
+        self._admitted = tuple(admitted)
         self._make_runtime_directory()
         self._write_configuration()
         self._binary = binary
@@ -143,13 +142,13 @@ class Broker:
                 f"{binary}: does not accept connections on {self._settings.host}:{self._port}; see {self._log_file}"
             )
 
-    def allow(self, controllers: Iterable[ControllerId]) -> None:
-        """Let exactly these controllers in; one that is no longer among them is disconnected at once."""
+    def allow(self, admitted: Iterable[Admission]) -> None:
+        """Let exactly these certificates in; whoever came with another is disconnected at once."""
         with self._lock:
-            wanted = tuple(controllers)
-            if wanted == self._controllers:
+            wanted = tuple(admitted)
+            if wanted == self._admitted:
                 return
-            self._controllers = wanted
+            self._admitted = wanted
             self._write_configuration()
             pid = self.pid
             if pid is not None:
@@ -252,7 +251,7 @@ class Broker:
             certificate=self._keys.broker_certificate.absolute(),
             key=self._runtime / "key.pem",
             root=self._keys.root_certificate.absolute(),
-            controllers=self._controllers,
+            admitted=self._admitted,
             cluster=self._settings.cluster,
         )
         temporary = self._configuration.with_suffix(".new")

@@ -7,13 +7,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pacs.certificates import identity
 from pacs.identifiers import HUB, ControllerId
 from pacs.topics import ROOT, down_root, up_root
+
+Admission: TypeAlias = tuple[ControllerId, str]
+"""A controller, and the serial number (hex) of a certificate of its."""
 
 HANDSHAKE_S = 10
 MAX_PENDING_BYTES = 256 * 1024 * 1024
@@ -40,11 +44,13 @@ def configuration(
     certificate: Path,
     key: Path,
     root: Path,
-    controllers: Iterable[ControllerId],
+    admitted: Iterable[Admission],
     cluster: ClusterNode | None = None,
 ) -> str:
     """The text of nats-server's configuration (JSON, which it reads).
 
+    A user is one certificate of a controller, by the URI in it (``verify_and_map`` tries DNS names first, of which only
+    the hub's is a user's). What is not among the ``admitted`` is refused, whatever name it carries.
     The broker's own protocol listens on loopback only and asks for the same certificates. The nodes of a cluster let
     in one another by the key of ``certificate``, which all of them have, and nobody else whom the root certified.
     """
@@ -74,7 +80,7 @@ def configuration(
             "ack_wait": "5s",
             "max_ack_pending": 20_000,
         },
-        "authorization": {"users": [_hub_user(), *map(_controller_user, controllers)]},
+        "authorization": {"users": [_hub_user(), *map(_controller_user, admitted)]},
     }
     if cluster is not None:
         nodes = len(cluster.routes) + 1
@@ -114,9 +120,10 @@ def _hub_user() -> dict[str, Any]:
     return {"user": HUB, "permissions": {"publish": everything, "subscribe": everything}}
 
 
-def _controller_user(controller_id: ControllerId) -> dict[str, Any]:
+def _controller_user(admission: Admission) -> dict[str, Any]:
+    controller_id, serial = admission
     return {
-        "user": str(controller_id),
+        "user": identity(serial),
         "permissions": {
             "publish": _branch(up_root(controller_id)),
             "subscribe": _branch(down_root(controller_id)),

@@ -8,13 +8,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub.broker import Broker, BrokerSettings
-from hub.broker_configuration import ClusterNode
+from hub.broker_configuration import Admission, ClusterNode
 from hub.keys import HubKeys
 from hub.settings import Settings, database_address, passphrase_file
-from hub.store import controllers
+from hub.store import device_certificates
 from hub.store.database import Database
 from pacs.errors import MalformedData, StoreError
-from pacs.identifiers import ControllerId
 
 LOOK_EVERY_S = 2.0
 
@@ -64,6 +63,6 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         database.close()
 
 
-def _admitted(database: Database) -> list[ControllerId]:
+def _admitted(database: Database) -> list[Admission]:
     with database.read() as connection:
-        return [controller.id for controller in controllers.list_all(connection)]
+        return device_certificates.admitted(connection)

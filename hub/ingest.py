@@ -172,8 +172,8 @@ class Ingest:
         if keys is None:
             with self._database.read() as connection:
                 controller = controllers.get(connection, controller_id)
-            if controller.retired_at is not None:
-                raise NotFound(f"controller {controller_id} is retired")
+            if controller.retired_at is not None or controller.event_public_key is None:
+                raise NotFound(f"controller {controller_id} is retired, or no device has its place")
             keys = trusted_keys(Ed25519PublicKey.from_public_bytes(controller.event_public_key))
             cache[controller_id] = keys
         return keys

@@ -32,7 +32,7 @@ from hub.periods import Periods
 from hub.questions import Questions
 from hub.retention import Retention
 from hub.revocation import Revocation
-from hub.store import controllers, sites
+from hub.store import device_certificates, sites
 from hub.store.database import Database
 from hub.store.sites import Site
 from hub.transfers import Transfers
@@ -143,7 +143,7 @@ class ControllerLink:
             for iir, public_key in self._keys.issuers.items():
                 if trusted.get(iir) != public_key:
                     sites.trust_issuer(connection, iir, public_key, now)
-            admitted = [controller.id for controller in controllers.list_all(connection)]
+            admitted = device_certificates.admitted(connection)
         if self._broker:
             self._broker.start(admitted)
         self.ingest.start()
@@ -184,7 +184,7 @@ class ControllerLink:
 
     def _registry_changed(self) -> None:
         with self._database.read() as connection:
-            admitted = [controller.id for controller in controllers.list_all(connection)]
+            admitted = device_certificates.admitted(connection)
         self.ingest.controllers_changed()
         if self._broker:
             self._broker.allow(admitted)

@@ -1,7 +1,7 @@
 """The site's certificate authorities: a root that certifies intermediates, and these the broker, the hub and the controllers.
 
-P-256, ECDSA with SHA-256 (RFC 5280 profile). The common name of a leaf also stands as a DNS name, which is what the
-broker maps to a user.
+P-256, ECDSA with SHA-256 (RFC 5280 profile). The common name of a leaf also stands as a DNS name, by which the broker
+knows the hub; controllers it knows by the serial numbers of their certificates (``pacs.certificates``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pacs.certificates import CLOCK_SKEW, leaf
 from pacs.errors import MalformedData
 
 ROOT_DAYS: Final = 3650
 INTERMEDIATE_DAYS: Final = 1825
 LEAF_DAYS: Final = 730
-CLOCK_SKEW: Final = timedelta(minutes=5)
 
 
 @unique
@@ -92,17 +92,15 @@ class Authority:
         ``hosts`` are further DNS names and IP addresses of a server. Raises ``MalformedData`` for a
         host that is neither.
         """
-        names = [_host(host) for host in dict.fromkeys((name, *hosts))]
-        return (
-            _builder(_name(name), public_key, now, self._days(days, now))
-            .issuer_name(self.certificate.subject)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(is_authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(purpose.value), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(self._key_identifier(), critical=False)
-            .sign(self.key, hashes.SHA256())
+        return leaf(
+            issuer=self.certificate,
+            issuer_key=self.key,
+            name=name,
+            public_key=public_key,
+            usages=purpose.value,
+            now=now,
+            days=days,
+            hosts=[_host(host) for host in dict.fromkeys(hosts) if host != name],
         )
 
     def chain_pem(self, leaf: x509.Certificate) -> bytes:
@@ -127,11 +125,6 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def serial_hex(certificate: x509.Certificate) -> str:
-    """The serial number, lower case hex without leading zeros: what the hub's registry holds."""
-    return f"{certificate.serial_number:x}"
-
-
 def _builder(
     subject: x509.Name, public_key: ec.EllipticCurvePublicKey, now: datetime, days: int
 ) -> x509.CertificateBuilder:
@@ -151,7 +144,7 @@ def _authority_builder(
     return (
         _builder(subject, public_key, now, days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(is_authority=True), critical=True)
+        .add_extension(_AUTHORITY_USE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
@@ -171,15 +164,14 @@ def _host(host: str) -> x509.GeneralName:
         raise MalformedData(f"host {host!r}: a DNS name or an IP address expected") from error
 
 
-def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
+_AUTHORITY_USE: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)

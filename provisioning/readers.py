@@ -13,10 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pacs.certificates import serial_hex
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.rules import Side
-from provisioning.authority import Authority, Purpose, generate_key, serial_hex
+from pacs.wiring import MAX_DOORS, Wiring, controller_toml, proposed_door
+from provisioning.authority import Authority, Purpose, generate_key
 from provisioning.keystore import (
     NewFile,
     Passphrase,
@@ -26,18 +28,16 @@ from provisioning.keystore import (
     read_file,
     read_public_key,
 )
-from provisioning.site import Site, secret_key, toml_table
+from provisioning.site import Site, secret_key
 
-MAX_DOORS: Final = 4
-
-# BCM numbers that one header has free beside the serial port: strike, contact, REX, green, red, buzzer.
-_PIN_NAMES: Final = ("strike_pin", "contact_pin", "rex_pin", "green_pin", "red_pin", "buzzer_pin")
-_PINS: Final = (
-    (17, 27, 22, 23, 24, 25),
-    (5, 6, 13, 19, 26, 12),
-    (16, 20, 21, 18, 4, 7),
-    (8, 9, 10, 11, 2, 3),
-)
+KEY_FILES: Final = {
+    "device_certificate": "device.cert.pem",
+    "device_key": "device.key.pem",
+    "event_key": "event.key.pem",
+    "root_certificate": "root.cert.pem",
+    "policy_public_key": "policy.pub.pem",
+    "passphrase_file": "passphrase",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,14 @@ def add_controller(
         name=controller_id, public_key=device_key.public_key(), purpose=Purpose.CLIENT, now=now
     )
     host = broker_host or site.broker_host
-    configuration = controller_toml(site, controller_id, doors, pins=pins, host=host, port=broker_port)
+    configuration = controller_toml(
+        wired(doors, pins=pins),
+        controller_id=controller_id,
+        site_id=site.id,
+        host=host,
+        port=broker_port,
+        keys=KEY_FILES,
+    )
     directory = site.directory / "controllers" / controller_id
     make_directory(
         directory,
@@ -119,43 +126,17 @@ def add_controller(
     )
 
 
-def controller_toml(
-    site: Site, controller_id: ControllerId, doors: Sequence[DoorWiring], *, pins: str, host: str, port: int
-) -> str:
-    """The configuration of ``docs/configuration-edge.md``, with a proposal for the pins."""
-    parts = [
-        "# drempel-edge run --config controller.toml; relative paths start at this file.",
-        "# The pins are a proposal: make them those of your wiring, then run drempel-edge check-config.",
-        toml_table(
-            {"id": controller_id, "site": site.id, "state_dir": "state", "pins": pins}, header="[controller]"
-        ),
-        toml_table({"host": host, "port": port}, header="[hub]"),
-        toml_table(
-            {
-                "device_certificate": "device.cert.pem",
-                "device_key": "device.key.pem",
-                "event_key": "event.key.pem",
-                "root_certificate": "root.cert.pem",
-                "policy_public_key": "policy.pub.pem",
-                "passphrase_file": "passphrase",
-            },
-            header="[keys]",
-        ),
-    ]
-    for door, numbers in zip(doors, _PINS, strict=False):
-        pin = dict(zip(_PIN_NAMES, numbers, strict=True))
-        of_door = {name: pin[name] for name in _PIN_NAMES[:3]}
-        of_reader = {name: pin[name] for name in _PIN_NAMES[3:]}
-        parts.append(
-            toml_table({"id": door.id, "energise_to": door.energise_to, **of_door}, header="[[door]]")
-        )
-        parts.append(
-            toml_table(
-                {"side": door.side.value, "device": door.device, "baud": door.baud, **of_reader},
-                header="[[door.reader]]",
+def wired(doors: Sequence[DoorWiring], *, pins: str = "lgpio") -> Wiring:
+    """A proposal of pins for these doors; raises ``MalformedData`` unless there are 1 to ``MAX_DOORS``."""
+    return Wiring(
+        pins=pins,
+        doors=tuple(
+            proposed_door(
+                place, door.id, door.device, energise_to=door.energise_to, side=door.side, baud=door.baud
             )
-        )
-    return "\n".join(parts)
+            for place, door in enumerate(doors)
+        ),
+    )
 
 
 def read_controller(site: Site, controller_id: ControllerId) -> ProvisionedController:

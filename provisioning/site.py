@@ -14,7 +14,6 @@ because it lets controllers in; neither the hub nor a controller holds the card 
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import tomllib
@@ -32,6 +31,7 @@ from pacs import envelope
 from pacs.card.cvc import check_issuer
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import SiteId
+from pacs.wiring import toml_table
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
 from provisioning.card_keys import CardKeys
 from provisioning.keystore import (
@@ -52,8 +52,6 @@ BROKER_NAME: Final = "broker"
 WEB_NAME: Final = "web"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _ISSUER_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-
-Table = Mapping[str, str | int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,16 +334,10 @@ def secret_key(
     return NewFile(path=Path(name), data=seal_key(key, passphrase), is_secret=True)
 
 
-def toml_table(values: Table, *, header: str = "") -> str:
-    """Lines of one TOML table; texts are written as basic strings (TOML 1.0, whose escapes JSON shares)."""
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    return "\n".join([*([header] if header else []), *lines, ""])
-
-
 def _hub_toml(host: str) -> str:
     if host in LOOPBACK:
         mqtt = "127.0.0.1:8883"
-        http: Table = {"listen": "127.0.0.1:8000"}
+        http: dict[str, str | int] = {"listen": "127.0.0.1:8000"}
     else:
         mqtt = "0.0.0.0:8883"
         http = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import Connection
 
 from hub.api import fields, scope
@@ -17,29 +18,52 @@ from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import controllers as store
+from hub.store import device_certificates
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/controllers", tags=["controllers"])
 
 
 class NewController(Body):
-    """``event_public_key``: Ed25519, 64 hex digits; ``certificate_serial``: of its device certificate, hex."""
+    """A place for a device, which takes it by a one-time code.
+
+    Of one whose keys were made elsewhere, both are said: ``event_public_key``, Ed25519, 64 hex digits, and
+    ``certificate_serial``, of its device certificate, hex. ``wiring``: what a device that takes the place is told of its
+    doors' pins and readers.
+    """
 
     id: fields.Controller
-    event_public_key: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$")]
-    certificate_serial: Annotated[str, Field(pattern="^[0-9A-Fa-f]{1,64}$")]
+    event_public_key: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$")] | None = None
+    certificate_serial: Annotated[str, Field(pattern="^[0-9A-Fa-f]{1,64}$")] | None = Field(
+        default=None, validate_default=True
+    )
     software: Annotated[str, Field(max_length=64)] | None = None
     site_id: fields.Site | None = None
+    wiring: fields.Wired | None = None
+
+    @field_validator("certificate_serial")
+    @classmethod
+    def _comes_with_a_key(cls, serial: str | None, info: ValidationInfo) -> str | None:
+        if "event_public_key" in info.data and (serial is None) != (info.data["event_public_key"] is None):
+            raise ValueError("expected together with event_public_key, or neither")
+        return serial
 
 
 class Controller(Answer):
-    """A registered controller."""
+    """A registered controller; without a key no device has taken its place yet.
+
+    ``certificate_serial`` is that of the certificate issued last, ``certificate_expires_at`` its end where this hub issued it.
+    ``revoked_at``: since when nothing of its device is believed.
+    """
 
     id: fields.Controller
     site_id: fields.Site
-    event_public_key: str
-    certificate_serial: str
+    event_public_key: str | None
+    certificate_serial: str | None
+    certificate_expires_at: datetime | None
     software: str | None
     registered_at: datetime
+    revoked_at: datetime | None
+    wiring: dict[str, Any] | None
 
 
 class DoorHealth(Answer):
@@ -121,18 +145,22 @@ def register(
     new = store.Controller(
         id=body.id,
         site_id=site_id,
-        event_public_key=bytes.fromhex(body.event_public_key),
-        certificate_serial=body.certificate_serial.lower(),
+        event_public_key=None if body.event_public_key is None else bytes.fromhex(body.event_public_key),
+        certificate_serial=None
+        if body.certificate_serial is None
+        else f"{int(body.certificate_serial, 16):x}",
         software=body.software,
         registered_at=hub.clock(),
+        wiring=None if body.wiring is None else body.wiring.fields,
     )
 
     def same(found: store.Controller) -> bool:
-        return (found.site_id, found.event_public_key, found.certificate_serial, found.retired_at) == (
-            new.site_id,
-            new.event_public_key,
-            new.certificate_serial,
-            None,
+        """A place is the same whoever has taken it."""
+        keys = (found.event_public_key, found.certificate_serial)
+        return (
+            (found.site_id, found.retired_at) == (new.site_id, None)
+            and (new.event_public_key is None or keys == (new.event_public_key, new.certificate_serial))
+            and (new.wiring is None or found.wiring == new.wiring)
         )
 
     def add(connection: Connection) -> store.Controller:
@@ -148,7 +176,8 @@ def register(
         add=add,
         same=same,
     )
-    return _answer(controller)
+    with hub.database.read() as connection:
+        return _answers(connection, [controller])[0]
 
 
 @router.get("")
@@ -161,7 +190,7 @@ def listed(
     """Controllers in use, by id."""
     with services(request).database.read() as connection:
         found, next_after = portion(store.list_all(connection, principal.sites), after, limit)
-    return Controllers(controllers=[_answer(each) for each in found], next_after=next_after)
+        return Controllers(controllers=_answers(connection, found), next_after=next_after)
 
 
 @router.get("/{controller_id}/status")
@@ -202,12 +231,19 @@ def withdraw(
     return Response(status_code=204)
 
 
-def _answer(controller: store.Controller) -> Controller:
-    return Controller(
-        id=controller.id,
-        site_id=controller.site_id,
-        event_public_key=controller.event_public_key.hex(),
-        certificate_serial=controller.certificate_serial,
-        software=controller.software,
-        registered_at=controller.registered_at,
-    )
+def _answers(connection: Connection, found: Sequence[store.Controller]) -> list[Controller]:
+    newest = device_certificates.newest(connection, [each.id for each in found])
+    return [
+        Controller(
+            id=each.id,
+            site_id=each.site_id,
+            event_public_key=each.event_public_key.hex() if each.event_public_key else None,
+            certificate_serial=each.certificate_serial,
+            certificate_expires_at=newest[each.id].expires_at if each.id in newest else None,
+            software=each.software,
+            registered_at=each.registered_at,
+            revoked_at=each.revoked_at,
+            wiring=each.wiring,
+        )
+        for each in found
+    ]

@@ -37,6 +37,7 @@ from pacs.identifiers import (
     StationId,
 )
 from pacs.schedule import zone
+from pacs.wiring import Wiring
 
 T = TypeVar("T")
 
@@ -119,6 +120,17 @@ Credential = Annotated[
 def _zone_name(name: str) -> str:
     zone(name)
     return name
+
+
+def _wiring(value: Any) -> Wiring:
+    return value if isinstance(value, Wiring) else Wiring.from_fields(value)
+
+
+Wired = Annotated[
+    Wiring,
+    PlainValidator(_validated(_wiring), json_schema_input_type=dict[str, Any]),
+    PlainSerializer(lambda wiring: wiring.fields, return_type=dict[str, Any]),
+]
 
 
 def _credential_in_path(credential_id: Annotated[str, Path(pattern=_CREDENTIAL)]) -> CredentialId:

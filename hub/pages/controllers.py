@@ -239,7 +239,7 @@ def _page(request: Request, principal: Principal, controller_id: ControllerId, p
             "software": state.software or controller.software,
             "registered_at": controller.registered_at,
             "certificate_serial": controller.certificate_serial,
-            "key": controller.event_public_key.hex(),
+            "key": controller.event_public_key.hex() if controller.event_public_key else "",
             "hello_at": state.hello_at,
             "complete_until": state.complete_until,
             "unread": state.unread_count,

@@ -22,7 +22,9 @@ from sqlalchemy import (
     update,
 )
 
+from hub.store import device_certificates
 from hub.store.database import fields, insert_new
+from hub.store.device_certificates import DeviceCertificate
 from hub.store.errors import NotFound
 from hub.store.schema import controller_state, controllers
 from hub.store.sites import Sites, within
@@ -35,15 +37,22 @@ SILENT_AFTER = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
-    """One registered controller. ``event_public_key``: Ed25519, 32 bytes. ``certificate_serial``: hex."""
+    """One registered controller, which is a place that one device at a time takes.
+
+    ``event_public_key``: Ed25519, 32 bytes; None: no device has taken the place. ``certificate_serial``: hex, of the
+    certificate that was issued last. ``revoked_at``: since when nothing of its device is believed. ``wiring``: as
+    ``pacs.wiring.Wiring.fields`` gives it.
+    """
 
     id: ControllerId
     site_id: SiteId
-    event_public_key: bytes
-    certificate_serial: str
+    event_public_key: bytes | None
+    certificate_serial: str | None
     software: str | None
     registered_at: datetime
     retired_at: datetime | None = None
+    revoked_at: datetime | None = None
+    wiring: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +85,44 @@ class ControllerState:
 
 
 def register(connection: Connection, controller: Controller) -> None:
-    """Register a controller, which starts offline; raises ``AlreadyExists``."""
-    insert_new(connection, controllers, asdict(controller))
+    """Register a controller, which starts offline, and admit its certificate; raises ``AlreadyExists``."""
+    insert_new(connection, controllers, {**asdict(controller), "wiring": controller.wiring or null()})
     connection.execute(
         insert(controller_state).values(
             controller_id=controller.id, online=False, since=controller.registered_at
         )
     )
+    if controller.certificate_serial:
+        device_certificates.add(
+            connection,
+            DeviceCertificate(
+                serial=controller.certificate_serial,
+                controller_id=controller.id,
+                issued_at=controller.registered_at,
+            ),
+        )
+
+
+def take_place(connection: Connection, controller_id: ControllerId, *, event_public_key: bytes) -> None:
+    """A device with this event key has the controller's place from now on."""
+    mine = controllers.c.id == controller_id
+    connection.execute(
+        update(controllers).where(mine).values(event_public_key=event_public_key, revoked_at=None)
+    )
+
+
+def set_wiring(connection: Connection, controller_id: ControllerId, wiring: Mapping[str, Any]) -> None:
+    """Keep what the place is wired to."""
+    mine = controllers.c.id == controller_id
+    connection.execute(update(controllers).where(mine).values(wiring=dict(wiring)))
+
+
+def revoke(connection: Connection, controller_id: ControllerId, now: datetime) -> bool:
+    """Believe nothing of its device from now on; False: it was so already. Its certificates are another matter."""
+    mine = (controllers.c.id == controller_id) & controllers.c.revoked_at.is_(None)
+    changed = connection.execute(update(controllers).where(mine).values(revoked_at=now)).rowcount
+    saw(connection, controller_id, now, online=False)
+    return changed > 0
 
 
 def retire(connection: Connection, controller_id: ControllerId, now: datetime) -> bool:
@@ -153,7 +193,9 @@ def _seen(*, online: bool) -> Update:
     change = update(controller_state).where(columns.controller_id == bindparam("mine"))
     if not online:
         return change.values(changes)
-    in_use = select(controllers.c.id).where(controllers.c.retired_at.is_(None))
+    in_use = select(controllers.c.id).where(
+        controllers.c.retired_at.is_(None), controllers.c.revoked_at.is_(None)
+    )
     return change.where(columns.controller_id.in_(in_use)).values({**changes, "last_seen": now})
 
 
@@ -178,7 +220,7 @@ _STORED_UP_TO = (
 def saw(connection: Connection, controller_id: ControllerId, now: datetime, *, online: bool) -> None:
     """A sign of life (``online``), or the broker's word that the connection is gone.
 
-    What a retired controller sent before the broker shut it out is no sign of life.
+    What a retired or revoked controller sent before the broker shut it out is no sign of life.
     """
     statement = _SEEN if online else _GONE
     connection.execute(statement, {"mine": controller_id, "now": now})
@@ -201,15 +243,17 @@ def last_heard(connection: Connection) -> dict[ControllerId, tuple[bool, datetim
 
 
 def registry(connection: Connection) -> tuple[Any, ...]:
-    """Something that is another whenever a controller was registered, changed or retired."""
+    """Something that is another whenever a controller was registered, changed or retired, or gets another certificate."""
     columns = controllers.c
     query = select(
         func.count(),
         func.count(columns.retired_at),
         func.max(columns.registered_at),
         func.max(columns.retired_at),
+        func.max(columns.revoked_at),
     )
-    return tuple(connection.execute(query.select_from(controllers)).one())
+    found = connection.execute(query.select_from(controllers)).one()
+    return (*found, *device_certificates.changes(connection))
 
 
 def said(connection: Connection, controller_id: ControllerId, **facts: Any) -> None:

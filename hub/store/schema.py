@@ -76,11 +76,43 @@ controllers = Table(
     metadata,
     Column("id", NAME, primary_key=True),
     Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
-    Column("event_public_key", LargeBinary, nullable=False),  # Ed25519, 32 bytes
-    Column("certificate_serial", String(64), nullable=False),  # hex
+    Column("event_public_key", LargeBinary),  # Ed25519, 32 bytes; NULL: no device has taken the place yet
+    Column("certificate_serial", String(64)),  # hex; of the certificate that was issued last
     Column("software", Text),
     Column("registered_at", Instant, nullable=False),
     Column("retired_at", Instant),
+    Column("revoked_at", Instant),  # since when nothing of its device is believed
+    Column("wiring", JSON),  # pacs.wiring.Wiring
+)
+
+device_certificates = Table(
+    "device_certificates",
+    metadata,
+    Column("serial", String(64), primary_key=True),  # hex; the broker admits by it
+    Column("controller_id", NAME, ForeignKey("controllers.id"), nullable=False, index=True),
+    Column("key_digest", LargeBinary),  # SHA-256 of the key it certifies; NULL: not issued here
+    Column("chain", Text),  # PEM, the leaf first
+    Column("issued_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("used_at", Instant),  # its controller first said that it goes by it
+    Column("revoked_at", Instant),
+    Column("revoked_because", String(16)),
+)
+
+enrolment_codes = Table(
+    "enrolment_codes",
+    metadata,
+    Column("secret_hash", LargeBinary, primary_key=True),
+    Column("id", String(16), nullable=False, unique=True),
+    Column("controller_id", NAME, ForeignKey("controllers.id"), nullable=False, index=True),
+    Column("purpose", String(16), nullable=False),
+    Column("doors", JSON, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("withdrawn_at", Instant),
+    Column("used_at", Instant),
+    Column("used_by", LargeBinary),  # SHA-256 of the key that used it
 )
 
 areas = Table(

@@ -187,7 +187,7 @@ def a_controller() -> dict[str, Any]:
     return {
         "id": f"c-{secrets.token_hex(4)}",
         "event_public_key": secrets.token_bytes(32).hex(),
-        "certificate_serial": "4F01",
+        "certificate_serial": secrets.token_hex(8).upper(),
     }
 
 

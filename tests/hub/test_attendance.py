@@ -111,7 +111,7 @@ class Desk:
                     site_id=SITE,
                     id=each.id,
                     event_public_key=raw,
-                    certificate_serial="0a",
+                    certificate_serial=None,
                     software=None,
                     registered_at=NOON,
                 )

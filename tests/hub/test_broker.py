@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from hub.broker import Broker, BrokerSettings, find_binary
 from hub.keys import HubKeys
 from hub.mqtt import client_id
-from hub.store import controllers, events
+from hub.store import controllers, device_certificates, events
+from hub.store.device_certificates import DeviceCertificate
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from pacs.topics import Down, DownTopic, Up, UpTopic
+from provisioning.keystore import NewFile, make_directory
 from provisioning.readers import DoorWiring, add_controller
 from provisioning.site import create_site
 from tests.hub.controller import FakeController, SmallHub, eventually, register, small_hub
@@ -82,6 +86,15 @@ class Probe:
         self.client.disconnect()
         self.client.loop_stop()
         del self.client  # frees it, and with it its sockets
+
+
+def let_in(hub: SmallHub, context: ssl.SSLContext) -> Probe | None:
+    """A probe that the broker lets in; None: not yet."""
+    probe = Probe(hub.port, context)
+    if probe.let_in:
+        return probe
+    probe.close()
+    return None
 
 
 def keys_of(hub: SmallHub) -> HubKeys:
@@ -198,6 +211,46 @@ def test_a_controller_is_let_in_when_registered_and_put_out_when_retired(
     eventually(lambda: not late._online.is_set(), "put out")
     late.disconnect()
     assert hub.link.broker.pid == pid
+
+
+def test_of_two_certificates_of_a_controller_one_is_refused(hub: SmallHub, tmp_path: Path) -> None:
+    """The connection of the certificate that is refused ends, and it comes in no more; the other's stays."""
+    authority = hub.site.authority(hub.site.passphrase())
+    devices = []
+    for name in ("before", "after"):
+        site = replace(hub.site, directory=tmp_path / name)
+        needed = [(hub.site.directory / name) for name in ("policy.pub.pem", "root.cert.pem")]
+        make_directory(
+            site.directory, [NewFile(path=Path(each.name), data=each.read_bytes()) for each in needed]
+        )
+        devices.append(
+            add_controller(
+                site,
+                authority,
+                ControllerId("twice"),
+                [DoorWiring(id=DoorId("twice"), device="/dev/null")],
+                now=datetime.now(UTC),
+            )
+        )
+    with hub.database.write() as connection:
+        register(connection, devices[0])
+        certificate = DeviceCertificate(
+            serial=devices[1].certificate_serial, controller_id=devices[1].id, issued_at=datetime.now(UTC)
+        )
+        device_certificates.add(connection, certificate)
+    hub.link.site_changed()
+    contexts = [FakeController(device, hub.port).context for device in devices]
+    before, after = (eventually(partial(let_in, hub, each)) for each in contexts)
+    with hub.database.write() as connection:
+        assert device_certificates.in_use(connection, devices[1].id, certificate.serial, datetime.now(UTC))
+    hub.link.site_changed()
+    assert before.ended.wait(20)
+    again = Probe(hub.port, contexts[0])
+    assert not again.let_in
+    assert not after.ended.is_set()
+    assert after.subscribes(str(DownTopic(ControllerId("twice"), Down.DOCUMENT)))
+    for probe in (before, after, again):
+        probe.close()
 
 
 def test_the_key_is_readable_by_nobody_else(hub: SmallHub) -> None:

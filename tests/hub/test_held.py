@@ -44,7 +44,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
                 id=controller,
                 site_id=site,
                 event_public_key=bytes(32),
-                certificate_serial="0a",
+                certificate_serial=None,
                 software=None,
                 registered_at=NOW,
             )

@@ -104,7 +104,7 @@ def test_what_was_refused_may_be_tried_again(admin: httpx.Client) -> None:
     mark = f"m-{secrets.token_hex(4)}"
     door = {"id": mark, "controller_id": mark, "name": "Door"}
     assert code_of(admin.post("/api/v1/doors", json=door, headers=key)) == "reference_unknown"
-    controller = {"id": mark, "event_public_key": "9d" * 32, "certificate_serial": "01"}
+    controller = {"id": mark, "event_public_key": "9d" * 32, "certificate_serial": secrets.token_hex(8)}
     assert admin.post("/api/v1/controllers", json=controller).status_code == 201
     assert admin.post("/api/v1/doors", json=door, headers=key).status_code == 201
 

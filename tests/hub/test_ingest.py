@@ -85,7 +85,7 @@ class Desk:
                         site_id=SITE,
                         id=name,
                         event_public_key=raw,
-                        certificate_serial="0a",
+                        certificate_serial=None,
                         software=None,
                         registered_at=NOW,
                     ),

@@ -96,7 +96,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
                     site_id=SITE,
                     id=name,
                     event_public_key=bytes(32),
-                    certificate_serial="0a",
+                    certificate_serial=None,
                     software=None,
                     registered_at=NOW,
                 ),

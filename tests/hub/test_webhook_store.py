@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
                     id=ControllerId(site_id),
                     site_id=site_id,
                     event_public_key=bytes(32),
-                    certificate_serial="01",
+                    certificate_serial=None,
                     software=None,
                     registered_at=NOW,
                 ),

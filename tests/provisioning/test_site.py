@@ -16,6 +16,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from edge.config_file import load
 from hub.settings import Settings, passphrase_file
 from pacs import envelope
+from pacs.certificates import identity
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from provisioning.authority import Authority, Purpose, generate_key
@@ -101,11 +102,14 @@ def test_the_root_goes_where_it_is_told(tmp_path: Path, now: datetime) -> None:
 def test_a_controllers_certificate_leads_to_the_root(
     site: Site, passphrase: Passphrase, now: datetime
 ) -> None:
-    """It is a client certificate whose common name and DNS name are the controller's id."""
+    """It is a client certificate whose common name and DNS name are the controller's id, with its serial number as URI."""
     made = add_controller(site, site.authority(passphrase), ControllerId("c-front"), DOORS, now=now)
     leaf, above = chain(made.directory / "device.cert.pem")
     verified = policy(site, now).build_client_verifier().verify(leaf, above)
-    assert verified.subjects == [x509.DNSName("c-front")]
+    assert verified.subjects == [
+        x509.DNSName("c-front"),
+        x509.UniformResourceIdentifier(identity(made.certificate_serial)),
+    ]
     assert leaf.subject.rfc4514_string() == "CN=c-front"
     assert f"{leaf.serial_number:x}" == made.certificate_serial
 
@@ -182,7 +186,7 @@ def test_openssl_accepts_the_chains_in_a_handshake(
     assert not waiting
     names = ends[1].getpeercert()
     assert names is not None
-    assert names["subjectAltName"] == (("DNS", "c"),)
+    assert names["subjectAltName"] == (("DNS", "c"), ("URI", identity(made.certificate_serial)))
 
 
 def test_no_private_key_is_on_disk_in_the_clear(site: Site, passphrase: Passphrase, now: datetime) -> None:

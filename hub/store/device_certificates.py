@@ -1,0 +1,158 @@
+"""Certificates of controllers: which were issued, which are in use, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+
+from hub.store.database import fields, insert_new
+from hub.store.errors import NotFound
+from hub.store.schema import controllers, device_certificates
+from pacs.identifiers import ControllerId
+
+
+@unique
+class Because(StrEnum):
+    """Why a certificate is refused."""
+
+    SUPERSEDED = "superseded"  # its controller goes by a newer one
+    REPLACED = "replaced"  # another device took the place
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCertificate:
+    """One certificate. ``serial``: hex. ``key_digest``, ``chain`` (PEM) and ``expires_at`` are None of one not issued here.
+
+    ``used_at``: its controller first said that it goes by it.
+    """
+
+    serial: str
+    controller_id: ControllerId
+    issued_at: datetime
+    key_digest: bytes | None = None
+    chain: str | None = None
+    expires_at: datetime | None = None
+    used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_because: Because | None = None
+
+
+_COLUMNS = device_certificates.c
+
+
+def add(connection: Connection, certificate: DeviceCertificate) -> None:
+    """Admit a certificate, the newest of its controller; raises ``AlreadyExists`` for a serial number that is there."""
+    insert_new(connection, device_certificates, asdict(certificate))
+    mine = controllers.c.id == certificate.controller_id
+    connection.execute(update(controllers).where(mine).values(certificate_serial=certificate.serial))
+
+
+def of_controller(connection: Connection, controller_id: ControllerId) -> list[DeviceCertificate]:
+    """Every certificate of a controller, the newest first."""
+    query = select(device_certificates).where(_COLUMNS.controller_id == controller_id)
+    rows = connection.execute(query.order_by(_COLUMNS.issued_at.desc(), _COLUMNS.serial))
+    return [_certificate(row) for row in rows]
+
+
+def newest(
+    connection: Connection, controller_ids: Collection[ControllerId] | None = None
+) -> dict[ControllerId, DeviceCertificate]:
+    """Controller → the certificate that was issued last to it, refused or not; of all, or of these."""
+    query = select(device_certificates).order_by(_COLUMNS.issued_at)
+    if controller_ids is not None:
+        query = query.where(_COLUMNS.controller_id.in_(sorted(controller_ids)))
+    return {ControllerId(row.controller_id): _certificate(row) for row in connection.execute(query)}
+
+
+def with_key(
+    connection: Connection, controller_id: ControllerId, key_digest: bytes
+) -> DeviceCertificate | None:
+    """The certificate in use of this controller for this key."""
+    query = select(device_certificates).where(
+        _COLUMNS.controller_id == controller_id,
+        _COLUMNS.key_digest == key_digest,
+        _COLUMNS.revoked_at.is_(None),
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _certificate(row)
+
+
+def admitted(connection: Connection) -> list[tuple[ControllerId, str]]:
+    """Whom the broker lets in: controller and serial number of every certificate that is not refused."""
+    query = (
+        select(_COLUMNS.controller_id, _COLUMNS.serial)
+        .join(controllers)
+        .where(_COLUMNS.revoked_at.is_(None), controllers.c.retired_at.is_(None))
+        .order_by(_COLUMNS.controller_id, _COLUMNS.serial)
+    )
+    return [(ControllerId(row.controller_id), row.serial) for row in connection.execute(query)]
+
+
+def revoke(
+    connection: Connection,
+    controller_id: ControllerId,
+    because: Because,
+    now: datetime,
+    *,
+    issued_before: datetime | None = None,
+) -> int:
+    """Refuse a controller's certificates, all or those issued before; returns how many that are."""
+    change = update(device_certificates).where(
+        _COLUMNS.controller_id == controller_id, _COLUMNS.revoked_at.is_(None)
+    )
+    if issued_before is not None:
+        change = change.where(_COLUMNS.issued_at < issued_before)
+    return connection.execute(change.values(revoked_at=now, revoked_because=because)).rowcount
+
+
+# made once: it is asked with every heartbeat
+_FIRST_USE = (
+    update(device_certificates)
+    .where(
+        _COLUMNS.serial == bindparam("mine"),
+        _COLUMNS.controller_id == bindparam("whose"),
+        _COLUMNS.used_at.is_(None),
+        _COLUMNS.revoked_at.is_(None),
+    )
+    .values(used_at=bindparam("now"))
+)
+
+
+def in_use(connection: Connection, controller_id: ControllerId, serial: str, now: datetime) -> bool:
+    """A controller says that it goes by this certificate: those issued before are refused. True: that changed something."""
+    used = connection.execute(_FIRST_USE, {"mine": serial, "whose": controller_id, "now": now})
+    if not used.rowcount:
+        return False
+    issued_at = connection.scalar(select(_COLUMNS.issued_at).where(_COLUMNS.serial == serial))
+    return revoke(connection, controller_id, Because.SUPERSEDED, now, issued_before=issued_at) > 0
+
+
+def get(connection: Connection, serial: str) -> DeviceCertificate:
+    """One certificate; raises ``NotFound``."""
+    row = connection.execute(select(device_certificates).where(_COLUMNS.serial == serial)).first()
+    if row is None:
+        raise NotFound("certificate is not there")
+    return _certificate(row)
+
+
+def changes(connection: Connection) -> tuple[Any, ...]:
+    """Something that is another whenever a certificate was admitted or refused."""
+    query = select(func.count(), func.count(_COLUMNS.revoked_at), func.max(_COLUMNS.issued_at))
+    return tuple(connection.execute(query.select_from(device_certificates)).one())
+
+
+def _certificate(row: Row[Any]) -> DeviceCertificate:
+    because = None if row.revoked_because is None else Because(row.revoked_because)
+    return DeviceCertificate(
+        **{
+            **fields(row),
+            "controller_id": ControllerId(row.controller_id),
+            "revoked_because": because,
+        }
+    )
