@@ -11,6 +11,7 @@ import click
 COMMANDS: Final = {
     "check-config": ("edge.check_config", "check_config_command", "Check the configuration and its keys."),
     "doctor": ("edge.doctor", "doctor_command", "Say what is wrong with this controller and what to do."),
+    "enrol": ("edge.enrol", "enrol_command", "Take a controller's place by a one-time code."),
     "read": ("edge.read_stdio", "read_command", "Read one card that answers on standard input."),
     "run": ("edge.run_command", "run_command", "Run the controller until SIGTERM or SIGINT."),
     "safe-pins": ("edge.safe_pins", "safe_pins_command", "Take the current from every strike."),

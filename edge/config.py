@@ -111,7 +111,11 @@ class FireConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPaths:
-    """Where the keys and certificates are."""
+    """Where the keys and certificates are.
+
+    ``renewed``: a device key with its certificate, in one file, that take the place of the configured ones while they are
+    newer.
+    """
 
     device_certificate: Path
     device_key: Path
@@ -119,6 +123,7 @@ class KeyPaths:
     root_certificate: Path
     policy_public_key: Path
     passphrase_file: Path
+    renewed: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

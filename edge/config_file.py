@@ -19,6 +19,8 @@ from edge.journal_policy import JournalPolicy
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DOORS: Final = 4
+RENEWED: Final = "device.pem"
+"""In the state directory, which a running controller can write to."""
 PASSPHRASE_VARIABLE: Final = "DREMPEL_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
 
 _PLACEHOLDER = re.compile(r"<.*>|change[-_ ]?me|\btodo\b|\bfixme\b", re.IGNORECASE)
@@ -93,7 +95,7 @@ class _Parser:
             pins=controller["pins"],
             hub_host=hub["host"],
             hub_port=hub["port"],
-            keys=KeyPaths(**keys),
+            keys=KeyPaths(**keys, renewed=controller["state_dir"] / RENEWED),
             doors=tuple(
                 DoorConfig(**door | {"readers": tuple(ReaderConfig(**reader) for reader in door["readers"])})
                 for door in doors

@@ -53,13 +53,18 @@ def doctor_command(path: Path, *, with_pins: bool, form: str) -> None:
     for finding in examine(path, now=datetime.now(UTC), consent=_ask_first if with_pins else None):
         found.append(finding)
         if form == "text":
-            level = click.style(f"{finding.level.value:<4}", fg=_COLOURS[finding.level])
-            click.echo(f"{level}  {finding.name:<20}  {finding.line()}")
+            show(finding)
     failed = any(finding.level is Level.FAIL for finding in found)
     if form == "json":
         findings = [finding.document() for finding in found]
         click.echo(json.dumps({"format": FORMAT, "ok": not failed, "findings": findings}))
     sys.exit(1 if failed else 0)
+
+
+def show(finding: Finding) -> None:
+    """Print one line."""
+    level = click.style(f"{finding.level.value:<4}", fg=_COLOURS[finding.level])
+    click.echo(f"{level}  {finding.name:<20}  {finding.line()}")
 
 
 def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Finding]:

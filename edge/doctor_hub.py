@@ -42,7 +42,7 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     """Whether the keys can be used, fit their certificate, and for how long that is valid."""
     try:
         keystore = Keystore.open(config.keys, config.controller_id)
-        chain = read_certificates(config.keys.device_certificate)
+        chain = read_certificates(keystore.paths.device_certificate)
         root = read_certificate(config.keys.root_certificate)
     except StoreError as error:
         yield Finding.failed(Check.KEYS, error)

@@ -6,10 +6,11 @@ Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only i
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # what no first tap needs is imported where it is used
     import ssl
 
     from cryptography import x509
+
+_log = logging.getLogger(__name__)
 
 _PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 _MAX_FILE_BYTES = 64 * 1024
@@ -53,12 +56,11 @@ class Keystore:
         from cryptography.x509 import OID_COMMON_NAME
 
         passphrase = read_passphrase(paths.passphrase_file)
-        device_key = _private_key(paths.device_key, passphrase)
-        event_key = _private_key(paths.event_key, passphrase)
+        paths = in_force(paths)
+        device_key = read_private_key(paths.device_key, passphrase)
+        event_key = read_event_key(paths.event_key, passphrase)
         if not isinstance(device_key, EllipticCurvePrivateKey) or not isinstance(device_key.curve, SECP256R1):
             raise StoreError(f"{paths.device_key}: not a P-256 key; copy the right one")
-        if not isinstance(event_key, Ed25519PrivateKey):
-            raise StoreError(f"{paths.event_key}: not an Ed25519 key; copy the right one")
         certificate = read_certificate(paths.device_certificate)
         if certificate.public_key() != device_key.public_key():
             raise StoreError(
@@ -81,8 +83,27 @@ class Keystore:
 
         Made again when one of its files has changed. Raises ``StoreError`` naming the file.
         """
-        files = (self.paths.device_certificate, self.paths.device_key, self.paths.root_certificate)
-        return _tls_context(self.paths, tuple(_changed_ns(path) for path in files))
+        paths = in_force(self.paths)
+        files = (paths.device_certificate, paths.device_key, paths.root_certificate)
+        return _tls_context(paths, tuple(_changed_ns(path) for path in files))
+
+
+def in_force(paths: KeyPaths) -> KeyPaths:
+    """The same paths, with the renewed certificate and its key as the device's while they are newer than the configured.
+
+    A renewed file that cannot be read is as if it were not there: the configured certificate may still be good.
+    """
+    renewed = paths.renewed
+    try:
+        if renewed is None or not renewed.exists():
+            return paths
+        newer = read_certificate(renewed)
+        if newer.not_valid_before_utc <= read_certificate(paths.device_certificate).not_valid_before_utc:
+            return paths
+    except (StoreError, OSError) as error:
+        _log.warning("the renewed certificate is not used: %s", error)
+        return paths
+    return replace(paths, device_certificate=renewed, device_key=renewed)
 
 
 @lru_cache(maxsize=1)
@@ -153,7 +174,8 @@ def read_policy_keys(path: Path) -> Mapping[bytes, Ed25519PublicKey]:
     return trusted_keys(*keys)
 
 
-def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
+def read_private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
+    """The encrypted private key in the file; raises ``StoreError``."""
     try:
         return load_pem_private_key(_read_secret(path), passphrase)
     except TypeError as error:
@@ -161,6 +183,14 @@ def _private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
     except (ValueError, UnsupportedAlgorithm) as error:
         what = "damaged, or encrypted with another passphrase"
         raise StoreError(f"{path}: {what}; copy this key and its passphrase file again") from error
+
+
+def read_event_key(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
+    """The encrypted Ed25519 key in the file; raises ``StoreError``."""
+    key = read_private_key(path, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise StoreError(f"{path}: not an Ed25519 key; copy the right one")
+    return key
 
 
 def read_certificate(path: Path) -> x509.Certificate:

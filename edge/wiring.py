@@ -31,7 +31,7 @@ from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
 from edge.journal_opening import open_journal
-from edge.keystore import Keystore, read_certificate, read_policy_keys
+from edge.keystore import Keystore, in_force, read_certificate, read_policy_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Antenna, Reader, ReaderSettings
@@ -334,7 +334,9 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         status=heartbeat.status,
         counts=counts,
         standing=heartbeat.standing,
-        has_expired=lambda: read_certificate(config.keys.device_certificate).not_valid_after_utc <= utc_now(),
+        has_expired=lambda: (
+            read_certificate(in_force(config.keys).device_certificate).not_valid_after_utc <= utc_now()
+        ),
     )
 
 

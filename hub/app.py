@@ -256,6 +256,7 @@ async def _lifespan(
             commands=link.commands,
             attendance=link.attendance,
             alarms=link.alarms,
+            enrolment=link.enrolment,
             orders=Orders(database, link.commands, clock),
             live=live,
             feed=Feed(database, live, clock, link.attendance),
@@ -358,11 +359,13 @@ def _prepare(
         )
         home = sites.get(connection, site.id)
         _log.info("audit_head", head=str(audit.verify(connection)))
+    advertised = settings.mqtt_advertised
     return home, ControllerLink(
         database,
         keys,
         broker_settings(settings) if settings.runs_broker else None,
         servers=[(server.host, server.port) for server in settings.mqtt_servers],
+        advertised=(advertised.host, advertised.port) if advertised else None,
         live=live,
         clock=clock,
         bounds=settings.alarms,

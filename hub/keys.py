@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from hub.device_authority import DeviceAuthority
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import SiteId
 
@@ -33,7 +34,8 @@ class HubKeys:
     """What one hub is trusted with.
 
     ``issuers``: issuer identification reference → 65-byte P-256 point. ``broker_key_pem`` is not encrypted:
-    it only ever goes to the broker's private runtime directory.
+    it only ever goes to the broker's private runtime directory. ``broker_host``: how controllers reach its machine.
+    ``device_authority``: what certifies them; None in the directory of a site made without.
     """
 
     site_id: SiteId
@@ -45,6 +47,9 @@ class HubKeys:
     broker_certificate: Path
     client_certificate: Path
     client_key: Path
+    policy_public_key: Path
+    broker_host: str
+    device_authority: DeviceAuthority | None
 
     @classmethod
     def load(cls, site_dir: Path, passphrase_file: Path) -> HubKeys:
@@ -71,6 +76,9 @@ class HubKeys:
             broker_certificate=site_dir / "broker.cert.pem",
             client_certificate=site_dir / "client.cert.pem",
             client_key=site_dir / "client.key.pem",
+            policy_public_key=site_dir / "policy.pub.pem",
+            broker_host=str(table.get("broker_host", "localhost")),
+            device_authority=DeviceAuthority.load(site_dir, passphrase),
         )
 
 

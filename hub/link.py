@@ -20,6 +20,7 @@ from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.distribution import Distribution
 from hub.documents import SiteDocuments
+from hub.enrolment import Enrolment
 from hub.following import Following
 from hub.inbox import Message
 from hub.ingest import Ingest
@@ -62,8 +63,12 @@ class ControllerLink:
         bounds: AlarmBounds | None = None,
         periods: Periods | None = None,
         servers: Sequence[tuple[str, int]] = (),
+        advertised: tuple[str, int] | None = None,
     ) -> None:
-        """``servers``: where the brokers are, host and port; none: it is the one that this process runs."""
+        """``servers``: where the brokers are, host and port; none: it is the one that this process runs.
+
+        ``advertised``: where a controller is told to connect; None: by the name that the site has for the broker's machine.
+        """
         self._database = database
         self._keys = keys
         self._clock = clock
@@ -125,6 +130,15 @@ class ControllerLink:
         self.revocation = Revocation(database, site_documents, clock=clock, issued=self.distribution.issued)
         self.card_changes = CardChanges(
             database, site_documents, clock=clock, issued=self.distribution.issued
+        )
+        self.enrolment = Enrolment(
+            database,
+            keys.device_authority,
+            policy_keys=keys.policy_public_key,
+            broker=lambda: advertised or (keys.broker_host, self.servers[0][1]),
+            changed=self.site_changed,
+            is_settled=lambda: self.distribution.is_settled,
+            clock=clock,
         )
         self.transfers = Transfers(database, site_documents, clock=clock, issued=self.distribution.issued)
 

@@ -73,7 +73,8 @@ class Settings:
     place of the SQLite file; the password is in ``database_password_file``, which only its owner may read, or it is
     ``database_password``, which only the environment gives. ``certificate`` and ``key`` (PEM) turn on HTTPS. Without
     them ``http`` must be loopback, or stand behind a proxy named in ``trusted_proxies`` with an https ``origin``.
-    ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
+    ``mqtt_advertised``: where a controller is told at its enrolment to connect; by default by the name of the broker's machine
+    that the site was made with. ``mqtt_servers``: where the nodes of a cluster of brokers are. With them this process runs no broker, unless it is
     the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends; ``retention`` how long
     what is kept; ``muster_copies`` where the roll call is copied to; ``oidc`` which OpenID provider operators may sign in
@@ -85,6 +86,7 @@ class Settings:
     http: Address = Address("127.0.0.1", 8000)
     mqtt: Address = Address("127.0.0.1", 8883)
     mqtt_servers: tuple[Address, ...] = ()
+    mqtt_advertised: Address | None = None
     cluster_node: str = ""
     cluster_listen: Address | None = None
     cluster_routes: tuple[Address, ...] = ()
@@ -200,6 +202,7 @@ KEYS = (
     Key(name="http.trusted_proxies", field="trusted_proxies", kind=TEXTS),
     Key(name="mqtt.listen", field="mqtt", kind=_ADDRESS),
     Key(name="mqtt.servers", field="mqtt_servers", kind=list_of("HOST:PORT", Address.parse)),
+    Key(name="mqtt.advertised", field="mqtt_advertised", kind=_ADDRESS),
     Key(name="mqtt.binary", field="broker_binary", kind=PATH),
     Key(name="cluster.node", field="cluster_node", kind=TEXT),
     Key(name="cluster.listen", field="cluster_listen", kind=_ADDRESS),

@@ -6,16 +6,17 @@ Registering the same thing twice is one registration, so every call may be repea
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import httpx
 
 from pacs.credential import Technology
 from pacs.errors import PacsError
-from pacs.identifiers import CardholderId, CredentialId
+from pacs.identifiers import CardholderId, ControllerId, CredentialId, DoorId, SiteId
+from pacs.wiring import Wiring
 from provisioning.encoder import IssuedCard
 from provisioning.keystore import read_secret
 from provisioning.readers import ProvisionedController
@@ -25,6 +26,8 @@ _LATER: Final = (408, 429, 500, 502, 503, 504)
 ALREADY_EXISTS: Final = "already_exists"
 """The code of a refusal: what is registered under this id is something else."""
 V1_ID_BYTES: Final = 32
+Purpose: TypeAlias = Literal["first", "again", "swap"]
+"""What an enrolment code is for: the place's first device, the same one again, or another."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -93,6 +96,40 @@ class HubClient:
         for door in controller.doors:
             body = {"id": door, "controller_id": controller.id, "name": door}
             self._request("POST", "/api/v1/doors", body)
+
+    def register_place(
+        self, controller: ControllerId, doors: Sequence[DoorId], wiring: Wiring, site: SiteId | None
+    ) -> None:
+        """Register a place for a device, and its doors, each named by its id; raises ``HubError``."""
+        place: dict[str, Any] = {"id": controller, "wiring": wiring.fields}
+        self._request("POST", "/api/v1/controllers", place | ({"site_id": site} if site else {}))
+        there = self._doors_of(controller)
+        for door in doors:
+            if door not in there:  # one that is there has the rules that it was given since
+                body = {"id": door, "controller_id": controller, "name": door}
+                self._request("POST", "/api/v1/doors", body)
+
+    def _doors_of(self, controller: ControllerId) -> set[str]:
+        found, after = set[str](), ""
+        while True:
+            page = {"limit": "500"} | ({"after": after} if after else {})
+            known = self._request("GET", "/api/v1/doors", params=page).json()
+            found |= {door["id"] for door in known["doors"] if door["controller_id"] == controller}
+            if known["next_after"] is None:
+                return found
+            after = known["next_after"]
+
+    def set_wiring(self, controller: ControllerId, wiring: Wiring) -> None:
+        """Keep what a place is wired to; raises ``HubError``."""
+        self._request("PUT", f"/api/v1/controllers/{controller}/wiring", wiring.fields)
+
+    def make_code(self, controller: ControllerId, purpose: Purpose, days: int) -> dict[str, Any]:
+        """A code for this place, as the hub's answer has it; raises ``HubError``."""
+        body = {"purpose": purpose, "days": days}
+        made: dict[str, Any] = self._request(
+            "POST", f"/api/v1/controllers/{controller}/enrolment-codes", body
+        ).json()
+        return made
 
     def register_card(self, card: IssuedCard, cardholder: CardholderId) -> None:
         """Give a card to a cardholder the hub knows; raises ``HubError``."""

@@ -231,7 +231,9 @@ def controller_files(directory: Path) -> dict[str, bytes]:
     The state is where the card has its partition for it.
     """
     if not (directory / "controller.toml").is_file():
-        raise StoreError(f"{directory}: no such controller; give its --code, or make it with `reader add`")
+        raise StoreError(
+            f"{directory}: no such controller; give its --code, or make it with `reader add --offline`"
+        )
     files = {path.name: read_file(path) for path in sorted(directory.iterdir()) if path.is_file()}
     configuration = files["controller.toml"]
     files["controller.toml"] = configuration.replace(

@@ -158,7 +158,7 @@ Next:
   keep {directory} offline and its passphrase apart from it: who has both can make cards and devices
   split a copy of the keys among people: drempel-provision site backup {directory} --out BACKUP
   move {made.hub_directory} to the hub's machine, and there: drempel-hub run --config hub.toml
-  for each controller: drempel-provision reader add CONTROLLER --door DOOR --site-dir {directory}"""
+  for each controller: drempel-provision reader add CONTROLLER --door DOOR --hub URL --token-file F"""
 
 
 @site_group.command(

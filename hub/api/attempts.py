@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in, and a station report.
+"""How often somebody may try to sign in or to enrol a device, and a station report.
 
 A stranger's tries are counted per source and account, per source, and per account from all sources together. A
 browser from which the account's owner signed in before is not a stranger: its tries are counted by themselves, so
@@ -31,6 +31,8 @@ _PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="source")
 _PER_ACCOUNT = RateLimitItemPerMinute(20, 5, namespace="account")
 _REPORTS_PER_STATION = RateLimitItemPerMinute(120, 1, namespace="station")
 _REPORTS_PER_ISSUING_STATION = RateLimitItemPerMinute(1200, 1, namespace="issuing")
+_CODES_PER_SOURCE = RateLimitItemPerMinute(30, 5, namespace="code")
+"""Nobody guesses 128 bits; this bounds what a stranger makes the hub verify."""
 _CHALLENGES_PER_SOURCE = RateLimitItemPerMinute(60, 5, namespace="challenge")
 """Nobody guesses a passkey or a state; this bounds those that are kept."""
 
@@ -66,6 +68,15 @@ class Attempts:
     def count_challenge(self, source: str) -> None:
         """Count one challenge for a passkey or an OpenID provider, in this process alone; raises as ``count``."""
         self._hit([(_CHALLENGES_PER_SOURCE, (_network(source),))])
+
+    def count_code(self, source: str) -> None:
+        """Count one use of an enrolment code, in this process alone; raises as ``count``."""
+        if not self._limiter.hit(_CODES_PER_SOURCE, _network(source)):
+            raise Problem(
+                Code.TOO_MANY_ATTEMPTS,
+                "Too many codes were tried from here. Wait five minutes.",
+                headers={"Retry-After": "300"},
+            )
 
     def count_report(self, station: Station) -> None:
         """Count one report of a station; raises ``Problem`` TOO_MANY_ATTEMPTS for more than people can tap or issue cards."""

@@ -92,6 +92,29 @@ class Code(Enum):
     NO_STAY = Kind(
         422, "No days to be valid on", "Change until when they stay, or give days within that time."
     )
+    CODE_UNKNOWN = Kind(
+        403, "The code lets nobody in", "Compare it with the print, or ask for another code for this place."
+    )
+    CODE_EXPIRED = Kind(409, "The code has expired", "Ask for another code for this place.")
+    CODE_WITHDRAWN = Kind(409, "The code was withdrawn", "Use the newer code of this place, or ask for one.")
+    CODE_USED = Kind(
+        409,
+        "Another device has used the code",
+        "If that was not you, revoke the controller at once. Ask for another code for this place.",
+    )
+    CODE_DOORS_CHANGED = Kind(
+        409, "The place has other doors now", "Ask for another code: this one is for the doors it had before."
+    )
+    CODE_OTHER_DEVICE = Kind(
+        409,
+        "The code is for the device that has the place",
+        "Enrol that device, with its old keys in place; for another one ask for a code to swap.",
+    )
+    CODE_OTHER_PLACE = Kind(
+        409,
+        "The code is for another controller's place",
+        "Use the code that was made for this controller, or remove its directories from the device first.",
+    )
     BODY_TOO_LARGE = Kind(
         413, "Request too large", "Send less: 64 KiB at most; 2 MiB for a photograph, 8 MiB for an import."
     )
@@ -147,13 +170,13 @@ RenderPage = Callable[[Request, Problem], Response]
 def install(
     app: FastAPI, render_page: RenderPage, allowed_methods: Callable[[Request], Iterable[str]]
 ) -> None:
-    """Answer every failure under /api and of /healthz, /readyz, /metrics with JSON, and elsewhere with a page."""
+    """Answer every failure under /api and /.well-known and of /healthz, /readyz, /metrics with JSON, and elsewhere with a page."""
 
     def answer(request: Request, problem: Problem) -> Response:
         path = request.url.path
         if problem.code is Code.METHOD_NOT_ALLOWED and path.startswith("/api/"):
             problem.headers["Allow"] = ", ".join(allowed_methods(request))
-        if not path.startswith(("/api/", "/healthz", "/readyz", "/metrics")):
+        if not path.startswith(("/api/", "/healthz", "/readyz", "/metrics", "/.well-known/")):
             return render_page(request, problem)
         return JSONResponse(
             problem.as_json() | {"request_id": request.state.request_id},

@@ -14,6 +14,7 @@ from hub.attendance import Attendance
 from hub.card_changes import CardChanges
 from hub.commands import Commands
 from hub.desk import Desks
+from hub.enrolment import Enrolment
 from hub.imports import Imports
 from hub.issuing import Issuing
 from hub.kiosks import Kiosks
@@ -73,6 +74,7 @@ class Services:
     commands: Commands
     attendance: Attendance
     alarms: Alarms
+    enrolment: Enrolment
     orders: Orders
     live: LiveBus
     feed: Feed

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from hub.store.database import fields, insert_new
-from hub.store.errors import NotFound
 from hub.store.schema import enrolment_codes
 from pacs.identifiers import ControllerId, DoorId
 
@@ -67,15 +66,6 @@ def of_controller(connection: Connection, controller_id: ControllerId) -> list[E
     query = select(enrolment_codes).where(_COLUMNS.controller_id == controller_id)
     rows = connection.execute(query.order_by(_COLUMNS.created_at.desc(), _COLUMNS.id))
     return [_code(row) for row in rows]
-
-
-def get(connection: Connection, controller_id: ControllerId, code_id: str) -> EnrolmentCode:
-    """One code of a place; raises ``NotFound``."""
-    query = select(enrolment_codes).where(_COLUMNS.controller_id == controller_id, _COLUMNS.id == code_id)
-    row = connection.execute(query).first()
-    if row is None:
-        raise NotFound("code is not there")
-    return _code(row)
 
 
 def withdraw(connection: Connection, controller_id: ControllerId, now: datetime) -> int:

@@ -81,7 +81,7 @@ def test_any_bytes_are_verified(data: bytes) -> None:
 def test_what_was_done_with_a_sites_keys_can_be_read(tmp_path: Path) -> None:
     """Acts and failed ones stand there, dry runs do not; a rewritten log ends with status 1."""
     site = tmp_path / "site"
-    add = ["reader", "add", "c-1", "--door", "front", "--site-dir", site]
+    add = ["reader", "add", "c-1", "--door", "front", "--offline", "--site-dir", site]
     for arguments in (["site", "create", site, "--site", "s"], [*add, "--dry-run"], add, add):
         run(*arguments)
     shown = run("site", "audit", site, "--format", "json")
@@ -103,7 +103,7 @@ def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path) -> None:
     run("site", "create", site, "--site", "s")
     (site / audit_log.FILE).unlink()
     (site / audit_log.FILE).mkdir()
-    refused = run("reader", "add", "c-1", "--door", "front", "--site-dir", site)
+    refused = run("reader", "add", "c-1", "--door", "front", "--offline", "--site-dir", site)
     assert (refused.exit_code, "audit.jsonl: cannot be written" in refused.output) == (1, True), (
         refused.output
     )

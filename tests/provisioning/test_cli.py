@@ -43,7 +43,7 @@ def card(tmp_path: Path, *options: str) -> str:
 
 def test_from_nothing_to_a_card_that_is_believed(directory: Path, tmp_path: Path) -> None:
     """Site, controller, card: each command's result is what the next one needs."""
-    reader = result_of("reader", "add", "c-front", "--door", "front", "--site-dir", directory)
+    reader = result_of("reader", "add", "c-front", "--door", "front", "--offline", "--site-dir", directory)
     assert reader["doors"] == ["front"]
     issued = result_of("card", "issue", "--site-dir", directory, "--card-process", card(tmp_path))
     shown = result_of("card", "show", "--site-dir", directory, "--card-process", card(tmp_path))
@@ -89,7 +89,7 @@ def test_no_output_holds_a_secret(tmp_path: Path) -> None:
     """Neither keys nor passphrases stand in what any command prints."""
     directory = tmp_path / "site"
     output = run("site", "create", directory, "--site", "s").output
-    output += run("reader", "add", "c", "--door", "d", "--site-dir", directory).output
+    output += run("reader", "add", "c", "--door", "d", "--offline", "--site-dir", directory).output
     output += run("card", "keys", "add-batch", "SIM0", "--simulated", "--site-dir", directory).output
     output += run("card", "issue", "--site-dir", directory, "--card-process", card(tmp_path)).output
     passphrases = [path.read_text().strip() for path in directory.rglob("passphrase")]
@@ -108,7 +108,7 @@ def test_a_dry_run_makes_nothing(directory: Path, tmp_path: Path) -> None:
     assert isinstance(would["files"], list)
     assert "devices.key.pem" in would["files"]
     assert would["root_files"] == ["passphrase", "root.cert.pem", "root.key.pem"]
-    result_of("reader", "add", "c", "--door", "d", "--site-dir", directory, "--dry-run")
+    result_of("reader", "add", "c", "--door", "d", "--offline", "--site-dir", directory, "--dry-run")
     result_of("card", "issue", "--site-dir", directory, "--card-process", "false", "--dry-run")
     assert not other.exists()
     assert not (directory / "controllers").exists()
@@ -121,10 +121,21 @@ def test_a_dry_run_makes_nothing(directory: Path, tmp_path: Path) -> None:
         (1, ["card", "issue", "--site-dir", "{tmp}", "--card-process", "x"], "site.toml: cannot be read"),
         (2, ["site", "create", "{tmp}/x", "--site", "no good"], "1 to 48 characters"),
         (2, ["card", "issue", "--site-dir", "{site}"], "--stdio or --card-process"),
-        (2, ["reader", "add", "c", "--door", "a,b", "--site-dir", "{site}"], "--device"),
+        (2, ["reader", "add", "c", "--door", "a,b", "--offline", "--site-dir", "{site}"], "--device"),
         (
             2,
-            ["reader", "add", "c", "--door", "a", "--site-dir", "{site}", "--hub", "http://localhost:1"],
+            [
+                "reader",
+                "add",
+                "c",
+                "--door",
+                "a",
+                "--offline",
+                "--site-dir",
+                "{site}",
+                "--hub",
+                "http://localhost:1",
+            ],
             "--token-file",
         ),
         (
@@ -159,6 +170,7 @@ def test_a_chosen_passphrase_is_not_stored(tmp_path: Path) -> None:
     add: list[str | Path] = [
         "reader",
         "add",
+        "--offline",
         "c",
         "--door",
         "d",
@@ -216,6 +228,6 @@ def test_each_verb_that_changes_something_can_be_tried_first() -> None:
 @pytest.mark.parametrize("name", ["hub", "broker", "Hub"])
 def test_no_controller_is_named_like_a_party_of_the_hub(directory: Path, name: str) -> None:
     """A certificate with the hub's or the broker's name would be the hub's or the broker's: none is made."""
-    refused = run("reader", "add", name, "--door", "front", "--site-dir", directory)
+    refused = run("reader", "add", name, "--door", "front", "--offline", "--site-dir", directory)
     assert refused.exit_code == 2, refused.output
     assert not (directory / "controllers" / name).exists()

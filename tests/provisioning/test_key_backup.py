@@ -46,7 +46,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site with a controller, whose hub ran where it was made."""
     made = tmp_path_factory.mktemp("backup") / "site"
     assert run("site", "create", made, "--site", "wilgenoord").exit_code == 0
-    assert run("reader", "add", "c-1", "--door", "a", "--site-dir", made).exit_code == 0
+    assert run("reader", "add", "c-1", "--door", "a", "--offline", "--site-dir", made).exit_code == 0
     (made / "hub" / "data").mkdir()
     (made / "hub" / "data" / "hub.sqlite").write_bytes(b"people")
     return made
@@ -82,7 +82,7 @@ def test_what_was_lost_comes_back(directory: Path, out: Path, tmp_path: Path) ->
     assert restored.exit_code == 0, restored.output
     assert below(back) == below(directory)
     assert not (back / "hub" / "data").exists()
-    added = run("reader", "add", "c-2", "--door", "b", "--site-dir", back)
+    added = run("reader", "add", "c-2", "--door", "b", "--offline", "--site-dir", back)
     assert added.exit_code == 0, added.output
 
 

@@ -52,6 +52,7 @@ def test_a_technician_adds_a_controller(hub: RunningHub, tmp_path: Path) -> None
         Role.TECHNICIAN,
         "reader",
         "add",
+        "--offline",
         "c-1",
         "--door",
         "a,b",

@@ -1,0 +1,95 @@
+"""What certifies controllers: the ``devices`` intermediate, whose key the hub has, and nothing above it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, pkcs7
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from hub.store.device_certificates import DeviceCertificate
+from pacs.certificates import DEVICE_DAYS, leaf, serial_hex
+from pacs.enrolment import fingerprint
+from pacs.errors import StoreError
+from pacs.identifiers import ControllerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAuthority:
+    """The intermediate with its key, and the root above it."""
+
+    certificate: x509.Certificate
+    key: EllipticCurvePrivateKey = field(repr=False)
+    root: x509.Certificate
+
+    @classmethod
+    def load(cls, site_dir: Path, passphrase: str) -> DeviceAuthority | None:
+        """``devices.*.pem`` of the hub's directory of a site; None: there is none, as in those made before.
+
+        Raises ``StoreError`` naming the file.
+        """
+        certificate_file, key_file = site_dir / "devices.cert.pem", site_dir / "devices.key.pem"
+        if not certificate_file.exists() and not key_file.exists():
+            return None
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+            root = x509.load_pem_x509_certificate((site_dir / "root.cert.pem").read_bytes())
+            key = load_pem_private_key(key_file.read_bytes(), passphrase.encode())
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"{certificate_file}, {key_file}: cannot be used to certify controllers ({error})"
+            ) from error
+        if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise StoreError(f"{key_file}: not the key of {certificate_file.name}")
+        return cls(certificate=certificate, key=key, root=root)
+
+    @property
+    def root_fingerprint(self) -> bytes:
+        """As an enrolment code holds it."""
+        return fingerprint(self.root.public_bytes(Encoding.DER))
+
+    @property
+    def root_pem(self) -> str:
+        """The root's certificate."""
+        return self.root.public_bytes(Encoding.PEM).decode("ascii")
+
+    @property
+    def certificates_only(self) -> bytes:
+        """Root and intermediate as RFC 7030 §4.1.3 has them: PKCS#7, certificates only, DER."""
+        return pkcs7.serialize_certificates([self.root, *self._above()], Encoding.DER)
+
+    def certify(
+        self, controller_id: ControllerId, public_key: EllipticCurvePublicKey, now: datetime
+    ) -> DeviceCertificate:
+        """A certificate of a controller for ``DEVICE_DAYS`` days, as it is kept."""
+        made = leaf(
+            issuer=self.certificate,
+            issuer_key=self.key,
+            name=controller_id,
+            public_key=public_key,
+            usages=[ExtendedKeyUsageOID.CLIENT_AUTH],
+            now=now,
+            days=DEVICE_DAYS,
+        )
+        chain = b"".join(each.public_bytes(Encoding.PEM) for each in (made, *self._above()))
+        return DeviceCertificate(
+            serial=serial_hex(made),
+            controller_id=controller_id,
+            key_digest=key_digest(public_key),
+            chain=chain.decode("ascii"),
+            issued_at=now,
+            expires_at=made.not_valid_after_utc,
+        )
+
+    def _above(self) -> list[x509.Certificate]:
+        return [] if self.certificate == self.root else [self.certificate]
+
+
+def key_digest(public_key: EllipticCurvePublicKey) -> bytes:
+    """SHA-256 of a public key (SubjectPublicKeyInfo, DER)."""
+    return hashlib.sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

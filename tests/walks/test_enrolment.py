@@ -1,0 +1,187 @@
+"""From a blank device to a door that opens, and a spare in the place of one that died; all by real processes."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from edge.status_socket import ask
+from pacs.errors import StoreError
+from pacs.identifiers import ScheduleId, SiteId
+from pacs.schedule import ALWAYS, Schedule
+from provisioning.cli import main
+from provisioning.encoder import Issuer, issue_card
+from provisioning.site import Site, create_site
+from simulator.controller_process import ControllerProcess
+from simulator.hub_process import HubApi, HubProcess
+from simulator.link_faults import LinkOptions
+from simulator.pn532_process import Pn532Process
+from simulator.scenario import schedule_body
+from simulator.virtual_card import VirtualCard
+from tests.hub.controller import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(400)]
+PLACE = "c-front"
+DOOR = "front"
+
+
+class Street:
+    """A site with its hub, one reader on a virtual line, and whichever controller runs on it."""
+
+    def __init__(self, directory: Path, parts: ExitStack) -> None:
+        self.directory = directory
+        self.log = parts.enter_context((directory / "processes.log").open("wb"))
+        self.site: Site = create_site(directory / "site", SiteId("street"), now=datetime.now(UTC))
+        self.hub = parts.enter_context(
+            HubProcess(self.site.hub_directory, directory / "hub-data", stderr=self.log)
+        )
+        token = self.hub.command("token", "create", "--name=bureau", "--role=administrator")
+        self.token_file = directory / "token"
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(token)
+        self.api = parts.enter_context(HubApi(self.hub.url, token))
+        self.line = directory / "reader"
+        self.reader = parts.enter_context(Pn532Process(timing="none", link=self.line))
+        self.traces: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._parts = parts
+
+    def bureau(self, *arguments: str) -> dict[str, Any]:
+        """What ``drempel-provision reader`` says, as JSON."""
+        where = [f"--hub={self.hub.url}", f"--token-file={self.token_file}", "--format=json"]
+        ran = CliRunner().invoke(main, ["reader", *arguments, *where])
+        assert ran.exit_code == 0, ran.output
+        said: dict[str, Any] = json.loads(ran.stdout)
+        return said
+
+    def enrol(self, device: str, code: str) -> subprocess.CompletedProcess[str]:
+        """``drempel-edge enrol`` on this device."""
+        command = [sys.executable, "-m", "edge", "enrol", code, f"--dir={self.directory / device}"]
+        return subprocess.run([*command, "--allow-root"], capture_output=True, text=True, check=False)
+
+    def run(self, device: str) -> ControllerProcess:
+        """The controller of this device."""
+
+        def hear(report: dict[str, Any]) -> None:
+            if "trace" in report:
+                self.traces.put(report)
+
+        config = self.directory / device / "controller.toml"
+        controller = ControllerProcess(config, stderr=self.log, on_report=hear, person=False).start()
+        self._parts.callback(_stop, controller)
+        return controller
+
+    def tap(self, card: VirtualCard) -> tuple[str, bool]:
+        """What the door decides about this card, and whether its strike let go."""
+        while not self.traces.empty():
+            self.traces.get()
+        self.reader.insert(card, LinkOptions())
+        try:
+            trace = self.traces.get(timeout=20)
+        finally:
+            self.reader.remove()
+        return trace["trace"], "strike" in trace["marks"]
+
+    def link(self, device: str) -> dict[str, Any]:
+        """How this device's controller stands with the hub."""
+        try:
+            found: dict[str, Any] = ask(self.directory / device / "state")["link"]
+        except (StoreError, KeyError):
+            return {"state": "unknown", "answered": False, "cause": None}
+        return found
+
+    def door(self) -> dict[str, Any]:
+        """What the hub knows of the door."""
+        (found,) = self.api.get("/doors")["doors"]
+        return dict(found)
+
+    def a_card(self) -> VirtualCard:
+        """Of a resident who may go in at any time."""
+        self.api.post(
+            "/schedules",
+            schedule_body(Schedule(id=ScheduleId("ever"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))),
+        )
+        rules = [{"door_id": DOOR, "schedule_id": "ever"}]
+        self.api.post("/access-levels", {"id": "all", "name": "All", "rules": rules})
+        person = {
+            "id": "ama",
+            "category": "resident",
+            "given_name": "Ama",
+            "family_name": "M",
+            "access_level_ids": ["all"],
+        }
+        self.api.post("/cardholders", person)
+        card = VirtualCard()
+
+        def transceive(command: bytes, meanwhile: Callable[[], None]) -> bytes:
+            meanwhile()
+            return card.answer(command)
+
+        today = datetime.now(UTC).date()
+        issuer = Issuer.of(self.site, self.site.passphrase())
+        issued = issue_card(
+            transceive,
+            issuer,
+            valid_from=today - timedelta(days=1),
+            valid_until=today + timedelta(days=30),
+            now=datetime.now(UTC),
+        )
+        self.api.post("/cards", {**issued.registration, "cardholder_id": "ama"})
+        return card
+
+
+def _stop(controller: ControllerProcess) -> None:
+    with suppress(RuntimeError):
+        controller.stop()
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Street]:
+    with ExitStack() as parts:
+        yield Street(tmp_path, parts)
+
+
+def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> None:
+    """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, and the dead one is refused."""
+    device = f"--device={street.line}"
+    made = street.bureau("add", PLACE, f"--door={DOOR}", device, "--pins=mock")
+    card = street.a_card()
+    enrolled = street.enrol("first", made["code"])
+    assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
+    assert not (street.directory / "first" / ".enrolling").exists()
+    street.hub.stop()
+    first = street.run("first")
+    assert street.tap(card) == ("access_granted", True)
+    street.hub.start()
+    eventually(lambda: street.link("first")["answered"], within_s=60)
+    eventually(lambda: street.door()["complete"], within_s=60)
+
+    first.kill()
+    code = street.bureau("swap", PLACE)["code"]
+    refused = street.enrol("spare", made["code"])
+    assert (refused.returncode, "Another device has used the code" in refused.stderr) == (1, True)
+    swapped = street.enrol("spare", code)
+    assert swapped.returncode == 0, swapped.stdout + swapped.stderr
+    spare = street.run("spare")
+    assert street.tap(card) == ("access_granted", True)
+    eventually(lambda: street.link("spare")["answered"], within_s=60)
+
+    def causes() -> set[str]:
+        return {hole["cause"] for hole in street.door()["holes"]}
+
+    eventually(lambda: "journal_replaced" in causes(), within_s=60)
+    street.run("first")
+    eventually(lambda: street.link("first")["cause"] == "not_admitted", within_s=60)
+    assert street.link("spare")["answered"]
+    assert spare.pid
