@@ -31,7 +31,7 @@ from edge.link_state import LinkCause, LinkLog, Stalled
 from edge.send_window import Patience, SendWindow
 from pacs.commands import MAX_COMMAND_BYTES
 from pacs.errors import MalformedData, StoreError
-from pacs.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, seal_batch
+from pacs.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Event, EventKind, seal_batch
 from pacs.identifiers import ControllerId, JournalId
 from pacs.messages import (
     MAX_CHUNKS,
@@ -50,6 +50,9 @@ _HEAD_BYTES = 512  # room for a batch's signed head
 _LONGEST_SELECT_S = 0.5
 _READ_AGAIN_S = 10.0
 _SOONEST_HEARTBEAT_S = 1.0
+_AHEAD = frozenset({EventKind.ACCESS_REFERRED, EventKind.REFERRAL_ENDED})
+"""What somebody at the hub waits for, and somebody at the door: told before its turn where the record is behind."""
+_LOOK_BACK_EVENTS = 64  # of a connection's first look: who asked just before it may wait yet
 _FLOOD_PAUSE_S = 0.02  # before more is read from a broker that brings too much
 
 Received: TypeAlias = Acknowledged | DocumentReceived | CommandReceived | EventsUnreadable | LinkChanged
@@ -132,6 +135,7 @@ class HubConnection:
         self._heartbeat_s = -math.inf
         self._told: object = None
         self._read_again_at_s = 0.0
+        self._looked: tuple[JournalId | None, int] = (None, 0)
         self.was_answered = False
         """Whether the hub has spoken on it."""
         self.ended_by = (LinkCause.NOT_ADMITTED, "")
@@ -297,6 +301,7 @@ class HubConnection:
         if now_s >= self._read_again_at_s:
             try:
                 self._send_events(outgoing, now_s)
+                self._send_ahead(outgoing)
             except StoreError as error:
                 _log.error("events cannot be read: %s", error)
                 first = max(self._window.next_sequence, outgoing.first_sequence)
@@ -321,6 +326,29 @@ class HubConnection:
             self._publish(Up.EVENTS, batch)
             self._window.sent(last, now_s)
             self._parts.counts.batches += 1
+
+    def _send_ahead(self, outgoing: Outgoing) -> None:
+        """Of events that do not have their turn yet, those that cannot wait; each comes again in its turn."""
+        if not self._window.is_behind(outgoing.journal_id, outgoing.last_sequence):
+            return
+        journal_id, looked = self._looked
+        if journal_id != outgoing.journal_id:
+            looked = outgoing.last_sequence - _LOOK_BACK_EVENTS
+        first = max(looked + 1, self._window.next_sequence, outgoing.first_sequence)
+        events = self._parts.journal.read(
+            outgoing.journal_id, first, max_events=MAX_BATCH_EVENTS, max_bytes=MAX_BATCH_BYTES - _HEAD_BYTES
+        )
+        self._looked = (outgoing.journal_id, first + len(events) - 1)
+        for sequence, data in enumerate(events, first):
+            if Event.from_bytes(data).draft.kind in _AHEAD:
+                batch = seal_batch(
+                    self._settings.controller_id,
+                    outgoing.journal_id,
+                    sequence,
+                    [data],
+                    self._parts.event_key,
+                )
+                self._publish(Up.AHEAD, batch)
 
     def _hello(self, outgoing: Outgoing) -> Hello:
         return Hello(

@@ -76,6 +76,10 @@ class SendWindow:
         """Whether another batch of this journal may be sent."""
         return self._answered and journal_id == self._journal_id and len(self._sent) < self._patience.batches
 
+    def is_behind(self, journal_id: JournalId, last_sequence: int) -> bool:
+        """Whether the hub takes this journal, and events of it up to this one have to wait for their turn."""
+        return self._answered and journal_id == self._journal_id and self.next_sequence <= last_sequence
+
     def sent(self, last_sequence: int, now_s: float) -> None:
         """A batch up to and with ``last_sequence`` was handed to the broker's connection."""
         if not self._sent:

@@ -173,8 +173,29 @@ def noted(
             return False
 
 
-def _asked(
+def announced(
     connection: Connection, controller_id: ControllerId, event: Event, *, is_believed: bool, now: datetime
+) -> bool:
+    """The same of an event before its turn: its controller's record is behind. One that comes too late opens nothing."""
+    match event.draft.kind:
+        case EventKind.ACCESS_REFERRED:
+            return _asked(
+                connection, controller_id, event, is_believed=is_believed, now=now, is_recorded=False
+            )
+        case EventKind.REFERRAL_ENDED:
+            return _ended(connection, controller_id, event)
+        case _:
+            return False
+
+
+def _asked(
+    connection: Connection,
+    controller_id: ControllerId,
+    event: Event,
+    *,
+    is_believed: bool,
+    now: datetime,
+    is_recorded: bool = True,
 ) -> bool:
     draft = event.draft
     request, timeout_s = draft.details.get("request"), draft.details.get("timeout_s")
@@ -196,6 +217,8 @@ def _asked(
     since = min(draft.occurred_at, now) if is_believed else now
     expires_at = since + timedelta(seconds=max(1, min(timeout_s, LONGEST_WAIT_S)))
     expires_at -= timedelta(microseconds=expires_at.microsecond % 1000)
+    if not is_recorded and expires_at <= now:  # kept once it comes in its turn
+        return False
     return attendance.asked(
         connection,
         AttendedRequest(
@@ -211,6 +234,7 @@ def _asked(
             received_at=now,
             expires_at=expires_at,
             came_late=expires_at <= now,
+            is_recorded=is_recorded,
         ),
     )
 

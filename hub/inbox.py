@@ -24,21 +24,30 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Events that stand in a controller's journal behind others which have not arrived: they come again in their turn."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A message of a known controller, with that controller's event key."""
 
     message: Message
     controller_id: ControllerId
     keys: Mapping[bytes, Ed25519PublicKey]
-    content: Batch | Hello | ControllerStatus | PacsError
+    content: Batch | Ahead | Hello | ControllerStatus | PacsError
 
 
-def read(topic: UpTopic, payload: bytes) -> Batch | Hello | ControllerStatus | PacsError:
+def read(topic: UpTopic, payload: bytes) -> Batch | Ahead | Hello | ControllerStatus | PacsError:
     """What a message says, or what is wrong with it; a batch is not yet proven."""
     try:
         match topic.kind:
             case Up.EVENTS:
                 return Batch.read(payload, topic.controller_id)
+            case Up.AHEAD:
+                return Ahead(Batch.read(payload, topic.controller_id))
             case Up.HELLO:
                 return Hello.from_bytes(payload)
             case Up.STATUS:
@@ -66,6 +75,11 @@ def proven(opened: Sequence[Opened]) -> list[Opened]:
                 next_of_chain[chain] = batch
             except VerificationError as error:
                 each = replace(each, content=error)  # noqa: PLW2901 -- the same message, found wanting
+        elif isinstance(batch, Ahead):
+            try:
+                batch.batch.verify(each.keys)
+            except VerificationError as error:
+                each = replace(each, content=error)  # noqa: PLW2901 -- likewise
         found.append(each)
     return found[::-1]
 

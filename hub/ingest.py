@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from hub import presence
 from hub.distribution import Publish
-from hub.inbox import Message, Opened, proven, read
+from hub.inbox import Ahead, Message, Opened, proven, read
 from hub.lanes import Lanes, Mark
 from hub.live import ControllerChanged, LiveBus, RequestsChanged
 from hub.record import Counts, Documents, Recording
@@ -254,6 +254,8 @@ def _record(recording: Recording, opened: Opened) -> None:
     match opened.content:
         case Batch() as batch:
             recording.batch(batch, topic=message.topic, payload=message.payload)
+        case Ahead(batch):
+            recording.ahead(batch)
         case Hello() as hello:
             presence.hello(recording, controller_id, hello, is_repeated=message.is_repeated)
         case ControllerStatus() as status:
@@ -273,5 +275,5 @@ def _anomaly_kind(error: PacsError, topic: str) -> AnomalyKind:
         return AnomalyKind.SIGNATURE_INVALID
     if isinstance(error, _NotStorable):
         return AnomalyKind.NOT_STORABLE
-    is_batch = UpTopic.parse(topic).kind is Up.EVENTS
+    is_batch = UpTopic.parse(topic).kind in (Up.EVENTS, Up.AHEAD)
     return AnomalyKind.BATCH_MALFORMED if is_batch else AnomalyKind.MESSAGE_MALFORMED

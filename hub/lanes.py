@@ -1,4 +1,7 @@
-"""Messages that wait to be stored, a lane for each controller, so that one with a backlog holds up nobody else."""
+"""Messages that wait to be stored, a lane for each controller, so that one with a backlog holds up nobody else.
+
+What a controller says before its turn has a lane of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum, auto, unique
 
 from hub.inbox import Message
+from pacs.topics import Up
 
 LIGHT_BYTES = 4_096
 """A lane that holds no more is emptied before any other: who sends as it happens is stored at once."""
@@ -86,7 +90,7 @@ class _Section:
 
     def add(self, message: Message) -> int:
         """Returns how much room it takes."""
-        lane, size = message.topic.rpartition("/")[0], _size(message)
+        lane, size = _lane(message.topic), _size(message)
         self.lanes.setdefault(lane, deque()).append(message)
         self._bytes[lane] = self._bytes.get(lane, 0) + size
         return size
@@ -111,6 +115,12 @@ class _Section:
             else:
                 del self.lanes[lane], self._bytes[lane]
         return taken
+
+
+def _lane(topic: str) -> str:
+    """A controller's, or, for what it says before its turn, one of its own."""
+    controller, _, kind = topic.rpartition("/")
+    return topic if kind == Up.AHEAD else controller
 
 
 def _size(message: Message) -> int:

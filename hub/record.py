@@ -177,6 +177,19 @@ class Recording:
             case Fit.BROKEN:
                 self._contradicts(batch, AnomalyKind.CHAIN_BROKEN, topic, payload)
 
+    def ahead(self, batch: Batch) -> None:
+        """Let what cannot wait for its turn have its effect: who waits at an attended door, and who no longer does.
+
+        Nothing is stored or acknowledged: it comes again in its turn.
+        """
+        head = self.known_head(batch.controller_id, batch.journal_id)
+        for event in batch.events:
+            if head is not None and event.sequence > head.sequence:
+                believed = self._is_believed(event)
+                self.requests_changed |= attendance.announced(
+                    self.connection, batch.controller_id, event, is_believed=believed, now=self.now
+                )
+
     def set_aside(
         self, controller_id: ControllerId, kind: AnomalyKind, *, topic: str, payload: bytes, detail: str
     ) -> None:

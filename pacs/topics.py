@@ -4,6 +4,7 @@
 topic                                          from        QoS  retained  payload
 =============================================  ==========  ===  ========  =========================
 ``drempel/up/<shard>/<controller>/events``     controller  1    no        ``events.Batch``
+``drempel/up/<shard>/<controller>/ahead``      controller  1    no        ``events.Batch`` of one event, before its turn
 ``drempel/up/<shard>/<controller>/hello``      controller  1    no        ``messages.Hello``
 ``drempel/up/<shard>/<controller>/status``     controller  1    no        ``messages.ControllerStatus``
 ``drempel/down/<controller>/acknowledged``     hub         0    no        ``messages.Acknowledgement``
@@ -36,6 +37,7 @@ class Up(StrEnum):
     """From a controller to the hub."""
 
     EVENTS = "events"
+    AHEAD = "ahead"
     HELLO = "hello"
     STATUS = "status"
 

@@ -81,7 +81,8 @@ class AttendedAnswer(Answer):
     """One request.
 
     ``asked_at`` is the controller's clock, to be believed when ``clock_trusted``; ``received_at`` and ``expires_at``,
-    exclusive, are the hub's. ``came_late``: its time was over when it came, so nobody was asked. ``reason``: why a person
+    exclusive, are the hub's. ``came_late``: its time was over when it came, so nobody was asked. ``is_recorded``: false while its door has only
+    announced it, because its record is behind. ``reason``: why a person
     decides. ``state``: ``answered``: an answer was sent, the door has not said what became of it; ``unanswered``: its time is
     over by the hub's clock, and the door has not said what became of it. ``outcome_reason``: why the door ended it.
     ``said_by_door``: the end is the door's own word, and ``ended_at`` by its clock. ``looks``: to how many operators it was
@@ -103,6 +104,7 @@ class AttendedAnswer(Answer):
     received_at: datetime
     expires_at: datetime
     came_late: bool
+    is_recorded: bool
     outcome_reason: Reason | None
     said_by_door: bool
     ended_at: datetime | None
@@ -234,7 +236,7 @@ def answers(
 
 _SAME = (
     "id", "number", "controller_id", "door_id", "side", "reason", "asked_at", "clock_trusted", "received_at",
-    "expires_at", "came_late", "outcome_reason", "said_by_door", "ended_at", "looks",
+    "expires_at", "came_late", "is_recorded", "outcome_reason", "said_by_door", "ended_at", "looks",
 )  # fmt: skip
 
 

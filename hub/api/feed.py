@@ -38,7 +38,7 @@ from pacs.identifiers import ControllerId, CredentialId, SiteId
 
 QUEUE = 256
 REPLAYED = 500
-VIEWERS = 500
+VIEWERS = 1_000
 VIEWERS_EACH = 12
 KEEP_ALIVE_S = 15.0
 SEND_S = 20.0
@@ -55,11 +55,12 @@ def _as_json(alarm: AlarmAnswer) -> str:
 class Variant:
     """How a viewer sees things: functions to the text of an event's data, whether with names, and of which sites.
 
-    ``attended`` None: for who may not answer attended requests. ``only_attended``: nothing else is shown but doors.
+    ``attended`` None: for who may not answer attended requests. ``only_attended``: nothing else is shown but doors;
+    ``door`` None: nor they.
     """
 
     tap: Callable[[EventAnswer], str]
-    door: Callable[[DoorStatus], str]
+    door: Callable[[DoorStatus], str] | None
     names: bool
     alarm: Callable[[AlarmAnswer], str] = _as_json
     sites: frozenset[SiteId] | None = None
@@ -151,10 +152,10 @@ class Feed:
                         self._viewers.discard(viewer)
                         _log.info("live_viewer_dropped", actor=viewer.actor)
 
-    def check_room(self, actor: str) -> None:
-        """Raise ``Problem`` when there are too many viewers, or the server is stopping."""
+    def check_room(self, actor: str, *, share: float = 1.0) -> None:
+        """Raise ``Problem`` when there are too many viewers, or the server is stopping. ``share``: of the room, what may be full."""
         mine = sum(viewer.actor == actor for viewer in self._viewers)
-        if self._closed or len(self._viewers) >= VIEWERS or mine >= VIEWERS_EACH:
+        if self._closed or len(self._viewers) >= share * VIEWERS or mine >= share * VIEWERS_EACH:
             raise Problem(Code.NOT_READY, "Too many live pages are open.", headers={"Retry-After": "30"})
 
     def open(self, variant: Variant, actor: str) -> Viewer:
@@ -206,9 +207,9 @@ class Feed:
                     frames.append(_frame("missed", "{}"))
                 else:
                     frames += [_tap(variant, each) for each in answers(connection, taps)]
-            frames += [
-                _door(variant, each) for each in statuses(connection, self._clock(), sites=variant.sites)
-            ]
+            if variant.door is not None:
+                every = statuses(connection, self._clock(), sites=variant.sites)
+                frames += [_door(variant.door, each) for each in every]
             if variant.only_attended:
                 return frames
             alarms = open_alarms(connection, self._clock(), seen=variant.sites)
@@ -305,7 +306,10 @@ class Feed:
             if isinstance(event, Confirmed)
         ]
         frames = {
-            variant: [_door(variant, each) for each in doors if variant.sees(each)] for variant in variants
+            variant: [_door(variant.door, each) for each in doors if variant.sees(each)]
+            if variant.door is not None
+            else []
+            for variant in variants
         }
         for variant, shown in frames.items():
             if variant.only_attended:
@@ -375,8 +379,8 @@ def _tap(variant: Variant, event: EventAnswer) -> bytes:
     return _frame("tap", variant.tap(seen), event.id)
 
 
-def _door(variant: Variant, door: DoorStatus) -> bytes:
-    return _frame("door", variant.door(door))
+def _door(shown: Callable[[DoorStatus], str], door: DoorStatus) -> bytes:
+    return _frame("door", shown(door))
 
 
 def _alarm(variant: Variant, alarm: AlarmAnswer) -> bytes:

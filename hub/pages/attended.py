@@ -35,6 +35,8 @@ router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
 JUST_NOW = timedelta(hours=1)
 ENDED_SHOWN = 10
+BADGES = 0.5
+"""Of the room for live pages: no badge keeps a guard's page out."""
 _FLAGS = {
     "minor": N_("Minor"),
     "extended_opening": N_("Door stays unlocked longer"),
@@ -128,6 +130,16 @@ async def stream(
     return EventStream(frames(request, principal, variant, None))
 
 
+@router.get("/attended/waiting")
+async def waiting(
+    request: Request, principal: Annotated[Principal, requires(Permission.ATTENDED_ANSWER)]
+) -> EventStream:
+    """Which requests wait, by their ids alone, for the badge on every page; no look at anybody."""
+    services(request).feed.check_room(principal.actor, share=BADGES)
+    variant = replace(_WAITING, sites=principal.sites)
+    return EventStream(frames(request, principal, variant, None))
+
+
 def attended_variant(pages: Pages, *, names: bool) -> Variant:
     """How this page sees the live stream."""
     return Variant(
@@ -141,6 +153,13 @@ def _nothing(_tap: object) -> str:
 
 def _silent(door: DoorStatus) -> str:
     return json.dumps({"id": door.id, "name": door.name, "online": door.online})
+
+
+def _only_that(shown: AttendedAnswer) -> str:
+    return json.dumps({"id": shown.id, "pending": shown.is_pending})
+
+
+_WAITING = Variant(tap=_nothing, door=None, names=False, attended=_only_that, only_attended=True)
 
 
 @dataclass(frozen=True)
@@ -189,6 +208,8 @@ def became_text(pages: Pages, shown: AttendedAnswer) -> str:
         return _(ANSWERED[shown.answer.verdict])
     if shown.state is RequestState.UNANSWERED and shown.came_late:
         return _("Arrived only when its time was over")
+    if shown.state is RequestState.UNANSWERED and not shown.is_recorded:
+        return _("Over; the door announced it, and its record of it has not come")
     text = _(words.REQUEST_STATES[shown.state])
     if shown.state in (RequestState.TIMEOUT, RequestState.UNANSWERED) and not shown.looks:
         unseen = _("no page was open that could show it")

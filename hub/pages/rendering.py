@@ -21,7 +21,7 @@ from hub.pages.languages import LANGUAGES, Language
 from hub.pages.static_files import FILES
 from hub.pages.words import N_
 from hub.roles import Permission, Role
-from hub.store import sites
+from hub.store import attendance, sites
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from pacs.rules import DoorMode
@@ -101,6 +101,7 @@ class Pages:
             here=_address(request),
             csrf_field=lambda: _csrf_field(principal),
             menu=self._menu(principal),
+            waiting_count=self._waiting_count(principal, request.url.path),
             **context,
         )
         return HTMLResponse(html, status_code, dict(headers or {}))
@@ -155,6 +156,13 @@ class Pages:
     def today(self) -> date:
         """The day it is on the site's clock."""
         return local_time(self._hub.clock(), self._site.time_zone).date()
+
+    def _waiting_count(self, principal: Principal | None, path: str) -> int | None:
+        """How many wait at attended doors, for the badge; None: on the page that lists them, and for who may not answer."""
+        if principal is None or not principal.may(Permission.ATTENDED_ANSWER) or path == "/attended":
+            return None
+        with self._hub.database.read() as connection:
+            return attendance.count_pending(connection, self._hub.clock(), principal.sites)
 
     def _menu(self, principal: Principal | None) -> list[tuple[str, list[tuple[str, str]]]]:
         """Heading and entries; no heading for those that always stand open."""

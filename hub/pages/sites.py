@@ -40,6 +40,7 @@ class SiteForm(Body):
     id: Annotated[str, Field(max_length=100)] = ""
     name: Annotated[str, Field(max_length=200)] = ""
     time_zone: Annotated[str, Field(max_length=100)] = ""
+    blur_photos: bool = False
 
 
 @router.get("")
@@ -53,9 +54,9 @@ def sites_page(
 @router.post("")
 def add(request: Request, principal: Manager, form: Annotated[SiteForm, Form()]) -> Response:
     """Add a site."""
-    typed = form.model_dump(exclude={"csrf_token"})
+    typed = {"id": form.id.strip(), "name": form.name.strip(), "time_zone": form.time_zone.strip()}
     try:
-        body = api.NewSite.model_validate({name: value.strip() for name, value in typed.items()})
+        body = api.NewSite.model_validate({**typed, "blur_photos": form.blur_photos})
         api.add_site(body, request, Response(), principal)
     except (ValidationError, Problem):
         return _page(request, principal, typed=typed, problem=_PROBLEM)
@@ -66,9 +67,15 @@ def add(request: Request, principal: Manager, form: Annotated[SiteForm, Form()])
 def change(
     site_id: fields.Site, request: Request, principal: Manager, form: Annotated[SiteForm, Form()]
 ) -> Response:
-    """Change what a site is called, or its clock."""
+    """Change what a site is called, its clock, or how photographs are shown at its doors."""
     try:
-        body = api.SiteChange.model_validate({"name": form.name.strip(), "time_zone": form.time_zone.strip()})
+        body = api.SiteChange.model_validate(
+            {
+                "name": form.name.strip(),
+                "time_zone": form.time_zone.strip(),
+                "blur_photos": form.blur_photos,
+            }
+        )
         api.change_site(site_id, body, request, principal)
     except ValidationError:
         return _page(request, principal, problem=N_("Give a name, and a time zone such as Europe/Amsterdam."))
@@ -82,7 +89,14 @@ def _page(
     with hub.database.read() as connection:
         seen = store.list_all(connection, principal.sites)
         found: dict[Any, dict[str, Any]] = {
-            each.id: {"id": each.id, "name": each.name, "time_zone": each.time_zone, "doors": 0, "away": 0}
+            each.id: {
+                "id": each.id,
+                "name": each.name,
+                "time_zone": each.time_zone,
+                "blur_photos": each.blur_photos,
+                "doors": 0,
+                "away": 0,
+            }
             for each in seen
         }
         states = controllers.presence(connection, hub.clock())

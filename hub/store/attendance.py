@@ -63,7 +63,8 @@ class AttendedRequest:
     ``id``: hex, as the door drew it; ``number``: order of arrival. ``asked_at`` is the controller's clock, to be believed
     when ``clock_trusted``; ``received_at`` and ``expires_at``, exclusive, are the hub's. ``came_late``: its time was over
     when it came. ``ended_at`` is by the clock of whoever ended it: the door when ``said_by_door``, else the hub.
-    ``answer``: the last one that was sent. ``looks``: to how many it was shown.
+    ``answer``: the last one that was sent. ``looks``: to how many it was shown. ``is_recorded``: its event has come in its turn; else
+    its door has announced it, and its record is on its way.
     """
 
     number: int
@@ -78,6 +79,7 @@ class AttendedRequest:
     received_at: datetime
     expires_at: datetime
     came_late: bool
+    is_recorded: bool = True
     outcome: Outcome | None = None
     outcome_reason: Reason | None = None
     said_by_door: bool = False
@@ -127,7 +129,11 @@ def asked(connection: Connection, request: AttendedRequest) -> bool:
         row["credential_id"] = str(request.credential_id)
         connection.execute(insert(attended_requests).values(row | {"said_by_door": False} | late))
         return True
-    if known.controller_id != request.controller_id or known.said_by_door:
+    if known.controller_id != request.controller_id:
+        return False
+    if request.is_recorded and not known.is_recorded:
+        connection.execute(update(attended_requests).where(columns.id == request.id).values(is_recorded=True))
+    if known.said_by_door:
         return False
     again = {"reason": request.reason, "expires_at": max(request.expires_at, known.expires_at)}
     if not request.came_late:
@@ -153,9 +159,12 @@ def ended(
 
 
 def forgotten(connection: Connection, controller_id: ControllerId, *, at: datetime) -> bool:
-    """A controller that starts anew holds no request any more. False: none of its requests waited."""
+    """A controller that starts anew holds no request any more. False: none of its requests waited.
+
+    One that was only announced began after the start that is told of here: its own event would have come before it.
+    """
     columns = attended_requests.c
-    mine = (columns.controller_id == controller_id) & columns.ended_at.is_(None)
+    mine = (columns.controller_id == controller_id) & columns.ended_at.is_(None) & columns.is_recorded
     values = {"outcome": Outcome.WITHDRAWN, "said_by_door": True, "ended_at": at}
     return connection.execute(update(attended_requests).where(mine).values(values)).rowcount > 0
 
@@ -208,6 +217,14 @@ def pending(connection: Connection, now: datetime, sites: Sites = None) -> list[
     columns = attended_requests.c
     query = select(attended_requests).where(columns.ended_at.is_(None), columns.expires_at > now)
     return _read(connection, _within(query, sites).order_by(columns.number))
+
+
+def count_pending(connection: Connection, now: datetime, sites: Sites = None) -> int:
+    """How many of these sites wait, or have an answer on its way."""
+    columns = attended_requests.c
+    query: Select[tuple[Any, ...]] = select(func.count(columns.number))
+    query = query.where(columns.ended_at.is_(None), columns.expires_at > now)
+    return int(connection.execute(_within(query, sites)).scalar_one())
 
 
 def listing(
@@ -270,7 +287,7 @@ def people(
 
 _STORED = (
     "id", "controller_id", "door_id", "side", "reason", "asked_at", "clock_trusted",
-    "received_at", "expires_at", "came_late",
+    "received_at", "expires_at", "came_late", "is_recorded",
 )  # fmt: skip
 _OF_PERSON = (
     "given_name", "family_name", "language", "extended_opening", "escort_required", "minor", "door_note",

@@ -23,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     text,
+    true,
 )
 
 from hub.store.database import Instant
@@ -390,6 +391,9 @@ attended_requests = Table(
     Column("received_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("came_late", Boolean, nullable=False),  # its time was over when it came
+    Column(
+        "is_recorded", Boolean, nullable=False, server_default=true()
+    ),  # else it was announced before its turn
     Column("command_id", String(32), ForeignKey("commands.id")),  # the last answer
     Column("outcome", String(16)),  # none: it waits
     Column("outcome_reason", String(48)),

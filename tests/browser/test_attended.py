@@ -221,3 +221,39 @@ def test_no_request_is_lost_over_a_restart(
         for each in guards:
             each.close()
         (first if again is None else again).stop()
+
+
+def test_every_page_says_that_somebody_waits(
+    browser: Browser, hub: RunningHub, guards: list[BrowserContext], kitchen: FakeController
+) -> None:
+    """A count beside the way to the list, as it changes and to a screen reader, politely; nobody is looked at for it."""
+    page = guard(browser, hub, guards, "Badge")
+    page.goto("/cards")
+    badge = page.locator("#waiting-badge")
+    expect(badge).to_be_hidden()
+    credential = hub.card("Hana")
+    request_id = ask(kitchen, credential)
+    expect(badge).to_have_text("1")
+    expect(page.locator("#waiting-said")).to_have_text("People who wait at a door: 1")
+    assert page.locator("a[href='/attended']").inner_text() == "At the door 1"
+    with hub.token() as program:
+        assert program.get("/api/v1/attended", params={"pending": False}).json()["requests"][0]["looks"] == 0
+    kitchen.record(
+        EventKind.REFERRAL_ENDED,
+        door_id=DoorId("kitchen"),
+        credential_id=credential,
+        details={"request": bytes.fromhex(request_id), "outcome": "timeout"},
+    )
+    expect(badge).to_be_hidden()
+
+
+def test_the_badge_needs_no_script_and_who_may_not_answer_has_none(
+    hub: RunningHub, kitchen: FakeController
+) -> None:
+    """It is counted with each page; an auditor's says nothing, and its stream is not theirs."""
+    ask(kitchen, hub.card("Ruth"), timeout_s=30)
+    with hub.signed_in(Role.GUARD) as seeing, hub.signed_in(Role.AUDITOR) as other:
+        eventually(lambda: 'id="waiting-badge">1<' in seeing.get("/cards").text, "the count")
+        assert "waiting-badge" not in seeing.get("/attended").text
+        assert "waiting" not in other.get("/").text.partition("<main")[0]
+        assert other.get("/attended/waiting").status_code == 403

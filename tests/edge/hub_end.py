@@ -25,7 +25,7 @@ from edge.journal import Journal
 from edge.send_window import Patience
 from edge.uplink import Uplink, UplinkSettings
 from pacs.envelope import trusted_keys
-from pacs.events import Batch, EventDraft, EventKind, event_hash, genesis
+from pacs.events import Batch, Event, EventDraft, EventKind, event_hash, genesis
 from pacs.identifiers import ControllerId, JournalId
 from pacs.messages import (
     Acknowledgement,
@@ -67,6 +67,7 @@ class HubEnd:
     last_hash: dict[JournalId, bytes] = field(default_factory=dict)
     hellos: list[Hello] = field(default_factory=list)
     statuses: list[ControllerStatus] = field(default_factory=list)
+    ahead: list[Event] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -111,6 +112,8 @@ class HubEnd:
                 self.acknowledge(self.hellos[-1].journal_id)
         elif topic.kind is Up.STATUS:
             self.statuses.append(ControllerStatus.from_bytes(payload))
+        elif topic.kind is Up.AHEAD:
+            self.ahead += Batch.open(payload, topic.controller_id, self.trusted).events
         else:
             batch = Batch.open(payload, topic.controller_id, self.trusted)
             self.batch_sizes.append(len(batch.events))

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -17,8 +18,9 @@ from edge import hub_connection
 from edge.inputs import Acknowledged, DocumentReceived
 from edge.journal import Journal
 from edge.segments import RECORD_OVERHEAD
+from edge.send_window import Patience
 from pacs.envelope import trusted_keys
-from pacs.events import Event
+from pacs.events import Event, EventKind
 from pacs.messages import (
     Acknowledgement,
     DocumentKind,
@@ -156,6 +158,32 @@ def test_without_acknowledgement_it_is_sent_again(controller: Controller, hub: H
     hub.acknowledges = True
     controller.until_acknowledged(5)
     assert len(hub.stored[controller.journal.journal_id]) == 5
+
+
+def test_who_waits_is_told_before_their_turn(tmp_path: Path, broker: TestBroker) -> None:
+    """Behind a record that the hub has not taken yet, once; nothing else is."""
+    patience = Patience(batches=1, first_s=60.0, longest_s=60.0)
+    controller = Controller(tmp_path, broker.port, broker.identity("c1").tls_context, patience=patience)
+    hub = HubEnd(broker, broker.identity("hub"), trusted_keys(controller.event_key.public_key()))
+    hub.connect()
+    try:
+        controller.record(2)
+        hub.acknowledges = False
+        controller.uplink.start()
+        until(lambda: hub.batch_sizes, "a batch that is not acknowledged")
+        for kind in (EventKind.ACCESS_DENIED, EventKind.ACCESS_REFERRED, EventKind.REFERRAL_ENDED):
+            controller.journal.append(replace(DRAFT, kind=kind))
+            controller.journal.sync()
+            controller.uplink.notify()
+        until(lambda: len(hub.ahead) == 2, "those that cannot wait")
+        assert [(each.sequence, each.draft.kind) for each in hub.ahead] == [
+            (4, EventKind.ACCESS_REFERRED),
+            (5, EventKind.REFERRAL_ENDED),
+        ]
+    finally:
+        controller.close()
+        hub.close()
+    assert (len(hub.ahead), hub.batch_sizes, hub.faults) == (2, [2], [])
 
 
 def test_silent_hub_gets_no_events(controller: Controller, hub: HubEnd) -> None:

@@ -70,6 +70,11 @@ class At:
         batch = self.journal.batch(self.key, first or last, last)
         return Message(str(UpTopic(self.id, Up.EVENTS)), batch)
 
+    def ahead(self) -> Message:
+        """The last event before its turn."""
+        last = self.journal.last_sequence
+        return Message(str(UpTopic(self.id, Up.AHEAD)), self.journal.batch(self.key, last, last))
+
     def asks(
         self, *, timeout_s: int = 60, request: bytes | None = None, deliver: bool = True, **fields: Any
     ) -> str:
@@ -407,3 +412,67 @@ def test_a_thousand_requests_at_once(tmp_path: Path) -> None:
         assert each.answer is not None
         assert (each.outcome == "granted") is (each.answer.action is Action.GRANT)
     desk.database.close()
+
+
+def announced(front: At, **fields: Any) -> str:
+    """Somebody asks at a door whose record is behind: events that the hub does not have, and a request before its turn."""
+    front.record(EventKind.CONTROLLER_STARTED, door_id=None, side=None)
+    front.desk.deliver(front.sent())
+    front.record(EventKind.CONTROLLER_STARTED, door_id=None, side=None)
+    request_id = front.asks(deliver=False, **fields)
+    front.desk.deliver(front.ahead())
+    return request_id
+
+
+def test_who_is_announced_waits_at_once_and_once(desk: Desk, front: At) -> None:
+    """Nothing of the door's record is stored by it; when that comes, with an earlier start of the controller, it is the same request."""
+    request_id = announced(front)
+    assert (desk.waiting(), desk.request(request_id).is_recorded) == ([request_id], False)
+    desk.deliver(front.ahead())
+    desk.attendance.answer(request_id, granted=True, reason="", actor=ANNA)
+    desk.deliver(front.sent(2))
+    assert (desk.waiting(), desk.request(request_id).is_recorded) == ([request_id], True)
+    assert desk.state(request_id) is RequestState.ANSWERED
+    with desk.database.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(attended_requests)) == 1
+    front.record(EventKind.CONTROLLER_STARTED, door_id=None, side=None)
+    desk.deliver(front.sent())
+    assert desk.state(request_id) is RequestState.WITHDRAWN
+
+
+def test_an_end_that_is_announced_is_the_doors_word(desk: Desk, front: At) -> None:
+    """The record that comes later opens nothing again."""
+    request_id = announced(front)
+    details = {"request": bytes.fromhex(request_id), "outcome": "granted"}
+    front.record(EventKind.REFERRAL_ENDED, credential_id=CARD, details=details)
+    desk.deliver(front.ahead())
+    assert desk.state(request_id) is RequestState.GRANTED
+    desk.deliver(front.sent(2))
+    assert (desk.state(request_id), desk.request(request_id).is_recorded) == (RequestState.GRANTED, True)
+
+
+def test_who_is_announced_and_never_recorded_is_named(desk: Desk, front: At) -> None:
+    """A power cut took it: the hub's clock ends it, and it says that only an announcement came."""
+    request_id = announced(front, timeout_s=30)
+    desk.now += timedelta(seconds=30)
+    desk.attendance.expire()
+    found = desk.request(request_id)
+    assert (found.state(desk.now), found.is_recorded) == (RequestState.UNANSWERED, False)
+
+
+def test_an_announcement_that_is_late_or_old_opens_nothing(desk: Desk, front: At) -> None:
+    """Its time is over, or it has come in its turn; one that nobody signed is set aside."""
+    request_id = announced(front, timeout_s=30, occurred_at=NOON - timedelta(seconds=31))
+    assert desk.waiting() == []
+    desk.deliver(front.sent(2))
+    assert desk.request(request_id).came_late
+    again = front.asks(timeout_s=30)
+    front.says(again, "refused")
+    desk.deliver(front.ahead())
+    assert desk.waiting() == []
+    front.asks(deliver=False)
+    forged = front.journal.batch(
+        Ed25519PrivateKey.generate(), front.journal.last_sequence, front.journal.last_sequence
+    )
+    desk.deliver(Message(str(UpTopic(front.id, Up.AHEAD)), forged))
+    assert desk.waiting() == []

@@ -75,3 +75,12 @@ def test_whoever_puts_waits_for_room() -> None:
     assert [each.payload[-1] for each in lanes.take(ROOM)[0]] == [1]
     put.join(60)
     assert [each.payload[-1] for each in lanes.take(ROOM)[0]] == [4]
+
+
+def test_what_a_controller_says_before_its_turn_does_not_wait_behind_its_own_backlog() -> None:
+    """It is taken first, whatever the same controller has waiting."""
+    lanes = Lanes(ROOM)
+    lanes.put([message("a", number, 3_000) for number in range(50)], 0.0)
+    ahead = Message("up/a/ahead", b"somebody waits")
+    lanes.put([ahead], 0.0)
+    assert drained(lanes, 1)[0] == ahead
