@@ -36,6 +36,7 @@ BY_A_SCOPED_SESSION = {
     "/static/{digest}/{name}",
     "/live/stream",
     "/attended/stream",
+    "/attended/waiting",
     "/api/v1/stream",
     "/desk/stream",
     "/desk/photo/{look}",

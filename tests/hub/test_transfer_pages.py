@@ -143,6 +143,12 @@ def test_a_site_is_added_and_renamed_by_form(hub: RunningHub) -> None:
         assert admin.post("/sites", data=site).headers["location"] == "/sites?done=added"
         assert "West west Europe/Amsterdam 0 register its controllers" in text_of(admin.get("/sites").text)
         renamed = {"csrf_token": token, "name": "Westerpoort", "time_zone": "Europe/Brussels"}
+        blurred = renamed | {"blur_photos": "true"}
+        for form, is_so in ((blurred, True), (renamed, False)):
+            assert admin.post("/sites/west", data=form).headers["location"] == "/sites?done=changed"
+            (found,) = (each for each in admin.get("/api/v1/sites").json()["sites"] if each["id"] == "west")
+            assert found["blur_photos"] is is_so
+            assert ('name="blur_photos" value="true" checked' in admin.get("/sites").text) is is_so
         assert admin.post("/sites/west", data=renamed).headers["location"] == "/sites?done=changed"
         assert "Westerpoort" in text_of(guard.get("/sites").text)
         assert "Add a site" not in guard.get("/sites").text
