@@ -94,10 +94,15 @@ def _behind(site: VirtualSite, holder: Holder, door_id: DoorId, replaying: DoorI
     station.controller.stop()
     _backlog(station, replaying)
     station.controller.start()
+    _until(lambda: _is_online(site, replaying), "the door back")
     request_id, ring_ms = _rung(site, holder, door_id)
     site.api.post(f"/attended/{request_id}/answer", {"answer": "refuse"})
     _until(lambda: not site.api.get("/attended")["requests"], "nobody waiting")
     return ring_ms
+
+
+def _is_online(site: VirtualSite, door_id: DoorId) -> bool:
+    return any(each["id"] == door_id and each["online"] for each in site.doors())
 
 
 def _backlog(station: DoorStation, door_id: DoorId) -> None:

@@ -300,8 +300,8 @@ class HubConnection:
             self._heartbeat_s, self._told = now_s, standing
         if now_s >= self._read_again_at_s:
             try:
-                self._send_events(outgoing, now_s)
                 self._send_ahead(outgoing)
+                self._send_events(outgoing, now_s)
             except StoreError as error:
                 _log.error("events cannot be read: %s", error)
                 first = max(self._window.next_sequence, outgoing.first_sequence)
@@ -329,7 +329,7 @@ class HubConnection:
 
     def _send_ahead(self, outgoing: Outgoing) -> None:
         """Of events that do not have their turn yet, those that cannot wait; each comes again in its turn."""
-        if not self._window.is_behind(outgoing.journal_id, outgoing.last_sequence):
+        if not self._window.is_behind(outgoing.journal_id, outgoing.last_sequence, MAX_BATCH_EVENTS):
             return
         journal_id, looked = self._looked
         if journal_id != outgoing.journal_id:

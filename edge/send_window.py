@@ -76,9 +76,12 @@ class SendWindow:
         """Whether another batch of this journal may be sent."""
         return self._answered and journal_id == self._journal_id and len(self._sent) < self._patience.batches
 
-    def is_behind(self, journal_id: JournalId, last_sequence: int) -> bool:
-        """Whether the hub takes this journal, and events of it up to this one have to wait for their turn."""
-        return self._answered and journal_id == self._journal_id and self.next_sequence <= last_sequence
+    def is_behind(self, journal_id: JournalId, last_sequence: int, batch_events: int) -> bool:
+        """Whether the hub takes this journal, and the event of this sequence does not go up with the next batch of so many."""
+        if not self._answered or journal_id != self._journal_id:
+            return False
+        waiting = last_sequence + 1 - self.next_sequence
+        return waiting > (batch_events if self.open(journal_id) else 0)
 
     def sent(self, last_sequence: int, now_s: float) -> None:
         """A batch up to and with ``last_sequence`` was handed to the broker's connection."""

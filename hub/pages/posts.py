@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -44,6 +46,8 @@ AtPost = Annotated[Principal, requires(Permission.ATTENDED_ANSWER)]
 Manager = Annotated[Principal, requires(Permission.DOORS_MANAGE)]
 LOOK_S = 2.0
 """How often an open page asks whether it still may, and how it stands at the doors."""
+SEEN_S = 5.0
+"""How often it says that it is open."""
 SOON_S = 0.2
 _FLAGS = {"minor": N_("Minor"), "extended_opening": N_("Door stays unlocked longer")}
 _OUTCOMES = {
@@ -327,12 +331,15 @@ class _OpenPage:
         self._viewing = viewing
         self._shown = b""
         self._by: bytes | None = None
+        self._seen_at_s = -math.inf
         self.is_over = False
 
     def look(self) -> bytes:
         """How it stands, or that nothing is new; or why the page is over."""
         hub, viewing = self._hub, self._viewing
-        hub.posts.seen(viewing)
+        if (now_s := time.monotonic()) >= self._seen_at_s + SEEN_S:
+            self._seen_at_s = now_s
+            hub.posts.seen(viewing)
         principal = identify(self._request, is_use=False)
         with hub.database.read() as connection:
             over = hub.posts.over(connection, viewing, principal)
