@@ -1,15 +1,10 @@
-"""Posts: an attendant signs on, and doors let in whoever is entitled while they watch; until they leave or do not answer.
-
-A door is open by commands that each last for ``LEASE`` and never beyond the time in which the attendant has to answer, so that
-it closes by itself when nobody renews them. A command to close is sent for at least as long as a lease can last.
-"""
+"""Posts: an attendant signs on, and doors let in whoever is entitled while they watch; until they leave or do not answer."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -18,31 +13,22 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
-from hub import audit
-from hub.commands import Commands, Order
+from hub import audit, passing, post_leases
+from hub.commands import Commands
 from hub.operators import Principal, digest
+from hub.passing import Passing
 from hub.roles import Permission
 from hub.station_taps import StationTap, TapResult
-from hub.store import attendance, cardholders, desks, doors, events, operators, posts, sites
-from hub.store.attendance import PersonAtDoor
+from hub.store import cardholders, doors, operators, posts
 from hub.store.commands import StoredCommand
 from hub.store.database import Database
 from hub.store.errors import InUse, NotFound
-from hub.store.events import StoredEvent
-from hub.store.posts import Ended, Post, PostDoor, Watch
-from pacs.commands import MAX_LIFETIME, Action
+from hub.store.posts import Ended, Post, Watch
 from pacs.errors import PacsError
-from pacs.events import Event, EventKind
-from pacs.identifiers import CardholderId, ControllerId, DoorId, PostId
+from pacs.identifiers import CardholderId, PostId
 
-LEASE: Final = timedelta(minutes=4)
-RENEW_AFTER: Final = timedelta(minutes=2)
 PAGE_GONE_AFTER: Final = timedelta(seconds=60)
-FRESH: Final = timedelta(seconds=30)
-"""Somebody who tapped longer ago is not shown: they have passed."""
 WATCH_EVERY_S: Final = 1.0
-
-assert LEASE <= MAX_LIFETIME  # noqa: S101 - or a command to close could end before what it closes
 
 log = structlog.get_logger(__name__)
 
@@ -73,18 +59,6 @@ class Viewing:
     session_hash: bytes
     page: str
     watches: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passing:
-    """Who tapped, as the attendant is shown them. ``person`` None: an unknown card. ``photograph``: what one look at it costs."""
-
-    event: StoredEvent
-    door_name: str
-    shown_s: int
-    blur_photo: bool
-    person: PersonAtDoor | None = None
-    photograph: str | None = None
 
 
 class Posts:
@@ -163,7 +137,7 @@ class Posts:
             )
             posts.watch(connection, new)
             _note(connection, now, principal.actor, "post.sign_on", post_id, _by_card(card))
-            given += self._open(connection, post, new, now, anew=True)
+            given += post_leases.open_anew(connection, self._commands, post, new, now)
         self._send(given)
 
     def open_again(self, principal: Principal, session: str, post_id: PostId) -> None:
@@ -173,7 +147,8 @@ class Posts:
             post, mine = self._mine(connection, principal, session, post_id)
             shut = [each for each in posts.doors_of(connection, post_id) if each.is_stopped]
             _note(connection, now, principal.actor, "post.open_again", post_id)
-            given = self._open(connection, post, mine, now, anew=True, only={each.door_id for each in shut})
+            only = {each.door_id for each in shut}
+            given = post_leases.open_anew(connection, self._commands, post, mine, now, only=only)
         self._send(given)
 
     def confirm(
@@ -183,7 +158,7 @@ class Posts:
         now = self._clock()
         with self._database.write() as connection:
             post, mine = self._mine(connection, principal, session, post_id)
-            if mine.ask_at + timedelta(seconds=post.answer_within_s) <= now:
+            if post_leases.deadline(post, mine) <= now:
                 raise NotFound("nobody watches there any more")
             posts.confirm(connection, post_id, now + timedelta(seconds=post.asks_every_s))
             _note(connection, now, principal.actor, "post.confirm", post_id, _by_card(card))
@@ -263,13 +238,7 @@ class Posts:
         """Who of these tapped at the post while it was open, each look on record; or why the page shows nobody any more."""
         now = self._clock()
         with self._database.read() as connection:
-            post_doors = {each.door_id for each in posts.doors_of(connection, viewing.post_id)}
-            found = [
-                each
-                for each in events.with_ids(connection, event_ids)
-                if each.door_id in post_doors and each.details.get("watched") is True
-                if not each.clock_trusted or now - each.occurred_at <= FRESH
-            ]
+            found = passing.watched(connection, viewing.post_id, event_ids, now)
         if not found:
             return []
         with self._database.write() as connection:
@@ -278,40 +247,14 @@ class Posts:
                 return over or Over.ENDED
             if not viewing.watches or not principal.may(Permission.NAMES_READ):
                 return []
-            return self._looks(connection, viewing, found, principal.actor, now)
-
-    def _looks(
-        self, connection: Connection, viewing: Viewing, found: list[StoredEvent], actor: str, now: datetime
-    ) -> list[Passing]:
-        post = posts.get(connection, viewing.post_id)
-        blur = sites.get(connection, post.site_id).blur_photos
-        names = doors.names(connection, {each.door_id for each in found if each.door_id})
-        people = attendance.people(connection, {each.credential_id for each in found if each.credential_id})
-        shown = []
-        for event in found:
-            person = people.get(event.credential_id) if event.credential_id else None
-            photograph = None
-            if person is not None and person.has_photo:
-                photograph = secrets.token_urlsafe(32)
-                until = now + timedelta(seconds=post.shown_s)
-                desks.add_look(
-                    connection, digest(photograph), viewing.session_hash, person.cardholder_id,
-                    now=now, until=until,
-                )  # fmt: skip
-            subject = f"cardholder:{person.cardholder_id}" if person else f"post:{post.id}"
-            detail = {"post": str(post.id), "door": str(event.door_id), "event": str(event.id)}
-            audit.record(connection, now=now, actor=actor, action="post.look", subject=subject, detail=detail)
-            shown.append(
-                Passing(
-                    event=event,
-                    door_name=names.get(event.door_id, event.door_id) if event.door_id else "",
-                    shown_s=post.shown_s,
-                    blur_photo=blur,
-                    person=person,
-                    photograph=photograph,
-                )
+            return passing.looks(
+                connection,
+                viewing.post_id,
+                found,
+                session_hash=viewing.session_hash,
+                actor=principal.actor,
+                now=now,
             )
-        return shown
 
     # -- the thread
 
@@ -329,68 +272,28 @@ class Posts:
 
     def _is_due(self, connection: Connection, watch: Watch, now: datetime) -> bool:
         post = posts.get(connection, watch.post_id)
-        return self._why_over(post, watch, now) is not None or any(
-            _is_to_renew(each, _deadline(post, watch), now) for each in posts.doors_of(connection, post.id)
-        )
+        over = self._why_over(post, watch, now) is not None
+        return over or post_leases.any_to_renew(connection, post, watch, now)
 
     def _tend(self, connection: Connection, watch: Watch, now: datetime) -> list[StoredCommand]:
         post = posts.get(connection, watch.post_id)
         why = self._why_over(post, watch, now)
         if why is not None:
             return self._end(connection, watch, why, now, audit.SYSTEM)
-        return self._open(connection, post, watch, now, anew=False)
+        return post_leases.renew(connection, self._commands, post, watch, now)
 
     def _why_over(self, post: Post, watch: Watch, now: datetime) -> Ended | None:
-        if _deadline(post, watch) <= now:
+        if post_leases.deadline(post, watch) <= now:
             return Ended.NOT_ANSWERED
         if not _may(self._whose(watch.session_hash, now), post):
             return Ended.SESSION_OVER
         seen_at = max(watch.seen_at, self._led_since or watch.seen_at)
         return Ended.PAGE_GONE if now - seen_at >= PAGE_GONE_AFTER else None
 
-    def _open(
-        self,
-        connection: Connection,
-        post: Post,
-        watch: Watch,
-        now: datetime,
-        *,
-        anew: bool,
-        only: Collection[DoorId] | None = None,
-    ) -> list[StoredCommand]:
-        """Commands that open doors: all or some anew, or those whose lease is to be renewed."""
-        deadline, given = _deadline(post, watch), []
-        for door in posts.doors_of(connection, post.id):
-            if (only is not None and door.door_id not in only) or not (
-                anew or _is_to_renew(door, deadline, now)
-            ):
-                continue
-            until = min(now + LEASE, deadline)
-            order = Order(
-                door_id=door.door_id,
-                action=Action.OPEN_POST,
-                until=until,
-                lasts_until=until,
-                renews=not anew,
-            )
-            with suppress(NotFound):  # its controller is withdrawn
-                command = self._commands.store(connection, order, reason="", actor=watch.actor, now=now)
-                posts.opened(connection, door, command, anew=anew)
-                given.append(command)
-        return given
-
     def _end(
         self, connection: Connection, watch: Watch, why: Ended, now: datetime, actor: str
     ) -> list[StoredCommand]:
-        given = []
-        for door in posts.doors_of(connection, watch.post_id):
-            if not door.may_be_open(now) or door.is_ordered:
-                continue
-            order = Order(door_id=door.door_id, action=Action.CLOSE_POST)
-            with suppress(NotFound):
-                command = self._commands.store(connection, order, reason="", actor=actor, now=now)
-                posts.closed(connection, door.door_id, command)
-                given.append(command)
+        given = post_leases.close(connection, self._commands, watch.post_id, now, actor)
         posts.unwatch(connection, watch.post_id, why, now)
         _note_end(connection, watch, why, now, actor)
         return given
@@ -433,25 +336,6 @@ def check_unwatched(connection: Connection, post_id: PostId) -> None:
     there = posts.watch_at(connection, post_id)
     if there is not None:
         raise InUse(f"{there.operator_name} watches at post {post_id}")
-
-
-def noted(connection: Connection, controller_id: ControllerId, event: Event) -> None:
-    """Take note of what an event says of posts, in the transaction that stores it."""
-    if event.draft.kind is EventKind.CONTROLLER_STARTED:
-        posts.forgotten(connection, controller_id)
-
-
-def _deadline(post: Post, watch: Watch) -> datetime:
-    """When whoever watches has to have answered at the latest; to the millisecond, as commands have it."""
-    deadline = watch.ask_at + timedelta(seconds=post.answer_within_s)
-    return deadline - timedelta(microseconds=deadline.microsecond % 1000)
-
-
-def _is_to_renew(door: PostDoor, deadline: datetime, now: datetime) -> bool:
-    if door.is_stopped:
-        return False
-    lease = door.lease_until
-    return lease is None or (lease < deadline and lease - now <= LEASE - RENEW_AFTER)
 
 
 def _may(principal: Principal | None, post: Post) -> bool:

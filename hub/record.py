@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from hub import attendance, commands, posts
+from hub import attendance, commands, post_leases
 from hub.alarms import Noticed
 from hub.completeness import hole_before
 from hub.store import controllers, documents, doors, events, expiry, journals, webhooks
@@ -392,7 +392,7 @@ class Recording:
         self.requests_changed |= attendance.noted(
             self.connection, controller_id, event, is_believed=believed, now=self.now
         )
-        posts.noted(self.connection, controller_id, event)
+        post_leases.noted(self.connection, controller_id, event)
 
     def _policy_applied(self, controller_id: ControllerId, event: Event) -> None:
         draft = event.draft

@@ -59,6 +59,7 @@ BODIES: Final[dict[str, Any]] = {
     "NewLink": {"name": "Night desk", "role": "guard"},
     "NewOrder": {"action": "set_mode", "mode": "lockdown", "reason": "Fight in the courtyard"},
     "NewSite": {"id": "oostkade", "name": "Oostkade", "time_zone": "Europe/Amsterdam"},
+    "PostSettings": {"name": "Gatehouse", "door_ids": ["main-entrance"], "when_closed": "attended"},
     "NewStation": {"id": "front-desk", "kind": "desk", "name": "Front desk"},
     "NewTransfer": {
         "cardholder_ids": ["7c1f02aa93d4e5b6"], "to_site_id": "oostkade", "access_level_ids": ["residents-oostkade"],

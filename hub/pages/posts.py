@@ -28,7 +28,8 @@ from hub.operators import Principal, digest
 from hub.pages import words
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
-from hub.posts import Over, Passing, PostTaken, Viewing
+from hub.passing import Passing
+from hub.posts import Over, PostTaken, Viewing
 from hub.roles import Permission
 from hub.station_taps import StationTap
 from hub.store import doors, sites, stations

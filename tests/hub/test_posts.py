@@ -11,7 +11,8 @@ import pytest
 
 from hub.commands import Order
 from hub.operators import Principal, digest
-from hub.posts import LEASE, PAGE_GONE_AFTER, Over, Posts, PostTaken, Viewing
+from hub.post_leases import LEASE
+from hub.posts import PAGE_GONE_AFTER, Over, Posts, PostTaken, Viewing
 from hub.roles import Role
 from hub.store import commands as command_store
 from hub.store import operators
