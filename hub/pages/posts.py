@@ -233,6 +233,7 @@ def _list(request: Request, principal: Principal, *, problem: str = "") -> Respo
     with hub.database.read() as connection:
         found = api.answers(connection, store.list_all(connection, principal.sites), hub.clock())
         names = {each.id: each.name for each in sites.list_all(connection, principal.sites)}
+        at_site = next(iter(names)) if len(names) == 1 else request.query_params.get("site", "")
         places = doors.places(connection, principal.sites) if may_manage else []
         readers = stations.list_all(connection, principal.sites, StationKind.DESK) if may_manage else []
     return pages.response(
@@ -242,6 +243,7 @@ def _list(request: Request, principal: Principal, *, problem: str = "") -> Respo
         status_code=422 if problem else 200,
         posts=found,
         site_names=names,
+        at_site=at_site if at_site in names else "",
         may_manage=may_manage,
         places=[each for each in places if not each.private],
         readers=readers,

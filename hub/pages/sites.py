@@ -56,7 +56,7 @@ def add(request: Request, principal: Manager, form: Annotated[SiteForm, Form()])
     """Add a site."""
     typed = {"id": form.id.strip(), "name": form.name.strip(), "time_zone": form.time_zone.strip()}
     try:
-        body = api.NewSite.model_validate({**typed, "blur_photos": form.blur_photos})
+        body = api.NewSite.model_validate(typed)
         api.add_site(body, request, Response(), principal)
     except (ValidationError, Problem):
         return _page(request, principal, typed=typed, problem=_PROBLEM)
