@@ -77,6 +77,7 @@ def directory(place: Path) -> Path:
     said(
         run("site", "create", made, "--site", "wilgenoord", *tokens, *reached(place, "desk"), "--format=json")
     )
+    said(run("card", "keys", "add-batch", "SIM0", "--simulated", "--site-dir", made, "--format=json"))
     return made
 
 
