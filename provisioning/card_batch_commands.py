@@ -134,8 +134,14 @@ def card_batch(
         say = _Teller(listed.people, file)
         opened = lambda: command.chosen_card(stdio=stdio, command=card_process, reader=reader)  # noqa: E731
         try:
-            with Desk(opened, issue, again=card_process is not None) as desk:
-                Batch(hub, desk, issuer.journal, file, say=say).run(listed.people)
+            with (
+                command.audited(site, "card batch", people=len(listed.people)) as facts,
+                Desk(opened, issue, again=card_process is not None) as desk,
+            ):
+                try:
+                    Batch(hub, desk, issuer.journal, file, say=say).run(listed.people)
+                finally:
+                    facts["issued"] = sum(line.outcome is Outcome.ISSUED for line in file.lines.values())
         finally:
             report = Report(listed.people, file.lines.values(), issuer)
             for path in reports:

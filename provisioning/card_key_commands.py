@@ -103,9 +103,10 @@ def keys_add_batch(
     if dry_run:
         command.say(form, result, f"Would let blank cards of batch {batch} be issued.")
         return
-    if new_file is not None:
-        replace_secret(new_file, master.hex().encode() + b"\n")
-    added.write(site.directory, passphrase)
+    with command.audited(site, "card keys add-batch", batch=batch):
+        if new_file is not None:
+            replace_secret(new_file, master.hex().encode() + b"\n")
+        added.write(site.directory, passphrase)
     text = f"Blank cards of batch {batch} can be issued."
     if new_file is not None:
         text += f"\n\nNext: bring {new_file} to the maker by a way of its own, and delete it here."
@@ -132,7 +133,8 @@ def keys_rotate(*, site_dir: Path, passphrase_file: Path | None, dry_run: bool, 
     rotated = CardKeys.read(site.directory, passphrase).rotated()
     newest = max(rotated.administration)
     if not dry_run:
-        rotated.write(site.directory, passphrase)
+        with command.audited(site, "card keys rotate", administration=newest):
+            rotated.write(site.directory, passphrase)
     text = f"{'Would make' if dry_run else 'Made'} administration key {newest}; the older ones stay for the cards that have them."
     command.say(form, {"administration": newest, "made": not dry_run}, text)
 

@@ -194,8 +194,10 @@ def card_returned(
                 text = f"Would revoke {found} and make its chip blank again."
                 command.say("json" if stdio else form, {"card": str(found), "made": False}, text)
                 return
-            revoked = hub.revoke_if_known(found, reason)
-            status = reset_card(held, issuer)
+            with command.audited(site, "card returned", credential_id=str(found)) as facts:
+                revoked = hub.revoke_if_known(found, reason)
+                status = reset_card(held, issuer)
+                facts["serial"] = str(status.serial)
         known = "Revoked" if revoked is not None else "The hub does not know"
         text = f"{known} {found}; chip {status.serial} is blank, and can be issued again."
         extra = {"serial": str(status.serial)}
@@ -218,9 +220,10 @@ Examples:
     help="Give one up: its credential is never used; the hub is told with the next card.",
 )
 @command.site_dir_option
+@command.dry_run_option
 @command.format_option
 @command.explained
-def card_unfinished(*, void: CredentialId | None, site_dir: Path, form: str) -> None:
+def card_unfinished(*, void: CredentialId | None, site_dir: Path, dry_run: bool, form: str) -> None:
     """List the chips that were begun and not given out, and credentials that are void and not told to the hub yet.
 
     A chip is finished by the command that began it; hold it to the reader again.
@@ -231,6 +234,9 @@ def card_unfinished(*, void: CredentialId | None, site_dir: Path, form: str) -> 
         chosen = next((each for each in begun if each.credential_id == void), None)
         if chosen is None:
             raise click.UsageError(f"{void}: no card that was begun; the list names them")
+        if dry_run:
+            command.say(form, {"void": str(void), "made": False}, f"Would give up {void}.")
+            return
         journal.void(chosen.serial, void)
         begun.remove(chosen)
     result = {

@@ -19,7 +19,7 @@ from provisioning import audit_log
 from provisioning.encoder import Issuer
 from provisioning.hub_client import HubClient, HubError
 from provisioning.keystore import PASSPHRASE_VARIABLE
-from provisioning.line_card import LineCard, bridge_command, card_process
+from provisioning.line_card import LineCard, bridge_command, card_process, check_reader
 from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 
@@ -127,6 +127,7 @@ process_option = click.option(
 reader_option = click.option(
     "--reader",
     metavar="KIND:DEVICE",
+    callback=parsed(check_reader),
     help="The card is in this reader: pn532:/dev/ttyUSB0, or pcsc:NAME (a part of its name).",
 )
 

@@ -7,6 +7,7 @@ reader. One that knows can be asked whether a card lies there, and says in words
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import shutil
@@ -18,13 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pacs.errors import CardError, CardGone, CardMisbehaves, ReaderBroken
+from pacs.errors import CardError, CardGone, CardMisbehaves, MalformedData, ReaderBroken
 from pacs.reason import ReadFault
 
 ANSWER_S: Final = 10.0
 LONGEST_LINE_BYTES: Final = 2 * 65538 + 2
 _STOP_S: Final = 2.0
 _ASK_S: Final = 5.0
+_READER: Final = re.compile(r"(pn532|pcsc):.+")
 
 
 class LineCard:
@@ -102,6 +104,13 @@ class LineCard:
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
         return line
+
+
+def check_reader(text: str) -> str:
+    """``text`` if it is ``pn532:DEVICE`` or ``pcsc:NAME``. Raises ``MalformedData``."""
+    if not _READER.fullmatch(text):
+        raise MalformedData("reader: pn532:DEVICE or pcsc:NAME expected, as pn532:/dev/ttyUSB0")
+    return text
 
 
 def bridge_command(reader: str) -> str:

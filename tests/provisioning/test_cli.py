@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -121,6 +122,9 @@ def test_a_dry_run_makes_nothing(directory: Path, tmp_path: Path) -> None:
         (1, ["card", "issue", "--site-dir", "{tmp}", "--card-process", "x"], "site.toml: cannot be read"),
         (2, ["site", "create", "{tmp}/x", "--site", "no good"], "1 to 48 characters"),
         (2, ["card", "issue", "--site-dir", "{site}"], "--stdio or --card-process"),
+        (2, ["card", "issue", "--site-dir", "{site}", "--reader", "usb:/dev/x"], "pn532:DEVICE"),
+        (2, ["card", "keys", "add-batch", "B001", "--site-dir", "{site}"], "one of --key-file"),
+        (2, ["card", "keys", "add-batch", "B001", "--simulated", "--site-dir", "{site}"], "belong together"),
         (2, ["reader", "add", "c", "--door", "a,b", "--offline", "--site-dir", "{site}"], "--device"),
         (
             2,
@@ -187,6 +191,22 @@ def test_a_chosen_passphrase_is_not_stored(tmp_path: Path) -> None:
     assert result_of(*add)["controller"] == "c"
 
 
+def test_batches_and_administration_keys(directory: Path, tmp_path: Path) -> None:
+    """A key made here is what the maker's file brings to another site; what there is can be shown, a key cannot."""
+    maker = tmp_path / "for-the-maker"
+    made = run("card", "keys", "add-batch", "B001", "--new", maker, "--site-dir", directory)
+    assert made.exit_code == 0, made.output
+    assert (maker.stat().st_mode & 0o777, len(bytes.fromhex(maker.read_text()))) == (0o600, 32)
+    other = tmp_path / "other"
+    result_of("site", "create", other, "--site", "other")
+    result_of("card", "keys", "add-batch", "B001", "--key-file", maker, "--site-dir", other)
+    result_of("card", "keys", "rotate", "--site-dir", other)
+    shown = run("card", "keys", "show", "--site-dir", other)
+    assert "B001" in shown.output
+    assert "newest 50" in shown.output
+    assert maker.read_text().strip() not in made.output + shown.output
+
+
 @pytest.mark.parametrize(
     "verb",
     [
@@ -198,10 +218,13 @@ def test_a_chosen_passphrase_is_not_stored(tmp_path: Path) -> None:
         ("reader", "register"),
         ("card", "issue"),
         ("card", "show"),
+        ("card", "batch"),
+        ("card", "lost"),
+        ("card", "keys", "add-batch"),
     ],
     ids=" ".join,
 )
-def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, str]) -> None:
+def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, ...]) -> None:
     """A person can act on the help alone."""
     output = run(*verb, "--help").output
     assert f"drempel-provision {' '.join(verb)}" in output
@@ -210,19 +233,25 @@ def test_every_help_shows_an_example_and_the_exit_statuses(verb: tuple[str, str]
 
 def test_each_verb_that_changes_something_can_be_tried_first() -> None:
     """Only what shows something, and the desk, which waits for what others ask of it, has no dry run."""
-    verbs = {
-        (group, name): verb
-        for group, commands in main.commands.items()
-        if isinstance(commands, click.Group)
-        for name, verb in commands.commands.items()
-    }
+    verbs = dict(verbs_of(main))
     without = {
         verb
         for verb, found in verbs.items()
         if "dry_run" not in {parameter.name for parameter in found.params}
     }
     assert ("site", "create") in verbs
-    assert without <= {("card", "desk"), ("card", "show"), ("key", "list"), ("site", "audit")}
+    assert ("card", "keys", "rotate") in verbs
+    shows = {("card", "keys", "show"), ("card", "show"), ("key", "list"), ("site", "audit")}
+    assert without <= {("card", "desk"), *shows}
+
+
+def verbs_of(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, by its words."""
+    for name, found in group.commands.items():
+        if isinstance(found, click.Group):
+            yield from verbs_of(found, *names, name)
+        else:
+            yield (*names, name), found
 
 
 @pytest.mark.parametrize("name", ["hub", "broker", "Hub"])
