@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,7 @@ from bench import house
 from hub.documents import SiteDocuments
 from hub.import_rows import Format
 from hub.imports import carry_out, queued
+from hub.keys import SigningKey
 from hub.periods import Periods
 from hub.retention import Retention
 from hub.store import sites
@@ -42,7 +44,7 @@ def measure(directory: Path, *, stored: int) -> dict[str, float]:
         sites.add(connection, Site(id=_ELSEWHERE, name="Elsewhere", time_zone="UTC", created_at=now))
     since = now - timedelta(days=40)
     count = house.add_taps(filled, at, cards, taps=stored // 3, since=since, until=now)
-    documents = SiteDocuments(key=Ed25519PrivateKey.generate())
+    documents = SiteDocuments(signing=partial(SigningKey, key=Ed25519PrivateKey.generate()))
     transfers = Transfers(filled, documents, clock=lambda: now, issued=lambda: None)
     retention = Retention(filled, Periods(), clock=lambda: now, site_changed=lambda: None)
     people = [CardholderId(f"person-{number:05}") for number in range(MOVED)]

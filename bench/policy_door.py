@@ -28,6 +28,7 @@ from edge.inputs import DocumentReceived
 from edge.keystore import read_policy_keys
 from edge.policy_store import PolicyStore
 from edge.service import Service, Trace
+from edge.signers import Signers
 from pacs.decision import ClockReading
 from pacs.messages import DocumentKind
 from simulator.virtual_door import VirtualPins
@@ -79,13 +80,13 @@ def hold(config_path: Path, documents: Path) -> None:
     directory = config.state_dir / "policy"
     config.state_dir.mkdir(exist_ok=True)
     clock = ClockReading(at=datetime.now(UTC), trusted=True)
-    store = PolicyStore(directory, site_id=config.site_id, trusted=keys)
+    store = PolicyStore(directory, site_id=config.site_id, signers=Signers(keys))
     store.accept(DocumentKind.REVOCATIONS, (documents / "revocations").read_bytes(), clock)
     holds_ms = [
         _longest_hold_ms(partial(store.accept, DocumentKind.POLICY, data, clock)) for data in policies[:-2]
     ]
     before_mib, begun_s = _rss_mib(), time.perf_counter()
-    opened = PolicyStore(directory, site_id=config.site_id, trusted=keys)
+    opened = PolicyStore(directory, site_id=config.site_id, signers=Signers(keys))
     open_s, rss_mib = time.perf_counter() - begun_s, _rss_mib() - before_mib
     held = opened.held.policy
     _say(

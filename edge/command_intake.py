@@ -128,7 +128,7 @@ class CommandIntake:
         """None for a refusal that is not told again."""
         now = self._clock.now()
         try:
-            command = open_command(received.data, self._receiver.trusted)
+            command = open_command(received.data, self._receiver.signers.accepted)
         except MalformedData:
             return self._refusals.anonymous(Reason.COMMAND_MALFORMED, now)
         except VerificationError as error:

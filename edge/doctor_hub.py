@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -15,8 +16,15 @@ from cryptography.exceptions import InvalidSignature
 
 from edge.config import Config
 from edge.finding import Check, Finding
-from edge.keystore import Keystore, read_certificate, read_certificates, read_policy_keys
+from edge.keystore import (
+    Keystore,
+    read_certificate,
+    read_certificates,
+    read_policy_keys,
+    read_root_key,
+)
 from edge.link_state import NEXT_STEPS, LinkCause, cause_of
+from edge.signers import Signers
 from edge.status import counted, duration
 from pacs import bundle
 from pacs.errors import MalformedData, StoreError, VerificationError
@@ -143,7 +151,7 @@ def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | Statu
 
     Raises ``StoreError`` when the policy key cannot be used.
     """
-    trusted = read_policy_keys(config.keys.policy_public_key)
+    trusted = _believed(config).kept
     held: dict[DocumentKind, tuple[Policy | StatusList | None, str]] = {}
     for kind in DocumentKind:
         document: Policy | StatusList | None = None
@@ -165,6 +173,21 @@ def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | Statu
             problem = f"not usable: {error}"
         held[kind] = document, problem
     return held
+
+
+def _believed(config: Config) -> Signers:
+    signers = Signers(
+        read_policy_keys(config.keys.policy_public_key),
+        partial(read_root_key, config.keys.root_certificate),
+    )
+    try:
+        data = (config.state_dir / "policy" / "keys.signed").read_bytes()
+        signers.follow(signers.verified(data), data)
+    except FileNotFoundError:
+        pass
+    except (OSError, MalformedData, VerificationError):
+        signers.believe_nobody()
+    return signers
 
 
 def examine_policy(config: Config, now: datetime) -> Iterator[Finding]:

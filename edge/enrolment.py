@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,9 @@ from edge.config import Config
 from edge.config_file import RENEWED, load
 from edge.device_keys import EVENT_KEY, PASSPHRASE, FileKeys, write_secret
 from edge.enrolment_hub import EnrolmentHub, EnrolmentRefused, Place
-from edge.keystore import read_policy_keys
+from edge.keystore import read_policy_keys, root_key_of
 from edge.policy_store import PolicyStore
+from edge.signers import Signers
 from edge.state_dir import make_state_dir
 from pacs.certificates import check_device_chain, read_chain
 from pacs.decision import ClockReading
@@ -194,8 +196,8 @@ class Enrolment:
     def _keep_documents(self, place: Place, state_dir: Path, policy_keys: Path) -> None:
         """Verified by the policy's key before they are kept; what is held already, or newer, stays."""
         make_state_dir(state_dir)
-        trusted = read_policy_keys(policy_keys)
-        store = PolicyStore(state_dir / "policy", site_id=place.site_id, trusted=trusted)
+        signers = Signers(read_policy_keys(policy_keys), partial(root_key_of, place.root))
+        store = PolicyStore(state_dir / "policy", site_id=place.site_id, signers=signers)
         for kind in DocumentKind:
             try:
                 store.accept(kind, place.documents[kind], ClockReading(at=self.now, trusted=True))

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -172,6 +176,24 @@ def read_policy_keys(path: Path) -> Mapping[bytes, Ed25519PublicKey]:
     if not keys:
         raise StoreError(f"{path}: no public key; copy it from the site directory")
     return trusted_keys(*keys)
+
+
+def read_root_key(path: Path) -> EllipticCurvePublicKey:
+    """The P-256 key of the root certificate in the file; raises ``StoreError``."""
+    return root_key_of(_read(path), str(path))
+
+
+def root_key_of(pem: bytes, name: str = "the root certificate") -> EllipticCurvePublicKey:
+    """The P-256 key of a root certificate in PEM; raises ``StoreError`` with its ``name``."""
+    from cryptography import x509
+
+    try:
+        key = x509.load_pem_x509_certificate(pem).public_key()
+    except ValueError as error:
+        raise StoreError(f"{name}: not a certificate; copy it from the site directory") from error
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise StoreError(f"{name}: not of a P-256 key; copy it from the site directory")
+    return key
 
 
 def read_private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:

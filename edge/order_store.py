@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from edge.signers import Signers
 from edge.state_files import StateFiles, replace_file, store_error
 from pacs.commands import ID_BYTES, MAX_COMMAND_BYTES, Action, Command, open_command
 from pacs.decision import ClockReading
@@ -42,7 +41,7 @@ class Receiver:
     site_id: SiteId
     controller_id: ControllerId
     door_ids: frozenset[DoorId]
-    trusted: Mapping[bytes, Ed25519PublicKey]
+    signers: Signers
 
     def addressed(self, command: Command) -> Reason | None:
         """Why a command is not meant for here; None: it is."""
@@ -124,7 +123,7 @@ class OrderStore:
         path = self._path(door_id)
         try:
             with path.open("rb") as file:
-                command = open_command(file.read(MAX_COMMAND_BYTES + 1), self._receiver.trusted)
+                command = open_command(file.read(MAX_COMMAND_BYTES + 1), self._receiver.signers.kept)
             if command.action is not Action.SET_MODE or command.door_id != door_id:
                 raise MalformedData("another command than the order of this door")
             if reason := self._receiver.addressed(command):

@@ -31,7 +31,7 @@ from edge.ending import Ending, stop_together
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
 from edge.journal_opening import open_journal
-from edge.keystore import Keystore, in_force, read_certificate, read_policy_keys
+from edge.keystore import Keystore, in_force, read_certificate, read_policy_keys, read_root_key
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Antenna, Reader, ReaderSettings
@@ -39,6 +39,7 @@ from edge.order_store import Receiver
 from edge.policy_store import PolicyStore
 from edge.reporting import Reported, Reporter
 from edge.service import Service, Trace
+from edge.signers import Signers
 from edge.snapshot import ControllerSnapshot
 from edge.state_dir import make_state_dir
 from edge.status_socket import StatusServer
@@ -101,8 +102,11 @@ def run_controller(
         )
         parts.callback(_close_doors, doors, ending)
         ending.lock = doors.lock_all
-        trusted = read_policy_keys(config.keys.policy_public_key)
-        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, trusted=trusted)
+        signers = Signers(
+            read_policy_keys(config.keys.policy_public_key),
+            partial(read_root_key, config.keys.root_certificate),
+        )
+        store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, signers=signers)
         journal = open_journal(
             config.state_dir / "journal", controller_id=config.controller_id, policy=config.journal
         )
@@ -112,7 +116,7 @@ def run_controller(
             site_id=config.site_id,
             controller_id=config.controller_id,
             door_ids=frozenset(door.id for door in config.doors),
-            trusted=trusted,
+            signers=signers,
         )
         commands = CommandIntake(
             config.state_dir / "commands",
@@ -213,6 +217,8 @@ def _tell_found(store: PolicyStore, put: Callable[[Input], None]) -> None:
         put(DocumentRefused(kind=unusable.kind, reason=unusable.reason))
     if store.versions_lost:
         put(PartFailed(part="versions", error="unreadable"))
+    if store.statement_lost:
+        put(PartFailed(part="key_statement", error="unreadable"))
     held = store.held
     for kind, version in store.versions.items():
         if version:

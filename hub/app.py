@@ -254,6 +254,7 @@ async def _lifespan(
             retention=link.retention,
             transfers=link.transfers,
             commands=link.commands,
+            signing=link.signing,
             attendance=link.attendance,
             alarms=link.alarms,
             enrolment=link.enrolment,

@@ -27,6 +27,7 @@ class NewCard:
 
     credential_id: CredentialId
     technology: str
+    issuer: str | None = None
     public_key: bytes | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
@@ -67,6 +68,7 @@ class CardChanges(IssuesDocuments):
             cardholder_id=before.cardholder_id,
             technology=new.technology,
             now=now,
+            issuer=new.issuer,
             public_key=new.public_key,
             valid_from=new.valid_from,
             valid_until=new.valid_until,

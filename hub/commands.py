@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from hub import audit
 from hub.distribution import Publish
+from hub.keys import SigningKey
 from hub.store import commands, controllers, doors
 from hub.store.commands import Outcome, StoredCommand
 from hub.store.database import Database
@@ -84,16 +84,16 @@ class Commands:
         self,
         database: Database,
         *,
-        key: Ed25519PrivateKey,
+        signing: Callable[[], SigningKey],
         publish: Publish,
         clock: Callable[[], datetime],
         monotonic_s: Callable[[], float] = time.monotonic,
         holds: Callable[[ControllerId], bool] = lambda _: True,
         given: Callable[[], None] = lambda: None,
     ) -> None:
-        """``key``: the policy key. ``holds``: whose commands this process repeats; ``given``: told of each."""
+        """``signing``: asked for what to sign with. ``holds``: whose commands this process repeats; ``given``: told of each."""
         self._database = database
-        self._key = key
+        self._signing = signing
         self._publish = publish
         self._clock = clock
         self._monotonic_s = monotonic_s
@@ -131,7 +131,7 @@ class Commands:
             action=command.action,
             given_by=actor,
             reason=reason,
-            data=seal(command, self._key),
+            data=seal(command, self._signing().key),
             issued_at=command.issued_at,
             expires_at=command.expires_at,
             mode=command.mode,

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from hub import audit
-from hub.store import access_levels, cards, documents, doors, schedules, sites
+from hub.keys import SigningKey
+from hub.store import access_levels, cards, documents, doors, issuers, schedules, sites
 from hub.store.database import Database
 from hub.store.documents import Document
 from pacs import bundle
@@ -55,23 +55,25 @@ class Draft:
     follows: int
     is_news: bool
     drawn_at: datetime
+    signing: SigningKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteDocuments:
-    """Makes the documents of every site with the policy signing key that all their doors trust."""
+    """Makes the documents of every site; ``signing``: asked for the key to sign with, and what goes with it."""
 
-    key: Ed25519PrivateKey = field(repr=False)
+    signing: Callable[[], SigningKey] = field(repr=False)
 
     def draft(self, connection: Connection, site_id: SiteId, kind: DocumentKind, *, now: datetime) -> Draft:
         """What this snapshot says, to be issued by ``issue_draft``; raises ``NotFound`` without that site."""
+        signing = self.signing()
         newest = documents.newest(connection, site_id, kind)
         said = (
             _policy(connection, site_id, now)
             if kind is DocumentKind.POLICY
             else _revocations(connection, site_id, now)
         )
-        content = _content(said)
+        content = _content(said, signing)
         return Draft(
             site_id=site_id,
             kind=kind,
@@ -80,6 +82,7 @@ class SiteDocuments:
             follows=newest.version if newest else 0,
             is_news=newest is None or newest.content_digest != content,
             drawn_at=now,
+            signing=signing,
         )
 
     def issue_draft(
@@ -93,7 +96,7 @@ class SiteDocuments:
         if (newest.version if newest else 0) != draft.follows:
             raise Overtaken(f"a version after {draft.follows} is there already")
         version = max(draft.follows, above) + 1
-        sealed = self._sealed(replace(draft.said, version=version))
+        sealed = _sealed(replace(draft.said, version=version), draft.signing)
         document = Document(
             site_id=draft.site_id,
             kind=draft.kind,
@@ -104,6 +107,8 @@ class SiteDocuments:
             cause=cause,
             created_at=draft.drawn_at,
             expires_at=draft.drawn_at + LIFETIME,
+            signer=draft.signing.id,
+            statement=draft.signing.version,
         )
         documents.add(connection, document)
         if draft.kind is DocumentKind.REVOCATIONS:
@@ -142,9 +147,6 @@ class SiteDocuments:
         draft = self.draft(connection, site_id, kind, now=now)
         return self.issue_draft(connection, draft, cause=cause, actor=actor, above=above)
 
-    def _sealed(self, document: Policy | StatusList) -> bytes:
-        return bundle.seal(document, self.key) if isinstance(document, Policy) else document.seal(self.key)
-
 
 class IssuesDocuments:
     """What changes something that doors go by: in one transaction with the documents that carry it, which are then pushed."""
@@ -164,6 +166,12 @@ class IssuesDocuments:
         self._issued = issued
 
 
+def _sealed(document: Policy | StatusList, signing: SigningKey) -> bytes:
+    if isinstance(document, Policy):
+        return bundle.seal(document, signing.key, signing.statement)
+    return document.seal(signing.key, signing.statement)
+
+
 def _policy(connection: Connection, site_id: SiteId, now: datetime) -> Policy:
     mine = (site_id,)
     levels = access_levels.list_all(connection, mine)
@@ -173,7 +181,7 @@ def _policy(connection: Connection, site_id: SiteId, now: datetime) -> Policy:
         issued_at=now,
         expires_at=now + LIFETIME,
         time_zone=sites.get(connection, site_id).time_zone,
-        issuers=sites.trusted_issuers(connection),
+        issuers=issuers.trusted(connection),
         doors={named.door.id: named.door for named in doors.list_all(connection, sites=mine)},
         access_levels={named.level.id: named.level for named in levels},
         schedules={named.schedule.id: named.schedule for named in schedules.list_all(connection, mine)},
@@ -206,8 +214,13 @@ def refresh_interval(connection: Connection, site_id: SiteId) -> timedelta:
     return max(SHORTEST_REFRESH, min(LONGEST_REFRESH, quarter))
 
 
-def _content(document: Policy | StatusList) -> bytes:
+def _content(document: Policy | StatusList, signing: SigningKey) -> bytes:
+    """Whose word it is belongs to what it says, once there is a key statement."""
     if isinstance(document, StatusList):
-        return hashlib.sha256(document.packed).digest()
-    timeless = replace(document, version=0, issued_at=_NO_TIME, expires_at=_NO_TIME)
-    return hashlib.sha256(bundle.signed_part(timeless)).digest()
+        said = document.packed
+    else:
+        said = bundle.signed_part(replace(document, version=0, issued_at=_NO_TIME, expires_at=_NO_TIME))
+    digest = hashlib.sha256(said)
+    if signing.version:
+        digest.update(signing.version.to_bytes(8) + signing.id)
+    return digest.digest()

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.card_changes import CardChanges, NewCard
 from hub.revocation import Revocation
-from hub.store import cardholders, cards, sites, stations
+from hub.store import cardholders, cards, issuers, sites, stations
 from hub.store import issuing as store
 from hub.store.cardholders import Cardholder
 from hub.store.cards import CardStatus
@@ -60,10 +60,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeCard:
-    """A card as the station made it, locked and tried by a whole tap."""
+    """A card as the station made it, locked and tried by a whole tap; ``issuer``: whose certificate is on it."""
 
     credential_id: CredentialId
     public_key: bytes
+    issuer: str | None = None
 
 
 class Issuing:
@@ -230,11 +231,16 @@ class Issuing:
         self, connection: Connection, station: Station, job: IssuingJob, made: MadeCard, now: datetime
     ) -> IssuingJob:
         actor = f"station:{station.id}"
+        if made.issuer is not None and made.issuer not in issuers.trusted(connection):
+            raise MalformedData(
+                "issuer: not one that doors here believe; give the hub the newest key statement"
+            )
         person = cardholders.get(connection, job.cardholder_id)
         time_zone = zone(sites.get(connection, person.site_id).time_zone)
         new = NewCard(
             credential_id=made.credential_id,
             technology=job.technology,
+            issuer=made.issuer,
             public_key=made.public_key,
             valid_from=datetime.combine(job.first_day, time(), time_zone),
             valid_until=datetime.combine(job.last_day + timedelta(days=1), time(), time_zone),
@@ -248,6 +254,7 @@ class Issuing:
                 cardholder_id=job.cardholder_id,
                 technology=new.technology,
                 now=now,
+                issuer=new.issuer,
                 public_key=new.public_key,
                 valid_from=new.valid_from,
                 valid_until=new.valid_until,

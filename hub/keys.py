@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,22 +26,101 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hub.device_authority import DeviceAuthority
-from pacs.errors import MalformedData, StoreError
+from pacs.envelope import key_id
+from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.identifiers import SiteId
+from pacs.key_statement import KeyStatement, open_statement
+
+STATEMENT: Final = "keys.signed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """What documents and commands are signed with.
+
+    ``statement``: the key statement that goes with every document, and its ``version``; empty and 0: there is none.
+    """
+
+    key: Ed25519PrivateKey = field(repr=False)
+    statement: bytes = field(default=b"", repr=False)
+    version: int = 0
+
+    @property
+    def id(self) -> bytes:
+        """As in the envelopes that it signs."""
+        return key_id(self.key.public_key())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyKeys:
+    """The policy keys in a hub's directory by id, each in a file ``policy*.key.pem``; what the root states of keys.
+
+    ``statement``: as it travels; empty, and ``stated`` None: there is none yet.
+    """
+
+    keys: Mapping[bytes, Ed25519PrivateKey] = field(repr=False)
+    statement: bytes = field(default=b"", repr=False)
+    stated: KeyStatement | None = None
+
+    @classmethod
+    def load(cls, site_dir: Path, passphrase: str) -> PolicyKeys:
+        """Raises ``StoreError`` naming the file: it cannot be used, or none of the keys may sign what doors believe."""
+        files = sorted(site_dir.glob("policy*.key.pem")) or [site_dir / "policy.key.pem"]
+        keys = {key_id(key.public_key()): key for key in (_ed25519_key(path, passphrase) for path in files)}
+        path = site_dir / STATEMENT
+        if not path.exists():
+            if len(keys) > 1:
+                raise StoreError(f"{path}: is missing; it says which of the policy keys here doors believe")
+            return cls(keys=keys)
+        data = _read(path)
+        try:
+            root = _certificate(site_dir / "root.cert.pem").public_key()
+            if not isinstance(root, EllipticCurvePublicKey):
+                raise StoreError(f"{site_dir / 'root.cert.pem'}: a P-256 key expected")
+            stated = open_statement(data, root)
+        except (MalformedData, VerificationError) as error:
+            raise StoreError(f"{path}: not what this site's root signed ({error})") from error
+        if not stated.accepted.keys() & keys.keys():
+            raise StoreError(
+                f"{path}: names no policy key that is here; copy the key files that came with it"
+            )
+        return cls(keys=keys, statement=data, stated=stated)
+
+    @property
+    def usable(self) -> Sequence[bytes]:
+        """The ids of the keys here that doors believe, the one to sign with last."""
+        if self.stated is None:
+            return tuple(self.keys)
+        return tuple(key for key in self.stated.accepted if key in self.keys)
+
+    def signing(self, key: bytes) -> SigningKey:
+        """One of the usable keys, to sign with."""
+        version = self.stated.version if self.stated else 0
+        return SigningKey(key=self.keys[key], statement=self.statement, version=version)
+
+    @property
+    def trusted(self) -> Mapping[bytes, Ed25519PublicKey]:
+        """Whose signature on a document in the database says that a hub of this site made it."""
+        return {
+            **{name: key.public_key() for name, key in self.keys.items()},
+            **(self.stated.kept if self.stated else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubKeys:
     """What one hub is trusted with.
 
-    ``issuers``: issuer identification reference → 65-byte P-256 point. ``broker_key_pem`` is not encrypted:
-    it only ever goes to the broker's private runtime directory. ``broker_host``: how controllers reach its machine.
-    ``device_authority``: what certifies them; None in the directory of a site made without.
+    ``issuer``: its site's card issuer, reference and 65-byte P-256 point, which is trusted before there is a key
+    statement. ``broker_key_pem`` is not encrypted: it only ever goes to the broker's private runtime directory.
+    ``broker_host``: how controllers reach its machine. ``device_authority``: what certifies them; None in the
+    directory of a site made without.
     """
 
     site_id: SiteId
-    issuers: Mapping[str, bytes]
-    policy_key: Ed25519PrivateKey = field(repr=False)
+    site_dir: Path
+    issuer: tuple[str, bytes]
+    policy: PolicyKeys
     broker_key_pem: bytes = field(repr=False)
     passphrase: str = field(repr=False)
     root_certificate: Path
@@ -68,8 +148,9 @@ class HubKeys:
         broker_key = _p256_key(site_dir / "broker.key.pem", passphrase)
         return cls(
             site_id=site_id,
-            issuers={issuer: _point(site_dir / "card-issuer.pub.pem")},
-            policy_key=_ed25519_key(site_dir / "policy.key.pem", passphrase),
+            site_dir=site_dir,
+            issuer=(issuer, _point(site_dir / "card-issuer.pub.pem")),
+            policy=PolicyKeys.load(site_dir, passphrase),
             broker_key_pem=broker_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
             passphrase=passphrase,
             root_certificate=site_dir / "root.cert.pem",

@@ -33,11 +33,11 @@ from hub.periods import Periods
 from hub.questions import Questions
 from hub.retention import Retention
 from hub.revocation import Revocation
+from hub.signing import Signing
 from hub.store import device_certificates, sites
 from hub.store.database import Database
 from hub.store.sites import Site
 from hub.transfers import Transfers
-from pacs import envelope
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, SiteId
 from pacs.topics import DOWN_QOS, HubTopic, up_filter
@@ -73,7 +73,8 @@ class ControllerLink:
         self._keys = keys
         self._clock = clock
         self.live = live
-        site_documents = SiteDocuments(key=keys.policy_key)
+        self.signing = Signing(database, keys, clock=clock, changed=self.site_changed)
+        site_documents = SiteDocuments(signing=self.signing.current)
         self.leases = leases_of(database)
         self._broker = Broker(broker_settings, keys) if broker_settings else None
         self._named_servers = servers
@@ -106,7 +107,7 @@ class ControllerLink:
         )
         self.commands = Commands(
             database,
-            key=keys.policy_key,
+            signing=self.signing.current,
             publish=self.client.publish,
             clock=clock,
             holds=self._holds,
@@ -115,8 +116,7 @@ class ControllerLink:
         self.attendance = Attendance(
             database, self.commands, live, clock, leads=lambda: self.leases.standing.is_leader
         )
-        trusted = envelope.trusted_keys(keys.policy_key.public_key())
-        self.questions = Questions(database, trusted=trusted, clock=clock)
+        self.questions = Questions(database, trusted=self.signing.trusted, clock=clock)
         self.alarms = Alarms(
             database, live, bounds or AlarmBounds(), clock, leads=lambda: self.leases.standing.is_leader
         )
@@ -153,10 +153,7 @@ class ControllerLink:
         with self._database.write() as connection:
             site = Site(id=self._keys.site_id, name=self._keys.site_id, time_zone=TIME_ZONE, created_at=now)
             sites.ensure(connection, site)
-            trusted = sites.trusted_issuers(connection)
-            for iir, public_key in self._keys.issuers.items():
-                if trusted.get(iir) != public_key:
-                    sites.trust_issuer(connection, iir, public_key, now)
+            self.signing.begin(connection)
             admitted = device_certificates.admitted(connection)
         if self._broker:
             self._broker.start(admitted)
@@ -170,6 +167,7 @@ class ControllerLink:
             self.client.start(self.servers, on_messages=self.ingest.put, on_lost=self.ingest.link_lost)
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
+        self.signing.watch.start()
         self.commands.watch.start()
         self.attendance.watch.start()
         self.alarms.watch.start()
@@ -181,6 +179,7 @@ class ControllerLink:
         self.alarms.watch.stop()
         self.attendance.watch.stop()
         self.commands.watch.stop()
+        self.signing.watch.stop()
         self.distribution.stop()
         self.leases.stop()
         self._serve_shards(frozenset())
@@ -285,6 +284,7 @@ class ControllerLink:
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
             "commands": self.commands.watch.is_running,
+            "signing": self.signing.watch.is_running,
             "attendance": self.attendance.watch.is_running,
             "alarms": self.alarms.watch.is_running,
             "retention": self.retention.watch.is_running,

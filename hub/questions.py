@@ -150,10 +150,10 @@ class Questions:
         self,
         database: Database,
         *,
-        trusted: Mapping[bytes, Ed25519PublicKey],
+        trusted: Callable[[], Mapping[bytes, Ed25519PublicKey]],
         clock: Callable[[], datetime],
     ) -> None:
-        """``trusted``: the site's policy key, as of ``pacs.envelope.trusted_keys``."""
+        """``trusted``: asked whose documents are the hub's own, by key id."""
         self._database = database
         self._trusted = trusted
         self._clock = clock
@@ -279,9 +279,9 @@ class Questions:
         opened: Policy | StatusList | None = None
         try:
             if document.kind is DocumentKind.POLICY:
-                opened = bundle.open_bundle(document.data, self._trusted)
+                opened = bundle.open_bundle(document.data, self._trusted())
             else:
-                opened = StatusList.open(document.data, self._trusted)
+                opened = StatusList.open(document.data, self._trusted())
         except PacsError:
             log.exception("document_cannot_be_read", kind=document.kind, version=document.version)
         with self._lock:

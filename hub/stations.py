@@ -19,7 +19,7 @@ from hub.desk import Desks
 from hub.live import LiveBus
 from hub.operators import API_PREFIX, digest
 from hub.station_taps import NOT_OURS, REFUSALS, StationTap, TapResult
-from hub.store import cardholders, cards, people, sites
+from hub.store import cardholders, cards, issuers, people, sites
 from hub.store import stations as store
 from hub.store.cards import CardStatus
 from hub.store.database import Database
@@ -151,7 +151,7 @@ class Stations:
             certificate=answer.certificate,
             public_key=answer.public_key,
         )
-        trusted = sites.trusted_issuers(connection)
+        trusted = issuers.trusted(connection)
         trust = TrustAnchors(issuers={name: p256.parse_point(point) for name, point in trusted.items()})
         try:
             with self._lock:

@@ -49,10 +49,13 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 
-def seal(policy: Policy, key: Ed25519PrivateKey) -> bytes:
-    """The signed bundle that is sent to the doors; raises ``MalformedData`` for what the form has no room for."""
+def seal(policy: Policy, key: Ed25519PrivateKey, statement: bytes = b"") -> bytes:
+    """The signed bundle that is sent to the doors; raises ``MalformedData`` for what the form has no room for.
+
+    ``statement``: the key statement that goes with it.
+    """
     table = _table(policy)
-    sealed = envelope.seal(_signed_part(policy, table), MEDIA_TYPE, key)
+    sealed = envelope.seal(_signed_part(policy, table), MEDIA_TYPE, key, statement)
     return len(sealed).to_bytes(_LENGTH_BYTES) + sealed + bytes(table)
 
 
@@ -68,6 +71,12 @@ def open_bundle(
     table_at = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES])
     signed = envelope.open_sealed(data[_LENGTH_BYTES:table_at], MEDIA_TYPE, trusted)
     return read(signed, data, table_at, pause=pause)
+
+
+def statement_of(data: bytes) -> bytes:
+    """The key statement that goes with a bundle, unproven; empty: none. Raises ``MalformedData``."""
+    table_at = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES])
+    return envelope.Sealed.read(data[_LENGTH_BYTES:table_at], MEDIA_TYPE).statement
 
 
 def signed_part(policy: Policy) -> bytes:

@@ -82,8 +82,8 @@ class StatusList:
         bits = self.packed[place] >> (shift * BITS) & 0b11
         return Status(bits) if bits < 3 else None
 
-    def seal(self, key: Ed25519PrivateKey) -> bytes:
-        """The signed CWT that is sent to the doors."""
+    def seal(self, key: Ed25519PrivateKey, statement: bytes = b"") -> bytes:
+        """The signed CWT that is sent to the doors; ``statement``: the key statement that goes with it."""
         claims = {
             _SUBJECT: _SUBJECT_PREFIX + self.site_id,
             _ISSUED: int(self.issued_at.timestamp()),
@@ -91,7 +91,7 @@ class StatusList:
             _STATUS_LIST: {"bits": BITS, "lst": zlib.compress(self.packed, 9)},
             _VERSION: self.version,
         }
-        return envelope.seal(cbor.encode(claims), MEDIA_TYPE, key)
+        return envelope.seal(cbor.encode(claims), MEDIA_TYPE, key, statement)
 
     @classmethod
     def open(cls, data: bytes, trusted: Mapping[bytes, Ed25519PublicKey]) -> Self:
@@ -117,6 +117,11 @@ class StatusList:
             expires_at=expires_at,
             packed=_inflate(cbor.exactly(status_list["lst"], bytes, "status list")),
         )
+
+
+def statement_of(data: bytes) -> bytes:
+    """The key statement that goes with a list, unproven; empty: none. Raises ``MalformedData``."""
+    return envelope.Sealed.read(data, MEDIA_TYPE).statement
 
 
 def _inflate(compressed: bytes) -> bytes:

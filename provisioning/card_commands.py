@@ -22,6 +22,7 @@ from provisioning.encoder import DEFAULT_DAYS, IssuedCard, Issuer, issue_card, i
 from provisioning.hub_client import ALREADY_EXISTS, HubClient, HubError
 from provisioning.line_card import LineCard
 from provisioning.pkcs11_keys import TokenAccess
+from provisioning.rotation import trusted_issuers
 from provisioning.site import Site
 
 CARD_S: Final = 60.0
@@ -251,7 +252,7 @@ def card_show(
 ) -> None:
     """Tap a card as a reader would, and say what it is; exit status 3 when this site does not believe it."""
     site = Site.open(site_dir)
-    trust = TrustAnchors(issuers={site.issuer: site.card_issuer_public_key()})
+    trust = TrustAnchors(issuers=trusted_issuers(site))
     now = datetime.now(UTC)
     with command.chosen_card(stdio=stdio, command=card_process, reader=reader) as card:
         credential = read_card(card, trust, now=now)

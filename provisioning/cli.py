@@ -7,6 +7,7 @@ import click
 from provisioning.card_commands import card_group
 from provisioning.desk_commands import card_desk
 from provisioning.image_commands import image_group
+from provisioning.key_commands import key_group
 from provisioning.reader_commands import reader_group
 from provisioning.release_commands import release_group
 from provisioning.site_commands import site_group
@@ -29,6 +30,7 @@ main.add_command(card_group)
 card_group.add_command(card_desk)
 main.add_command(release_group)
 main.add_command(image_group)
+main.add_command(key_group)
 
 
 if __name__ == "__main__":

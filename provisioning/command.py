@@ -217,7 +217,7 @@ def chosen_card(*, stdio: bool, command: str | None, reader: str | None = None) 
 
 @contextmanager
 def chosen_hub(
-    url: str | None, token_file: Path | None, site: Site, about: Literal["cards", "controllers"]
+    url: str | None, token_file: Path | None, site: Site, about: Literal["cards", "controllers", "keys"]
 ) -> Iterator[HubClient | None]:
     """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named.
 

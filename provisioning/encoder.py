@@ -79,7 +79,7 @@ class Issuer:
 class IssuedCard:
     """A card that is ready: personalised, locked, and verified by a whole tap.
 
-    ``public_key`` is the point 04‖x‖y; the dates are None for PKOC V1, which carries none. ``resumed``: it had been
+    ``public_key`` is the point 04‖x‖y; dates and issuer are None for PKOC V1, which carries none. ``resumed``: it had been
     begun before, and was finished with what was certified then.
     """
 
@@ -90,6 +90,7 @@ class IssuedCard:
     valid_until: date | None
     serial: CardSerial
     resumed: bool = False
+    issuer: str | None = None
 
     @property
     def registration(self) -> dict[str, str]:
@@ -98,6 +99,7 @@ class IssuedCard:
             "credential_id": str(self.credential_id),
             "technology": self.technology.value,
             "public_key": self.public_key.hex(),
+            **({"issuer": self.issuer} if self.issuer else {}),
         }
 
 
@@ -227,6 +229,7 @@ def _issue(
         valid_until=credential.valid_until,
         serial=made.serial,
         resumed=made.resumed,
+        issuer=credential.issuer,
     )
 
 

@@ -77,7 +77,7 @@ class HubClient:
     ) -> None:
         self._client.close()
 
-    def check(self, about: Literal["cards", "controllers"]) -> None:
+    def check(self, about: Literal["cards", "controllers", "keys"]) -> None:
         """Raise ``HubError`` unless the hub answers and the token may see what is going to be registered."""
         self._request("GET", f"/api/v1/{about}", params={"limit": "1"})
 
@@ -154,6 +154,17 @@ class HubClient:
         """Whose card it is; raises ``HubError``."""
         card = self._table("GET", f"/api/v1/cards/{credential_id}")
         return CardholderId(card["cardholder_id"])
+
+    def keys(self) -> Mapping[str, Any]:
+        """How far changes of keys are (``GET /api/v1/keys``); raises ``HubError``."""
+        found: Mapping[str, Any] = self._request("GET", "/api/v1/keys").json()
+        return found
+
+    def retire_issuer(self, issuer: str, *, reason: str, with_cards: bool) -> int:
+        """Have no policy name a card issuer; how many cards stop by that. Raises ``HubError``."""
+        body = {"reason": reason, "with_cards": with_cards}
+        stopped = self._request("POST", f"/api/v1/keys/issuers/{issuer}/retire", body).json()["cards_stopped"]
+        return int(stopped)
 
     def _request(
         self,

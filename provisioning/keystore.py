@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -201,6 +201,22 @@ def refuse_existing(directory: Path) -> None:
     """Raise ``StoreError`` when ``directory`` exists."""
     if directory.exists():
         raise StoreError(f"{directory}: exists already; keys are never overwritten, name another directory")
+
+
+def put_file(directory: Path, file: NewFile) -> None:
+    """Make a file hold exactly this, durably, whatever it held; raises ``StoreError``, and then it holds what it held."""
+    partial = replace(file, path=file.path.with_name(f".{file.path.name}.{secrets.token_hex(4)}.partial"))
+    try:
+        _make_file(directory, partial)
+        (directory / partial.path).replace(directory / file.path)
+        fd = os.open((directory / file.path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        (directory / partial.path).unlink(missing_ok=True)
+        raise StoreError(f"{directory / file.path}: cannot be written ({error.strerror})") from error
 
 
 def _make_file(directory: Path, file: NewFile) -> None:

@@ -3,7 +3,7 @@
 ::
 
     DIR/  site.toml  passphrase  root.cert.pem  devices.*  web-authority.*  card-issuer.*  policy.*
-          card-keys  card-journal/
+          keys.signed  card-keys  card-journal/
           root/      the root's key, under a passphrase of its own; it belongs into a safe
           hub/       what the hub's machine gets, likewise
           controllers/<id>/   what each controller gets (readers.py), likewise
@@ -21,16 +21,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pacs import envelope
+from pacs.card import p256
 from pacs.card.cvc import check_issuer
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import SiteId
+from pacs.key_statement import KeyStatement, seal
 from pacs.wiring import toml_table
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
 from provisioning.card_keys import CardKeys
@@ -137,15 +141,20 @@ class Site:
         """The key that signs card certificates, from its token or by the site's passphrase; raises ``StoreError``."""
         if self.card_issuer_at is not None:
             return _key_in_token(self.card_issuer_at, tokens)
-        return _p256(self.directory / "card-issuer.key.pem", passphrase or self.passphrase())
+        return _p256(self._of_issuer("key.pem"), passphrase or self.passphrase())
 
     def card_issuer_public_key(self) -> ec.EllipticCurvePublicKey:
         """The key that verifies card certificates; raises ``StoreError``."""
-        path = self.directory / "card-issuer.pub.pem"
+        path = self._of_issuer("pub.pem")
         key = read_public_key(path)
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise StoreError(f"{path}: a P-256 key expected")
         return key
+
+    def _of_issuer(self, ending: str) -> Path:
+        """A file of the issuer that makes cards; that of the first one has no name of its own."""
+        own = self.directory / f"card-issuer-{self.issuer}.{ending}"
+        return own if own.exists() else self.directory / f"card-issuer.{ending}"
 
     def _authority(self, name: str, passphrase: Passphrase) -> Authority:
         certificate = _certificate(self.directory / f"{name}.cert.pem")
@@ -275,6 +284,7 @@ def site_files(
         NewFile(path=Path("devices.cert.pem"), data=certificate_pem(devices.certificate)),
         NewFile(path=Path("card-issuer.pub.pem"), data=public_pem(issuer_key.public_key())),
         NewFile(path=Path("policy.pub.pem"), data=public_pem(policy_key.public_key())),
+        NewFile(path=Path("keys.signed"), data=_first_statement(root, policy_key, issuer, issuer_key, now)),
         NewFile(path=Path("site.toml"), data=toml_table(description).encode()),
     ]
     of_hub = [
@@ -301,6 +311,23 @@ def site_files(
         ],
         root=[] if root_key else [root_certificate, roots.file, secret_key("root.key.pem", root.key, roots)],
     )
+
+
+def _first_statement(
+    root: Authority,
+    policy_key: ed25519.Ed25519PrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+) -> bytes:
+    """Its version is the time, as that of every later one (``rotation``)."""
+    statement = KeyStatement(
+        version=int(now.timestamp()),
+        issued_at=now.replace(microsecond=0),
+        policy_keys=(policy_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),),
+        issuers={issuer: p256.encode_point(issuer_key.public_key())},
+    )
+    return seal(statement, root.key.public_key(), partial(p256.sign, root.key))
 
 
 def _leaf(

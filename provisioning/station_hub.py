@@ -79,6 +79,7 @@ class StationHub(HubClient):
             "attempt": attempt,
             "credential_id": card["credential_id"],
             "public_key": card["public_key"],
+            **({"issuer": card["issuer"]} if "issuer" in card else {}),
         }
         self._job(job_id, "done", body)
 

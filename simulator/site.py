@@ -314,9 +314,10 @@ class VirtualSite:
 
     def wait_until_confirmed(self) -> None:
         """Wait until each door is online and enforces the newest documents."""
-        self.wait_until(self._all_confirmed, "every door online with the newest documents")
+        self.wait_until(self.is_confirmed, "every door online with the newest documents")
 
-    def _all_confirmed(self) -> bool:
+    def is_confirmed(self) -> bool:
+        """Whether each door is online and enforces the newest documents."""
         if not self.api.get("/documents")["settled"]:
             return False
         return all(

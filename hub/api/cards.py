@@ -14,11 +14,13 @@ from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import create
 from hub.api.fields import Answer, Body
+from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
 from hub.operators import Principal
 from hub.revocation import CardDistribution
 from hub.roles import Permission
 from hub.store import cards as store
+from hub.store import issuers
 from hub.store.cards import CardStatus
 from pacs.credential import Technology
 from pacs.identifiers import CredentialId
@@ -27,10 +29,14 @@ router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cards", tags=["car
 
 
 class NewCardFacts(Body):
-    """``public_key``: the card's uncompressed P-256 point, 130 hex digits. ``valid_until`` is exclusive."""
+    """``public_key``: the card's uncompressed P-256 point, 130 hex digits. ``valid_until`` is exclusive.
+
+    ``issuer``: the reference of the issuer whose certificate is on it; without one it is the only issuer there is.
+    """
 
     credential_id: fields.Credential
     technology: Technology
+    issuer: fields.Issuer | None = None
     public_key: Annotated[str, Field(pattern="^04[0-9A-Fa-f]{128}$")] | None = None
     valid_from: fields.Instant | None = None
     valid_until: fields.Instant | None = None
@@ -42,6 +48,8 @@ class NewCardFacts(Body):
         v1_id = len(bytes(self.credential_id)) == 32
         if v1_id is not (self.technology is Technology.PKOC_V1):
             raise ValueError("a pkoc-v1 credential id has 64 hex digits, a pkoc-v2 one is a UUID")
+        if v1_id and self.issuer is not None:
+            raise ValueError("a pkoc-v1 card has no issuer")
         return self
 
 
@@ -84,6 +92,7 @@ class Card(Answer):
     credential_id: fields.Credential
     cardholder_id: fields.Cardholder
     technology: Technology
+    issuer: str | None
     public_key: str | None
     status: CardStatus
     status_since: datetime
@@ -173,6 +182,7 @@ def register(
             cardholder_id=body.cardholder_id,
             technology=body.technology,
             now=hub.clock(),
+            issuer=_trusted(connection, body.issuer),
             public_key=public_key,
             valid_from=body.valid_from,
             valid_until=body.valid_until,
@@ -263,9 +273,11 @@ def replace_card(
         scope.own_cardholder(
             connection, principal, scope.card(connection, principal, credential_id).cardholder_id
         )
+        issuer = _trusted(connection, body.issuer)
     new = card_changes.NewCard(
         credential_id=body.credential_id,
         technology=body.technology,
+        issuer=issuer,
         public_key=bytes.fromhex(body.public_key) if body.public_key else None,
         valid_from=body.valid_from,
         valid_until=body.valid_until,
@@ -305,6 +317,15 @@ def _seen(request: Request, principal: Principal, credential_id: CredentialId) -
     return hub
 
 
+def _trusted(connection: Connection, issuer: str | None) -> str | None:
+    """The issuer of a new card; raises ``Problem`` for one whose cards open no door."""
+    if issuer is not None and issuer not in issuers.trusted(connection):
+        raise Problem(
+            Code.REFERENCE_UNKNOWN, "The issuer of this card is not trusted here: no door would open to it."
+        )
+    return issuer
+
+
 def _content(card: store.Card) -> tuple[object, ...]:
     return card.cardholder_id, card.technology, card.public_key, card.valid_from, card.valid_until
 
@@ -314,6 +335,7 @@ def _answer(card: store.Card) -> Card:
         credential_id=card.credential_id,
         cardholder_id=card.cardholder_id,
         technology=Technology(card.technology),
+        issuer=card.issuer,
         public_key=card.public_key.hex() if card.public_key else None,
         status=card.status,
         status_since=card.status_since,

@@ -18,6 +18,8 @@ BODIES: Final[dict[str, Any]] = {
     "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
     "Erasure": {"reason": "Asked for by the person"},
     "GivenAnswer": {"answer": "grant"},
+    "IssuerRetirement": {"reason": "Every card of it was replaced"},
+    "KeySwitch": {"reason": "The kitchen is being rebuilt"},
     "LevelChange": {"name": "Residents"},
     "Heartbeat": {"run": "5e" * 16, "works": True},
     "Lifting": {"reason": "The inquiry is over"},

@@ -75,6 +75,9 @@ def _identifier(kind: Callable[[Any], Any]) -> tuple[PlainValidator, PlainSerial
     )
 
 
+Issuer = Annotated[str, Field(pattern="^[A-Z0-9]{16}$")]
+"""The identification reference of a card issuer."""
+
 _CREDENTIAL = "^([0-9A-Fa-f]{64}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$"
 
 

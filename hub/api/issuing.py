@@ -115,11 +115,15 @@ class PutBack(Body):
 
 
 class MadeCard(Body):
-    """The card, locked and tried by a whole tap; ``public_key``: its uncompressed P-256 point in hex."""
+    """The card, locked and tried by a whole tap; ``public_key``: its uncompressed P-256 point in hex.
+
+    ``issuer``: as in what registers a card.
+    """
 
     attempt: Attempt
     credential_id: fields.Credential
     public_key: Annotated[str, Field(pattern="^04[0-9a-f]{128}$")]
+    issuer: fields.Issuer | None = None
 
 
 class NotMade(Body):
@@ -240,7 +244,9 @@ def put_back(job_id: JobId, body: PutBack, request: Request, station: Reporting)
 @router.post("/station/issuing/jobs/{job_id}/done")
 def done(job_id: JobId, body: MadeCard, request: Request, station: Reporting) -> JobStanding:
     """A station has made the card: it is registered, or replaces the other one; sent again it is the same."""
-    made = issuing.MadeCard(credential_id=body.credential_id, public_key=bytes.fromhex(body.public_key))
+    made = issuing.MadeCard(
+        credential_id=body.credential_id, public_key=bytes.fromhex(body.public_key), issuer=body.issuer
+    )
     return _standing(services(request).issuing.done(_issuing(station), job_id, body.attempt, made))
 
 

@@ -31,6 +31,7 @@ from hub.retention import Retention
 from hub.revocation import Revocation
 from hub.roll_call import RollCall
 from hub.settings import Settings
+from hub.signing import Signing
 from hub.stations import Stations
 from hub.store.database import Database
 from hub.store.sites import Site
@@ -72,6 +73,7 @@ class Services:
     retention: Retention
     transfers: Transfers
     commands: Commands
+    signing: Signing
     attendance: Attendance
     alarms: Alarms
     enrolment: Enrolment

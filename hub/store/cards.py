@@ -16,8 +16,16 @@ from sqlalchemy import Connection, Row, delete, func, insert, literal, select, u
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
 from hub.store.people import people_of, people_within
-from hub.store.schema import access_levels, card_status_versions, cardholder_levels, cardholders, cards
+from hub.store.schema import (
+    access_levels,
+    card_status_versions,
+    cardholder_levels,
+    cardholders,
+    cards,
+    issuers,
+)
 from hub.store.sites import Sites
+from pacs.credential import Technology
 from pacs.identifiers import AccessLevelId, CardholderId, CredentialId, SiteId
 from pacs.revocation import Status
 from pacs.rules import Entitlement
@@ -48,13 +56,15 @@ _LISTED = {
 class Card:
     """One card.
 
-    ``public_key``: its 65-byte P-256 point when known. ``status_index``: its place in the revocation list.
+    ``issuer``: the reference of whose certificate is on it, None: not known, or PKOC V1. ``public_key``: its 65-byte
+    P-256 point when known. ``status_index``: its place in the revocation list.
     ``valid_from`` inclusive, ``valid_until`` exclusive.
     """
 
     credential_id: CredentialId
     cardholder_id: CardholderId
     technology: str
+    issuer: str | None
     public_key: bytes | None
     status_index: int
     status: CardStatus
@@ -71,11 +81,12 @@ def add(
     cardholder_id: CardholderId,
     technology: str,
     now: datetime,
+    issuer: str | None = None,
     public_key: bytes | None = None,
     valid_from: datetime | None = None,
     valid_until: datetime | None = None,
 ) -> Card:
-    """Register a card under the next free status index, valid at once.
+    """Register a card under the next free status index, valid at once; without an ``issuer`` it is the only one there is.
 
     Raises ``AlreadyExists``, or ``NotFound`` when the cardholder is not there.
     """
@@ -83,6 +94,7 @@ def add(
         credential_id=credential_id,
         cardholder_id=cardholder_id,
         technology=technology,
+        issuer=issuer or _only_issuer(connection, technology),
         public_key=public_key,
         status_index=next_index(connection),
         status=CardStatus.VALID,
@@ -93,6 +105,13 @@ def add(
     )
     insert_new(connection, cards, {**asdict(card), "credential_id": str(credential_id)})
     return card
+
+
+def _only_issuer(connection: Connection, technology: str) -> str | None:
+    if technology != Technology.PKOC_V2:
+        return None
+    known = connection.scalars(select(issuers.c.iir).limit(2)).all()
+    return known[0] if len(known) == 1 else None
 
 
 def set_status(

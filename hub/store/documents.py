@@ -24,7 +24,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 class Document:
     """One version of one of a site's signed documents, exactly as it travels.
 
-    ``digest`` is SHA-256 of ``data``; ``content_digest`` of what it says, whatever its version and dates.
+    ``signer``: the id of the policy key; ``statement``: the version of the key statement in it, 0: none. ``digest`` is SHA-256 of ``data``; ``content_digest`` of what it says, whatever its version and dates.
     """
 
     site_id: SiteId
@@ -36,6 +36,8 @@ class Document:
     cause: str
     created_at: datetime
     expires_at: datetime
+    signer: bytes | None = None
+    statement: int = 0
 
 
 def add(connection: Connection, document: Document) -> None:
@@ -255,6 +257,39 @@ def confirmed_versions(connection: Connection) -> dict[tuple[ControllerId, Docum
     query = select(columns.controller_id, columns.kind, func.max(columns.version))
     rows = connection.execute(query.group_by(columns.controller_id, columns.kind))
     return {(ControllerId(controller), DocumentKind(kind)): version for controller, kind, version in rows}
+
+
+def newest_statement(connection: Connection) -> int:
+    """The highest version of the key statement that was in a document; 0: none was."""
+    return connection.scalar(select(func.max(documents.c.statement))) or 0
+
+
+def is_signer(connection: Connection, signer: bytes, statement: int) -> bool:
+    """Whether this policy key signed a document that carries this version of the key statement, or a later one."""
+    columns = documents.c
+    query = select(columns.version).where(columns.signer == signer, columns.statement >= statement)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def lacking_statement(connection: Connection, statement: int) -> list[tuple[ControllerId, SiteId]]:
+    """The controllers in use that confirmed no document with this version of the key statement, or a later one."""
+    confirmed = (
+        select(confirmations.c.controller_id)
+        .join(
+            documents,
+            (documents.c.kind == confirmations.c.kind) & (documents.c.version == confirmations.c.version),
+        )
+        .where(
+            confirmations.c.controller_id == controllers.c.id,
+            documents.c.site_id == controllers.c.site_id,
+            documents.c.statement >= statement,
+        )
+    )
+    query = select(controllers.c.id, controllers.c.site_id).where(
+        controllers.c.retired_at.is_(None), ~confirmed.exists()
+    )
+    rows = connection.execute(query.order_by(controllers.c.id))
+    return [(ControllerId(controller_id), SiteId(site_id)) for controller_id, site_id in rows]
 
 
 def required_newest(connection: Connection, site_id: SiteId, kind: DocumentKind) -> Document:

@@ -70,6 +70,7 @@ issuers = Table(
     Column("iir", String(16), primary_key=True),
     Column("public_key", LargeBinary, nullable=False),  # X9.62 uncompressed point, P-256
     Column("created_at", Instant, nullable=False),
+    Column("retired_at", Instant),  # no policy names it from then on
 )
 
 controllers = Table(
@@ -261,6 +262,7 @@ cards = Table(
     Column("credential_id", CREDENTIAL, primary_key=True),
     Column("cardholder_id", NAME, ForeignKey("cardholders.id"), nullable=False, index=True),
     Column("technology", String(16), nullable=False),
+    Column("issuer", String(16)),  # whose certificate is on it; none: not told, or PKOC V1
     Column("public_key", LargeBinary),
     Column("status_index", Integer, nullable=False, unique=True),
     Column("status", String(16), nullable=False),  # valid, suspended, revoked
@@ -322,6 +324,8 @@ documents = Table(
     Column("cause", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
+    Column("signer", LargeBinary),  # id of the policy key; none: made before keys were told apart
+    Column("statement", BigInteger, nullable=False, server_default="0"),  # version of the key statement in it
 )
 
 confirmations = Table(

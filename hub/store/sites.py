@@ -1,4 +1,4 @@
-"""The sites this hub administers, each with its holidays; the card issuers that all of them trust."""
+"""The sites this hub administers, each with its holidays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, delete, insert
 
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
-from hub.store.schema import controllers, holidays, issuers, sites
+from hub.store.schema import controllers, holidays, sites
 from pacs.identifiers import SiteId
 
 Sites: TypeAlias = Collection[SiteId] | None
@@ -103,17 +103,6 @@ def of_controllers(connection: Connection) -> Mapping[str, SiteId]:
     known: dict[str, SiteId] = {}
     query = select(controllers.c.id, controllers.c.site_id)
     return {row.id: known.setdefault(row.site_id, SiteId(row.site_id)) for row in connection.execute(query)}
-
-
-def trust_issuer(connection: Connection, iir: str, public_key: bytes, now: datetime) -> None:
-    """Trust a card issuer: ``public_key`` is its 65-byte uncompressed P-256 point; replaces an earlier one."""
-    connection.execute(delete(issuers).where(issuers.c.iir == iir))
-    connection.execute(insert(issuers).values(iir=iir, public_key=public_key, created_at=now))
-
-
-def trusted_issuers(connection: Connection) -> Mapping[str, bytes]:
-    """Issuer identification reference → public key point."""
-    return {row.iir: row.public_key for row in connection.execute(select(issuers).order_by(issuers.c.iir))}
 
 
 def set_holiday(connection: Connection, site_id: SiteId, day: date, name: str) -> None:

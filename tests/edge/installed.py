@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.policy_store import PolicyStore
+from edge.signers import Signers
 from pacs import bundle
 from pacs.card.p256 import encode_point
 from pacs.decision import ClockReading
@@ -45,7 +46,7 @@ def keep_documents(site: Site, directory: Path, *, issued_at: datetime = NOW) ->
     assert isinstance(signer, Ed25519PrivateKey)
     (directory / "state").mkdir(mode=0o700, exist_ok=True)
     store = PolicyStore(
-        directory / "state" / "policy", site_id=SITE, trusted=trusted_keys(signer.public_key())
+        directory / "state" / "policy", site_id=SITE, signers=Signers(trusted_keys(signer.public_key()))
     )
     held = replace(
         policy(issued_at=issued_at), issuers={site.issuer: encode_point(site.card_issuer_public_key())}

@@ -25,6 +25,7 @@ from edge.clock import TOLERANCE, Clock
 from edge.command_intake import ANONYMOUS_AGAIN_S, REFUSALS_PER_MINUTE, WAITING_COMMANDS, CommandIntake
 from edge.inputs import CommandAccepted, CommandReceived, CommandRefused, PartFailed
 from edge.order_store import OrderStore, Receiver
+from edge.signers import Signers
 from edge.state_files import StateFiles
 from edge.used_commands import LONGEST_LIFE_S, MAX_COMMANDS, UsedCommands
 from pacs import cbor
@@ -46,7 +47,7 @@ RECEIVER = Receiver(
     site_id=SITE,
     controller_id=GATE,
     door_ids=frozenset({FRONT, BACK}),
-    trusted=trusted_keys(KEY.public_key()),
+    signers=Signers(trusted_keys(KEY.public_key())),
 )
 DEADLINE_S = 20.0
 

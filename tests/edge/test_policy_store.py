@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.policy_store import PolicyStore
+from edge.signers import Signers
 from edge.state_files import StateFiles
 from pacs import bundle, envelope
 from pacs.decision import ClockReading
@@ -73,7 +74,7 @@ def open_store(
     directory: Path, *, files: StateFiles | None = None, key: Ed25519PrivateKey = KEY
 ) -> PolicyStore:
     return PolicyStore(
-        directory / "policy", site_id=SITE, trusted=trusted_keys(key.public_key()), files=files
+        directory / "policy", site_id=SITE, signers=Signers(trusted_keys(key.public_key())), files=files
     )
 
 
@@ -168,7 +169,7 @@ def test_expiry_needs_a_trusted_clock(tmp_path: Path) -> None:
 def test_key_change(tmp_path: Path) -> None:
     """While two keys are trusted documents of both are accepted; what a dropped key signed is set aside."""
     both = trusted_keys(KEY.public_key(), OTHER_KEY.public_key())
-    store = PolicyStore(tmp_path / "policy", site_id=SITE, trusted=both)
+    store = PolicyStore(tmp_path / "policy", site_id=SITE, signers=Signers(both))
     store.accept(POLICY, document(POLICY, 1), NOW)
     store.accept(REVOCATIONS, document(REVOCATIONS, 1, key=OTHER_KEY), NOW)
     later = open_store(tmp_path, key=OTHER_KEY)

@@ -29,6 +29,7 @@ from edge.inputs import PartFailed
 from edge.journal import Journal
 from edge.late_uplink import LateUplink
 from edge.policy_store import PolicyStore
+from edge.signers import Signers
 from edge.status_socket import ask
 from edge.wiring import run_controller
 from pacs import bundle
@@ -140,7 +141,7 @@ def place(provisioned: Place, site: Site, tmp_path: Path) -> Place:
     assert isinstance(signer, Ed25519PrivateKey)
     (directory / "state").mkdir(mode=0o700)
     store = PolicyStore(
-        directory / "state" / "policy", site_id=SITE, trusted=trusted_keys(signer.public_key())
+        directory / "state" / "policy", site_id=SITE, signers=Signers(trusted_keys(signer.public_key()))
     )
     held = replace(
         policy(issued_at=NOW, unlock_ms=UNLOCK_MS),

@@ -41,6 +41,7 @@ from edge.journal import Journal
 from edge.policy_store import PolicyStore
 from edge.segments import RECORD_OVERHEAD
 from edge.service import Service, Trace
+from edge.signers import Signers
 from edge.state_files import StateFiles
 from pacs import bundle
 from pacs.commands import Action
@@ -141,7 +142,7 @@ class House:
         self.disk = Disk()
         self.journal = Journal(directory / "journal", controller_id=CONTROLLER, files=self.disk)
         self.store = PolicyStore(
-            directory / "policy", site_id=SITE, trusted=trusted_keys(SIGNER.public_key())
+            directory / "policy", site_id=SITE, signers=Signers(trusted_keys(SIGNER.public_key()))
         )
         self.doors = Doors(self.journal)
         self.notified = threading.Event()

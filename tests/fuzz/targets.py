@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge import config_file
 from edge.config import ConfigError
 from edge.nfc.iso_dep import Ats, GarbledAnswer, IsoDep, Limits, NoAnswer
-from pacs import bundle, cbor, commands, envelope, messages, revocation, topics
+from pacs import bundle, cbor, commands, envelope, key_statement, messages, revocation, topics
 from pacs.card import cvc, pkoc, tlv
 from pacs.card.apdu import CommandAPDU, ResponseAPDU
 from pacs.card.dialogue import command_chaining, get_response, run
-from pacs.card.p256 import encode_point
+from pacs.card.p256 import encode_point, sign
 from pacs.entitlement_table import EntitlementTable, Shape
 from pacs.errors import CardError, MalformedData, VerificationError
 from pacs.events import Batch, Event, EventDraft, EventKind, genesis, seal_batch
@@ -327,6 +327,16 @@ def _commands() -> list[bytes]:
     return [commands.to_bytes(each) for each in (unlock, lockdown, granted)]
 
 
+def _statement() -> bytes:
+    said = key_statement.KeyStatement(
+        version=1,
+        issued_at=NOW,
+        policy_keys=(bytes(32), bytes(31) + b"\1"),
+        issuers={ISSUER: encode_point(ISSUER_KEY.public_key())},
+    )
+    return key_statement.seal(said, ISSUER_KEY.public_key(), lambda data: sign(ISSUER_KEY, data))
+
+
 def _from_hub(data: bytes) -> None:
     survives(messages.Acknowledgement.from_bytes, data)
 
@@ -499,6 +509,12 @@ TARGETS: Final[dict[str, Target]] = {
         feed=_sealed(lambda data: commands.open_command(data, TRUSTED), commands.MEDIA_TYPE),
         refusals=_SIGNED,
         seeds=_commands,
+    ),
+    "key_statement": Target(
+        feed=lambda data: key_statement.open_statement(data, ISSUER_KEY.public_key()),
+        refusals=_SIGNED,
+        seeds=lambda: [_statement()],
+        max_bytes=key_statement.MAX_STATEMENT_BYTES,
     ),
     "acknowledgement": Target(
         feed=_from_hub,

@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -47,6 +48,7 @@ EXAMPLE = {
     "tap_id": "0" * 32,
     "look": "A" * 43,
     "controller_id": "nothing",
+    "issuer": "A" * 16,
     "door_id": "nowhere",
     "cardholder_id": "nobody",
     "command_id": "0" * 32,
@@ -698,6 +700,32 @@ def test_a_revocation_is_for_good(hub: RunningHub, admin: httpx.Client) -> None:
         page = browser.get(path.removeprefix("/api/v1")).text
     assert "/reinstate" not in page
     assert "That is for good." in page
+
+
+def test_keys_say_who_is_believed_and_what_depends_on_it(hub: RunningHub, admin: httpx.Client) -> None:
+    """Which key signs and how many live cards an issuer has; nothing is switched or retired that would harm somebody."""
+    credential = hub.card("Kemal")
+    found = admin.get("/api/v1/keys").json()
+    (key,) = found["policy_keys"]
+    assert (key["id"], key["use"], key["is_here"]) == (hub.site.policy_key_id, "signs", True)
+    (issuer,) = found["issuers"]
+    assert (issuer["issuer"], issuer["is_stated"]) == (hub.site.issuer, True)
+    assert issuer["live_cards"] >= 1
+    assert found["statement"] > 0
+    assert admin.get(f"/api/v1/cards/{credential}").json()["issuer"] == hub.site.issuer
+    reason = {"reason": "to see whether it can be done"}
+    retired = admin.post(f"/api/v1/keys/issuers/{hub.site.issuer}/retire", json=reason)
+    assert (retired.status_code, retired.json()["code"]) == (409, "in_use")
+    assert admin.post("/api/v1/keys/policy/switch", json=reason).status_code == 404
+    person = admin.get(f"/api/v1/cards/{credential}").json()["cardholder_id"]
+    stranger = {
+        "credential_id": str(uuid.uuid4()),
+        "cardholder_id": person,
+        "technology": "pkoc-v2",
+        "issuer": "STRANGER00000001",
+    }
+    refused = admin.post("/api/v1/cards", json=stranger)
+    assert (refused.status_code, refused.json()["code"]) == (422, "reference_unknown")
 
 
 def test_a_withdrawn_controller_is_shut_out(hub: RunningHub, admin: httpx.Client) -> None:

@@ -18,6 +18,7 @@ from hub.attendance import Attendance, RequestAnswered, RequestOver
 from hub.commands import UNLOCK_LIFETIME, Commands
 from hub.inbox import Message
 from hub.ingest import Ingest
+from hub.keys import SigningKey
 from hub.live import LiveBus
 from hub.periods import Periods
 from hub.retention import Retention
@@ -130,7 +131,9 @@ class Desk:
             live=self.live,
             clock=lambda: self.now,
         )
-        self.commands = Commands(self.database, key=KEY, publish=self._publish, clock=lambda: self.now)
+        self.commands = Commands(
+            self.database, signing=lambda: SigningKey(key=KEY), publish=self._publish, clock=lambda: self.now
+        )
         self.attendance = Attendance(self.database, self.commands, self.live, lambda: self.now)
 
     def _publish(self, topic: DownTopic, payload: bytes) -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hub import commands as hub_commands
 from hub.commands import CommandRefused, Commands, Order, operator_id
+from hub.keys import SigningKey
 from hub.roles import Role
 from hub.store import commands as store
 from hub.store import controllers, doors
@@ -63,7 +64,7 @@ class Bench:
         """Another process over the same database."""
         return Commands(
             self.database,
-            key=KEY,
+            signing=lambda: SigningKey(key=KEY),
             publish=lambda topic, payload: self.sent.append((topic, payload)),
             clock=lambda: self.now,
         )

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from hub.distribution import CHUNK_TAKES_S, DRAFTS, FIRST_RETRY_S, LONGEST_RETRY_S, Distribution
 from hub.documents import Draft, SiteDocuments
+from hub.keys import SigningKey
 from hub.live import Confirmed, ControllerChanged, EventStored, LiveBus, Missed
 from hub.store import (
     access_levels,
@@ -20,6 +21,7 @@ from hub.store import (
     controllers,
     documents,
     doors,
+    issuers,
     schedules,
     schema,
     sites,
@@ -110,7 +112,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database = fresh_database(tmp_path / "hub.sqlite")
     with database.write() as connection:
         sites.ensure(connection, Site(id=SITE, name="S", time_zone="Europe/Amsterdam", created_at=NOW))
-        sites.trust_issuer(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
+        issuers.trust(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
         controllers.register(
             connection,
             Controller(
@@ -139,7 +141,7 @@ def key() -> Ed25519PrivateKey:
 
 @pytest.fixture
 def site_documents(key: Ed25519PrivateKey) -> SiteDocuments:
-    return SiteDocuments(key=key)
+    return SiteDocuments(signing=lambda: SigningKey(key=key))
 
 
 def test_the_policy_says_what_the_database_says(
@@ -421,7 +423,7 @@ def test_a_version_overtaken_while_it_was_drawn_up_loses_nothing(
     overtaken: int,
 ) -> None:
     """Another hub issues a newer policy behind the snapshot: the older one never comes after it."""
-    other = SiteDocuments(key=key)
+    other = SiteDocuments(signing=lambda: SigningKey(key=key))
     days = [date(2026, 12, number + 1) for number in range(overtaken)]
 
     def change(day: date) -> None:
@@ -430,7 +432,7 @@ def test_a_version_overtaken_while_it_was_drawn_up_loses_nothing(
             other.issue(connection, SITE, POLICY, cause="another hub", now=NOW)
 
     monkeypatch.setattr(Interrupted, "meanwhile", [partial(change, day) for day in days])
-    turn = Turn(database, Interrupted(key=key))
+    turn = Turn(database, Interrupted(signing=lambda: SigningKey(key=key)))
     turn.run()
     with database.read() as connection:
         newest = documents.required_newest(connection, SITE, POLICY)
@@ -442,7 +444,7 @@ def test_a_version_that_is_always_overtaken_is_made_while_others_wait(
     database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a few drafts in vain a version with every change is issued all the same."""
-    other = SiteDocuments(key=key)
+    other = SiteDocuments(signing=lambda: SigningKey(key=key))
     days = [date(2026, 12, number + 1) for number in range(DRAFTS + 1)]
 
     def overtake(day: date) -> None:
@@ -450,7 +452,7 @@ def test_a_version_that_is_always_overtaken_is_made_while_others_wait(
             other.issue(connection, SITE, POLICY, cause="another hub", now=NOW)
             sites.set_holiday(connection, SITE, day, "Feast")
 
-    turn = Turn(database, Interrupted(key=key))
+    turn = Turn(database, Interrupted(signing=lambda: SigningKey(key=key)))
     turn.run()
     monkeypatch.setattr(Interrupted, "meanwhile", [partial(overtake, day) for day in days[1:]])
     with database.write() as connection:
@@ -466,7 +468,7 @@ def test_a_change_while_a_version_is_drawn_up_is_in_the_next(
     database: Database, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that the snapshot missed is told, and makes a version of its own."""
-    turn = Turn(database, Interrupted(key=key))
+    turn = Turn(database, Interrupted(signing=lambda: SigningKey(key=key)))
     turn.run()
 
     def change() -> None:

@@ -10,8 +10,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hub.documents import LIFETIME, REFRESH, SiteDocuments
+from hub.keys import SigningKey
 from hub.questions import Findings, Questions, Verdict
-from hub.store import access_levels, cardholders, cards, controllers, documents, doors, schedules, sites
+from hub.store import (
+    access_levels,
+    cardholders,
+    cards,
+    controllers,
+    documents,
+    doors,
+    issuers,
+    schedules,
+    sites,
+)
 from hub.store.cardholders import Cardholder, Category
 from hub.store.cards import CardStatus
 from hub.store.controllers import Controller
@@ -58,8 +69,10 @@ class Asked:
         self.database = database
         self.now = NOW
         key = Ed25519PrivateKey.generate()
-        self.site_documents = SiteDocuments(key=key)
-        self.questions = Questions(database, trusted=trusted_keys(key.public_key()), clock=lambda: self.now)
+        self.site_documents = SiteDocuments(signing=lambda: SigningKey(key=key))
+        self.questions = Questions(
+            database, trusted=lambda: trusted_keys(key.public_key()), clock=lambda: self.now
+        )
 
     def issue(self, cause: str = REFRESH) -> None:
         """Issue both documents."""
@@ -88,7 +101,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     database = fresh_database(tmp_path / "hub.sqlite")
     with database.write() as connection:
         sites.ensure(connection, Site(id=SITE, name="S", time_zone="Europe/Amsterdam", created_at=NOW))
-        sites.trust_issuer(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
+        issuers.trust(connection, "DREMPELISSUER001", ISSUER_POINT, NOW)
         for name in (GATE, SHED):
             controllers.register(
                 connection,

@@ -18,6 +18,7 @@ from hub.store import (
     controllers,
     documents,
     doors,
+    issuers,
     journals,
     schedules,
     sites,
@@ -187,7 +188,7 @@ def test_instants_are_utc_whatever_zone_they_came_in(database: Database) -> None
     assert found.created_at == local
     assert found.created_at.tzinfo is UTC
     with pytest.raises(Exception, match="aware"), database.write() as connection:
-        sites.trust_issuer(connection, "A" * 16, b"", datetime(2026, 1, 1))  # noqa: DTZ001 -- the point
+        issuers.trust(connection, "A" * 16, b"", datetime(2026, 1, 1))  # noqa: DTZ001 -- the point
 
 
 def test_a_database_belongs_to_one_site(database: Database) -> None:
@@ -336,6 +337,27 @@ def test_versions_that_say_the_same_are_told_from_those_that_do_not(furnished: D
         documents.add(connection, replace(document(POLICY, 5), content_digest=b"a" * 32))
         assert documents.said_since(connection, SITE, POLICY) == 5
         assert documents.said_since(connection, SITE, REVOCATIONS) == 0
+
+
+def test_who_has_heard_of_a_key_statement(furnished: Database) -> None:
+    """A controller has, once it confirmed any document with that version or a later one; live cards are told by issuer."""
+    with furnished.write() as connection:
+        assert documents.newest_statement(connection) == 0
+        documents.add(connection, document(POLICY, 1))
+        documents.add(connection, replace(document(POLICY, 2), signer=b"a" * 8, statement=7))
+        documents.add(connection, replace(document(REVOCATIONS, 1), signer=b"b" * 8, statement=9))
+        assert documents.newest_statement(connection) == 9
+        assert documents.lacking_statement(connection, 7) == [(GATE, SITE)]
+        documents.confirm(connection, GATE, POLICY, 1, NOW)
+        assert documents.lacking_statement(connection, 7) == [(GATE, SITE)]
+        documents.confirm(connection, GATE, POLICY, 2, NOW)
+        assert documents.lacking_statement(connection, 7) == []
+        assert documents.lacking_statement(connection, 8) == [(GATE, SITE)]
+        documents.confirm(connection, GATE, REVOCATIONS, 1, NOW)
+        assert documents.lacking_statement(connection, 8) == []
+        assert documents.is_signer(connection, b"a" * 8, 7)
+        assert not documents.is_signer(connection, b"a" * 8, 8)
+        assert sum(issuers.live_cards(connection, NOW).values()) == len(cards.list_all(connection))
 
 
 def test_who_holds_a_level_is_counted_and_told_with_their_others(furnished: Database) -> None:
