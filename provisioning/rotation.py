@@ -257,7 +257,8 @@ def _purpose(certificate: x509.Certificate) -> Purpose:
 
 def _hosts(certificate: x509.Certificate) -> list[str]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(name.value) for name in names]
+    hosts = (x509.DNSName, x509.IPAddress)
+    return [str(name.value) for name in names if isinstance(name, hosts)]
 
 
 def _copied(site: Site, name: str) -> NewFile:
