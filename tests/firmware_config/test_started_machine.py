@@ -1,6 +1,6 @@
 """A Debian of its own made a controller by its first start, and started: systemd as process 1, read-only root.
 
-Slow, and needs root and the archive of Debian: ``make image-test``.
+Slow, and needs root and the archive of Debian: ``make image-test``; ``DEBIAN=trixie make image-test`` for the newer one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ pytestmark = [
     ),
     pytest.mark.timeout(900),
 ]
-DEBIAN = ROOT / "build" / "debian-bookworm"
+PYTHON = {System.BOOKWORM: "3.11", System.TRIXIE: "3.13"}
+SYSTEM = System(os.environ.get("DEBIAN", "bookworm"))
+DEBIAN = ROOT / "build" / f"debian-{SYSTEM}"
 PACKAGES = "systemd-sysv,dbus,python3,nftables,systemd-timesyncd,passwd,e2fsprogs"
 READER = "/dev/ttyUSB9"
 PATIENCE_S = 120
@@ -162,7 +164,7 @@ def debian() -> Path:
     if not (DEBIAN / "usr/bin/python3").exists():
         DEBIAN.parent.mkdir(exist_ok=True)
         shutil.rmtree(DEBIAN, ignore_errors=True)
-        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", DEBIAN)
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SYSTEM.value, DEBIAN)
         shutil.rmtree(DEBIAN / "var/cache/apt/archives", ignore_errors=True)
         shutil.rmtree(DEBIAN / "var/lib/apt/lists", ignore_errors=True)
     return DEBIAN
@@ -175,7 +177,7 @@ def machine(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     shelf, key, boot = (
         directory / "shelf",
         directory / "key",
-        boot_partition(directory / "boot", System.TRIXIE),
+        boot_partition(directory / "boot", SYSTEM),
     )
     run(
         sys.executable,
@@ -184,7 +186,7 @@ def machine(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "--out",
         shelf,
         "--python",
-        "3.11",
+        PYTHON[SYSTEM],
         "--platform",
         "here",
         cwd=ROOT,
@@ -216,6 +218,8 @@ def machine(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         key / "release.pub.pem",
         "--updates",
         "https://updates.example",
+        "--ntp",
+        "hub.example",
     )
 
     root, data = directory / "root", directory / "data"
@@ -250,7 +254,10 @@ def machine(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             process = subprocess.Popen(started, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         machine = Machine(root, data, shelf, site, reader, key, process)
         try:
-            until(lambda: bool(machine.status().get("readers")), "the controller started")
+            try:
+                until(lambda: bool(machine.status().get("readers")), "the controller started")
+            except AssertionError as error:
+                raise AssertionError(machine.inside("journalctl", "-n", "40", "-u", "drempel-*")) from error
             yield machine
         finally:
             (ROOT / "build" / "image-console.log").write_bytes((directory / "console.log").read_bytes())
@@ -277,7 +284,7 @@ def test_nothing_has_failed_and_the_root_cannot_be_written(machine: Machine) -> 
     assert "policy drop" in machine.inside("nft", "list", "chain", "inet", "drempel", "input")
     assert machine.inside("journalctl", "--header").count("/run/log/journal") > 0
     assert machine.inside("systemctl", "is-enabled", "systemd-timesyncd") == "enabled\n"  # not in a container
-    assert "NTP=localhost" in machine.inside("cat", "/etc/systemd/timesyncd.conf.d/50-drempel.conf")
+    assert "NTP=hub.example\n" in machine.inside("cat", "/etc/systemd/timesyncd.conf.d/50-drempel.conf")
 
 
 def test_no_account_opens_and_no_secret_is_left_on_the_card(machine: Machine) -> None:
