@@ -121,8 +121,11 @@ class Commands:
         """Sign a command in the caller's transaction, who ``send``s it after the commit; raises as ``give`` does."""
         named = doors.get(connection, order.door_id)
         door = named.door
-        if controllers.get(connection, door.controller_id).retired_at is not None:
+        controller = controllers.get(connection, door.controller_id)
+        if controller.retired_at is not None:
             raise NotFound(f"the controller of door {door.id} is withdrawn")
+        if controller.revoked_at is not None:
+            raise NotFound(f"the controller of door {door.id} is revoked")
         command = self._command(order, named, actor=actor, now=now)
         stored = StoredCommand(
             id=command.command_id.hex(),

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.device_authority import DeviceAuthority, key_digest
 from hub.operators import digest
-from hub.store import controllers, device_certificates, documents, doors, enrolment_codes
+from hub.store import commands, controllers, device_certificates, documents, doors, enrolment_codes
 from hub.store.controllers import Controller
 from hub.store.database import Database
 from hub.store.device_certificates import Because, DeviceCertificate
@@ -216,6 +216,30 @@ class Enrolment:
             broker=self._broker(),
             documents={kind: each.data for kind, each in in_force.items() if each is not None},
         )
+
+    def revoke(self, connection: Connection, controller_id: ControllerId, *, reason: str, by: str) -> bool:
+        """Refuse a controller's device at once: its certificates, codes, commands and events. False: it was so already.
+
+        To be told of with ``site_changed`` after the commit: the broker then ends its connection. A device comes back by a
+        new code for the place.
+        """
+        now = self._clock()
+        changed = controllers.revoke(connection, controller_id, now)
+        certificates = device_certificates.revoke(connection, controller_id, Because.REVOKED, now)
+        codes = enrolment_codes.withdraw(connection, controller_id, now)
+        if not (changed or certificates or codes):
+            return False
+        given_up = commands.give_up(connection, controller_id, now)
+        audit.record(
+            connection,
+            now=now,
+            actor=by,
+            action="controller.revoke",
+            subject=f"controller:{controller_id}",
+            reason=reason,
+            detail={"certificates": certificates, "codes": codes, "commands": given_up},
+        )
+        return True
 
     def _usable(
         self, connection: Connection, secret_hash: bytes, key: bytes, now: datetime

@@ -160,6 +160,10 @@ class Ingest:
             if not self._holds(topic.controller_id):  # it goes on at whoever does
                 return None
             keys = self._keys_of(topic.controller_id)
+        except _Revoked as error:
+            if topic.kind is Up.EVENTS:
+                return Opened(message, topic.controller_id, {}, error)
+            return None
         except (MalformedData, NotFound):  # the broker lets only known controllers publish, each on its own
             log.warning("message_from_nobody_known")
             self.counts.dropped += 1
@@ -174,6 +178,8 @@ class Ingest:
                 controller = controllers.get(connection, controller_id)
             if controller.retired_at is not None or controller.event_public_key is None:
                 raise NotFound(f"controller {controller_id} is retired, or no device has its place")
+            if controller.revoked_at is not None:
+                raise _Revoked(f"revoked at {controller.revoked_at:%Y-%m-%d %H:%M:%S}Z")
             keys = trusted_keys(Ed25519PublicKey.from_public_bytes(controller.event_public_key))
             cache[controller_id] = keys
         return keys
@@ -245,6 +251,10 @@ def _heads(connection: Connection) -> dict[tuple[ControllerId, str], Head]:
 _topic = lru_cache(16_384)(UpTopic.parse)
 
 
+class _Revoked(PacsError):
+    """What a controller sent whose device is believed no more."""
+
+
 class _NotStorable(PacsError):
     """Storing the message failed in a way nobody foresaw."""
 
@@ -273,6 +283,8 @@ def _record(recording: Recording, opened: Opened) -> None:
 def _anomaly_kind(error: PacsError, topic: str) -> AnomalyKind:
     if isinstance(error, VerificationError):
         return AnomalyKind.SIGNATURE_INVALID
+    if isinstance(error, _Revoked):
+        return AnomalyKind.CONTROLLER_REVOKED
     if isinstance(error, _NotStorable):
         return AnomalyKind.NOT_STORABLE
     is_batch = UpTopic.parse(topic).kind in (Up.EVENTS, Up.AHEAD)

@@ -123,6 +123,10 @@ class HubClient:
         """Keep what a place is wired to; raises ``HubError``."""
         self._request("PUT", f"/api/v1/controllers/{controller}/wiring", wiring.fields)
 
+    def revoke(self, controller: ControllerId, reason: str) -> None:
+        """Refuse the device of a place at once; raises ``HubError``."""
+        self._request("POST", f"/api/v1/controllers/{controller}/revoke", {"reason": reason})
+
     def make_code(self, controller: ControllerId, purpose: Purpose, days: int) -> dict[str, Any]:
         """A code for this place, as the hub's answer has it; raises ``HubError``."""
         body = {"purpose": purpose, "days": days}

@@ -383,6 +383,51 @@ def reader_swap(
 
 
 @reader_group.command(
+    "revoke",
+    cls=command.Verb,
+    epilog="""\
+Example:
+  drempel-provision reader revoke c-front --reason "Stolen from the wall" \\
+      --hub https://hub.wilgenoord.example --token-file token
+""",
+)
+@click.argument("controller", callback=command.parsed(ControllerId))
+@_reason_option
+@command.site_dir_option
+@command.hub_option
+@command.token_option
+@_root_option
+@command.dry_run_option
+@command.format_option
+@command.explained
+def reader_revoke(
+    *,
+    controller: ControllerId,
+    reason: str,
+    site_dir: Path,
+    hub_url: str | None,
+    token_file: Path | None,
+    root_file: Path | None,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Refuse the device that has a controller's place, at once, at the broker too; the place stays for another.
+
+    Its strike goes on by what it last received, until that is too old: unwire it.
+    """
+    with _named_hub(hub_url, token_file, root_file, site_dir) as hub:
+        if not dry_run:
+            hub.revoke(controller, reason)
+    result = {"controller": controller, "revoked": not dry_run}
+    what = "Would revoke" if dry_run else "Revoked"
+    command.say(
+        form,
+        result,
+        f"{what} the device of {controller}. For another: drempel-provision reader swap {controller} …",
+    )
+
+
+@reader_group.command(
     "wiring",
     cls=command.Verb,
     epilog="""\

@@ -49,6 +49,12 @@ class NewCode(Body):
     days: Annotated[int, Field(ge=1, le=enrolment.LONGEST_CODE_LIFETIME.days)] = enrolment.CODE_LIFETIME.days
 
 
+class Revocation(Body):
+    """Why."""
+
+    reason: fields.ReasonText
+
+
 class MadeCode(OneTimeSecret):
     """A code, shown once: the hub's address, and behind # what lets one device take the place.
 
@@ -184,6 +190,25 @@ def withdraw_codes(
         scope.controller(connection, principal, controller_id)
         if enrolment_codes.withdraw(connection, controller_id, hub.clock()):
             note(connection, hub, principal, action="code.withdraw", subject=f"controller:{controller_id}")
+    return Response(status_code=204)
+
+
+@router.post("/api/v1/controllers/{controller_id}/revoke", status_code=204)
+def revoke(
+    controller_id: fields.Controller,
+    body: Revocation,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_MANAGE)],
+) -> Response:
+    """Refuse the device that has this place, at once: the broker ends its connection, and what it sends is set aside.
+
+    The place stays, with its doors, rules and wiring: a device takes it again by a code.
+    """
+    hub = services(request)
+    with hub.database.write() as connection:
+        scope.controller(connection, principal, controller_id)
+        hub.enrolment.revoke(connection, controller_id, reason=body.reason, by=principal.actor)
+    hub.site_changed()
     return Response(status_code=204)
 
 

@@ -80,6 +80,7 @@ BODIES: Final[dict[str, Any]] = {
         "public_key": "04" + "6b" * 64,
     },
     "Reinstatement": {"reason": "Found again"},
+    "Revocation": {"reason": "Stolen from the wall"},
     "ScheduleChange": {"windows": [_WINDOW]},
     "WebhookChange": {"enabled": True},
     "SiteChange": {"name": "Oostkade"},

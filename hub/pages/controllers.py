@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from hub.api import controllers as api
 from hub.api import doors as doors_api
+from hub.api import enrolment as enrolment_api
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.door_status import DoorStatus, statuses
@@ -24,7 +25,7 @@ from hub.pages.views import door_context
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import controllers as store
-from hub.store import documents, sites
+from hub.store import device_certificates, documents, sites
 from hub.store.controllers import Controller, ControllerState
 from hub.store.errors import InUse
 from pacs.identifiers import ControllerId, SiteId
@@ -39,6 +40,7 @@ _DONE = {
     "moved": N_(
         "Moved. The door's record claims nothing until its new controller goes by a policy made since."
     ),
+    "revoked": N_("Revoked. Its device is no longer admitted; the place stays for another."),
     "withdrawn": N_("Withdrawn. It is no longer admitted; its doors and their record stay."),
 }
 _UNCONFIRMED = N_("Confirm it, and say in a few words why.")
@@ -128,6 +130,20 @@ def withdraw(
     return RedirectResponse(f"/controllers/{controller_id}?done=withdrawn", 303)
 
 
+@router.post("/{controller_id}/revoke")
+def revoke(
+    controller_id: fields.Controller,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CONTROLLERS_MANAGE)],
+    form: Annotated[ChangeForm, Form()],
+) -> Response:
+    """Refuse the device that has this place, at once."""
+    if (reason := _reason(form)) is None:
+        return _page(request, principal, controller_id, _UNCONFIRMED)
+    enrolment_api.revoke(controller_id, enrolment_api.Revocation(reason=reason), request, principal)
+    return RedirectResponse(f"/controllers/{controller_id}?done=revoked", 303)
+
+
 @router.post("/{controller_id}/move")
 def move(
     controller_id: fields.Controller,
@@ -176,6 +192,10 @@ def _row(
     troubles = [_(words.ALARMS[kind]) for kind in alarms]
     if controller.retired_at is not None:
         troubles.insert(0, _("Withdrawn: move its doors to another controller"))
+    elif controller.revoked_at is not None:
+        troubles.insert(0, _("Revoked: its device is not admitted"))
+    elif controller.event_public_key is None:
+        troubles.insert(0, _("No device has taken this place yet"))
     if not doors and controller.retired_at is None:
         troubles.append(_("No door yet"))
     return {
@@ -227,6 +247,7 @@ def _page(request: Request, principal: Principal, controller_id: ControllerId, p
             each.id for each in store.list_all(connection, [controller.site_id]) if each.id != controller_id
         ]
         site = sites.get(connection, controller.site_id)
+        newest = device_certificates.newest(connection, [controller_id]).get(controller_id)
         confirmed = documents.confirmations_of(connection, [controller_id])
     return pages.response(
         request,
@@ -239,6 +260,8 @@ def _page(request: Request, principal: Principal, controller_id: ControllerId, p
             "software": state.software or controller.software,
             "registered_at": controller.registered_at,
             "certificate_serial": controller.certificate_serial,
+            "certificate_ends": newest.expires_at if newest else None,
+            "revoked_at": controller.revoked_at,
             "key": controller.event_public_key.hex() if controller.event_public_key else "",
             "hello_at": state.hello_at,
             "complete_until": state.complete_until,

@@ -217,6 +217,7 @@ ANOMALIES: Mapping[AnomalyKind, str] = {
     AnomalyKind.CLOCK_WRONG: N_("times that cannot be right"),
     AnomalyKind.CLOCK_UNTRUSTED: N_("times that it does not believe itself"),
     AnomalyKind.READER_LOST: N_("the reader did not work"),
+    AnomalyKind.CONTROLLER_REVOKED: N_("events of a device that was revoked"),
     AnomalyKind.PRIVATE_TAP: N_("it names people at a private door"),
     AnomalyKind.MESSAGE_MALFORMED: N_("messages that cannot be read"),
     AnomalyKind.NOT_STORABLE: N_("events that could not be stored"),

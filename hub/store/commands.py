@@ -151,6 +151,13 @@ def ended(
     return changed.rowcount > 0
 
 
+def give_up(connection: Connection, controller_id: ControllerId, now: datetime) -> int:
+    """Send no command to this controller any more: those without an outcome stay unanswered. Returns how many."""
+    columns = commands.c
+    mine = (columns.controller_id == controller_id) & columns.outcome.is_(None) & (columns.expires_at > now)
+    return connection.execute(update(commands).where(mine).values(expires_at=now)).rowcount
+
+
 def _command(row: Row[Any]) -> StoredCommand:
     columns: Mapping[str, Any] = fields(row)
     parsed = {

@@ -53,6 +53,7 @@ class AnomalyKind(StrEnum):
     READER_LOST = "reader_lost"
     DOOR_MOVED = "door_moved"  # to this controller; what the one before it recorded has the holes it had
     PRIVATE_TAP = "private_tap"  # a tap at a private door said whose card it was
+    CONTROLLER_REVOKED = "controller_revoked"  # events of a device that is believed no more
     MESSAGE_MALFORMED = "message_malformed"
     NOT_STORABLE = "not_storable"
 

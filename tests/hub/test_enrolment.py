@@ -11,14 +11,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hub.api.problems import Code
+from hub.inbox import Message
 from hub.roles import Role
-from hub.store import audit, device_certificates
+from hub.store import audit, controllers, device_certificates, events
 from pacs import certificates
 from pacs.enrolment import EnrolmentCode, proof_of
+from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
+from pacs.topics import Up, UpTopic
 from pacs.wiring import proposal
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, running_hub
+from tests.hub.test_broker import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,3 +232,62 @@ def test_two_certificates_of_one_serial_number_are_refused(technician: httpx.Cli
             "certificate_serial": serial,
         }
         assert technician.post("/api/v1/controllers", json=body).status_code == expected
+
+
+def test_a_revoked_device_is_refused_at_once(hub: RunningHub, technician: httpx.Client) -> None:
+    """Its connection ends and none is made again, no command waits for it, and what it still sends is set aside by name."""
+    name = f"c-{secrets.token_hex(4)}"
+    device = hub.door(name)
+    hub.until_confirmed()
+    with hub.token(Role.GUARD) as guard:
+        order = {"action": "unlock_once", "reason": "Delivery"}
+        given = guard.post(f"/api/v1/doors/{name}/commands", json=order)
+        assert given.status_code == 202, given.text
+        answer = technician.post(f"/api/v1/controllers/{name}/revoke", json={"reason": "Stolen"})
+        assert answer.status_code == 204, answer.text
+        refused = guard.post(f"/api/v1/doors/{name}/commands", json=order)
+        assert "revoked" in refused.json()["detail"]
+        waiting = guard.get(f"/api/v1/doors/{name}/commands").json()["commands"]
+    assert {each["state"] for each in waiting} == {"unanswered"}
+    eventually(lambda: not device._online.is_set(), "the broker ended the connection")
+    probe = Probe(device.port, device.context)
+    assert not probe.let_in
+    probe.close()
+    late = device.journal.append(EventKind.DOOR_FORCED, door_id=DoorId(name))
+    last = device.journal.last_sequence
+    payload = device.journal.batch(device.event_key, last, last)
+    topic = str(UpTopic(ControllerId(name), Up.EVENTS))
+    hub.app.state.link.ingest.put([Message(topic, payload)])
+
+    def anomalies() -> set[str]:
+        doors = technician.get("/api/v1/doors", params={"limit": 500}).json()["doors"]
+        return {each["kind"] for door in doors if door["id"] == name for each in door["anomalies"]}
+
+    eventually(lambda: "controller_revoked" in anomalies())
+    with hub.database.read() as connection:
+        stored = [
+            event.data for event in events.listing(connection, controller_id=ControllerId(name), limit=1_000)
+        ]
+    assert late not in stored
+    assert technician.post(f"/api/v1/controllers/{name}/revoke", json={"reason": "Again"}).status_code == 204
+    with hub.database.read() as connection:
+        entries = list(audit.page(connection, before=None, limit=50))
+    assert sum(entry.action == "controller.revoke" for entry in entries) == 1
+
+
+def test_a_revoked_place_is_taken_again_by_a_code(hub: RunningHub, technician: httpx.Client) -> None:
+    """A code that was out is worth nothing any more; a new one lets a device in, and the place is believed again."""
+    place, device = a_place(technician), Device()
+    assert device.enrol(hub, a_code(technician, place)).status_code == 200
+    before = a_code(technician, place, "swap")
+    assert (
+        technician.post(f"/api/v1/controllers/{place}/revoke", json={"reason": "Stolen"}).status_code == 204
+    )
+    spare = Device()
+    assert code_of(spare.enrol(hub, before)) == Code.CODE_WITHDRAWN.wire
+    assert spare.enrol(hub, a_code(technician, place, "swap")).status_code == 200
+    with hub.database.read() as connection:
+        found = device_certificates.of_controller(connection, ControllerId(place))
+        known = controllers.get(connection, ControllerId(place))
+    assert [each.revoked_because for each in found] == [None, "revoked"]
+    assert known.revoked_at is None
