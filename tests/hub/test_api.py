@@ -35,7 +35,7 @@ from tests.hub.running import RunningHub, routes_of, running_hub, tap
 pytestmark = pytest.mark.slow
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-api.md"
-STREAMS = {"/api/v1/stream", "/live/stream", "/attended/stream"}
+STREAMS = {"/api/v1/stream", "/live/stream", "/attended/stream", "/attended/waiting"}
 EXAMPLE = {
     "webhook_id": "0" * 16,
     "station_id": "nowhere",
