@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 
 from hub import ages, audit
 from hub.live import AlarmsChanged, LiveBus
+from hub.lookout import Lookout
 from hub.store import alarms, controllers, documents, door_state, doors, journals, sites
 from hub.store.alarms import Alarm, AlarmKind, Clearance, Source, Subject
 from hub.store.controllers import ControllerState
 from hub.store.database import Database
 from hub.store.door_state import Contact
 from hub.store.journals import Anomaly, AnomalyKind
-from hub.watch import Watch
 from pacs.events import Event, EventKind
 from pacs.identifiers import ControllerId, DoorId, JournalId
 
@@ -209,7 +209,7 @@ class Alarms:
         self._bounds = bounds
         self._clock = clock
         self._made = ages.Kept()
-        self.watch = Watch(
+        self.lookout = Lookout(
             "alarms",
             self._watched,
             every_s=WATCH_EVERY_S,

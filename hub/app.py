@@ -18,29 +18,17 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp
 
-from hub import api, audit, import_rows, photographs
+from hub import api, import_rows, photographs
 from hub.api import access, description, problems
-from hub.api.attempts import Attempts
-from hub.api.feed import Feed
 from hub.api.muster import made
 from hub.api.problems import Code, Problem
 from hub.api.requests import Requests
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
-from hub.broker_node import broker_settings
-from hub.desk import Desks
-from hub.imports import Imports
-from hub.issuing import Issuing
-from hub.keys import HubKeys
-from hub.kiosks import Kiosks
-from hub.link import TIME_ZONE, ControllerLink
+from hub.assembly import assembled, opened
 from hub.live import LiveBus
 from hub.metrics import Metrics
-from hub.muster_copies import MusterCopies
-from hub.oidc import OpenIdConnect
-from hub.oidc_provider import Provider
-from hub.operators import Operators
-from hub.orders import Orders
+from hub.muster_copies import Made
 from hub.pages import (
     access_levels,
     account,
@@ -84,16 +72,8 @@ from hub.pages import webhooks as webhook_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
-from hub.passkeys import Passkeys
-from hub.posts import Posts
-from hub.reporting import Reporting
-from hub.roll_call import RollCall
-from hub.settings import Settings, database_address, oidc_secret, passphrase_file
-from hub.stations import Stations
-from hub.store import sites
+from hub.settings import Settings, database_address
 from hub.store.database import Database
-from hub.store.sites import Site
-from hub.webhooks import Webhooks
 from pacs.errors import PacsError
 
 _log = structlog.get_logger(__name__)
@@ -105,6 +85,7 @@ LARGER_BODIES = {
     re.compile("/api/v1/imports"): import_rows.MAX_BYTES,
     re.compile("/imports"): import_rows.MAX_BYTES + 4096,
     re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
+    re.compile("/(new-access-level|access-levels/[^/]+/edit)"): 512 * 1024,
 }
 
 
@@ -204,115 +185,65 @@ async def _lifespan(
     clock: Callable[[], datetime],
     hasher: PasswordHasher | None,
 ) -> AsyncIterator[None]:
-    live = LiveBus()
     try:
         database = Database.of(database_address(settings))
     except PacsError as error:
         app.state.failure = error
         raise
+    live = LiveBus()
     try:
-        webhooks = Webhooks(
-            database,
-            clock,
-            settings.webhooks_allow,
-            ca_file=settings.webhooks_ca_file,
-            periods=settings.retention,
+        home, link = await run_in_threadpool(opened, settings, database, live, clock)
+        services = assembled(
+            settings, database, live, home, link, clock=clock, hasher=hasher, copy=partial(_copy, app)
         )
-        by_provider = _oidc(settings, database)
-        home, link = await run_in_threadpool(_prepare, settings, database, live, clock)
         await run_in_threadpool(link.start)
     except PacsError as error:
         app.state.failure = error
         database.close()
         raise
-    desks, known = Desks(database, clock), Operators(database, hasher)
-    posts = Posts(
-        database,
-        link.commands,
-        clock,
-        whose=known.sessions.by_hash,
-        leads=lambda: link.leases.standing.is_leader,
-    )
-    imports = Imports(database, site_changed=link.site_changed, clock=clock)
+    app.state.link = link
     try:
-        await run_in_threadpool(imports.start)
-        webhooks.start()
-        posts.start()
-        services = Services(
-            settings=settings,
-            home=home,
-            database=database,
-            operators=known,
-            passkeys=Passkeys(database, settings.public_origin),
-            oidc=by_provider,
-            attempts=Attempts(clock, database if settings.database_url else None),
-            revocation=link.revocation,
-            card_changes=link.card_changes,
-            issuing=Issuing(
-                database, link.card_changes, link.revocation, clock=clock, site_changed=link.site_changed
-            ),
-            retention=link.retention,
-            transfers=link.transfers,
-            commands=link.commands,
-            signing=link.signing,
-            attendance=link.attendance,
-            alarms=link.alarms,
-            enrolment=link.enrolment,
-            orders=Orders(database, link.commands, clock),
-            live=live,
-            feed=Feed(database, live, clock, link.attendance),
-            desks=desks,
-            posts=posts,
-            stations=Stations(database, live, clock, desks),
-            imports=imports,
-            webhooks=webhooks,
-            questions=link.questions,
-            roll_call=RollCall(database, clock, settings.retention.precise),
-            reporting=Reporting(
-                database,
-                clock,
-                settings.retention.registration,
-                leads=lambda: link.leases.standing.is_leader,
-            ),
-            kiosks=Kiosks(database, live, clock),
-            muster_copies=MusterCopies(
-                settings.muster_copies,
-                lambda: muster.files(
-                    app.state.pages_by_language[settings.language], made(app.state.services)
-                ),
-                clock,
-                leads=lambda: link.leases.standing.is_leader,
-            ),
-            site_changed=link.site_changed,
-            is_settled=lambda: link.distribution.is_settled,
-            health=lambda: {**link.health, "webhooks": webhooks.is_running, "posts": posts.is_running},
-            clock=clock,
-        )
-        app.state.link = link
+        async with _running(app, services):
+            yield
+    finally:
+        await run_in_threadpool(link.stop)
+        database.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(app: FastAPI, services: Services) -> AsyncIterator[None]:
+    """Everything beside the link to the controllers."""
+    try:
+        await run_in_threadpool(services.imports.start)
+        services.webhooks.start()
+        services.posts.lookout.start()
         _prepare_pages(app, services)
-        following = asyncio.create_task(services.feed.follow())
-        at_kiosks = asyncio.create_task(services.kiosks.follow())
         services.muster_copies.start()
-        services.reporting.watch.start()
+        services.reporting.lookout.start()
+        followers = [asyncio.create_task(each.follow()) for each in (services.feed, services.kiosks)]
         warming_up = asyncio.create_task(run_in_threadpool(services.roll_call.warm_up))
         try:
             yield
         finally:
-            await run_in_threadpool(services.reporting.watch.stop)
-            await run_in_threadpool(services.muster_copies.watch.stop)
+            await run_in_threadpool(services.reporting.lookout.stop)
+            await run_in_threadpool(services.muster_copies.lookout.stop)
             await asyncio.gather(warming_up, return_exceptions=True)
             services.feed.close()
-            live.close()
-            for task in (following, at_kiosks):
+            services.live.close()
+            for task in followers:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
     finally:
-        await run_in_threadpool(posts.stop)
-        await run_in_threadpool(webhooks.stop)
-        await run_in_threadpool(imports.stop)
-        await run_in_threadpool(link.stop)
-        database.close()
+        await run_in_threadpool(services.posts.lookout.stop)
+        await run_in_threadpool(services.webhooks.stop)
+        await run_in_threadpool(services.imports.stop)
+
+
+def _copy(app: FastAPI) -> Made:
+    """The roll call as it is copied, on pages of the house's language."""
+    services: Services = app.state.services
+    return muster.files(app.state.pages_by_language[services.settings.language], made(services))
 
 
 def _prepare_pages(app: FastAPI, services: Services) -> None:
@@ -329,49 +260,6 @@ def _prepare_pages(app: FastAPI, services: Services) -> None:
         for code, pages in app.state.pages_by_language.items()
         for names in (False, True)
     }
-
-
-def _oidc(settings: Settings, database: Database) -> OpenIdConnect | None:
-    if not settings.oidc.issuer:
-        return None
-    redirect_uri = settings.public_origin + oidc.CALLBACK
-    return OpenIdConnect(database, Provider(settings.oidc, oidc_secret(settings), redirect_uri))
-
-
-def _prepare(
-    settings: Settings, database: Database, live: LiveBus, clock: Callable[[], datetime]
-) -> tuple[Site, ControllerLink]:
-    """Open the keys, bring the schema up to date and make the database one of this site, and maybe of others."""
-    keys = HubKeys.load(settings.site_dir, passphrase_file(settings))
-    database.migrate()
-    with database.write() as connection:
-        named = Site(
-            id=keys.site_id,
-            name=settings.site_name or keys.site_id,
-            time_zone=settings.time_zone or TIME_ZONE,
-            created_at=clock(),
-        )
-        site = sites.ensure(connection, named)
-        sites.change(
-            connection,
-            site.id,
-            name=settings.site_name or site.name,
-            time_zone=settings.time_zone or site.time_zone,
-        )
-        home = sites.get(connection, site.id)
-        _log.info("audit_head", head=str(audit.verify(connection)))
-    advertised = settings.mqtt_advertised
-    return home, ControllerLink(
-        database,
-        keys,
-        broker_settings(settings) if settings.runs_broker else None,
-        servers=[(server.host, server.port) for server in settings.mqtt_servers],
-        advertised=(advertised.host, advertised.port) if advertised else None,
-        live=live,
-        clock=clock,
-        bounds=settings.alarms,
-        periods=settings.retention,
-    )
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:

@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.commands import Commands, Order
 from hub.live import LiveBus, RequestsChanged
+from hub.lookout import Lookout
 from hub.store import attendance, doors
 from hub.store.attendance import PENDING, AttendedRequest, Outcome, PersonAtDoor, RequestState
 from hub.store.database import Database
-from hub.watch import Watch
 from pacs.commands import ID_BYTES, Action
 from pacs.errors import StoreError
 from pacs.events import Event, EventKind
@@ -66,7 +66,7 @@ class Attendance:
         self._commands = commands
         self._live = live
         self._clock = clock
-        self.watch = Watch(
+        self.lookout = Lookout(
             "attendance",
             self.expire,
             every_s=WATCH_EVERY_S,

@@ -21,12 +21,12 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.distribution import Publish
 from hub.keys import SigningKey
+from hub.lookout import Lookout
 from hub.store import commands, controllers, doors
 from hub.store.commands import Outcome, StoredCommand
 from hub.store.database import Database
 from hub.store.doors import NamedDoor
 from hub.store.errors import NotFound
-from hub.watch import Watch
 from pacs.commands import ID_BYTES, MAX_LIFETIME, Action, Command, seal
 from pacs.errors import MalformedData
 from pacs.events import Event, EventKind
@@ -100,7 +100,9 @@ class Commands:
         self._holds = holds
         self._tell_given = given
         self._repetitions: dict[str, _Repetition] = {}
-        self.watch = Watch("commands", self._repeat, every_s=FIRST_REPEAT_S, failed="commands_not_repeated")
+        self.lookout = Lookout(
+            "commands", self._repeat, every_s=FIRST_REPEAT_S, failed="commands_not_repeated"
+        )
         """What was given before its start and may still be carried out is sent again."""
 
     def give(self, order: Order, *, reason: str, actor: str) -> StoredCommand:
@@ -193,12 +195,12 @@ class Commands:
     def send(self, command: StoredCommand) -> None:
         """Send what was stored, and again until its door's word comes."""
         self._send(command)
-        self.watch.wake()
+        self.lookout.wake()
         self._tell_given()
 
     def look(self) -> None:
         """Another process gave commands, or this one serves other controllers from now on."""
-        self.watch.wake()
+        self.lookout.wake()
 
     def _send(self, command: StoredCommand) -> None:
         self._publish(DownTopic(command.controller_id, Down.COMMAND), command.data)

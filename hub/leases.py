@@ -20,9 +20,9 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from hub.lookout import Lookout
 from hub.store import leases
 from hub.store.database import Database
-from hub.watch import Watch
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
 from pacs.topics import SHARDS, shard
@@ -131,7 +131,7 @@ class SharedLeases:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._changed: Changed = _ignore
-        self._watch = Watch(
+        self._lookout = Lookout(
             "leases",
             self._take_part,
             every_s=LOOK_EVERY_S,
@@ -146,20 +146,20 @@ class SharedLeases:
     def start(self, changed: Changed) -> None:
         """Begin to take a fair share."""
         self._changed = changed
-        self._watch.start()
+        self._lookout.start()
 
     def stop(self) -> None:
         """End the thread and the connection."""
-        self._watch.stop()
+        self._lookout.stop()
 
     @property
     def is_running(self) -> bool:
         """Whether this process takes part."""
-        return self._watch.is_running and self.standing.processes > 0
+        return self._lookout.is_running and self.standing.processes > 0
 
     def _take_part(self) -> None:
         """Until it is stopped, or the connection is lost, and with that what this process held."""
-        stopping = self._watch.stopping
+        stopping = self._lookout.stopping
         try:
             with leases.session(self._database) as connection:
                 me = leases.own(connection)

@@ -167,19 +167,19 @@ class ControllerLink:
             self.client.start(self.servers, on_messages=self.ingest.put, on_lost=self.ingest.link_lost)
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
-        self.signing.watch.start()
-        self.commands.watch.start()
-        self.attendance.watch.start()
-        self.alarms.watch.start()
-        self.retention.watch.start()
+        self.signing.lookout.start()
+        self.commands.lookout.start()
+        self.attendance.lookout.start()
+        self.alarms.lookout.start()
+        self.retention.lookout.start()
 
     def stop(self) -> None:
         """Stop in the order in which nothing that was received is lost."""
-        self.retention.watch.stop()
-        self.alarms.watch.stop()
-        self.attendance.watch.stop()
-        self.commands.watch.stop()
-        self.signing.watch.stop()
+        self.retention.lookout.stop()
+        self.alarms.lookout.stop()
+        self.attendance.lookout.stop()
+        self.commands.lookout.stop()
+        self.signing.lookout.stop()
         self.distribution.stop()
         self.leases.stop()
         self._serve_shards(frozenset())
@@ -283,11 +283,11 @@ class ControllerLink:
             "following": self.following.is_running,
             "ingest": self.ingest.is_running,
             "distribution": self.distribution.is_running,
-            "commands": self.commands.watch.is_running,
-            "signing": self.signing.watch.is_running,
-            "attendance": self.attendance.watch.is_running,
-            "alarms": self.alarms.watch.is_running,
-            "retention": self.retention.watch.is_running,
+            "commands": self.commands.lookout.is_running,
+            "signing": self.signing.lookout.is_running,
+            "attendance": self.attendance.lookout.is_running,
+            "alarms": self.alarms.lookout.is_running,
+            "retention": self.retention.lookout.is_running,
         }
 
 

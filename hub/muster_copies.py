@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from hub.watch import Watch
+from hub.lookout import Lookout
 
 Made = Mapping[str, bytes]
 """File name → content."""
@@ -69,7 +69,7 @@ class MusterCopies:
         self._clock = clock
         self._leads = leads
         self._folders = [_Folder(folder, settings.mode, clock) for folder in settings.folders]
-        self.watch = Watch(
+        self.lookout = Lookout(
             "muster-copies",
             self._round,
             every_s=max(1.0, settings.every.total_seconds()),
@@ -81,7 +81,7 @@ class MusterCopies:
     def start(self) -> None:
         """Begin; nothing happens without folders."""
         if self._folders:
-            self.watch.start()
+            self.lookout.start()
 
     @property
     def states(self) -> Sequence[CopyState]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from sqlalchemy import Connection
 
 from hub import audit, passing, post_leases
 from hub.commands import Commands
+from hub.lookout import Lookout
 from hub.operators import Principal, digest
 from hub.passing import Passing
 from hub.roles import Permission
@@ -80,23 +80,11 @@ class Posts:
         self._whose = whose
         self._leads = leads
         self._led_since: datetime | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="posts", daemon=True)
-
-    def start(self) -> None:
-        """Begin; whoever watched goes on if their page comes back in time."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; doors stay open for as long as their leases last."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether anybody renews and ends."""
-        return self._thread.is_alive()
+        self.lookout = Lookout(
+            "posts", self._look, every_s=WATCH_EVERY_S, first_s=WATCH_EVERY_S, failed="posts_not_tended"
+        )
+        """Whoever watched goes on if their page comes back in time; once it has ended doors stay open for as long as
+        their leases last."""
 
     # -- signing on and off
 
@@ -302,16 +290,12 @@ class Posts:
         for command in given:
             self._commands.send(command)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(WATCH_EVERY_S):
-            try:
-                if not self._leads():
-                    self._led_since = None
-                    continue
-                self._led_since = self._led_since or self._clock()
-                self.tend()
-            except Exception:  # whatever it is, the next look may succeed, and leases end by themselves
-                log.exception("posts_not_tended")
+    def _look(self) -> None:
+        if not self._leads():
+            self._led_since = None
+            return
+        self._led_since = self._led_since or self._clock()
+        self.tend()
 
     # -- who
 

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from hub import registration
+from hub.lookout import Lookout
 from hub.registration import Hole, KioskRecord, Line, Standing
 from hub.store import duties, reports, sites
 from hub.store.database import Database
@@ -19,7 +20,6 @@ from hub.store.duties import Duty
 from hub.store.holds import Hold
 from hub.store.reports import Occurrence
 from hub.store.sites import Sites
-from hub.watch import Watch
 from pacs.identifiers import CardholderId, SiteId
 
 EVERY_S: Final = 20.0
@@ -182,7 +182,7 @@ class Reporting:
         self._database = database
         self._clock = clock
         self._look_back = kept
-        self.watch = Watch(
+        self.lookout = Lookout(
             "reporting", self.fix, every_s=EVERY_S, failed="reporting_failed", leads=leads, ends_in_s=30
         )
 

@@ -20,12 +20,12 @@ from hub import completeness, reporting
 from hub.completeness import SETTLED
 from hub.erasure import erase_leavers
 from hub.kiosks import records
+from hub.lookout import Lookout
 from hub.periods import Periods, of_sites, shorter
 from hub.store import duties, events, expiry, holds, issuing, kiosks, reports, site_periods, totals
 from hub.store.database import Database
 from hub.store.holds import Hold
 from hub.store.sites import Sites
-from hub.watch import Watch
 from pacs.identifiers import SiteId
 
 EVERY_S: Final = 60.0
@@ -90,7 +90,7 @@ class Retention:
         self._held: set[str] = set()
         self._reached: dict[tuple[Periods, Sites], _Reached] = {}
         self._doubted_since_s: float | None = None
-        self.watch = Watch(
+        self.lookout = Lookout(
             "retention",
             self._run_if_sure,
             every_s=EVERY_S,
@@ -133,7 +133,7 @@ class Retention:
                 steps.setdefault(purpose, []).extend(personal)
         for purpose, of_purpose in steps.items():
             done = sum(self._exhaust(step, before) for step, before in of_purpose)
-            if not self.watch.stopping.is_set():
+            if not self.lookout.stopping.is_set():
                 with self._database.write() as connection:
                     expiry.ran(connection, purpose, now, done)
             removed += done
@@ -158,7 +158,7 @@ class Retention:
                     site_periods.reduce(connection, sites, now - periods.precise)
             made_coarse, gone = self._run_group(now, held, group)
             coarse, rest = coarse + made_coarse, rest + gone
-        if not self.watch.stopping.is_set():
+        if not self.lookout.stopping.is_set():
             with self._database.write() as connection:
                 expiry.ran(connection, "precise", now, coarse, before=now - self.periods.precise)
                 expiry.ran(connection, "gone", now, rest)
@@ -182,7 +182,7 @@ class Retention:
         gone = self._in_parts(due.gone, expiry.remove_events, held)
         coarse = self._in_parts(due.coarse, expiry.coarsen, held)
         stripped = self._in_parts(due.bytes, expiry.strip, held)
-        if not self.watch.stopping.is_set():
+        if not self.lookout.stopping.is_set():
             look_back_at = now + LOOK_BACK_EVERY if late else reached.look_back_at
             self._reached[group] = _Reached(behind=until, look_back_at=look_back_at)
         return coarse, gone + stripped
@@ -209,7 +209,7 @@ class Retention:
         """Let go of what was found while ``held`` was held, but not of what is held since; how many events."""
         done = 0
         for first in range(0, len(found), BATCH):
-            if self.watch.stopping.is_set():
+            if self.lookout.stopping.is_set():
                 break
             part, now = found[first : first + BATCH], self._clock()
             with self._database.write() as connection:
@@ -264,7 +264,7 @@ class Retention:
     def _exhaust(self, step: _Step, before: datetime) -> int:
         """What is held is looked up in each transaction: a hold may have been granted since the last."""
         removed = 0
-        while not self.watch.stopping.is_set():
+        while not self.lookout.stopping.is_set():
             now = self._clock()
             with self._database.write() as connection:
                 done = step(connection, before, holds.keeping(connection, now), BATCH)

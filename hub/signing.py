@@ -21,10 +21,10 @@ from sqlalchemy import Connection
 
 from hub import audit
 from hub.keys import STATEMENT, HubKeys, PolicyKeys, SigningKey
+from hub.lookout import Lookout
 from hub.store import documents, issuers
 from hub.store.database import Database
 from hub.store.errors import NotFound
-from hub.watch import Watch
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, SiteId
 from pacs.key_statement import KeyStatement
@@ -69,7 +69,7 @@ class Signing:
         self._seen = _look_at(keys.site_dir)
         self._signing = keys.policy.signing(keys.policy.usable[0])
         self._lock = threading.Lock()
-        self.watch = Watch("signing", self._look_and_tell, every_s=LOOK_S, failed="keys_not_looked_at")
+        self.lookout = Lookout("signing", self._look_and_tell, every_s=LOOK_S, failed="keys_not_looked_at")
         """The thread that looks."""
 
     def current(self) -> SigningKey:

@@ -90,7 +90,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.commands.watch.stop()
+    bench.commands.lookout.stop()
     bench.database.close()
 
 
@@ -174,7 +174,7 @@ def test_a_withdrawn_controller_gets_no_commands(bench: Bench) -> None:
 def test_it_is_repeated_until_the_door_says_what_became_of_it(bench: Bench) -> None:
     """The same bytes go out again and again; not once more after the outcome is stored."""
     given = bench.give()
-    bench.commands.watch.start()
+    bench.commands.lookout.start()
     eventually(lambda: len(bench.sent) >= 3, "repeated")
     assert {payload for _, payload in bench.sent} == {given.data}
     bench.told(given.id, EventKind.COMMAND_EXECUTED)
@@ -189,7 +189,7 @@ def test_an_expired_one_is_repeated_no_longer(bench: Bench) -> None:
     given = bench.give()
     bench.now += timedelta(minutes=2)
     fresh = bench.give()
-    bench.commands.watch.start()
+    bench.commands.lookout.start()
     eventually(
         lambda: [payload for _, payload in bench.sent].count(fresh.data) >= 2, "the fresh one repeated"
     )
@@ -204,9 +204,9 @@ def test_a_new_process_goes_on_repeating(bench: Bench) -> None:
     given = bench.give()
     bench.sent.clear()
     again = bench.new()
-    again.watch.start()
+    again.lookout.start()
     eventually(lambda: bench.sent, "sent again")
-    again.watch.stop()
+    again.lookout.stop()
     assert bench.sent[0][1] == given.data
 
 

@@ -88,7 +88,7 @@ def test_a_share_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.
         kept.write()
         eventually(lambda: copied(kept, 1), "the other one is written")
     assert kept.states[0].problem == "it does not answer"
-    kept.watch.stop()
+    kept.lookout.stop()
     answered.set()
     eventually(lambda: copied(kept), "it recovered")
 

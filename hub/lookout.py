@@ -15,7 +15,7 @@ def _always() -> bool:
     return True
 
 
-class Watch:
+class Lookout:
     """Calls ``look`` again and again until it is stopped; what a look raises is logged as ``failed``, and the next one tried."""
 
     def __init__(

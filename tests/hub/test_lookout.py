@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 
-from hub.watch import Watch
+from hub.lookout import Lookout
 from tests.hub.controller import eventually
 
 
@@ -18,12 +18,12 @@ def test_a_look_that_fails_is_not_the_last() -> None:
         if len(looks) < 3:
             raise OSError("no space left on device")
 
-    watch = Watch("test", look, every_s=0.001, failed="test_failed")
-    assert not watch.is_running
-    watch.start()
+    lookout = Lookout("test", look, every_s=0.001, failed="test_failed")
+    assert not lookout.is_running
+    lookout.start()
     eventually(lambda: len(looks) > 3, "it looks again")
-    watch.stop()
-    assert not watch.is_running
+    lookout.stop()
+    assert not lookout.is_running
 
 
 def test_a_look_says_when_the_next_is_due_and_others_may_have_it_now() -> None:
@@ -34,12 +34,12 @@ def test_a_look_says_when_the_next_is_due_and_others_may_have_it_now() -> None:
         looked.release()
         return math.inf
 
-    watch = Watch("test", look, every_s=0.001, failed="test_failed", leads=leads.is_set)
-    watch.start()
+    lookout = Lookout("test", look, every_s=0.001, failed="test_failed", leads=leads.is_set)
+    lookout.start()
     leads.set()
     assert looked.acquire(timeout=20)
     for _ in range(3):
-        watch.wake()
+        lookout.wake()
         assert looked.acquire(timeout=20)
-    watch.stop()
+    lookout.stop()
     assert not looked.acquire(blocking=False)
