@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field, ValidationError
 
-from hub.api import fields
+from hub.api import fields, receipts, rolls
 from hub.api import kiosks as kiosk_api
 from hub.api import registration as api
 from hub.api.access import DeclaredRoute, requires
@@ -67,7 +67,7 @@ def receipt_page(
 ) -> Response:
     """Whether a receipt is genuine."""
     try:
-        found = api.verify_receipt(number, request, principal) if number.strip() else None
+        found = receipts.verify_receipt(number, request, principal) if number.strip() else None
     except Problem:
         return _today(request, principal, problem=N_("No receipt has this number: it was mistyped."))
     except NotFound:
@@ -127,7 +127,7 @@ def _today(
     principal: Principal,
     *,
     problem: str = "",
-    receipt: api.Receipt | None = None,
+    receipt: receipts.Receipt | None = None,
     **more: Any,
 ) -> Response:
     pages = pages_of(request)
@@ -147,7 +147,7 @@ def _today(
     )
 
 
-def _row(pages: Pages, each: api.OccurrenceAnswer) -> dict[str, Any]:
+def _row(pages: Pages, each: rolls.OccurrenceAnswer) -> dict[str, Any]:
     """One occurrence; how many are of each standing, as on its list."""
     counts: Counter[Standing] = Counter()
     standings = {standing.value: standing for standing in Standing}
@@ -184,7 +184,7 @@ def _list(
     problem: str = "",
 ) -> Response:
     hub, pages = services(request), pages_of(request)
-    found = api.answered(hub, principal, api.called(hub, principal, duty_id, day))
+    found = rolls.answered(hub, principal, rolls.called(hub, principal, duty_id, day))
     if found.occurrence.counts is None:
         raise Problem(Code.NOT_FOUND, "Who reported on that day is no longer kept.")
     order = list(words.STANDINGS)
@@ -204,7 +204,7 @@ def _list(
     )
 
 
-def _line(pages: Pages, line: api.LineAnswer) -> dict[str, Any]:
+def _line(pages: Pages, line: rolls.LineAnswer) -> dict[str, Any]:
     reported = line.standing is Standing.REPORTED
     return {
         "cardholder_id": line.cardholder_id,
