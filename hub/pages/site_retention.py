@@ -45,10 +45,12 @@ class PeriodsForm(Body):
 
 @router.get("")
 def periods_page(
-    request: Request, principal: Annotated[Principal, requires(Permission.RETENTION_READ)]
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.RETENTION_READ)],
+    site: fields.Site | None = None,
 ) -> Response:
-    """How long what is kept at each site that one sees."""
-    return _page(request, principal)
+    """How long what is kept at each site that one sees; with the form for one of them."""
+    return _page(request, principal, site)
 
 
 @router.post("/{site_id}")
@@ -76,11 +78,11 @@ def _number(typed: str) -> int | None:
 def _page(
     request: Request,
     principal: Principal,
-    refused: SiteId | None = None,
-    typed: dict[str, str] | None = None,
+    chosen: SiteId | None,
+    refused: dict[str, str] | None = None,
 ) -> Response:
     hub, pages = services(request), pages_of(request)
-    whole = hub.retention.periods
+    whole, may_shorten = hub.retention.periods, principal.may(Permission.RETENTION_SHORTEN)
     return pages.response(
         request,
         "site_retention.html",
@@ -92,11 +94,10 @@ def _page(
             "leavers_days": whole.leavers.days,
             "registration_days": whole.registration.days,
         },
-        sites=[
-            _shown(each) | {"typed": typed if each.site_id == refused else None}
-            for each in api.list_periods(request, principal).sites
-        ],
-        may_shorten=principal.may(Permission.RETENTION_SHORTEN),
+        sites=[_shown(each) for each in api.list_periods(request, principal).sites],
+        chosen=chosen if may_shorten else None,
+        typed=refused,
+        may_shorten=may_shorten,
         done=pages.gettext(_DONE) if request.query_params.get("done") == "shortened" else "",
         problem=pages.gettext(_PROBLEM) if refused else "",
     )
