@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import Field, ValidationError
 
 from hub.api import duties as api
-from hub.api import fields, scope
+from hub.api import exemptions, fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.changes import looked
 from hub.api.fields import Body
@@ -134,7 +134,7 @@ def exemptions_page(
     request: Request, principal: Annotated[Principal, requires(Permission.REGISTRATION_READ)]
 ) -> Response:
     """Who is exempt, from what, why, and by whose word."""
-    found = api.list_exemptions(request, principal).exemptions
+    found = exemptions.list_exemptions(request, principal).exemptions
     names = {each.id: each.name for each in api.list_duties(request, principal).duties}
     return pages_of(request).response(
         request,
@@ -181,14 +181,14 @@ def _do(request: Request, principal: Principal, cardholder_id: CardholderId, for
                 "last_day": form.last_day,
                 "reason": form.reason,
             }
-            api.add_exemption(api.NewExemption.model_validate(said), request, principal)
+            exemptions.add_exemption(exemptions.NewExemption.model_validate(said), request, principal)
         case "lift":
-            end = api.ExemptionEnd.model_validate({"reason": form.reason})
-            api.lift_exemption(form.other, end, request, principal)
+            end = exemptions.ExemptionEnd.model_validate({"reason": form.reason})
+            exemptions.lift_exemption(form.other, end, request, principal)
         case "link":
-            api.set_reporter(cardholder_id, CardholderId(form.other), request, principal)
+            exemptions.set_reporter(cardholder_id, CardholderId(form.other), request, principal)
         case "part":
-            api.remove_reporter(cardholder_id, CardholderId(form.other), request, principal)
+            exemptions.remove_reporter(cardholder_id, CardholderId(form.other), request, principal)
         case "list" | "unlist":
             people = set(api.one_duty(form.duty_id, request, principal).people) - {cardholder_id}
             wanted = people | ({cardholder_id} if form.action == "list" else set())
@@ -258,7 +258,7 @@ def _person(
     problem: str = "",
 ) -> Response:
     hub, pages = services(request), pages_of(request)
-    linked = api.reporters(cardholder_id, request, principal)
+    linked = exemptions.reporters(cardholder_id, request, principal)
     may = principal.may(Permission.NAMES_READ)
     with hub.database.read() as connection:
         scope.own_cardholder(connection, principal, cardholder_id)
@@ -271,7 +271,7 @@ def _person(
     looked(hub, principal, f"cardholder:{cardholder_id}", shown=len(names) + len(others))
     every = api.list_duties(request, principal).duties
     by_id = {each.id: each.name for each in every}
-    exemptions = api.list_exemptions(request, principal, cardholder_id).exemptions
+    exempt = exemptions.list_exemptions(request, principal, cardholder_id).exemptions
     return pages.response(
         request,
         "registration_person.html",
@@ -283,7 +283,7 @@ def _person(
         reported_by=[(each, names.get(each, each)) for each in linked.reported_by],
         others=[(each.id, each.name) for each in others],
         search=search,
-        exemptions=[each.model_dump() | {"duty": by_id.get(each.duty_id or "")} for each in exemptions],
+        exemptions=[each.model_dump() | {"duty": by_id.get(each.duty_id or "")} for each in exempt],
         duties=list(by_id.items()),
         lists=[
             (each.id, each.name, cardholder_id in each.people) for each in every if each.whom is Whom.PEOPLE
