@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import house
+from hub.periods import Periods
 from hub.roll_call import RollCall
 from hub.store import sites
 
@@ -26,7 +27,7 @@ def measure(directory: Path) -> dict[str, float]:
         cards = house.add_people(connection, PEOPLE, now)
         site = sites.get(connection, house.SITE)
     stored = house.add_taps(filled, at, cards, taps=TAPS, since=now - timedelta(hours=71), until=now)
-    roll_call = RollCall(filled, lambda: datetime.now(UTC), timedelta(hours=72))
+    roll_call = RollCall(filled, lambda: datetime.now(UTC), Periods())
     begun_s = time.perf_counter()
     roll_call.warm_up()
     warm_s = time.perf_counter() - begun_s

@@ -130,7 +130,7 @@ def assembled(
         imports=Imports(database, site_changed=link.site_changed, clock=clock),
         webhooks=webhooks,
         questions=link.questions,
-        roll_call=RollCall(database, clock, settings.retention.precise),
+        roll_call=RollCall(database, clock, settings.retention),
         reporting=Reporting(
             database,
             clock,

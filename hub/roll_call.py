@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from hub import completeness, muster
 from hub.completeness import Cause, Proven
 from hub.muster import Moment, Passages, Standing, Way
+from hub.periods import Periods, of_sites
 from hub.record import CLOCKS_DIFFER, EARLIEST
 from hub.store import areas, controllers, door_state, doors, roll
 from hub.store.areas import Area
@@ -56,9 +57,9 @@ class Roll:
 class RollCall:
     """Keeps who passed where, so that a list is made at once; each event is read once. For any thread."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], remembered: timedelta) -> None:
-        """``remembered``: how long it is kept who tapped; who was not seen for longer was never seen."""
-        self.remembered = remembered
+    def __init__(self, database: Database, clock: Callable[[], datetime], periods: Periods) -> None:
+        """Who was not seen for longer than a site keeps who tapped was never seen there."""
+        self._periods = periods
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class RollCall:
         sites: Sites = frozenset({site.id})
         named = {each.door.id: each for each in doors.list_all(connection, sites=sites)}
         leading = {door_id for door_id, each in named.items() if each.door.area or each.door.outside}
-        horizon = now - self.remembered
+        horizon = now - of_sites(connection, self._periods).get(site.id, self._periods).precise
         proven = completeness.proven(connection, now, since=horizon, until=now, door_ids=leading, sites=sites)
         states = controllers.states(connection, now)
         standing = door_state.of_doors(connection)

@@ -36,7 +36,7 @@ def movements_page(
     """Where a person's cards were last on record, and their taps, page by page; for a reason, which is audited."""
     hub, pages = services(request), pages_of(request)
     now = hub.clock()
-    since = now - hub.roll_call.remembered
+    since = now - hub.retention.periods.precise
     with because.looking_at(principal, f"cardholder:{cardholder_id}") as look:
         person = scope.cardholder(look.connection, principal, cardholder_id)
         held = cards.list_all(look.connection, cardholder_id=cardholder_id)

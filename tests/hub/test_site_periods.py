@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hub import completeness, periods
 from hub.completeness import Cause
 from hub.periods import Periods
-from hub.store import cardholders, controllers, doors, site_periods
+from hub.roll_call import RollCall
+from hub.store import areas, cardholders, controllers, doors, site_periods, sites
+from hub.store.areas import Area
 from hub.store.site_periods import Shorter
 from pacs.errors import MalformedData
-from pacs.identifiers import ControllerId, DoorId, SiteId
+from pacs.identifiers import AreaId, ControllerId, DoorId, SiteId
 from pacs.rules import Door
 from tests.hub.databases import make_site
 from tests.hub.test_retention import ADA, BEN, DAY, FRONT, HOUR, NOW, Archive, somebody
@@ -99,6 +101,24 @@ def test_a_hold_keeps_at_a_site_what_it_keeps(archive: Archive) -> None:
     archive.job.run()
     rows = archive.rows()
     assert (rows[kept].coarse, rows[newest].coarse) == (False, True), hold
+
+
+def test_the_roll_call_remembers_no_longer_than_its_site(archive: Archive) -> None:
+    """It keeps passages in memory: who was seen before the site's period was not seen, as after a start."""
+    with archive.database.write() as connection:
+        yard = areas.add(connection, Area(id=AreaId("yard"), site_id=ANNEX, name="Yard", created_at=NOW))
+        doors.change(connection, Door(id=BARN, controller_id=FAR, area=yard.id), name="Barn")
+        cardholders.change(connection, somebody(ADA, site_id=ANNEX))
+        annex = sites.get(connection, ANNEX)
+    at_annex(archive, 20 * HOUR)
+    roll_call = RollCall(archive.database, lambda: archive.now, Periods())
+
+    def seen() -> bool:
+        return roll_call.of(annex).people[0][1].last is not None
+
+    assert seen()
+    archive.now += 5 * HOUR
+    assert not seen()
 
 
 def test_people_who_left_are_forgotten_by_their_sites_period(archive: Archive) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hub import completeness, moves
 from hub.inbox import Message
 from hub.muster import Presence
+from hub.periods import Periods
 from hub.roll_call import RollCall
 from hub.store import areas, cardholders, cards, controllers, doors, events, journals, sites
 from hub.store.areas import Area
@@ -112,7 +113,7 @@ class World:
             for name in self.boxes:
                 controllers.said(connection, name, health=health)
             self.site = sites.get(connection, SITE)
-        self.roll_call = RollCall(self.desk.database, lambda: self.desk.now, timedelta(days=3))
+        self.roll_call = RollCall(self.desk.database, lambda: self.desk.now, Periods())
         for box in self.boxes.values():
             box.hello()
             box.record(EventKind.CONTROLLER_STARTED)
