@@ -8,7 +8,7 @@ that was spoilt is registered as revoked, so that no door takes the certificate 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Final
@@ -18,13 +18,16 @@ from sqlalchemy import Connection
 from hub import audit
 from hub.card_changes import CardChanges, NewCard
 from hub.revocation import Revocation
-from hub.store import cardholders, cards, issuers, sites, stations
+from hub.store import card_stock, cardholders, cards, issuers, sites, stations
 from hub.store import issuing as store
+from hub.store import issuing_batches as batches
+from hub.store.card_stock import StockCause
 from hub.store.cardholders import Cardholder
 from hub.store.cards import CardStatus
 from hub.store.database import Database
 from hub.store.errors import InUse, NotFound
 from hub.store.issuing import LEASE, Failure, IssuingJob, JobState, Loss, Step
+from hub.store.issuing_batches import Batch
 from hub.store.stations import Station, StationKind
 from pacs.credential import Technology
 from pacs.errors import MalformedData, StoreError
@@ -56,6 +59,7 @@ class Wanted:
     last_day: date | None = None
     replaces: CredentialId | None = None
     why: Loss | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,44 @@ class Issuing:
             if is_valid:
                 self._revocation.block(wanted.replaces, CardStatus.SUSPENDED, reason=wanted.why, actor=actor)
         return job
+
+    def ask_many(
+        self, station_id: StationId, people: Sequence[CardholderId], *, actor: str
+    ) -> tuple[Batch, int]:
+        """Let a station make a card for each of these people, in this order; the batch, and for how many none is made.
+
+        Those are left out whose stay is over, or for whom one is being made. Raises ``NotFound``.
+        """
+        now, left_out = self._clock(), 0
+        with self._database.write() as connection:
+            station = stations.get(connection, station_id)
+            batch = Batch(
+                id=secrets.token_hex(8),
+                site_id=station.site_id,
+                station_id=station.id,
+                created_by=actor,
+                created_at=now,
+            )
+            batches.add(connection, batch)
+            for person in dict.fromkeys(people):
+                wanted = Wanted(cardholder_id=person, station_id=station_id, batch_id=batch.id)
+                try:
+                    self._ask(connection, wanted, actor)
+                except (InUse, NoStay):
+                    left_out += 1
+        return batch, left_out
+
+    def pause(self, batch_id: str, *, paused: bool, actor: str) -> None:
+        """Let the station take no more jobs of a batch, or go on; raises ``NotFound``."""
+        now = self._clock()
+        with self._database.write() as connection:
+            batch = batches.get(connection, batch_id)
+            if batch.paused is not paused:
+                batches.set_paused(connection, batch_id, paused=paused)
+                action = "issuing.pause" if paused else "issuing.resume"
+                audit.record(
+                    connection, now=now, actor=actor, action=action, subject=f"issuing_batch:{batch_id}"
+                )
 
     def cancel(self, job_id: str, *, actor: str) -> IssuingJob:
         """End a job of which no card came yet.
@@ -148,6 +190,7 @@ class Issuing:
                 return job
             if job.state is not JobState.TAKEN or job.attempt != attempt:
                 _void(connection, job, made.credential_id, f"station:{station.id}", now)
+                _used(connection, job, StockCause.SPOILT, f"station:{station.id}", now)
                 is_late = True
             else:
                 is_late = False
@@ -185,6 +228,8 @@ class Issuing:
             ended = replace(
                 job, state=state, failure=failure, credential_id=credential_id, ended_at=now, lease_until=None
             )
+            if spoilt:
+                _used(connection, job, StockCause.SPOILT, actor, now)
             _note(connection, now, actor, f"issuing.{'void' if spoilt else 'fail'}", job, why=failure)
             store.change(connection, ended)
         if credential_id is not None:
@@ -222,6 +267,7 @@ class Issuing:
                 created_at=now,
                 replaces=wanted.replaces,
                 why=wanted.why,
+                batch_id=wanted.batch_id,
             ),
         )
         _note(connection, now, actor, "issuing.ask", job, why=wanted.why)
@@ -267,6 +313,7 @@ class Issuing:
             subject=f"card:{made.credential_id}",
             detail={"issuing": job.id, "asked_by": job.created_by},
         )
+        _used(connection, job, StockCause.ISSUED, actor, now)
         done = replace(
             job,
             state=JobState.DONE,
@@ -301,6 +348,10 @@ def _held(connection: Connection, station: Station, job_id: str, attempt: str) -
     if job.state is not JobState.TAKEN or job.attempt != attempt:
         raise JobOver("the job has ended, or was taken again")
     return job
+
+
+def _used(connection: Connection, job: IssuingJob, cause: StockCause, actor: str, now: datetime) -> None:
+    card_stock.take_one(connection, job.site_id, job.technology, cause, made_by=actor, now=now)
 
 
 def _void(

@@ -78,7 +78,7 @@ class Settings:
     the ``cluster_node`` that listens for the others at ``cluster_listen`` and finds them at ``cluster_routes``.
     ``alarms`` says when the hub's patience with doors, and with whoever acknowledged an alarm, ends; ``retention`` how long
     what is kept; ``muster_copies`` where the roll call is copied to; ``oidc`` which OpenID provider operators may sign in
-    by.
+    by; ``card_return_address`` what is printed on cards for who finds one.
     """
 
     site_dir: Path
@@ -106,6 +106,7 @@ class Settings:
     retention: Periods = field(default_factory=Periods)
     muster_copies: CopySettings = field(default_factory=CopySettings)
     oidc: OidcSettings = field(default_factory=OidcSettings)
+    card_return_address: str = ""
     webhooks_allow: tuple[str, ...] = ()
     webhooks_ca_file: Path | None = None
     log_level: str = "info"
@@ -216,6 +217,7 @@ KEYS = (
     Key(name="retention.totals_days", field="retention.totals", kind=period(1, 1830, "days")),
     Key(name="retention.leavers_days", field="retention.leavers", kind=period(0, 366, "days")),
     Key(name="retention.registration_days", field="retention.registration", kind=period(1, 92, "days")),
+    Key(name="cards.return_address", field="card_return_address", kind=TEXT),
     Key(name="muster.copy_to", field="muster_copies.folders", kind=list_of("path", _absolute)),
     Key(name="muster.copy_every_s", field="muster_copies.every", kind=seconds(10, 3600)),
     Key(name="muster.copy_mode", field="muster_copies.mode", kind=_MODE),

@@ -48,6 +48,8 @@ BODIES: Final[dict[str, Any]] = {
         "cardholder_id": "7c1f02aa93d4e5b6", "station_id": "reception-cards", "replaces": _CARD, "why": "lost",
     },
     "ToldStep": {"attempt": "5e" * 16, "step": "key_made"},
+    "NewBatch": {"station_id": "cards", "cardholder_ids": ["7c1f02aa93d4e5b6"]},
+    "NewMovement": {"technology": "pkoc-v2", "cause": "received", "cards": 200, "reason": "Delivery 2027-114"},
     "PutBack": {"attempt": "5e" * 16},
     "MadeCard": {"attempt": "5e" * 16, "credential_id": _CARD, "public_key": "04" + "6b" * 64},
     "NotMade": {"attempt": "5e" * 16, "failure": "card_removed", "spoilt": False},

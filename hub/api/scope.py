@@ -25,6 +25,7 @@ from hub.store import (
     holds,
     import_jobs,
     issuing,
+    issuing_batches,
     orders,
     posts,
     schedules,
@@ -45,6 +46,7 @@ from hub.store.errors import NotFound
 from hub.store.holds import Hold
 from hub.store.import_jobs import Job
 from hub.store.issuing import IssuingJob
+from hub.store.issuing_batches import Batch
 from hub.store.orders import DoorsOrder
 from hub.store.people import sites_of
 from hub.store.posts import Post
@@ -226,6 +228,13 @@ def post(connection: Connection, principal: Principal, post_id: PostId) -> Post:
     """One post."""
     found = posts.get(connection, post_id)
     _check(principal, found.site_id, f"post {post_id} is not there")
+    return found
+
+
+def issuing_batch(connection: Connection, principal: Principal, batch_id: str) -> Batch:
+    """One batch of cards."""
+    found = issuing_batches.get(connection, batch_id)
+    _check(principal, found.site_id, "batch is not there")
     return found
 
 

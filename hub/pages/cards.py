@@ -20,7 +20,8 @@ from hub.pages.views import card_context, spread_context
 from hub.pages.words import N_
 from hub.revocation import CardDistribution
 from hub.roles import Permission
-from hub.store import cardholders, controllers, directory, doors
+from hub.store import card_stock, cardholders, controllers, directory, doors
+from hub.store.card_stock import StockCause, StockMovement
 from hub.store.cardholders import Category
 from hub.store.cards import CardStatus
 from hub.store.errors import AlreadyExists
@@ -46,6 +47,13 @@ class BlockForm(ReinstateForm):
     """The form on a valid card's page."""
 
     status: Literal[CardStatus.SUSPENDED, CardStatus.REVOKED, "expired"]
+
+
+class ReturnForm(Body):
+    """The button for a card that was handed in; ``csrf_token`` is checked before."""
+
+    csrf_token: str = ""
+    reusable: bool = False
 
 
 class ReplaceForm(ReinstateForm):
@@ -231,6 +239,37 @@ def replace_card(
             request, principal, credential_id, N_("That card is registered already. Take another one.")
         )
     return RedirectResponse(f"/cards/{new}", 303)
+
+
+@router.post("/cards/{credential_id}/returned")
+def returned_card(
+    credential_id: fields.CredentialInPath,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
+    form: Annotated[ReturnForm, Form()],
+) -> Response:
+    """Revoke a card that was handed in, and count it with the blank ones if it can be used again."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        card = scope.card(connection, principal, credential_id)
+        person = scope.own_cardholder(connection, principal, card.cardholder_id)
+    if card.status is not CardStatus.REVOKED:
+        hub.revocation.block(credential_id, CardStatus.REVOKED, reason="handed in", actor=principal.actor)
+        if form.reusable:
+            with hub.database.write() as connection:
+                card_stock.add(
+                    connection,
+                    StockMovement(
+                        site_id=person.site_id,
+                        technology=Technology(card.technology),
+                        cards=1,
+                        cause=StockCause.RETURNED,
+                        reason=str(credential_id)[:8],
+                        made_by=principal.actor,
+                        at=hub.clock(),
+                    ),
+                )
+    return RedirectResponse(f"/cards/{credential_id}", 303)
 
 
 def _card_page(

@@ -18,6 +18,7 @@ from hub.api.services import Services, services
 from hub.issuing import JobOver, NoStay, Wanted, days_of
 from hub.operators import Principal
 from hub.pages import people
+from hub.pages.card_stock import stock_lines
 from hub.pages.issuing_words import FAILURES, ISSUING_STEPS, JOB_STATES, LOSSES
 from hub.pages.people import NO_PHOTOGRAPH, PersonForm
 from hub.pages.rendering import Pages, pages_of
@@ -98,6 +99,7 @@ def issuing_page(
         more=max(0, len(own) - FOUND),
         may_enrol=principal.may(Permission.CARDHOLDERS_MANAGE),
         stations=_stations(hub, principal),
+        stock=stock_lines(hub, principal),
         jobs=[
             {
                 "id": job.id,

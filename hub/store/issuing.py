@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from hub.store.database import fields
 from hub.store.errors import NotFound
-from hub.store.schema import issuing_jobs
+from hub.store.schema import issuing_batches, issuing_jobs
 from hub.store.sites import Sites, within
 from pacs.credential import Technology
 from pacs.identifiers import CardholderId, CredentialId, SiteId, StationId
@@ -102,6 +102,7 @@ class IssuingJob:
     failure: Failure | None = None
     credential_id: CredentialId | None = None
     ended_at: datetime | None = None
+    batch_id: str | None = None
     number: int = 0
 
     @property
@@ -146,6 +147,7 @@ def list_all(
     *,
     station_id: StationId | None = None,
     cardholder_id: CardholderId | None = None,
+    batch_id: str | None = None,
     only_open: bool = False,
     before: int | None = None,
     limit: int = 1_000,
@@ -157,6 +159,8 @@ def list_all(
         query = query.where(columns.station_id == station_id)
     if cardholder_id is not None:
         query = query.where(columns.cardholder_id == cardholder_id)
+    if batch_id is not None:
+        query = query.where(columns.batch_id == batch_id)
     if only_open:
         query = query.where(columns.state.in_(OPEN))
     if before is not None:
@@ -173,15 +177,19 @@ def open_of(connection: Connection, cardholder_id: CardholderId) -> IssuingJob |
 def take(connection: Connection, station_id: StationId, now: datetime) -> IssuingJob | None:
     """Give a station its oldest job, under a new attempt; None: there is none, or it holds one under a lease that runs.
 
-    A job whose lease is over comes first: its card may lie there unfinished.
+    A job whose lease is over comes first: its card may lie there unfinished. Those of batches come last, of paused ones
+    not at all.
     """
     columns = issuing_jobs.c
     mine = columns.station_id == station_id
     taken = _jobs(connection, select(issuing_jobs).where(mine, columns.state == JobState.TAKEN))
     if any(not job.is_interrupted(now) for job in taken):
         return None
+    paused = select(issuing_batches.c.id).where(issuing_batches.c.paused)
     queued = select(issuing_jobs).where(mine, columns.state == JobState.QUEUED)
-    waiting = taken or _jobs(connection, queued.order_by(columns.number).limit(1))
+    queued = queued.where(columns.batch_id.is_(None) | columns.batch_id.not_in(paused))
+    in_order = queued.order_by(columns.batch_id.is_not(None), columns.number)
+    waiting = taken or _jobs(connection, in_order.limit(1))
     if not waiting:
         return None
     return change(

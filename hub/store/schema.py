@@ -851,7 +851,32 @@ issuing_jobs = Table(
     Column("failure", String(24)),
     Column("credential_id", CREDENTIAL),  # of the card that was made, or spoilt
     Column("ended_at", Instant, index=True),
+    Column("batch_id", String(16), index=True),  # of issuing_batches; none: asked for by itself
     Index(None, "station_id", "state"),
+)
+
+issuing_batches = Table(
+    "issuing_batches",
+    metadata,
+    Column("id", String(16), primary_key=True),  # hex
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("station_id", NAME, ForeignKey("stations.id"), nullable=False),
+    Column("created_by", Text, nullable=False),  # as in the audit log
+    Column("created_at", Instant, nullable=False),
+    Column("paused", Boolean, nullable=False),  # its station takes none of its jobs
+)
+
+card_stock = Table(
+    "card_stock",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("site_id", NAME, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("technology", String(16), nullable=False),
+    Column("cards", Integer, nullable=False),  # that came; below 0: that went
+    Column("cause", String(16), nullable=False),  # received, issued, spoilt, returned, counted
+    Column("reason", Text, nullable=False),
+    Column("made_by", Text, nullable=False),  # as in the audit log
+    Column("at", Instant, nullable=False),
 )
 
 

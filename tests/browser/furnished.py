@@ -23,14 +23,14 @@ from hub.roles import PERMISSIONS, Permission, Role
 from hub.store import webhooks
 from hub.webhooks import NOT_REACHED
 from pacs.events import EventKind
-from pacs.identifiers import CredentialId, DoorId
+from pacs.identifiers import CardholderId, CredentialId, DoorId, StationId
 from pacs.reason import Reason
 from pacs.rules import Side
 from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
 NO_PAGES = re.compile(
-    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo)|posts/[^/]+/(stream|photo))"
+    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo)|posts/[^/]+/(stream|photo)|issuing/batches/[^/]+/report)"
 )
 DOORS = {
     "main-entrance": "Main entrance",
@@ -98,6 +98,7 @@ def furnished(directory: Path) -> Iterator[Furnished]:
         _desk(hub)
         parts["post_id"] = _post(hub)
         parts["job_id"] = _issuing(hub, people[1])
+        parts["batch_id"] = _batch(hub, people[2:5])
         parts["transfer_id"] = _transfer(hub)
         yield Furnished(hub, parts)
 
@@ -135,6 +136,14 @@ def _issuing(hub: RunningHub, person: str) -> str:
                 address = f"/api/v1/station/issuing/jobs/{taken['job_id']}/{path}"
                 assert desk.post(address, json=said).status_code == 200
     return str(job.json()["id"])
+
+
+def _batch(hub: RunningHub, people: list[str]) -> str:
+    """Cards for several people, of which none is made yet."""
+    batch, _ = hub.app.state.services.issuing.ask_many(
+        StationId("cards"), [CardholderId(person) for person in people], actor="token:furnished"
+    )
+    return str(batch.id)
 
 
 def _rules(hub: RunningHub) -> str:

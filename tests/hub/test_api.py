@@ -64,6 +64,7 @@ EXAMPLE = {
     "version": "1",
     "import_id": "0" * 16,
     "job_id": "0" * 32,
+    "batch_id": "0" * 16,
     "area_id": "nowhere",
     "level_id": "nothing",
     "schedule_id": "never",

@@ -77,7 +77,7 @@ def ask(reception: httpx.Client, cardholder: str, **how: Any) -> httpx.Response:
     return reception.post("/api/v1/issuing/jobs", json=wanted)
 
 
-def made_card() -> dict[str, str]:
+def made_card() -> dict[str, Any]:
     return {
         "credential_id": str(CredentialId(secrets.token_bytes(16))),
         "public_key": p256.encode_point(generate_key().public_key()).hex(),
@@ -253,3 +253,83 @@ def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
         assert card["credential_id"][:8] in said
     with hub.signed_in(Role.GUARD) as guard:
         assert guard.get("/issuing").status_code == 403
+
+
+def test_cards_are_taken_from_a_stock(hub: RunningHub, desk: Desk, reception: httpx.Client) -> None:
+    """Received, issued, spoilt, counted with its difference, and a card that is handed in; the page warns of few."""
+
+    def moved(cause: str, cards: int) -> dict[str, Any]:
+        body = {"technology": "pkoc-v2", "cause": cause, "cards": cards, "reason": "monthly count"}
+        answer = reception.post("/api/v1/issuing/stock", json=body)
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    assert moved("received", 25)["cards"] == 25
+    card = made_card()
+    handed_in = card["credential_id"]
+    spoilt = {"failure": "card_fault", "spoilt": True}
+    for outcome, said in (("done", card), ("failed", spoilt)):
+        assert ask(reception, person(reception)).status_code == 201
+        assert desk.about(desk.take(), outcome, **said).status_code == 200
+    assert moved("counted", 18) == {
+        "site_id": "test-site",
+        "technology": "pkoc-v2",
+        "difference": -5,
+        "cards": 18,
+    }
+    with hub.signed_in(Role.RECEPTION) as browser:
+        page = browser.get("/issuing")
+        assert "few are left" in text_of(page.text)
+        token = {"csrf_token": csrf_of(page.text)}
+        form = token | {"technology": "pkoc-v2", "cause": "received", "cards": "x", "reason": "box"}
+        assert browser.post("/issuing/stock", data=form).status_code == 422
+        assert browser.post("/issuing/stock", data=form | {"cards": "30"}).status_code == 303
+        for _ in range(2):
+            returned = browser.post(f"/cards/{handed_in}/returned", data=token | {"reusable": "yes"})
+            assert returned.status_code == 303
+        assert "+30" in text_of(browser.get("/issuing/stock").text)
+    (line,) = reception.get("/api/v1/issuing/stock").json()["stock"]
+    assert (line["cards"], line["few"]) == (49, False)
+    assert reception.get(f"/api/v1/cards/{handed_in}").json()["status"] == "revoked"
+
+
+def test_many_cards_at_once(hub: RunningHub, desk: Desk, reception: httpx.Client) -> None:
+    """Whoever has no card, one after the other; paused, nothing is taken; a single card comes first; a report at the end."""
+    with hub.signed_in(Role.RECEPTION) as browser:
+        people = [person(reception, given_name="=Sum", external_id=f"B-{number}") for number in range(3)]
+        page = browser.get("/issuing/batches")
+        assert all(f'value="{each}"' in page.text for each in people)
+        form: dict[str, Any] = {"csrf_token": csrf_of(page.text), "station": "card-desk", "who": people}
+        assert browser.post("/issuing/batches", data=form | {"who": []}).status_code == 422
+        path = browser.post("/issuing/batches", data=form).headers["location"]
+        assert not any(f'value="{each}"' in browser.get("/issuing/batches").text for each in people)
+        token = {"csrf_token": form["csrf_token"]}
+        assert browser.post(path, data=token | {"what": "pause"}).status_code == 303
+        assert desk.take() is None
+        alone = ask(reception, person(reception)).json()
+        taken = desk.take()
+        assert taken["job_id"] == alone["id"]
+        desk.about(taken, "failed", failure="no_card", spoilt=False)
+        assert browser.post(path, data=token | {"what": "resume"}).status_code == 303
+        card = made_card()
+        for said in (card, None, made_card()):
+            taken = desk.take()
+            if said is None:
+                desk.about(taken, "failed", failure="card_fault", spoilt=True)
+            else:
+                assert desk.about(taken, "done", **said).status_code == 200
+        assert "2 of 3 cards issued" in text_of(browser.get(path).text)
+        told = reception.get(f"/api/v1{path}").json()
+        assert (told["done"], told["voided"], told["queued"]) == (2, 1, 0)
+        table = browser.get(f"{path}/report.csv").text.splitlines()
+    assert [line.split(",")[0] for line in table[1:]] == people
+    assert f"done,,{card['credential_id']}" in table[1]
+    assert ",'=Sum," in table[1]
+    assert "voided,card_fault" in table[2]
+    assert (
+        reception.post(
+            "/api/v1/issuing/batches", json={"station_id": "card-desk", "cardholder_ids": ["x"]}
+        ).status_code
+        == 422
+    )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hub import erasure
-from hub.store import cardholders, issuing, stations
+from hub.store import card_stock, cardholders, issuing, stations
+from hub.store.card_stock import StockCause, StockMovement
 from hub.store.cardholders import Cardholder, Category
 from hub.store.database import Database
 from hub.store.issuing import LEASE, Failure, IssuingJob, JobState, Step
@@ -134,3 +135,28 @@ def test_jobs_are_let_go_of_after_their_time(database: Database) -> None:
         assert issuing.remove_before(connection, NOW - SECOND, (), 9) == 1
         assert issuing.remove_before(connection, NOW - SECOND, (), 9) == 0
         assert len(issuing.list_all(connection)) == 2
+
+
+def test_the_stock_is_the_sum_of_what_came_and_went(database: Database) -> None:
+    """A card takes one from it only where a stock of its kind is kept; sites and kinds are apart."""
+    v2, v1 = Technology.PKOC_V2, Technology.PKOC_V1
+    with database.write() as connection:
+        card_stock.take_one(connection, SITE, v2, StockCause.ISSUED, made_by="station:desk", now=NOW)
+        assert card_stock.balances(connection) == {}
+        received = StockMovement(
+            site_id=SITE,
+            technology=v2,
+            cards=50,
+            cause=StockCause.RECEIVED,
+            reason="delivery",
+            made_by="operator:nadia",
+            at=NOW,
+        )
+        card_stock.add(connection, received)
+        for kind in (v2, v1, v2):
+            card_stock.take_one(connection, SITE, kind, StockCause.ISSUED, made_by="station:desk", now=NOW)
+        assert card_stock.balances(connection, [SITE]) == {SITE: {v2: 48}}
+        assert card_stock.balances(connection, []) == {}
+        moved = card_stock.newest(connection, [SITE], limit=9)
+    assert [each.cards for each in moved] == [-1, -1, 50]
+    assert moved[-1] == received

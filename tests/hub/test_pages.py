@@ -58,6 +58,8 @@ PAGES = (
     "/retention/sites",
     "/imports",
     "/issuing",
+    "/issuing/stock",
+    "/issuing/batches",
     "/desk",
     "/registration",
     "/events",

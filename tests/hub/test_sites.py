@@ -19,7 +19,7 @@ from hub.store import documents, reports
 from hub.store.reports import Report
 from pacs import bundle
 from pacs.events import EventKind
-from pacs.identifiers import CardholderId, CredentialId, DoorId, SiteId
+from pacs.identifiers import CardholderId, CredentialId, DoorId, SiteId, StationId
 from pacs.messages import DocumentKind
 from pacs.revocation import Status, StatusList
 from tests.hub.controller import FakeController, eventually
@@ -128,6 +128,9 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         receipt = reported(hub, duty["id"], occurred[0]["day"], person)
         make("stations", {"id": f"{MARK}-cards", "kind": "issuing", "name": MARK, **of_site})
         issuing = make("issuing/jobs", {"cardholder_id": person, "station_id": f"{MARK}-cards"})
+        batch, _ = hub.app.state.services.issuing.ask_many(
+            StationId(f"{MARK}-cards"), [CardholderId(person)], actor="token:test"
+        )
         alarms: list[Any] = []
 
         def raised() -> bool:
@@ -149,6 +152,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "import_id": imported["id"],
         "transfer_id": transfer["id"],
         "job_id": issuing["id"],
+        "batch_id": batch.id,
         "level_id": f"{MARK}-level",
         "schedule_id": f"{MARK}-always",
         "area_id": f"{MARK}-area",
