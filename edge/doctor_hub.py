@@ -36,6 +36,7 @@ SOON: Final = timedelta(days=30)
 STEP_S: Final = 5.0
 """What each step to the broker may take."""
 _COPY: Final = "provision this controller again and copy its directory"
+_RENEW: Final = "it renews itself while it is connected; after its end: drempel-provision reader re-enrol, and drempel-edge enrol"
 _CHECKS: Final = {DocumentKind.POLICY: Check.POLICY, DocumentKind.REVOCATIONS: Check.REVOCATIONS}
 _REFUSALS: Final = {
     1: "it does not speak MQTT 3.1.1",
@@ -70,7 +71,7 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     else:
         what = f"the DNS names {', '.join(names) or '(none)'} lack {config.controller_id}: the broker goes by them"
         yield Finding.fail(Check.CERTIFICATE_NAMES, what, _COPY)
-    yield _validity(Check.CERTIFICATE_DATES, device, now, _COPY)
+    yield _validity(Check.CERTIFICATE_DATES, device, now, _RENEW)
     yield _validity(
         Check.ROOT_DATES, root, now, "the site needs a new root, and every controller its certificate"
     )

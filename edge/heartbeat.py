@@ -76,8 +76,10 @@ class Heartbeat:
         refused_commands: Callable[[], Mapping[str, int]],
         in_memory: Callable[[], int],
         thermal_zone: Path = THERMAL_ZONE,
+        certificate: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's.
+        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's. ``certificate``: the serial
+        number of the one that is connected with.
 
         ``in_memory``: events that wait for the journal.
         """
@@ -91,6 +93,7 @@ class Heartbeat:
         self._thermal_zone = thermal_zone
         self._snapshot = snapshot
         self._counts = counts
+        self._certificate = certificate
 
     def status(self) -> ControllerStatus:
         """The heartbeat of this moment; without ``health`` before the state thread's first turn."""
@@ -110,6 +113,7 @@ class Heartbeat:
             broken_readers=self._cards.broken_readers,
             health=self._health(snapshot, outgoing, withheld, now.clock.at) if snapshot else None,
             withheld_count=withheld,
+            certificate=self._certificate(),
         )
 
     def standing(self) -> object:

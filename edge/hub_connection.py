@@ -28,6 +28,7 @@ from edge.allowance import Allowance
 from edge.inputs import Acknowledged, CommandReceived, DocumentReceived, EventsUnreadable, LinkChanged
 from edge.journal import Outgoing
 from edge.link_state import LinkCause, LinkLog, Stalled
+from edge.renewal import Renewal
 from edge.send_window import Patience, SendWindow
 from pacs.commands import MAX_COMMAND_BYTES
 from pacs.errors import MalformedData, StoreError
@@ -41,6 +42,7 @@ from pacs.messages import (
     DocumentChunk,
     DocumentKind,
     Hello,
+    IssuedCertificate,
 )
 from pacs.topics import DOWN_QOS, UP_QOS, Down, DownTopic, Up, UpTopic
 
@@ -118,6 +120,7 @@ class Parts:
     stopping: threading.Event
     counts: Counts
     log: LinkLog
+    renewal: Renewal | None = None
 
 
 class HubConnection:
@@ -235,6 +238,8 @@ class HubConnection:
                 self._acknowledged(Acknowledgement.from_bytes(payload))
             elif topic.kind is Down.DOCUMENT:
                 self._chunk(DocumentChunk.from_bytes(payload))
+            elif topic.kind is Down.CERTIFICATE:
+                self._certificate(IssuedCertificate.from_bytes(payload))
         except MalformedData as error:
             self._refuse("malformed", error)
         except Exception as error:  # noqa: BLE001 - the client ends its loop on anything raised here
@@ -255,6 +260,8 @@ class HubConnection:
     def _acknowledged(self, acknowledgement: Acknowledgement) -> None:
         self.was_answered = True
         self._parts.log.answered()
+        if self._parts.renewal:
+            self._parts.renewal.answered()
         self._window.acknowledged(acknowledgement, time.monotonic())
         self._parts.put(
             Acknowledged(journal_id=acknowledgement.journal_id, sequence=acknowledgement.sequence)
@@ -264,6 +271,10 @@ class HubConnection:
         document = self._documents[chunk.kind].add(chunk)
         if document is not None:
             self._parts.put(DocumentReceived(kind=chunk.kind, data=document))
+
+    def _certificate(self, issued: IssuedCertificate) -> None:
+        if self._parts.renewal and self._parts.renewal.received(issued.chain):
+            self._client.disconnect()  # and connects anew with it
 
     # ---- the exchange
 
@@ -293,6 +304,8 @@ class HubConnection:
         if self._window.must_ask(outgoing.journal_id, now_s):
             self._publish(Up.HELLO, bytes(self._hello(outgoing)))
             self._window.asked(outgoing.journal_id, now_s)
+        if self._parts.renewal and (request := self._parts.renewal.request(now_s)):
+            self._publish(Up.RENEWAL, request)
         standing = self._parts.standing()
         wait_s = self._settings.heartbeat_s if standing == self._told else _SOONEST_HEARTBEAT_S
         if now_s - self._heartbeat_s >= wait_s:
@@ -380,6 +393,7 @@ def _allowances() -> dict[Down, Allowance]:
         Down.ACKNOWLEDGED: Allowance(burst=1_000, per_s=500.0),
         Down.DOCUMENT: Allowance(burst=2 * MAX_CHUNKS, per_s=50.0),
         Down.COMMAND: Allowance(burst=50, per_s=10.0),
+        Down.CERTIFICATE: Allowance(burst=5, per_s=0.1),
     }
 
 

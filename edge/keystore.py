@@ -87,9 +87,13 @@ class Keystore:
 
         Made again when one of its files has changed. Raises ``StoreError`` naming the file.
         """
-        paths = in_force(self.paths)
-        files = (paths.device_certificate, paths.device_key, paths.root_certificate)
-        return _tls_context(paths, tuple(_changed_ns(path) for path in files))
+        return context_of(in_force(self.paths))
+
+
+def context_of(paths: KeyPaths) -> ssl.SSLContext:
+    """As ``Keystore.tls_context``, with exactly these files."""
+    files = (paths.device_certificate, paths.device_key, paths.root_certificate)
+    return _tls_context(paths, tuple(_changed_ns(path) for path in files))
 
 
 def in_force(paths: KeyPaths) -> KeyPaths:

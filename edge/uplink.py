@@ -12,12 +12,14 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.hub_connection import Counts, EventSource, HubConnection, Parts, Received, UplinkSettings
 from edge.link_state import LinkCause, LinkLog, LinkState, cause_of
+from edge.renewal import Renewal
 from pacs.errors import StoreError
 from pacs.messages import ControllerStatus
 
@@ -41,6 +43,7 @@ class Uplink:
         counts: Counts | None = None,
         standing: Callable[[], object] = lambda: None,
         has_expired: Callable[[], bool] = lambda: False,
+        renewal: Renewal | None = None,
     ) -> None:
         """All are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in. ``standing``: what the
         hub hears of at once, by a heartbeat, when it changes.
@@ -65,6 +68,7 @@ class Uplink:
             stopping=threading.Event(),
             counts=counts or Counts(),
             log=LinkLog(),
+            renewal=renewal,
         )
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
@@ -126,4 +130,6 @@ class Uplink:
         if connection is None:
             return False
         connection.close()
+        if self._parts.renewal:
+            self._parts.renewal.ended(time.monotonic())
         return connection.was_answered

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -309,9 +310,12 @@ class _Said:
 def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
     """Raises ``StoreError`` when a key of the controller cannot be used: its doors work all the same."""
     from edge.heartbeat import Heartbeat
+    from edge.renewal import Renewal
     from edge.uplink import Counts, Uplink, UplinkSettings
 
     counts = Counts()
+    keystore = Keystore.open(config.keys, config.controller_id)
+    renewal = Renewal(keystore, config.controller_id, lambda: said.clock.now().clock.at)
     heartbeat = Heartbeat(
         config.state_dir,
         clock=said.clock,
@@ -322,9 +326,8 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         counts=counts,
         refused_commands=lambda: said.commands.counts,
         in_memory=said.in_memory,
+        certificate=lambda: renewal.serial,
     )
-
-    keystore = Keystore.open(config.keys, config.controller_id)
     settings = UplinkSettings(
         host=config.hub_host,
         port=config.hub_port,
@@ -335,7 +338,8 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         settings,
         journal=said.journal,
         event_key=keystore.event_key,
-        tls_context=keystore.tls_context,
+        tls_context=lambda: renewal.tls_context(time.monotonic()),
+        renewal=renewal,
         put=put,
         status=heartbeat.status,
         counts=counts,

@@ -15,6 +15,7 @@ from enum import StrEnum, unique
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
@@ -32,11 +33,16 @@ from pacs import enrolment
 from pacs.certificates import requested_key
 from pacs.errors import MalformedData, PacsError, StoreError
 from pacs.identifiers import ControllerId, DoorId, SiteId
-from pacs.messages import DocumentKind
+from pacs.messages import DocumentKind, RenewalRequest
 from pacs.wiring import Wiring
 
 CODE_LIFETIME: Final = timedelta(days=7)
 LONGEST_CODE_LIFETIME: Final = timedelta(days=31)
+MOST_RENEWALS: Final = 3
+MOST_RENEWALS_EVERY: Final = timedelta(days=1)
+"""One whose clock is wrong, or that takes none of its new certificates, gets so many in this time."""
+
+log = structlog.get_logger(__name__)
 
 
 @unique
@@ -216,6 +222,47 @@ class Enrolment:
             broker=self._broker(),
             documents={kind: each.data for kind, each in in_force.items() if each is not None},
         )
+
+    def renew(self, connection: Connection, controller_id: ControllerId, asked: RenewalRequest) -> str | None:
+        """Another certificate (PEM) for a controller that its broker admits; the ones before hold until it goes by this one.
+
+        The same request gives the same certificate. None when the request does not prove its keys, or none is due yet: the
+        controller asks again.
+        """
+        controller = controllers.get(connection, controller_id)
+        authority, now = self._authority, self._clock()
+        if authority is None or controller.event_public_key is None:
+            return None
+        try:
+            public_key = requested_key(asked.certificate_request)
+            _check_event_key(
+                Request(
+                    certificate_request=asked.certificate_request,
+                    event_public_key=controller.event_public_key,
+                    proof=asked.proof,
+                )
+            )
+        except MalformedData as error:
+            log.warning("renewal_refused", controller=controller_id, reason=str(error))
+            return None
+        issued = device_certificates.with_key(connection, controller_id, key_digest(public_key))
+        if issued is not None:
+            return issued.chain
+        every = device_certificates.of_controller(connection, controller_id)
+        lately = [each for each in every if now - each.issued_at < MOST_RENEWALS_EVERY]
+        if len(lately) > MOST_RENEWALS:
+            return None
+        certificate = authority.certify(controller_id, public_key, now)
+        device_certificates.add(connection, certificate)
+        audit.record(
+            connection,
+            now=now,
+            actor=audit.SYSTEM,
+            action="controller.renew",
+            subject=f"controller:{controller_id}",
+            detail={"certificate": certificate.serial},
+        )
+        return certificate.chain
 
     def revoke(self, connection: Connection, controller_id: ControllerId, *, reason: str, by: str) -> bool:
         """Refuse a controller's device at once: its certificates, codes, commands and events. False: it was so already.

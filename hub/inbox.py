@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pacs.errors import PacsError, VerificationError
 from pacs.events import Batch
 from pacs.identifiers import ControllerId, JournalId
-from pacs.messages import ControllerStatus, Hello
+from pacs.messages import ControllerStatus, Hello, RenewalRequest
 from pacs.topics import Up, UpTopic
 
 
@@ -30,6 +31,9 @@ class Ahead:
     batch: Batch
 
 
+Content: TypeAlias = Batch | Ahead | Hello | ControllerStatus | RenewalRequest | PacsError
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A message of a known controller, with that controller's event key."""
@@ -37,10 +41,10 @@ class Opened:
     message: Message
     controller_id: ControllerId
     keys: Mapping[bytes, Ed25519PublicKey]
-    content: Batch | Ahead | Hello | ControllerStatus | PacsError
+    content: Content
 
 
-def read(topic: UpTopic, payload: bytes) -> Batch | Ahead | Hello | ControllerStatus | PacsError:
+def read(topic: UpTopic, payload: bytes) -> Content:
     """What a message says, or what is wrong with it; a batch is not yet proven."""
     try:
         match topic.kind:
@@ -52,6 +56,8 @@ def read(topic: UpTopic, payload: bytes) -> Batch | Ahead | Hello | ControllerSt
                 return Hello.from_bytes(payload)
             case Up.STATUS:
                 return ControllerStatus.from_bytes(payload)
+            case Up.RENEWAL:
+                return RenewalRequest.from_bytes(payload)
     except PacsError as error:
         return error
 

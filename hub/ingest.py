@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from typing import TypeAlias
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -33,7 +34,7 @@ from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch
 from pacs.identifiers import ControllerId
-from pacs.messages import Acknowledgement, ControllerStatus, Hello
+from pacs.messages import Acknowledgement, ControllerStatus, Hello, IssuedCertificate, RenewalRequest
 from pacs.topics import SHARDS, Down, DownTopic, Up, UpTopic, shard
 
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -41,6 +42,8 @@ GROUP_BYTES = 256 * 1024  # two thousand events: a fraction of a second, for whi
 FULL_WAIT_S = 2.0
 STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0
+
+Renew: TypeAlias = Callable[[Connection, ControllerId, RenewalRequest], str | None]
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +61,14 @@ class Ingest:
         clock: Callable[[], datetime],
         holds: Callable[[ControllerId], bool] = lambda _: True,
         stored: Callable[[int], None] = lambda _: None,
+        renew: Renew = lambda *_: None,
+        certificates_changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """``holds``: whether this process serves a controller; ``stored``: told how many events were committed."""
+        """``holds``: whether this process serves a controller; ``stored``: told how many events were committed.
+
+        ``renew``: issues a certificate in the transaction, as PEM; ``certificates_changed``: told after the commit when the
+        broker has others to admit.
+        """
         self._database = database
         self._publish = publish
         self._documents = documents
@@ -67,6 +76,8 @@ class Ingest:
         self._clock = clock
         self._holds = holds
         self._stored = stored
+        self._renew = renew
+        self._certificates_changed = certificates_changed
         self._lanes = Lanes(QUEUE_BYTES)
         self._keys: dict[ControllerId, Mapping[bytes, Ed25519PublicKey]] = {}
         self._heads: dict[tuple[ControllerId, str], Head] = {}
@@ -200,7 +211,7 @@ class Ingest:
                 heads = _heads(connection) if overtaken else self._heads
                 recording = Recording(connection, heads, self._clock())
                 for each in opened:
-                    _record(recording, each)
+                    _record(recording, each, self._renew)
                 recording.finish()
             except BaseException:
                 self._is_overtaken = self._is_overtaken or overtaken
@@ -214,6 +225,11 @@ class Ingest:
         """What others are told once it is committed."""
         if recording.requests_changed:  # first of all: somebody waits
             self._live.publish(RequestsChanged())
+        if recording.certificates_changed:
+            self._certificates_changed()
+        for controller_id, chain in recording.certificates:
+            issued = IssuedCertificate(chain=chain)
+            self._publish(DownTopic(controller_id, Down.CERTIFICATE), bytes(issued))
         for controller_id, journal_id in recording.to_acknowledge:
             sequence = self._heads[controller_id, journal_id].sequence
             acknowledgement = Acknowledgement(journal_id=journal_id, sequence=sequence)
@@ -259,7 +275,7 @@ class _NotStorable(PacsError):
     """Storing the message failed in a way nobody foresaw."""
 
 
-def _record(recording: Recording, opened: Opened) -> None:
+def _record(recording: Recording, opened: Opened, renew: Renew) -> None:
     message, controller_id = opened.message, opened.controller_id
     match opened.content:
         case Batch() as batch:
@@ -270,6 +286,11 @@ def _record(recording: Recording, opened: Opened) -> None:
             presence.hello(recording, controller_id, hello, is_repeated=message.is_repeated)
         case ControllerStatus() as status:
             presence.status(recording, controller_id, status, is_repeated=message.is_repeated)
+        case RenewalRequest() as asked:
+            chain = renew(recording.connection, controller_id, asked)
+            if chain is not None:
+                recording.certificates.append((controller_id, chain))
+                recording.certificates_changed = True
         case PacsError() as error:
             recording.set_aside(
                 controller_id,

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 
 from hub.alarms import AlarmBounds, Alarms
 from hub.attendance import Attendance
@@ -40,6 +41,7 @@ from hub.store.sites import Site
 from hub.transfers import Transfers
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId, SiteId
+from pacs.messages import RenewalRequest
 from pacs.topics import DOWN_QOS, HubTopic, up_filter
 
 TIME_ZONE = "Europe/Amsterdam"
@@ -104,6 +106,8 @@ class ControllerLink:
             clock=clock,
             holds=self._holds,
             stored=self.following.stored,
+            renew=self._renew,
+            certificates_changed=self._certificates_changed,
         )
         self.commands = Commands(
             database,
@@ -194,6 +198,15 @@ class ControllerLink:
         self._registry_changed()
         self.following.did(registry=True)
         self.distribution.site_changed(site_id)
+
+    def _renew(
+        self, connection: Connection, controller_id: ControllerId, asked: RenewalRequest
+    ) -> str | None:
+        return self.enrolment.renew(connection, controller_id, asked)
+
+    def _certificates_changed(self) -> None:
+        self._registry_changed()
+        self.following.did(registry=True)
 
     def _registry_changed(self) -> None:
         with self._database.read() as connection:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hub.record import UNKNOWN_HASH, Recording
-from hub.store import controllers, documents
+from hub.store import controllers, device_certificates, documents
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.health import ControllerHealth
 from pacs.identifiers import ControllerId
@@ -56,6 +56,10 @@ def status(
     if not status.online:
         recording.offline(controller_id)
         return
+    if status.certificate is not None:
+        recording.certificates_changed |= device_certificates.in_use(
+            recording.connection, controller_id, status.certificate, recording.now
+        )
     head = recording.known_head(controller_id, status.journal_id) if status.journal_id else None
     held_through = status.last_sequence + status.withheld_count
     _note_state(

@@ -128,6 +128,8 @@ class Recording:
         self.told: list[Callable[[Documents], None]] = []
         self.changed: dict[ControllerId, None] = {}
         self.requests_changed = False
+        self.certificates: list[tuple[ControllerId, str]] = []
+        self.certificates_changed = False
 
     def finish(self) -> None:
         """Write what was gathered; to be called once, at the end of the transaction.

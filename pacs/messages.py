@@ -126,6 +126,8 @@ class ControllerStatus:
     broken_readers: tuple[str, ...] = ()
     health: ControllerHealth | None = None
     withheld_count: int = 0
+    certificate: str | None = None
+    """Serial number (hex) of the one that it connected with."""
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -144,6 +146,7 @@ class ControllerStatus:
                     10: list(self.broken_readers),
                     11: None if self.health is None else self.health.fields,
                     12: self.withheld_count or None,
+                    13: self.certificate,
                 }
             )
         )
@@ -170,7 +173,48 @@ class ControllerStatus:
             ),
             health=None if health is None else ControllerHealth.from_fields(health),
             withheld_count=_count(fields.maybe(12, int) or 0),
+            certificate=_short_or_none(fields.maybe(13, str)),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRequest:
+    """Asks for another certificate: a request (PKCS#10, DER) for a new key, which the event key vouches for.
+
+    ``proof``: Ed25519 over ``pacs.enrolment.proof_of`` the request.
+    """
+
+    certificate_request: bytes
+    proof: bytes
+
+    def __bytes__(self) -> bytes:
+        return cbor.encode({0: FORMAT, 1: self.certificate_request, 2: self.proof})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises ``MalformedData``."""
+        fields = _open(data, "renewal")
+        asked = cls(certificate_request=fields.take(1, bytes), proof=fields.sized(2, 64))
+        fields.finish()
+        return asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCertificate:
+    """The answer: the certificate and those above it (PEM, the leaf first)."""
+
+    chain: str
+
+    def __bytes__(self) -> bytes:
+        return cbor.encode({0: FORMAT, 1: self.chain})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises ``MalformedData``."""
+        fields = _open(data, "certificate")
+        issued = cls(chain=fields.take(1, str))
+        fields.finish()
+        return issued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +301,10 @@ def _count(number: int) -> int:
     if not 0 <= number < 2**53:
         raise MalformedData("message: a count out of range")
     return number
+
+
+def _short_or_none(text: str | None) -> str | None:
+    return None if text is None else _short(text)
 
 
 def _short(text: str) -> str:

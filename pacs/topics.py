@@ -7,9 +7,11 @@ topic                                          from        QoS  retained  payloa
 ``drempel/up/<shard>/<controller>/ahead``      controller  1    no        ``events.Batch`` of one event, before its turn
 ``drempel/up/<shard>/<controller>/hello``      controller  1    no        ``messages.Hello``
 ``drempel/up/<shard>/<controller>/status``     controller  1    no        ``messages.ControllerStatus``
+``drempel/up/<shard>/<controller>/renewal``    controller  1    no        ``messages.RenewalRequest``
 ``drempel/down/<controller>/acknowledged``     hub         0    no        ``messages.Acknowledgement``
 ``drempel/down/<controller>/document``         hub         0    no        ``messages.DocumentChunk``
 ``drempel/down/<controller>/command``          hub         0    no        ``commands.Command``, sealed
+``drempel/down/<controller>/certificate``      hub         0    no        ``messages.IssuedCertificate``
 ``drempel/hub/news``                           hub         0    no        ``hub.news.News``, to other hub processes
 =============================================  ==========  ===  ========  =========================
 
@@ -40,6 +42,7 @@ class Up(StrEnum):
     AHEAD = "ahead"
     HELLO = "hello"
     STATUS = "status"
+    RENEWAL = "renewal"
 
 
 @unique
@@ -49,6 +52,7 @@ class Down(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     DOCUMENT = "document"
     COMMAND = "command"
+    CERTIFICATE = "certificate"
 
 
 def shard(controller_id: ControllerId) -> int:

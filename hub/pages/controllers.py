@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -27,6 +27,7 @@ from hub.roles import Permission
 from hub.store import controllers as store
 from hub.store import device_certificates, documents, sites
 from hub.store.controllers import Controller, ControllerState
+from hub.store.device_certificates import DeviceCertificate
 from hub.store.errors import InUse
 from pacs.identifiers import ControllerId, SiteId
 from pacs.messages import DocumentKind
@@ -34,6 +35,8 @@ from pacs.messages import DocumentKind
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/controllers")
 
 PER_PAGE = 100
+RENEWAL_OVERDUE = timedelta(days=25)
+"""Before the end of a certificate that is renewed thirty days before."""
 After = Annotated[int, Query(ge=0, le=1_000_000)]
 _REASON: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
 _DONE = {
@@ -79,9 +82,10 @@ def controllers_page(
         every = store.list_all(connection, seen, even_retired=True)
         now = hub.clock()
         states = store.states(connection, now, [each.id for each in every])
+        newest = device_certificates.newest(connection)
         doors = _by_controller(statuses(connection, now, sites=seen))
     rows = [
-        _row(pages, each, states[each.id], doors.get(each.id, []))
+        _row(pages, each, states[each.id], doors.get(each.id, []), _is_late(newest.get(each.id), now))
         for each in every
         if each.retired_at is None or each.id in doors
     ]
@@ -183,8 +187,22 @@ def _by_controller(doors: list[DoorStatus]) -> dict[ControllerId, list[DoorStatu
     return found
 
 
+def _is_late(certificate: DeviceCertificate | None, now: datetime) -> bool:
+    """Whether a certificate that is in use should have been renewed long ago."""
+    return (
+        certificate is not None
+        and certificate.revoked_at is None
+        and certificate.expires_at is not None
+        and certificate.expires_at - now < RENEWAL_OVERDUE
+    )
+
+
 def _row(
-    pages: Pages, controller: Controller, state: ControllerState, doors: list[DoorStatus]
+    pages: Pages,
+    controller: Controller,
+    state: ControllerState,
+    doors: list[DoorStatus],
+    is_late: bool,  # noqa: FBT001 -- of its certificate
 ) -> dict[str, Any]:
     """A line of the list."""
     _ = pages.gettext
@@ -196,6 +214,8 @@ def _row(
         troubles.insert(0, _("Revoked: its device is not admitted"))
     elif controller.event_public_key is None:
         troubles.insert(0, _("No device has taken this place yet"))
+    if is_late and controller.retired_at is None:
+        troubles.append(_("Its certificate ends soon, and was not renewed"))
     if not doors and controller.retired_at is None:
         troubles.append(_("No door yet"))
     return {
@@ -254,7 +274,7 @@ def _page(request: Request, principal: Principal, controller_id: ControllerId, p
         "controller.html",
         principal,
         status_code=422 if problem else 200,
-        controller=_row(pages, controller, state, doors)
+        controller=_row(pages, controller, state, doors, _is_late(newest, now))
         | {
             "site": site.name,
             "software": state.software or controller.software,

@@ -18,6 +18,7 @@ from pacs import certificates
 from pacs.enrolment import EnrolmentCode, proof_of
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId
+from pacs.messages import RenewalRequest
 from pacs.topics import Up, UpTopic
 from pacs.wiring import proposal
 from tests.hub.controller import eventually
@@ -291,3 +292,37 @@ def test_a_revoked_place_is_taken_again_by_a_code(hub: RunningHub, technician: h
         known = controllers.get(connection, ControllerId(place))
     assert [each.revoked_because for each in found] == [None, "revoked"]
     assert known.revoked_at is None
+
+
+def test_a_renewed_certificate_holds_beside_the_one_before_until_it_is_used(
+    hub: RunningHub, technician: httpx.Client
+) -> None:
+    """The same request gives the same; both are admitted until the controller says that it goes by the new one."""
+    place, device = a_place(technician), Device()
+    assert device.enrol(hub, a_code(technician, place)).status_code == 200
+    mine, renew = ControllerId(place), hub.app.state.services.enrolment.renew
+
+    def asked(by: Device) -> RenewalRequest:
+        request = certificates.request(by.key)
+        return RenewalRequest(certificate_request=request, proof=by.event_key.sign(proof_of(request)))
+
+    stranger = Device()
+    device.key = ec.generate_private_key(ec.SECP256R1())
+    with hub.database.write() as connection:
+        assert renew(connection, mine, asked(stranger)) is None
+        chain = renew(connection, mine, asked(device))
+        assert chain == renew(connection, mine, asked(device))
+        now, before = device_certificates.of_controller(connection, mine)
+        assert {serial for each, serial in device_certificates.admitted(connection) if each == mine} == {
+            now.serial,
+            before.serial,
+        }
+        assert not device_certificates.in_use(connection, mine, "00", hub.clock())
+        assert device_certificates.in_use(connection, mine, now.serial, hub.clock())
+        assert not device_certificates.in_use(connection, mine, now.serial, hub.clock())
+        now, before = device_certificates.of_controller(connection, mine)
+        assert (now.revoked_at, before.revoked_because) == (None, "superseded")
+        for _ in range(10):
+            device.key = ec.generate_private_key(ec.SECP256R1())
+            renew(connection, mine, asked(device))
+        assert len(device_certificates.of_controller(connection, mine)) < 10

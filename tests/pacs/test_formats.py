@@ -29,6 +29,8 @@ from pacs.messages import (
     DocumentChunk,
     DocumentKind,
     Hello,
+    IssuedCertificate,
+    RenewalRequest,
     split_document,
 )
 from pacs.reason import Reason
@@ -56,6 +58,8 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "hello": Hello.from_bytes,
     "acknowledgement": Acknowledgement.from_bytes,
     "status": ControllerStatus.from_bytes,
+    "renewal": RenewalRequest.from_bytes,
+    "certificate": IssuedCertificate.from_bytes,
     "chunk": DocumentChunk.from_bytes,
     "envelope": lambda data: envelope.open_sealed(data, "x", TRUSTED),
     "up topic": lambda data: UpTopic.parse(data.decode("latin-1")),
@@ -265,6 +269,10 @@ def test_messages_round_trip(
     assert Hello.from_bytes(bytes(hello)) == hello
     assert ControllerStatus.from_bytes(bytes(status)) == status
     assert Acknowledgement.from_bytes(bytes(acknowledgement)) == acknowledgement
+    asked = RenewalRequest(certificate_request=bytes(status), proof=bytes(64))
+    assert RenewalRequest.from_bytes(bytes(asked)) == asked
+    issued = IssuedCertificate(chain=hello.software)
+    assert IssuedCertificate.from_bytes(bytes(issued)) == issued
 
 
 @given(document=st.binary(min_size=1, max_size=20), repeats=st.integers(1, 9000), seed=st.randoms())

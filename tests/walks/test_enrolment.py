@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from edge.keystore import read_certificate
 from edge.status_socket import ask
+from pacs.certificates import serial_hex
 from pacs.errors import StoreError
 from pacs.identifiers import ScheduleId, SiteId
 from pacs.schedule import ALWAYS, Schedule
@@ -70,7 +72,12 @@ class Street:
         command = [sys.executable, "-m", "edge", "enrol", code, f"--dir={self.directory / device}"]
         return subprocess.run([*command, "--allow-root"], capture_output=True, text=True, check=False)
 
-    def run(self, device: str) -> ControllerProcess:
+    def controller(self) -> dict[str, Any]:
+        """What the hub knows of the place."""
+        (found,) = self.api.get("/controllers")["controllers"]
+        return dict(found)
+
+    def run(self, device: str, *, clock_ahead_s: float = 0.0) -> ControllerProcess:
         """The controller of this device."""
 
         def hear(report: dict[str, Any]) -> None:
@@ -78,7 +85,9 @@ class Street:
                 self.traces.put(report)
 
         config = self.directory / device / "controller.toml"
-        controller = ControllerProcess(config, stderr=self.log, on_report=hear, person=False).start()
+        controller = ControllerProcess(
+            config, stderr=self.log, on_report=hear, person=False, clock_ahead_s=clock_ahead_s
+        ).start()
         self._parts.callback(_stop, controller)
         return controller
 
@@ -153,7 +162,7 @@ def street(tmp_path: Path) -> Iterator[Street]:
 
 
 def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> None:
-    """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, and the dead one is refused."""
+    """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, the dead one is refused, and the spare renews its certificate."""
     device = f"--device={street.line}"
     made = street.bureau("add", PLACE, f"--door={DOOR}", device, "--pins=mock")
     card = street.a_card()
@@ -184,4 +193,11 @@ def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> Non
     street.run("first")
     eventually(lambda: street.link("first")["cause"] == "not_admitted", within_s=60)
     assert street.link("spare")["answered"]
-    assert spare.pid
+
+    spare.stop()
+    issued = street.controller()["certificate_serial"]
+    street.run("spare", clock_ahead_s=61 * 86_400)
+    renewed = street.directory / "spare" / "state" / "device.pem"
+    eventually(renewed.exists, "two thirds of the certificate's life are over", within_s=60)
+    eventually(lambda: street.link("spare")["answered"], within_s=60)
+    assert issued not in (street.controller()["certificate_serial"], serial_hex(read_certificate(renewed)))
