@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from edge.door_state import Unseen
-from edge.effects import Effect, Record, Signal, command_refused
+from edge.effects import Effect, Indicate, Record, Signal, command_refused
 from edge.inputs import Now
 from edge.posts import Closing, Post
 from edge.premises import Premises
@@ -16,7 +16,7 @@ from pacs.commands import Action, Command
 from pacs.decision import Decision, Outcome
 from pacs.events import Detail, EventKind
 from pacs.reason import Reason
-from pacs.rules import DoorMode
+from pacs.rules import DoorMode, Side
 from pacs.situation import ModeOrder
 
 _SHUT: Final = frozenset({DoorMode.LOCKDOWN, DoorMode.OUT_OF_SERVICE})
@@ -50,6 +50,8 @@ class CommandExecution:
         match command.action:
             case Action.UNLOCK_ONCE:
                 return self._unlock_once(command, now)
+            case Action.TEST_SIGNALS:
+                return self._test_signals(command, now)
             case Action.SET_MODE if command.mode is not None:
                 premises.orders[command.door_id] = ModeOrder(
                     mode=command.mode, command_id=command.command_id, until=command.until
@@ -100,6 +102,15 @@ class CommandExecution:
             *door.release(door.rules.unlock_ms, now, unseen=Unseen.COMMANDED),
             *premises.presence.forgive(door.rules, Unseen.COMMANDED, now),
         ]
+
+    def _test_signals(self, command: Command, now: Now) -> list[Effect]:
+        """At every reader of the door; not in place of an alarm, nor of what is shown to somebody who waits."""
+        door_id = command.door_id
+        waits = any(referral.door_id == door_id for referral in self._referrals)
+        if waits or not self._premises.doors[door_id].is_quiet:
+            return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        shown = [Indicate(door_id=door_id, side=side, signal=Signal.TEST) for side in Side]
+        return [_executed(command, now), *shown]
 
     def _answer(self, command: Command, now: Now) -> list[Effect]:
         referral = self._referrals.find(command.request_id)

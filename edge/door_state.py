@@ -133,6 +133,11 @@ class DoorState:
         """Whether it warns that it stands open for almost too long."""
         return self._release.warned
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the door has nothing to say: no alarm, no warning, no fire."""
+        return not (self.alarms or self.warned or self.fire)
+
     def is_released(self, now: Now) -> bool:
         """Whether the strike is held or released at this moment."""
         return self.unlocked or now.monotonic_s < self._release.until_s

@@ -18,7 +18,7 @@ from pacs.rules import Side
 class Signal(StrEnum):
     """What a reader shows, or a door sounds; ``edge.door_io`` says how each one looks and sounds.
 
-    A reader shows those from ``READING`` to ``NOBODY``; a door sounds ``HELD_WARNING`` and ``ALARM`` until ``SILENT``.
+    A reader shows those from ``READING`` to ``TEST``; a door sounds ``HELD_WARNING`` and ``ALARM`` until ``SILENT``.
     """
 
     READING = "reading"
@@ -28,6 +28,7 @@ class Signal(StrEnum):
     WAITING = "waiting"
     CARD_AWAITED = "card_awaited"
     NOBODY = "nobody"
+    TEST = "test"
     HELD_WARNING = "held_warning"
     ALARM = "alarm"
     SILENT = "silent"

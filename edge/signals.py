@@ -15,6 +15,7 @@ not read      both    two slow flashes, 600 on     two ticks of 40              
 waiting       both    a blip of 100 each 1,400     a tick of 40 with the blip   after 600,000
 card awaited  both    two blips of 200 each 2,000  a tick of 40 with each blip  after 600,000
 nobody        red     long, 2,000 on               a tone of 800                after 2,000
+test          each    green 700, red 700, dark     one tone of 300 in the dark  after the second
 held warning  red     a flash of 150 each 1,000    a tone with the flash        with silent
 alarm         red     long, 700 on, 200 off        a tone with the light        with silent
 silent        none    dark                         silent                       at once
@@ -80,6 +81,9 @@ PATTERNS: Final[Mapping[Signal, Pattern]] = {
         times=300,
     ),
     Signal.NOBODY: Pattern(steps=(Step(800, red=True, buzzer=True), Step(1_200, red=True))),
+    Signal.TEST: Pattern(
+        steps=(Step(700, green=True), Step(700, red=True), Step(300, buzzer=True), Step(500)), times=2
+    ),
     Signal.HELD_WARNING: Pattern(steps=(Step(150, red=True, buzzer=True), Step(850)), times=None),
     Signal.ALARM: Pattern(steps=(Step(700, red=True, buzzer=True), Step(200)), times=None),
     Signal.SILENT: Pattern(steps=()),

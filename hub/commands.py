@@ -36,7 +36,7 @@ from pacs.rules import DoorMode
 from pacs.topics import Down, DownTopic
 
 UNLOCK_LIFETIME: Final = timedelta(minutes=1)
-"""Of what opens a door: whoever asked for it may have gone after that."""
+"""Of what is for somebody who stands at the door: they may have gone after that."""
 LONGEST_ORDER: Final = timedelta(days=366)
 FIRST_REPEAT_S: Final = 1.0
 LONGEST_REPEAT_S: Final = 10.0
@@ -167,8 +167,8 @@ class Commands:
 
     def _command(self, order: Order, named: NamedDoor, *, actor: str, now: datetime) -> Command:
         issued_at = now - timedelta(microseconds=now.microsecond % 1000)
-        opens = order.action in (Action.UNLOCK_ONCE, Action.GRANT)
-        expires_at = issued_at + (UNLOCK_LIFETIME if opens else MAX_LIFETIME)
+        for_somebody = order.action in (Action.UNLOCK_ONCE, Action.TEST_SIGNALS, Action.GRANT)
+        expires_at = issued_at + (UNLOCK_LIFETIME if for_somebody else MAX_LIFETIME)
         until = order.until
         if until is not None and not issued_at + _MILLISECOND <= until <= issued_at + LONGEST_ORDER:
             raise CommandRefused(f"until lies in the future, and at most {LONGEST_ORDER.days} days on")

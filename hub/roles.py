@@ -18,6 +18,7 @@ class Permission(StrEnum):
     ATTENDED_ANSWER = "attended.answer"
     DOORS_READ = "doors.read"
     DOORS_COMMAND = "doors.command"
+    DOORS_TEST = "doors.test"
     DOORS_MANAGE = "doors.manage"
     CONTROLLERS_READ = "controllers.read"
     CONTROLLERS_MANAGE = "controllers.manage"
@@ -66,6 +67,7 @@ _GUARD = {
 }
 _DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
 _DOORS = {
+    Permission.DOORS_TEST,
     Permission.DOORS_MANAGE,
     Permission.CONTROLLERS_READ,
     Permission.CONTROLLERS_MANAGE,

@@ -36,6 +36,7 @@ class Action(StrEnum):
     """What a door is to do; the values are wire strings."""
 
     UNLOCK_ONCE = "unlock_once"
+    TEST_SIGNALS = "test_signals"
     SET_MODE = "set_mode"
     CLEAR_MODE = "clear_mode"
     OPEN_POST = "open_post"

@@ -46,6 +46,13 @@ class NewCommand(Body):
         return self
 
 
+class NewTest(Body):
+    """What a technician has a door do once; the reason is kept in the audit log."""
+
+    action: Literal[Action.UNLOCK_ONCE, Action.TEST_SIGNALS]
+    reason: fields.ReasonText
+
+
 class Command(Answer):
     """One command.
 
@@ -87,6 +94,21 @@ def give(
     order = Order(door_id=door_id, action=body.action, mode=body.mode, until=body.until)
     given = hub.commands.give(order, reason=body.reason, actor=principal.actor)
     return _answer(given, hub.clock())
+
+
+@router.post("/doors/{door_id}/tests", status_code=202)
+def test(
+    door_id: fields.Door,
+    body: NewTest,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.DOORS_TEST)],
+) -> Command:
+    """Unlock a door once, or have its readers show each light and sound: nothing that lasts. Each request is another command."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.door(connection, principal, door_id)
+    order = Order(door_id=door_id, action=body.action)
+    return _answer(hub.commands.give(order, reason=body.reason, actor=principal.actor), hub.clock())
 
 
 @router.get("/doors/{door_id}/commands")

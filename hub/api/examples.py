@@ -30,6 +30,7 @@ BODIES: Final[dict[str, Any]] = {
     "NewCard": {"credential_id": _CARD, "cardholder_id": "7c1f02aa93d4e5b6", "technology": "pkoc-v2"},
     "NewCardholder": {"category": "resident", "given_name": "Ama", "family_name": "Mensah"},
     "NewCommand": {"action": "unlock_once", "reason": "Delivery for the kitchen"},
+    "NewTest": {"action": "test_signals", "reason": "The buzzer was replaced"},
     "NewCode": {"purpose": "swap", "days": 2},
     "NewController": {"id": "gate", "event_public_key": "9d" * 32, "certificate_serial": "4f01"},
     "NewDoor": {"id": "front", "controller_id": "gate", "name": "Front door"},

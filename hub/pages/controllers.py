@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
 from hub.api import controllers as api
 from hub.api import doors as doors_api
@@ -256,27 +257,16 @@ def _clock(pages: Pages, state: ControllerState) -> dict[str, str]:
     return {"tone": "warn", "text": _("not trusted"), "why": _(why) if why else ""}
 
 
-def _page(request: Request, principal: Principal, controller_id: ControllerId, problem: str = "") -> Response:
-    hub, pages = services(request), pages_of(request)
-    now = hub.clock()
-    with hub.database.read() as connection:
-        controller = scope.controller(connection, principal, controller_id)
-        state = store.state(connection, controller_id, now)
-        doors = statuses(connection, now, controller_ids=[controller_id])
-        others = [
-            each.id for each in store.list_all(connection, [controller.site_id]) if each.id != controller_id
-        ]
-        site = sites.get(connection, controller.site_id)
-        newest = device_certificates.newest(connection, [controller_id]).get(controller_id)
-        confirmed = documents.confirmations_of(connection, [controller_id])
-    return pages.response(
-        request,
-        "controller.html",
-        principal,
-        status_code=422 if problem else 200,
-        controller=_row(pages, controller, state, doors, _is_late(newest, now))
+def described(pages: Pages, connection: Connection, controller: Controller, now: datetime) -> dict[str, Any]:
+    """What both pages of a controller say of it: itself, what its doors confirmed, its last heartbeat, its doors."""
+    state = store.state(connection, controller.id, now)
+    doors = statuses(connection, now, controller_ids=[controller.id])
+    newest = device_certificates.newest(connection, [controller.id]).get(controller.id)
+    confirmed = documents.confirmations_of(connection, [controller.id])
+    return {
+        "controller": _row(pages, controller, state, doors, _is_late(newest, now))
         | {
-            "site": site.name,
+            "site": sites.get(connection, controller.site_id).name,
             "software": state.software or controller.software,
             "registered_at": controller.registered_at,
             "certificate_serial": controller.certificate_serial,
@@ -287,15 +277,33 @@ def _page(request: Request, principal: Principal, controller_id: ControllerId, p
             "complete_until": state.complete_until,
             "unread": state.unread_count,
         },
-        confirmed=dict.fromkeys(DocumentKind) | {kind: at for _controller, kind, _version, at in confirmed},
-        health=_health(pages, state),
-        doors=[door_context(pages, each) for each in doors],
+        "confirmed": dict.fromkeys(DocumentKind)
+        | {kind: at for _controller, kind, _version, at in confirmed},
+        "health": _health(pages, state),
+        "doors": [door_context(pages, each) for each in doors],
+    }
+
+
+def _page(request: Request, principal: Principal, controller_id: ControllerId, problem: str = "") -> Response:
+    hub, pages = services(request), pages_of(request)
+    with hub.database.read() as connection:
+        controller = scope.controller(connection, principal, controller_id)
+        shown = described(pages, connection, controller, hub.clock())
+        others = [
+            each.id for each in store.list_all(connection, [controller.site_id]) if each.id != controller_id
+        ]
+    return pages.response(
+        request,
+        "controller.html",
+        principal,
+        status_code=422 if problem else 200,
         others=others,
         may_command=principal.may(Permission.DOORS_COMMAND),
         may_withdraw=principal.may(Permission.CONTROLLERS_MANAGE) and controller.retired_at is None,
         may_move=principal.may(Permission.DOORS_MANAGE),
         done=pages.gettext(_DONE.get(request.query_params.get("done", ""), "")),
         problem=pages.gettext(problem),
+        **shown,
     )
 
 

@@ -104,7 +104,7 @@ def door_commands_part(
     pages = pages_of(request)
     with services(request).database.read() as connection:
         scope.door(connection, principal, door_id)
-        shown = _commands(services(request), pages, connection, door_id)
+        shown = newest_commands(services(request), pages, connection, door_id)
     return HTMLResponse(pages.fragment("door_commands.html", door={"id": door_id}, commands=shown))
 
 
@@ -189,7 +189,7 @@ def _door_page(
     with hub.database.read() as connection:
         scope.door(connection, principal, door_id)
         (door,) = _doors(hub, connection, door_id)
-        shown = _commands(hub, pages, connection, door_id)
+        shown = newest_commands(hub, pages, connection, door_id)
     return pages.response(
         request,
         "door_command.html",
@@ -230,7 +230,10 @@ def _doors(hub: Services, connection: Connection, door_id: DoorId) -> list[DoorS
     return [door for door in statuses(connection, hub.clock()) if door.id == door_id]
 
 
-def _commands(hub: Services, pages: Pages, connection: Connection, door_id: DoorId) -> list[dict[str, Any]]:
+def newest_commands(
+    hub: Services, pages: Pages, connection: Connection, door_id: DoorId
+) -> list[dict[str, Any]]:
+    """What was ordered of a door, the newest first, and what became of it."""
     shown = []
     for command in commands.of_door(connection, door_id, limit=COMMANDS_SHOWN):
         state = Arrival(command.state(hub.clock()).value)

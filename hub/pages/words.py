@@ -135,7 +135,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.COMMAND_NOT_YET_VALID: N_("the command is from the future"),
     Reason.COMMAND_REPEATED: N_("the command had come before"),
     Reason.COMMAND_RETAINED: N_("the command was not sent just now"),
-    Reason.COMMAND_OUT_OF_PLACE: N_("the door cannot do that in its mode"),
+    Reason.COMMAND_OUT_OF_PLACE: N_("the door cannot do that as it is now"),
     Reason.REQUEST_UNKNOWN: N_("nobody waits for this answer"),
     Reason.ATTENDED_REFUSED: N_("refused by a person"),
 }
@@ -368,6 +368,7 @@ POST_DOORS: Mapping[DoorStanding, tuple[str, str]] = {
 
 ACTIONS: Mapping[Action, str] = {
     Action.UNLOCK_ONCE: N_("Unlock once"),
+    Action.TEST_SIGNALS: N_("Test lights and buzzer"),
     Action.SET_MODE: N_("Set mode"),
     Action.CLEAR_MODE: N_("Back to its own mode"),
     Action.OPEN_POST: N_("Open the post"),

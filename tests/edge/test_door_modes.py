@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.controller import DoorController
-from edge.effects import Effect, EndHold, HoldStrike, LockStrike, ReleaseStrike, Signal, Sound
+from edge.effects import Effect, EndHold, HoldStrike, Indicate, LockStrike, ReleaseStrike, Signal, Sound
 from edge.inputs import (
     CardPresented,
     CommandAccepted,
@@ -55,6 +55,7 @@ from tests.edge.at_the_door import (
 )
 from tests.edge.small_site import (
     AFTERNOON,
+    ATTENDED,
     BACK,
     FRONT,
     NOON,
@@ -487,6 +488,47 @@ def test_a_strike_is_held_exactly_while_mode_documents_and_interlock_say_so(
             mode = effective_mode(door, policy, situation, at=at.clock.at, clock_trusted=trusted).mode
             may = mode is DoorMode.UNLOCKED and door_refusal(door, mode, policy, listed, at.clock) is None
             assert (door_id in held) is (may and not premises.is_interlocked(door_id, at))
+
+
+# ---- a test of lights and buzzer
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"private": True}, {"mode": DoorMode.OUT_OF_SERVICE}, {"has_policy": False}]
+)
+def test_every_reader_shows_its_signals_on_command(rules: dict[str, Any]) -> None:
+    """At both sides, whatever the mode, and nothing is unlocked."""
+    controller = make(**rules)
+    controller.on(Started(), now())
+    command = commanded(Action.TEST_SIGNALS)
+    executed, *shown = controller.on(command, now(1))
+    (draft,) = drafts([executed])
+    assert (draft.kind, draft.details) == (
+        EventKind.COMMAND_EXECUTED,
+        {"command": command.command.command_id, "action": "test_signals"},
+    )
+    assert shown == [Indicate(door_id=FRONT, side=side, signal=Signal.TEST) for side in Side]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        opened(),
+        TamperChanged(door_id=FRONT, open=True),
+        FireChanged(active=True),
+        presented(ATTENDED),
+        commanded(Action.TEST_SIGNALS, DoorId("attic")),
+    ],
+    ids=["forced", "tampered with", "fire", "somebody waits", "another door"],
+)
+def test_no_test_takes_the_place_of_what_is_meant_for_somebody(before: Input) -> None:
+    """An alarm, a fire, a person who waits, a door that is not there: refused by name, and nothing is shown."""
+    controller = closed_door()
+    controller.on(before, now())
+    at = before.command.door_id if isinstance(before, CommandAccepted) else FRONT
+    effects = controller.on(commanded(Action.TEST_SIGNALS, at), now(1))
+    assert (kinds(effects), reasons(effects)) == ([EventKind.COMMAND_REFUSED], [Reason.COMMAND_OUT_OF_PLACE])
+    assert not [effect for effect in effects if isinstance(effect, Indicate)]
 
 
 # ---- durations

@@ -74,7 +74,7 @@ PAGES = (
     "/sites",
     "/transfers",
 )
-ORDERS = ("/lockdown", "/doors/front/command")
+ORDERS = ("/lockdown", "/doors/front/command", "/controllers/front/service")
 
 
 @pytest.fixture(scope="module")

@@ -207,6 +207,7 @@ def test_no_route_shows_anything_of_a_site_that_is_not_ones_own(
     [
         ("PATCH", "doors/{door_id}", {"name": "mine"}),
         ("POST", "doors/{door_id}/commands", {"action": "unlock_once", "reason": "just because"}),
+        ("POST", "doors/{door_id}/tests", {"action": "unlock_once", "reason": "just because"}),
         ("POST", "doors/{door_id}/move", {"controller_id": "front"}),
         ("DELETE", "controllers/{controller_id}", None),
         ("PATCH", "cardholders/{cardholder_id}", {"given_name": "Mine"}),

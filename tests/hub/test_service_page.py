@@ -1,0 +1,112 @@
+"""The technician's page: what it says of a controller, what it lets them do, and what it keeps to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.roles import Role
+from pacs.commands import Action, open_command
+from pacs.enrolment import EnrolmentCode
+from pacs.events import EventKind
+from pacs.identifiers import DoorId
+from pacs.reason import Reason
+from tests.hub.controller import FakeController, eventually
+from tests.hub.running import RunningHub, csrf_of, running_hub, tap
+from tests.hub.test_pages import text_of
+
+PAGE = "/controllers/front/service"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def front(hub: RunningHub) -> FakeController:
+    return hub.door("front", "Front door")
+
+
+def test_taps_are_shown_without_persons(hub: RunningHub, front: FakeController) -> None:
+    """Door, side, outcome and reason of each, counts of a private door; no name and no card, whoever looks."""
+    credential = hub.card("Tigist", "Abebe")
+    tap(front, credential, Reason.OUTSIDE_SCHEDULE)
+    counts = {"granted": 3, "denied": 1, "unread": 2}
+    front.record(EventKind.TAPS_COUNTED, door_id=DoorId("front"), details=counts)
+    front.until_acknowledged()
+    front.heartbeat()
+    for role in (Role.TECHNICIAN, Role.ADMINISTRATOR):
+        with hub.signed_in(role) as browser:
+            page = browser.get(PAGE).text
+            said = text_of(page)
+            assert "Online since" in said
+            assert "Front door, entry: outside the allowed times" in said or "Front door" in said
+            assert "Denied" in said or "denied" in said
+            assert "3 granted, 1 denied, 2 not read" in said
+            assert "Tigist" not in page
+            assert str(credential) not in page
+
+
+@pytest.mark.parametrize("action", ["unlock_once", "test_signals"])
+def test_a_technician_tests_a_door_and_orders_nothing_that_lasts(
+    hub: RunningHub, front: FakeController, action: str
+) -> None:
+    """With a reason; the page says what became of it by the door's own event; a mode is not theirs to set."""
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        token = csrf_of(browser.get(PAGE).text)
+        form = {"csrf_token": token, "door_id": "front", "action": action, "reason": "x"}
+        refused = browser.post(f"{PAGE}/test", data=form)
+        assert refused.status_code == 422
+        assert "Say in a few words why" in text_of(refused.text)
+        sent = len(front.commands)
+        given = browser.post(f"{PAGE}/test", data=form | {"reason": "Strike replaced"})
+        assert given.headers["location"] == f"{PAGE}#service-commands"
+        eventually(lambda: len(front.commands) > sent, "the command")
+        command = open_command(front.commands[-1], front.trusted)
+        assert command.action is Action(action)
+        details = {"command": command.command_id, "action": action}
+        front.record(EventKind.COMMAND_EXECUTED, door_id=DoorId("front"), details=details)
+        front.until_acknowledged()
+        assert "Executed" in text_of(browser.get(f"{PAGE}/commands").text)
+        mode = {"csrf_token": token, "order": "lockdown", "reason": "Not theirs", "confirmed": "yes"}
+        assert browser.post("/lockdown", data=mode).status_code == 403
+        assert browser.post("/doors/front/command", data=mode).status_code == 403
+    with hub.signed_in(Role.AUDITOR) as auditor:
+        assert "Open once" not in auditor.get(PAGE).text
+        form["csrf_token"] = csrf_of(auditor.get("/").text)
+        assert auditor.post(f"{PAGE}/test", data=form | {"reason": "Not theirs"}).status_code == 403
+
+
+def test_a_door_of_another_controller_is_not_there(hub: RunningHub, front: FakeController) -> None:
+    """A form that names the door of another controller sends nothing."""
+    del front
+    hub.door("side", "Side door", connect=False)
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        form = {"csrf_token": csrf_of(browser.get(PAGE).text), "door_id": "side", "action": "unlock_once"}
+        assert browser.post(f"{PAGE}/test", data=form | {"reason": "By mistake"}).status_code == 404
+
+
+def test_the_code_for_another_device_is_shown_once(hub: RunningHub, front: FakeController) -> None:
+    """As text and as a QR on the answer, never on the page again; only those who manage controllers make one."""
+    del front
+    with hub.token() as program:
+        wiring = {"door": [{"id": "front", "strike_pin": 17}]}
+        del wiring
+        assert program.get("/api/v1/controllers/front").is_success
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        form = {"csrf_token": csrf_of(browser.get(PAGE).text)}
+        answer = browser.post(f"{PAGE}/code", data=form)
+        assert answer.headers["cache-control"] == "no-store"
+        said = text_of(answer.text)
+        code = said.split("drempel-edge enrol ")[1].split()[0]
+        assert EnrolmentCode.parse(code).address == hub.url
+        assert '<svg class="qr"' in answer.text or 'class="qr"' in answer.text
+        again = browser.get(PAGE).text
+        assert code not in again
+        assert "drempel-provision reader swap front" in text_of(again)
+    with hub.signed_in(Role.AUDITOR) as auditor:
+        assert auditor.post(f"{PAGE}/code", data={"csrf_token": csrf_of(auditor.get("/").text)}).status_code == 403
