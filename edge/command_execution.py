@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
 from edge.door_state import Unseen
-from edge.effects import Effect, Indicate, Record, Signal, command_refused
+from edge.effects import Effect, Examine, Indicate, Record, Signal, command_refused
 from edge.inputs import Now
 from edge.posts import Closing, Post
 from edge.premises import Premises
@@ -41,17 +41,22 @@ class CommandExecution:
         self._referrals = referrals
         self._decided = decided
         self._admit = admit
+        self._executions: Mapping[Action, Callable[[Command, Now], list[Effect]]] = {
+            Action.UNLOCK_ONCE: self._unlock_once,
+            Action.TEST_SIGNALS: self._test_signals,
+            Action.EXAMINE: lambda command, now: [_executed(command, now), Examine()],
+            Action.GRANT: self._answer,
+            Action.REFUSE: self._answer,
+        }
 
     def execute(self, command: Command, now: Now) -> list[Effect]:
         """Carry it out, or refuse it by name."""
         premises = self._premises
         if command.door_id not in premises.doors:
             return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
+        if execution := self._executions.get(command.action):
+            return execution(command, now)
         match command.action:
-            case Action.UNLOCK_ONCE:
-                return self._unlock_once(command, now)
-            case Action.TEST_SIGNALS:
-                return self._test_signals(command, now)
             case Action.SET_MODE if command.mode is not None:
                 premises.orders[command.door_id] = ModeOrder(
                     mode=command.mode, command_id=command.command_id, until=command.until
@@ -65,8 +70,6 @@ class CommandExecution:
                 if premises.posts.is_overtaken(command.door_id, command.issued_at):
                     return [_refused(command, now, Reason.COMMAND_OUT_OF_PLACE)]
                 return self._close_post(command, Closing.COMMAND, now)
-            case Action.GRANT | Action.REFUSE:
-                return self._answer(command, now)
             case _:
                 return [_refused(command, now, Reason.COMMAND_MALFORMED)]
         return [_executed(command, now)]

@@ -83,6 +83,23 @@ def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Findi
     yield examine_user(config, path)
     status, finding = _running(config)
     yield finding
+    yield from _examined(config, status, now, consent)
+
+
+def examine_itself(config: Config, *, now: datetime) -> Iterator[Finding]:
+    """The same from within the running controller, which keeps its readers and pins. Raises nothing for what it finds."""
+    status, finding = _running(config)
+    if status is None:
+        what = "does not answer at its status socket"
+        finding = Finding.warn(Check.CONTROLLER, what, f"look at {config.state_dir}; {RESTART}")
+    yield finding
+    yield from _examined(config, status or {"unknown": True}, now, None)
+
+
+def _examined(
+    config: Config, status: dict[str, Any] | None, now: datetime, consent: Any
+) -> Iterator[Finding]:
+    """``status``: of the running controller; None only where none runs, whose readers are then opened."""
     examinations: list[tuple[str, Iterable[Finding]]] = [
         ("reader", examine_readers(config, status)),
         ("pins", examine_pins(config, status, consent)),

@@ -139,9 +139,14 @@ class AdoptIssuers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examine:
+    """Have the controller examine itself, elsewhere and later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sync:
     """Make every recorded event durable, then tell the uplink."""
 
 
 StrikeEffect: TypeAlias = ReleaseStrike | HoldStrike | EndHold | LockStrike
-Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | Sound | AdoptIssuers | Sync
+Effect: TypeAlias = Record | Prepare | StrikeEffect | Indicate | Sound | AdoptIssuers | Examine | Sync

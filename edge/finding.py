@@ -7,17 +7,11 @@ from enum import StrEnum, unique
 from typing import Final, Self
 
 from pacs.errors import PacsError
+from pacs.messages import Level
+
+__all__ = ["Check", "Finding", "Level"]
 
 _AT_A_LOSS: Final = "look at the log, and report this"
-
-
-@unique
-class Level(StrEnum):
-    """``warn``: the doors work, and something will go wrong or could not be examined."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
 
 
 @unique

@@ -43,6 +43,7 @@ from pacs.messages import (
     DocumentKind,
     Hello,
     IssuedCertificate,
+    Report,
 )
 from pacs.topics import DOWN_QOS, UP_QOS, Down, DownTopic, Up, UpTopic
 
@@ -121,6 +122,7 @@ class Parts:
     counts: Counts
     log: LinkLog
     renewal: Renewal | None = None
+    report: Callable[[], Report | None] = lambda: None
 
 
 class HubConnection:
@@ -137,6 +139,7 @@ class HubConnection:
         self._online = False
         self._heartbeat_s = -math.inf
         self._told: object = None
+        self._reported: Report | None = None
         self._read_again_at_s = 0.0
         self._looked: tuple[JournalId | None, int] = (None, 0)
         self.was_answered = False
@@ -306,6 +309,9 @@ class HubConnection:
             self._window.asked(outgoing.journal_id, now_s)
         if self._parts.renewal and (request := self._parts.renewal.request(now_s)):
             self._publish(Up.RENEWAL, request)
+        if (report := self._parts.report()) and report is not self._reported:
+            self._publish(Up.REPORT, bytes(report))
+            self._reported = report
         standing = self._parts.standing()
         wait_s = self._settings.heartbeat_s if standing == self._told else _SOONEST_HEARTBEAT_S
         if now_s - self._heartbeat_s >= wait_s:

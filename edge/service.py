@@ -22,6 +22,7 @@ from edge.effects import (
     AdoptIssuers,
     Effect,
     EndHold,
+    Examine,
     HoldStrike,
     Indicate,
     LockStrike,
@@ -149,10 +150,11 @@ class Service:
         queue: SimpleQueue[Input] | None = None,
         journal_policy: JournalPolicy | None = None,
         commands: Commands | None = None,
+        examine: Callable[[], None] = lambda: None,
     ) -> None:
         """``notify``: more events are durable. ``adopt``: issuers the readers trust. ``on_tick``: a turn is done.
 
-        ``queue``: what happened before there was a service is in it. ``commands``: None: none is taken.
+        ``queue``: what happened before there was a service is in it. ``commands``: None: none is taken. ``examine``: begin to, elsewhere.
         """
         self._controller = controller
         self._clock = clock
@@ -180,6 +182,7 @@ class Service:
             Indicate: lambda effect: doors.indicate(effect.door_id, effect.side, effect.signal),
             Sound: lambda effect: doors.sound(effect.door_id, effect.signal),
             AdoptIssuers: lambda effect: adopt(effect.issuers),
+            Examine: lambda _: examine(),
             Sync: lambda _: self._recorder.want_durable(),
         }
 

@@ -21,7 +21,7 @@ from edge.hub_connection import Counts, EventSource, HubConnection, Parts, Recei
 from edge.link_state import LinkCause, LinkLog, LinkState, cause_of
 from edge.renewal import Renewal
 from pacs.errors import StoreError
-from pacs.messages import ControllerStatus
+from pacs.messages import ControllerStatus, Report
 
 __all__ = ["Counts", "EventSource", "LinkState", "Uplink", "UplinkSettings"]
 
@@ -44,12 +44,13 @@ class Uplink:
         standing: Callable[[], object] = lambda: None,
         has_expired: Callable[[], bool] = lambda: False,
         renewal: Renewal | None = None,
+        report: Callable[[], Report | None] = lambda: None,
     ) -> None:
         """All are called by the uplink's thread; ``put`` must not wait. ``counts``: to count in. ``standing``: what the
         hub hears of at once, by a heartbeat, when it changes.
 
         ``tls_context`` is called for every connection, so that a renewed certificate is used; ``has_expired``: whether ours
-        has, asked when a broker ends a connection without a word.
+        has, asked when a broker ends a connection without a word. ``report``: the newest one, sent once on each connection.
         """
         self._settings = settings
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -69,6 +70,7 @@ class Uplink:
             counts=counts or Counts(),
             log=LinkLog(),
             renewal=renewal,
+            report=report,
         )
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 

@@ -29,6 +29,8 @@ from edge.controller import DoorController
 from edge.door_io import DoorIo, open_pins
 from edge.door_state import DoorState
 from edge.ending import Ending, stop_together
+from edge.examination import Examination
+from edge.finding import Finding
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
 from edge.journal_opening import open_journal
@@ -50,6 +52,7 @@ from pacs.card.pkoc import reader_identifier
 from pacs.commands import ID_BYTES
 from pacs.credential import TrustAnchors
 from pacs.identifiers import DoorId
+from pacs.messages import Report
 from pacs.rules import Side
 
 if TYPE_CHECKING:
@@ -142,6 +145,10 @@ def run_controller(
             commands=commands,
             snapshot=lambda: reporter.latest,
             in_memory=lambda: service.in_memory,
+            report=lambda: examination.latest,
+        )
+        examination = Examination(
+            partial(_examine_itself, config, wall), private=lambda: controller.private_doors, clock=wall
         )
         uplink = LateUplink(partial(_uplink, config, said, put), put)
         adopt = Trust(readers.values())
@@ -170,6 +177,7 @@ def run_controller(
             commands=commands,
             notify=uplink.notify,
             adopt=adopt,
+            examine=examination.ask,
             on_tick=reporter.turn,
             on_trace=on_trace,
             queue=inputs,
@@ -177,7 +185,7 @@ def run_controller(
         )
         _tell_found(store, put)
         doors.start()
-        begun: list[_Part] = [*readers.values(), commands, uplink, answers]
+        begun: list[_Part] = [*readers.values(), commands, uplink, answers, examination]
         parts.callback(stop_together, [part.stop for part in begun])
         parts.callback(doors.close)  # first of all
         parts.callback(ending.begin)
@@ -305,6 +313,13 @@ class _Said:
     commands: CommandIntake
     snapshot: Callable[[], ControllerSnapshot | None]
     in_memory: Callable[[], int]
+    report: Callable[[], Report | None]
+
+
+def _examine_itself(config: Config, wall: Callable[[], datetime]) -> Iterable[Finding]:
+    from edge.doctor import examine_itself
+
+    return examine_itself(config, now=wall())
 
 
 def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
@@ -344,6 +359,7 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         status=heartbeat.status,
         counts=counts,
         standing=heartbeat.standing,
+        report=said.report,
         has_expired=lambda: (
             read_certificate(in_force(config.keys).device_certificate).not_valid_after_utc <= utc_now()
         ),

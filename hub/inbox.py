@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pacs.errors import PacsError, VerificationError
 from pacs.events import Batch
 from pacs.identifiers import ControllerId, JournalId
-from pacs.messages import ControllerStatus, Hello, RenewalRequest
+from pacs.messages import ControllerStatus, Hello, RenewalRequest, Report
 from pacs.topics import Up, UpTopic
 
 
@@ -31,7 +31,7 @@ class Ahead:
     batch: Batch
 
 
-Content: TypeAlias = Batch | Ahead | Hello | ControllerStatus | RenewalRequest | PacsError
+Content: TypeAlias = Batch | Ahead | Hello | ControllerStatus | RenewalRequest | Report | PacsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def read(topic: UpTopic, payload: bytes) -> Content:
                 return ControllerStatus.from_bytes(payload)
             case Up.RENEWAL:
                 return RenewalRequest.from_bytes(payload)
+            case Up.REPORT:
+                return Report.from_bytes(payload)
     except PacsError as error:
         return error
 

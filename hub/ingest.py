@@ -26,7 +26,7 @@ from hub.inbox import Ahead, Message, Opened, proven, read
 from hub.lanes import Lanes, Mark
 from hub.live import ControllerChanged, LiveBus, RequestsChanged
 from hub.record import Counts, Documents, Recording
-from hub.store import controllers, journals
+from hub.store import controller_reports, controllers, journals
 from hub.store.database import Database
 from hub.store.errors import HeadMoved, NotFound
 from hub.store.journals import AnomalyKind, Head
@@ -34,7 +34,7 @@ from pacs.envelope import trusted_keys
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch
 from pacs.identifiers import ControllerId
-from pacs.messages import Acknowledgement, ControllerStatus, Hello, IssuedCertificate, RenewalRequest
+from pacs.messages import Acknowledgement, ControllerStatus, Hello, IssuedCertificate, RenewalRequest, Report
 from pacs.topics import SHARDS, Down, DownTopic, Up, UpTopic, shard
 
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -291,6 +291,9 @@ def _record(recording: Recording, opened: Opened, renew: Renew) -> None:
             if chain is not None:
                 recording.certificates.append((controller_id, chain))
                 recording.certificates_changed = True
+        case Report() as report:
+            controller_reports.put(recording.connection, controller_id, report, recording.now)
+            recording.changed[controller_id] = None
         case PacsError() as error:
             recording.set_aside(
                 controller_id,

@@ -37,6 +37,7 @@ class Action(StrEnum):
 
     UNLOCK_ONCE = "unlock_once"
     TEST_SIGNALS = "test_signals"
+    EXAMINE = "examine"
     SET_MODE = "set_mode"
     CLEAR_MODE = "clear_mode"
     OPEN_POST = "open_post"

@@ -24,6 +24,8 @@ CHUNK_BYTES = 48_000
 MAX_CHUNKS = 350
 CONFIRMED_DIGEST_BYTES = 8
 """How much of a document's SHA-256 the event has that confirms it."""
+MAX_FINDINGS = 48
+MAX_FINDING_CHARACTERS = 300
 FORMAT = 1
 
 
@@ -215,6 +217,59 @@ class IssuedCertificate:
         issued = cls(chain=fields.take(1, str))
         fields.finish()
         return issued
+
+
+@unique
+class Level(StrEnum):
+    """How bad a finding is; ``warn``: the doors work, and something will go wrong or could not be examined."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedFinding:
+    """``name``: what was looked at, ``what`` was found, and the ``advice``, if any; at most ``MAX_FINDING_CHARACTERS`` each."""
+
+    level: Level
+    name: str
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a controller found when it examined itself, at most ``MAX_FINDINGS``; by its own clock."""
+
+    examined_at: datetime
+    findings: tuple[ReportedFinding, ...]
+
+    def __bytes__(self) -> bytes:
+        found = [[each.level.value, each.name, each.what, each.advice] for each in self.findings]
+        return cbor.encode({0: FORMAT, 1: milliseconds(self.examined_at), 2: found})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises ``MalformedData``."""
+        fields = _open(data, "report")
+        at, found = fields.moment(1), fields.take(2, list)
+        fields.finish()
+        if len(found) > MAX_FINDINGS:
+            raise MalformedData(f"report: at most {MAX_FINDINGS} findings expected")
+        return cls(examined_at=at, findings=tuple(map(_finding, found)))
+
+
+def _finding(data: object) -> ReportedFinding:
+    parts = cbor.exactly(data, list, "report finding")
+    if len(parts) != 4:
+        raise MalformedData("report finding: four parts expected")
+    level, *texts = (cbor.exactly(part, str, "report finding") for part in parts)
+    if any(len(text) > MAX_FINDING_CHARACTERS or not text.isprintable() for text in texts):
+        raise MalformedData(f"report finding: printable texts of at most {MAX_FINDING_CHARACTERS} expected")
+    if level not in (*Level,):
+        raise MalformedData("report finding: level not known")
+    return ReportedFinding(level=Level(level), name=texts[0], what=texts[1], advice=texts[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

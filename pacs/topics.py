@@ -8,6 +8,7 @@ topic                                          from        QoS  retained  payloa
 ``drempel/up/<shard>/<controller>/hello``      controller  1    no        ``messages.Hello``
 ``drempel/up/<shard>/<controller>/status``     controller  1    no        ``messages.ControllerStatus``
 ``drempel/up/<shard>/<controller>/renewal``    controller  1    no        ``messages.RenewalRequest``
+``drempel/up/<shard>/<controller>/report``     controller  1    no        ``messages.Report``
 ``drempel/down/<controller>/acknowledged``     hub         0    no        ``messages.Acknowledgement``
 ``drempel/down/<controller>/document``         hub         0    no        ``messages.DocumentChunk``
 ``drempel/down/<controller>/command``          hub         0    no        ``commands.Command``, sealed
@@ -43,6 +44,7 @@ class Up(StrEnum):
     HELLO = "hello"
     STATUS = "status"
     RENEWAL = "renewal"
+    REPORT = "report"
 
 
 @unique

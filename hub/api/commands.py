@@ -49,7 +49,7 @@ class NewCommand(Body):
 class NewTest(Body):
     """What a technician has a door do once; the reason is kept in the audit log."""
 
-    action: Literal[Action.UNLOCK_ONCE, Action.TEST_SIGNALS]
+    action: Literal[Action.UNLOCK_ONCE, Action.TEST_SIGNALS, Action.EXAMINE]
     reason: fields.ReasonText
 
 
@@ -103,7 +103,7 @@ def test(
     request: Request,
     principal: Annotated[Principal, requires(Permission.DOORS_TEST)],
 ) -> Command:
-    """Unlock a door once, or have its readers show each light and sound: nothing that lasts. Each request is another command."""
+    """Unlock a door once, have its readers show each light and sound, or its controller examine itself: nothing that lasts."""
     hub = services(request)
     with hub.database.read() as connection:
         scope.door(connection, principal, door_id)

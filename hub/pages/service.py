@@ -23,6 +23,7 @@ from hub.api.proven import records
 from hub.api.services import Services, services
 from hub.api.taps import answers
 from hub.operators import Principal
+from hub.pages import words
 from hub.pages.controllers import described
 from hub.pages.muster import record_lines
 from hub.pages.orders import newest_commands
@@ -30,7 +31,7 @@ from hub.pages.rendering import Pages, pages_of
 from hub.pages.views import event_context
 from hub.pages.words import N_
 from hub.roles import Permission
-from hub.store import events
+from hub.store import controller_reports, events
 from hub.store.controllers import Controller
 from hub.store.enrolment_codes import Purpose
 from hub.store.errors import NotFound
@@ -52,7 +53,7 @@ class DoorTestForm(Body):
 
     csrf_token: str = ""
     door_id: fields.Door
-    action: Literal["unlock_once", "test_signals"]
+    action: Literal["unlock_once", "test_signals", "examine"]
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
@@ -72,19 +73,18 @@ def service_page(
     return _page(request, principal, controller_id)
 
 
-@router.get("/service/commands")
-def service_commands_part(
+@router.get("/service/news")
+def service_news_part(
     controller_id: fields.Controller,
     request: Request,
     principal: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
 ) -> Response:
-    """The part of that page that says what became of what was asked of its doors."""
+    """The part of that page that says what became of what was asked, and what it found when it examined itself."""
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         controller = scope.controller(connection, principal, controller_id)
-        given = _given(hub, pages, connection, controller, hub.clock())
-    shown = {"id": controller_id}
-    return HTMLResponse(pages.fragment("service_commands.html", controller=shown, given=given))
+        news = _news(hub, pages, connection, controller, hub.clock())
+    return HTMLResponse(pages.fragment("service_news.html", controller={"id": controller_id}, **news))
 
 
 @router.post("/service/test")
@@ -94,7 +94,7 @@ def test(
     principal: Annotated[Principal, requires(Permission.DOORS_TEST)],
     form: Annotated[DoorTestForm, Form()],
 ) -> Response:
-    """Unlock one of its doors once, or have its readers show each light and sound."""
+    """Unlock one of its doors once, have its readers show each light and sound, or have it examine itself."""
     with services(request).database.read() as connection:
         door = scope.door(connection, principal, form.door_id).door
     if door.controller_id != controller_id:
@@ -106,7 +106,7 @@ def test(
         return _page(request, principal, controller_id, problem=_NEEDS_REASON)
     except NotFound:
         return _page(request, principal, controller_id, problem=_NOT_GIVEN)
-    return RedirectResponse(f"/controllers/{controller_id}/service#service-commands", 303)
+    return RedirectResponse(f"/controllers/{controller_id}/service#service-news", 303)
 
 
 @router.post("/service/code")
@@ -153,7 +153,7 @@ def _page(
         told = [each.without_names() for each in answers(connection, newest)]
         door_ids = [each["id"] for each in shown["doors"]]
         proven = records(connection, now, since=since, until=now, door_ids=door_ids)
-        given = _given(hub, pages, connection, controller, now)
+        news = _news(hub, pages, connection, controller, now)
     taps = [event_context(pages, said) | _counts(stored) for said, stored in zip(told, newest, strict=True)]
     ends = shown["controller"]["certificate_ends"]
     return pages.response(
@@ -167,7 +167,6 @@ def _page(
         told_until=min((each.known_until for each in proven if each.known_until), default=None),
         untold=[each.name for each in proven if each.known_until is None],
         more_untold=0,
-        given=given,
         days_left=None if ends is None else max(0, (ends - now).days),
         may_test=principal.may(Permission.DOORS_TEST) and controller.retired_at is None,
         may_replace=principal.may(Permission.CONTROLLERS_MANAGE) and controller.retired_at is None,
@@ -176,6 +175,7 @@ def _page(
         problem=pages.gettext(problem),
         detail=detail,
         **shown,
+        **news,
     )
 
 
@@ -187,14 +187,23 @@ def _counts(event: StoredEvent) -> dict[str, Any]:
     return {"counts": {name: said.get(name, 0) for name in ("granted", "denied", "unread")}}
 
 
-def _given(
+def _news(
     hub: Services, pages: Pages, connection: Connection, controller: Controller, now: datetime
-) -> list[dict[str, Any]]:
-    """The newest commands to each of its doors."""
-    return [
-        {"name": door.name, "commands": newest_commands(hub, pages, connection, door.id)}
-        for door in statuses(connection, now, controller_ids=[controller.id])
-    ]
+) -> dict[str, Any]:
+    """The newest commands to each of its doors, and its newest report."""
+    report = controller_reports.get(connection, controller.id)
+    return {
+        "given": [
+            {"name": door.name, "commands": newest_commands(hub, pages, connection, door.id)}
+            for door in statuses(connection, now, controller_ids=[controller.id])
+        ],
+        "examined_at": report.received_at if report else None,
+        "findings": [
+            {"tone": tone, "level": pages.gettext(text), "finding": each}
+            for each in (report.findings if report else ())
+            for tone, text in [words.LEVELS[each.level]]
+        ],
+    }
 
 
 def _picture(code: str) -> Markup:

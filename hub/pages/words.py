@@ -26,7 +26,7 @@ from hub.store.posts import DoorStanding, Ended
 from hub.store.reports import CorrectionKind
 from pacs.commands import Action
 from pacs.events import EventKind
-from pacs.messages import DocumentKind
+from pacs.messages import DocumentKind, Level
 from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import (
@@ -369,12 +369,19 @@ POST_DOORS: Mapping[DoorStanding, tuple[str, str]] = {
 ACTIONS: Mapping[Action, str] = {
     Action.UNLOCK_ONCE: N_("Unlock once"),
     Action.TEST_SIGNALS: N_("Test lights and buzzer"),
+    Action.EXAMINE: N_("Examine itself"),
     Action.SET_MODE: N_("Set mode"),
     Action.CLEAR_MODE: N_("Back to its own mode"),
     Action.OPEN_POST: N_("Open the post"),
     Action.CLOSE_POST: N_("Close the post"),
     Action.GRANT: N_("Let in"),
     Action.REFUSE: N_("Refuse"),
+}
+
+LEVELS: Mapping[Level, tuple[str, str]] = {
+    Level.FAIL: ("bad", N_("Mend it")),
+    Level.WARN: ("warn", N_("Look after it")),
+    Level.OK: ("good", N_("In order")),
 }
 
 STATUSES: Mapping[CardStatus, str] = {

@@ -32,6 +32,7 @@ from pacs.messages import (
     ControllerStatus,
     DocumentKind,
     Hello,
+    Report,
 )
 from pacs.topics import Down, DownTopic, Up, UpTopic, up_filter
 from tests.broker import Identity, TestBroker
@@ -67,6 +68,7 @@ class HubEnd:
     last_hash: dict[JournalId, bytes] = field(default_factory=dict)
     hellos: list[Hello] = field(default_factory=list)
     statuses: list[ControllerStatus] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
     ahead: list[Event] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -96,7 +98,11 @@ class HubEnd:
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
-            self._take(UpTopic.parse(message.topic), bytes(message.payload))
+            topic, payload = UpTopic.parse(message.topic), bytes(message.payload)
+            if topic.kind is Up.REPORT:
+                self.reports.append(Report.from_bytes(payload))
+            else:
+                self._take(topic, payload)
         except Exception as error:  # noqa: BLE001 - a fault here fails the test, not paho's thread
             self.faults.append(repr(error))
 
@@ -143,6 +149,7 @@ class Controller:
         self.links: list[bool] = []
         self.documents: list[DocumentReceived] = []
         self.standing = "as always"
+        self.report: Report | None = None
         self.commands: list[CommandReceived] = []
         settings = {
             "host": "localhost",
@@ -161,6 +168,7 @@ class Controller:
                 online=True, sent_at=datetime.now(UTC), versions={DocumentKind.POLICY: 3}
             ),
             standing=lambda: self.standing,
+            report=lambda: self.report,
         )
 
     def record(self, count: int = 1) -> None:

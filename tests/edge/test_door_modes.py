@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.controller import DoorController
-from edge.effects import Effect, EndHold, HoldStrike, Indicate, LockStrike, ReleaseStrike, Signal, Sound
+from edge.effects import (
+    Effect,
+    EndHold,
+    Examine,
+    HoldStrike,
+    Indicate,
+    LockStrike,
+    ReleaseStrike,
+    Signal,
+    Sound,
+)
 from edge.inputs import (
     CardPresented,
     CommandAccepted,
@@ -508,6 +518,13 @@ def test_every_reader_shows_its_signals_on_command(rules: dict[str, Any]) -> Non
         {"command": command.command.command_id, "action": "test_signals"},
     )
     assert shown == [Indicate(door_id=FRONT, side=side, signal=Signal.TEST) for side in Side]
+
+
+def test_a_controller_examines_itself_on_command() -> None:
+    """Recorded, and begun elsewhere; no door does anything."""
+    effects = closed_door().on(commanded(Action.EXAMINE), now())
+    assert kinds(effects) == [EventKind.COMMAND_EXECUTED]
+    assert effects[1:] == [Examine()]
 
 
 @pytest.mark.parametrize(

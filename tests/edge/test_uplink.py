@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -24,6 +25,7 @@ from pacs.events import Event, EventKind
 from pacs.messages import (
     Acknowledgement,
     DocumentKind,
+    Report,
     split_document,
 )
 from pacs.topics import Down
@@ -108,6 +110,21 @@ def test_what_changes_is_said_at_once(controller: Controller, hub: HubEnd) -> No
     controller.record()
     controller.until_acknowledged(1)
     assert len(hub.statuses) == 2
+
+
+def test_a_report_is_sent_once_and_the_next_one_again(controller: Controller, hub: HubEnd) -> None:
+    """Whatever else is sent meanwhile."""
+    first, second = (
+        Report(examined_at=at, findings=()) for at in (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6))
+    )
+    controller.report = first
+    controller.uplink.start()
+    until(lambda: hub.reports == [first], "the report")
+    controller.record()
+    controller.until_acknowledged(1)
+    controller.report = second
+    controller.record()
+    until(lambda: hub.reports == [first, second], "the next one")
 
 
 def test_last_will(tmp_path: Path, broker: TestBroker) -> None:

@@ -35,7 +35,7 @@ from pacs.cbor import END_OF_TIME
 from pacs.commands import Action, open_command
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
-from pacs.messages import DocumentKind
+from pacs.messages import DocumentKind, Level
 from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import Antipassback, DoorMode, Side, WhenClockUntrusted, WhenHubAway, WhenTooOld, WhenUnlisted
@@ -649,6 +649,7 @@ def test_every_member_of_a_closed_set_has_its_words() -> None:
         (words.ARRIVALS, Arrival),
         (words.REQUEST_STATES, RequestState),
         (words.ACTIONS, Action),
+        (words.LEVELS, Level),
         (words.ANTIPASSBACK, Antipassback),
         (words.WHEN_TOO_OLD, WhenTooOld),
         (words.WHEN_CLOCK_UNTRUSTED, WhenClockUntrusted),

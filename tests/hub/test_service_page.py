@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,10 @@ from pacs.commands import Action, open_command
 from pacs.enrolment import EnrolmentCode
 from pacs.events import EventKind
 from pacs.identifiers import DoorId
+from pacs.messages import Level, Report, ReportedFinding
 from pacs.reason import Reason
+from pacs.topics import Up
+from pacs.wiring import proposal
 from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, csrf_of, running_hub, tap
 from tests.hub.test_pages import text_of
@@ -44,14 +46,14 @@ def test_taps_are_shown_without_persons(hub: RunningHub, front: FakeController) 
             page = browser.get(PAGE).text
             said = text_of(page)
             assert "Online since" in said
-            assert "Front door, entry: outside the allowed times" in said or "Front door" in said
-            assert "Denied" in said or "denied" in said
+            assert "entry: not at this time" in said
+            assert "Refused" in said
             assert "3 granted, 1 denied, 2 not read" in said
             assert "Tigist" not in page
             assert str(credential) not in page
 
 
-@pytest.mark.parametrize("action", ["unlock_once", "test_signals"])
+@pytest.mark.parametrize("action", ["unlock_once", "test_signals", "examine"])
 def test_a_technician_tests_a_door_and_orders_nothing_that_lasts(
     hub: RunningHub, front: FakeController, action: str
 ) -> None:
@@ -64,14 +66,14 @@ def test_a_technician_tests_a_door_and_orders_nothing_that_lasts(
         assert "Say in a few words why" in text_of(refused.text)
         sent = len(front.commands)
         given = browser.post(f"{PAGE}/test", data=form | {"reason": "Strike replaced"})
-        assert given.headers["location"] == f"{PAGE}#service-commands"
+        assert given.headers["location"] == f"{PAGE}#service-news"
         eventually(lambda: len(front.commands) > sent, "the command")
         command = open_command(front.commands[-1], front.trusted)
         assert command.action is Action(action)
         details = {"command": command.command_id, "action": action}
         front.record(EventKind.COMMAND_EXECUTED, door_id=DoorId("front"), details=details)
         front.until_acknowledged()
-        assert "Executed" in text_of(browser.get(f"{PAGE}/commands").text)
+        assert "Executed" in text_of(browser.get(f"{PAGE}/news").text)
         mode = {"csrf_token": token, "order": "lockdown", "reason": "Not theirs", "confirmed": "yes"}
         assert browser.post("/lockdown", data=mode).status_code == 403
         assert browser.post("/doors/front/command", data=mode).status_code == 403
@@ -93,10 +95,9 @@ def test_a_door_of_another_controller_is_not_there(hub: RunningHub, front: FakeC
 def test_the_code_for_another_device_is_shown_once(hub: RunningHub, front: FakeController) -> None:
     """As text and as a QR on the answer, never on the page again; only those who manage controllers make one."""
     del front
+    wiring = proposal([(DoorId("front"), "/dev/ttyAMA0")]).fields
     with hub.token() as program:
-        wiring = {"door": [{"id": "front", "strike_pin": 17}]}
-        del wiring
-        assert program.get("/api/v1/controllers/front").is_success
+        assert program.put("/api/v1/controllers/front/wiring", json=wiring).status_code == 204
     with hub.signed_in(Role.TECHNICIAN) as browser:
         form = {"csrf_token": csrf_of(browser.get(PAGE).text)}
         answer = browser.post(f"{PAGE}/code", data=form)
@@ -104,9 +105,32 @@ def test_the_code_for_another_device_is_shown_once(hub: RunningHub, front: FakeC
         said = text_of(answer.text)
         code = said.split("drempel-edge enrol ")[1].split()[0]
         assert EnrolmentCode.parse(code).address == hub.url
-        assert '<svg class="qr"' in answer.text or 'class="qr"' in answer.text
+        assert 'class="qr"' in answer.text
         again = browser.get(PAGE).text
         assert code not in again
         assert "drempel-provision reader swap front" in text_of(again)
     with hub.signed_in(Role.AUDITOR) as auditor:
-        assert auditor.post(f"{PAGE}/code", data={"csrf_token": csrf_of(auditor.get("/").text)}).status_code == 403
+        assert (
+            auditor.post(f"{PAGE}/code", data={"csrf_token": csrf_of(auditor.get("/").text)}).status_code
+            == 403
+        )
+
+
+def test_what_a_controller_found_on_itself_is_shown(hub: RunningHub, front: FakeController) -> None:
+    """The newest report, with what to do; a message that is none changes nothing."""
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        assert "It has not told of that yet" in text_of(browser.get(PAGE).text)
+        for what in ("lost for 3 min", "<b>lost</b> for 4 min"):
+            finding = ReportedFinding(
+                level=Level.FAIL, name="reader front/entry", what=what, advice="Plug it in"
+            )
+            front.publish(Up.REPORT, bytes(Report(examined_at=hub.clock(), findings=(finding,))))
+        page = eventually(lambda: (t := browser.get(PAGE).text) and "4 min" in t and t, "the report")
+        assert "3 min" not in text_of(page)
+        assert "&lt;b&gt;lost" in page
+        assert "→ Plug it in" in text_of(page)
+        front.publish(Up.REPORT, b"\x00")
+        front.heartbeat()
+        front.record()
+        front.until_acknowledged()
+        assert "4 min" in browser.get(f"{PAGE}/news").text

@@ -23,6 +23,8 @@ from pacs.events import Batch, Event, EventDraft, EventKind, event_hash, genesis
 from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, JournalId, SiteId
 from pacs.messages import (
     CHUNK_BYTES,
+    MAX_FINDING_CHARACTERS,
+    MAX_FINDINGS,
     Acknowledgement,
     ControllerStatus,
     DocumentAssembler,
@@ -30,7 +32,10 @@ from pacs.messages import (
     DocumentKind,
     Hello,
     IssuedCertificate,
+    Level,
     RenewalRequest,
+    Report,
+    ReportedFinding,
     split_document,
 )
 from pacs.reason import Reason
@@ -59,6 +64,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "acknowledgement": Acknowledgement.from_bytes,
     "status": ControllerStatus.from_bytes,
     "renewal": RenewalRequest.from_bytes,
+    "report": Report.from_bytes,
     "certificate": IssuedCertificate.from_bytes,
     "chunk": DocumentChunk.from_bytes,
     "envelope": lambda data: envelope.open_sealed(data, "x", TRUSTED),
@@ -273,6 +279,44 @@ def test_messages_round_trip(
     assert RenewalRequest.from_bytes(bytes(asked)) == asked
     issued = IssuedCertificate(chain=hello.software)
     assert IssuedCertificate.from_bytes(bytes(issued)) == issued
+
+
+finding_texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=MAX_FINDING_CHARACTERS)
+
+
+@given(
+    examined_at=own.moments,
+    findings=st.lists(
+        st.builds(
+            ReportedFinding,
+            level=st.sampled_from(Level),
+            name=finding_texts,
+            what=finding_texts,
+            advice=finding_texts,
+        ),
+        max_size=6,
+    ),
+)
+def test_reports_round_trip(examined_at: datetime, findings: list[ReportedFinding]) -> None:
+    """A report gives back itself; with one finding more than may be in it it is malformed."""
+    report = Report(examined_at=examined_at, findings=tuple(findings))
+    assert Report.from_bytes(bytes(report)) == report
+    many = (ReportedFinding(level=Level.OK, name="", what=""),) * (MAX_FINDINGS + 1)
+    with pytest.raises(MalformedData):
+        Report.from_bytes(bytes(replace(report, findings=many)))
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        ReportedFinding(level=Level.OK, name="disk", what="x" * (MAX_FINDING_CHARACTERS + 1)),
+        ReportedFinding(level=Level.OK, name="disk", what="two\nlines"),
+    ],
+)
+def test_a_finding_that_no_page_could_show_is_malformed(finding: ReportedFinding) -> None:
+    """One that is too long, and one with what cannot be printed."""
+    with pytest.raises(MalformedData):
+        Report.from_bytes(bytes(Report(examined_at=datetime(2026, 1, 5, tzinfo=UTC), findings=(finding,))))
 
 
 @given(document=st.binary(min_size=1, max_size=20), repeats=st.integers(1, 9000), seed=st.randoms())

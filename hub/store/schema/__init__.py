@@ -11,7 +11,7 @@ from hub.store.schema.audit import audit, idempotency_keys
 from hub.store.schema.cards import card_ends_told, card_status_versions, cards
 from hub.store.schema.columns import CREDENTIAL, LEAST, NAME, NAMED, SMALL, UNCOUNTED, Serial, metadata
 from hub.store.schema.commands import commands, order_commands, orders
-from hub.store.schema.controllers import controller_state, controllers
+from hub.store.schema.controllers import controller_reports, controller_state, controllers
 from hub.store.schema.distribution import confirmations, documents
 from hub.store.schema.doors import areas, door_state, doors
 from hub.store.schema.enrolment import device_certificates, enrolment_codes
@@ -76,6 +76,7 @@ __all__ = [
     "challenges",
     "commands",
     "confirmations",
+    "controller_reports",
     "controller_state",
     "controllers",
     "desk_looks",

@@ -41,3 +41,11 @@ controller_state = Table(
     Column("hello_at", Instant),
     Column("health", JSON),  # pacs.health.ControllerHealth as the interface shows it
 )
+
+controller_reports = Table(
+    "controller_reports",
+    metadata,
+    Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
+    Column("received_at", Instant, nullable=False),
+    Column("findings", JSON, nullable=False),  # level, name, what, advice of each
+)
