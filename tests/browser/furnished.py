@@ -272,7 +272,9 @@ def _report(hub: RunningHub, controller: FakeController) -> None:
             advice="look at its cable, plugs and supply: fix what is loose, shorten what is long",
         ),
         ReportedFinding(
-            level=Level.OK, name="clock", what="2026-03-02 21:14 UTC, after the issue of the policy"
+            level=Level.OK,
+            name="state dir",
+            what="/var/lib/drempel/controllers/main-entrance-of-the-building-behind/state is there",
         ),
     )
     controller.publish(Up.REPORT, bytes(Report(examined_at=hub.clock(), findings=findings)))
