@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hub import audit, backup_commands, broker_node, import_commands, logs, operator_commands
+from hub import audit, backup_commands, broker_node, import_commands, logs, operator_commands, site_commands
 from hub.app import create_app
 from hub.audit import AuditHead
 from hub.command_line import configuration, database_of, fail, located, settings_of, told
@@ -27,7 +27,12 @@ def main() -> None:
     """
 
 
-for command in (*operator_commands.COMMANDS, *import_commands.COMMANDS, *backup_commands.COMMANDS):
+for command in (
+    *operator_commands.COMMANDS,
+    *import_commands.COMMANDS,
+    *backup_commands.COMMANDS,
+    *site_commands.COMMANDS,
+):
     main.add_command(command)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub import ages, audit
 from hub.documents import IssuesDocuments
-from hub.store import cardholders, cards, controllers, documents, doors, webhook_arrivals, webhooks
+from hub.store import cardholders, cards, controllers, documents, doors, sites, webhook_arrivals, webhooks
 from hub.store.cards import Card, CardStatus
 from hub.store.people import sites_of
 from hub.store.webhooks import Told
@@ -69,6 +69,16 @@ class CardDistribution:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voided:
+    """How many cards of a site were revoked in one act, the version of its revocations that carries it, and its doors' word."""
+
+    site_id: SiteId
+    cards: int
+    version: int
+    confirmations: tuple[DoorConfirmation, ...]
+
+
 class CardRevoked(StoreError):
     """A revoked card cannot become anything else."""
 
@@ -90,6 +100,52 @@ class Revocation(IssuesDocuments):
     def reinstate(self, credential_id: CredentialId, *, reason: str, actor: str) -> CardDistribution:
         """Make a suspended card valid again; raises ``NotFound`` and ``CardRevoked``."""
         return self._set(credential_id, CardStatus.VALID, action="card.reinstate", reason=reason, actor=actor)
+
+    def void_site(self, site_id: SiteId, *, reason: str, actor: str) -> Voided:
+        """Revoke for good every card of the people who belong to a site, in one transaction; raises ``NotFound``."""
+        now, kind = self._clock(), DocumentKind.REVOCATIONS
+        with self._database.write() as connection:
+            sites.get(connection, site_id)
+            found = cards.usable_of(connection, site_id)
+            concerned = {card.cardholder_id: sites_of(connection, card.cardholder_id) for card in found}
+            for card in found:
+                cards.set_status(connection, card.credential_id, CardStatus.REVOKED, now=now)
+            if found:
+                audit.record(
+                    connection,
+                    now=now,
+                    actor=actor,
+                    action="site.void_cards",
+                    subject=f"site:{site_id}",
+                    reason=reason,
+                    detail={"cards": len(found)},
+                )
+            carried = {
+                each: self._site_documents.issue(
+                    connection, each, kind, cause="site.void_cards", now=now, actor=actor
+                ).version
+                for each in sorted({each for known in concerned.values() for each in known})
+            }
+            for card in found:
+                told = [(each, kind, carried[each]) for each in concerned[card.cardholder_id]]
+                _tell(connection, card, CardStatus.REVOKED, told, now)
+            newest = documents.newest(connection, site_id, kind)
+            version = newest.version if newest else 0
+            done = Voided(
+                site_id=site_id,
+                cards=len(found),
+                version=version,
+                confirmations=tuple(confirmations_of(connection, site_id, kind, version, now)),
+            )
+        if found:
+            self._issued()
+        return done
+
+    def usable_cards(self, site_id: SiteId) -> int:
+        """How many cards ``void_site`` would revoke; raises ``NotFound``."""
+        with self._database.read() as connection:
+            sites.get(connection, site_id)
+            return len(cards.usable_of(connection, site_id))
 
     def distribution_of(self, credential_id: CredentialId) -> CardDistribution:
         """Where this card's status has arrived; raises ``NotFound``."""

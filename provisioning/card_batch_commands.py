@@ -27,7 +27,7 @@ from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site
 
 CARD_S: Final = 300.0
-_FOLDER: Final = "card-batches"
+FOLDER: Final = "card-batches"
 _FORMULA: Final = "=+-@\t\r"
 _COLUMNS: Final = (
     "row",
@@ -112,7 +112,7 @@ def card_batch(
     raw = read_file(people)
     listed = CardList.from_bytes(raw)
     site = Site.open(site_dir)
-    file = BatchFile(site.directory / _FOLDER / f"{hashlib.sha256(raw).hexdigest()[:16]}.jsonl")
+    file = BatchFile(site.directory / FOLDER / f"{hashlib.sha256(raw).hexdigest()[:16]}.jsonl")
     with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
         hub.check("cards")
         if dry_run:

@@ -17,7 +17,13 @@ from pacs.identifiers import CardholderId, CredentialId
 from provisioning import command
 from provisioning.card_batch_commands import card_batch
 from provisioning.card_key_commands import keys_group
-from provisioning.card_status_commands import card_found, card_lost, card_returned, card_unfinished
+from provisioning.card_status_commands import (
+    card_found,
+    card_lost,
+    card_returned,
+    card_unfinished,
+    card_void_all,
+)
 from provisioning.encoder import DEFAULT_DAYS, IssuedCard, Issuer, issue_card, issue_v1_card, read_card
 from provisioning.hub_client import ALREADY_EXISTS, HubClient, HubError
 from provisioning.line_card import LineCard
@@ -43,7 +49,7 @@ def card_group() -> None:
     """Cards."""
 
 
-for each in (keys_group, card_lost, card_found, card_returned, card_unfinished, card_batch):
+for each in (keys_group, card_lost, card_found, card_returned, card_void_all, card_unfinished, card_batch):
     card_group.add_command(each)
 
 

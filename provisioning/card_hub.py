@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pacs.errors import MalformedData
-from pacs.identifiers import CardholderId, CredentialId
+from pacs.identifiers import CardholderId, CredentialId, SiteId
 from provisioning.hub_client import HubClient, HubError
 
 _AGAIN_S: Final = 0.5
@@ -56,6 +56,20 @@ class CardHub(HubClient):
             time.sleep(_AGAIN_S)
             done = self._table("GET", f"/api/v1/cards/{credential_id}/distribution")
         return done
+
+    def void_cards(self, site_id: SiteId, reason: str, *, dry_run: bool) -> Arrival:
+        """Revoke every card of a site's people for good; ``VoidedCards`` of docs/hub-api.md."""
+        body = {"reason": reason, "dry_run": dry_run}
+        return self._table("POST", f"/api/v1/sites/{site_id}/void-cards", body)
+
+    def revocations_arrival(self, site_id: SiteId, version: int, wait_s: float) -> Arrival:
+        """Every door's word on a version of a site's revocations, once all have confirmed or after ``wait_s``."""
+        until = time.monotonic() + wait_s
+        while True:
+            found = self._table("GET", f"/api/v1/documents/{site_id}/revocations/{version}")
+            if found["confirmed"] == found["doors"] or time.monotonic() >= until:
+                return found
+            time.sleep(_AGAIN_S)
 
     # ---- people
 

@@ -1,4 +1,4 @@
-"""``drempel-provision card lost | found | returned | unfinished``: what becomes of cards that are out."""
+"""``drempel-provision card lost | found | returned | void-all | unfinished``: what becomes of cards that are out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from pacs.card.dialogue import Transceive
 from pacs.credential import TrustAnchors
-from pacs.identifiers import CardholderId, CredentialId
+from pacs.identifiers import CardholderId, CredentialId, SiteId
 from provisioning import command
 from provisioning.card_hub import Arrival, CardHub
 from provisioning.card_journal import DIRECTORY_NAME, CardJournal
@@ -202,6 +202,67 @@ def card_returned(
         text = f"{known} {found}; chip {status.serial} is blank, and can be issued again."
         extra = {"serial": str(status.serial)}
         _say_arrival(hub, found, revoked, wait_s, "json" if stdio else form, text, extra)
+
+
+@click.command(
+    "void-all",
+    cls=command.Verb,
+    epilog="""\
+Examples:
+  drempel-provision card void-all --site emergency --reason "the site closes" --dry-run \\
+      --hub https://hub.example --token-file token
+  drempel-provision card void-all --site emergency --reason "the site closes" --hub https://hub.example --token-file token
+""",
+)
+@click.option(
+    "--site", "site_id", required=True, callback=command.parsed(SiteId), help="Whose people's cards."
+)
+@command.site_dir_option
+@click.option("--reason", required=True, help="Why, for the hub's audit log.")
+@wait_option
+@command.required_hub_option
+@command.required_token_option
+@command.dry_run_option
+@command.format_option
+@command.explained
+def card_void_all(
+    *,
+    site_id: SiteId,
+    site_dir: Path,
+    reason: str,
+    wait_s: float,
+    hub_url: str,
+    token_file: Path,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Revoke every card of a site's people for good, in one act, and say at which doors that has arrived.
+
+    Exit status 4 as long as a door has not confirmed it: it may be run again, and revokes nothing twice.
+    """
+    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+        done = hub.void_cards(site_id, reason, dry_run=dry_run)
+        count, version = done["cards"], done["version"]
+        if dry_run:
+            command.say(
+                form,
+                {"site": site_id, "cards": count, "made": False},
+                f"Would revoke {count} cards of {site_id} for good.",
+            )
+            return
+        arrived = hub.revocations_arrival(site_id, version, wait_s) if version else done
+    missing = [each for each in arrived["confirmations"] if each["confirmed_at"] is None]
+    result = {"site": site_id, "cards": count, "version": version, "confirmations": arrived["confirmations"]}
+    lines = [f"Revoked {count} cards of {site_id} for good."]
+    lines += [
+        f"  {each['door_id']}: since {each['confirmed_at']}"
+        for each in arrived["confirmations"]
+        if each["confirmed_at"]
+    ]
+    lines += [f"  not yet: {_late(each)}" for each in missing]
+    command.say(form, result, "\n".join(lines))
+    if missing:
+        raise HubError(f"not confirmed by {', '.join(each['door_id'] for each in missing)}")
 
 
 @click.command(

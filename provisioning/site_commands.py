@@ -15,6 +15,7 @@ from provisioning.backup_commands import backup, restore
 from provisioning.keystore import Passphrase, read_file, refuse_existing
 from provisioning.pkcs11_keys import KeyToken, TokenAccess
 from provisioning.site import Site, create_site, generate_issuer, site_files
+from provisioning.site_closing import destroy_keys
 
 
 @click.group("site")
@@ -24,6 +25,7 @@ def site_group() -> None:
 
 site_group.add_command(backup)
 site_group.add_command(restore)
+site_group.add_command(destroy_keys)
 
 
 @site_group.command(

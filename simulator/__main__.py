@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": ("simulator.demo", "demo_command", "A small site's day, with every part a real process."),
     "card": ("simulator.card_stdio", "card_command", "A virtual card that answers command lines."),
     "pn532": ("simulator.pn532_process", "pn532_command", "A virtual PN532 on a pseudo-terminal."),
+    "emergency": ("simulator.emergency", "emergency_command", "A new site from nothing, timed, and its end."),
     "controller": (
         "simulator.controller_process",
         "controller_command",

@@ -48,6 +48,7 @@ BODIES: Final[dict[str, Any]] = {
     "NewIssuingJob": {
         "cardholder_id": "7c1f02aa93d4e5b6", "station_id": "reception-cards", "replaces": _CARD, "why": "lost",
     },
+    "VoidCards": {"reason": "The site closes"},
     "ToldStep": {"attempt": "5e" * 16, "step": "key_made"},
     "NewBatch": {"station_id": "cards", "cardholder_ids": ["7c1f02aa93d4e5b6"]},
     "NewMovement": {"technology": "pkoc-v2", "cause": "received", "cards": 200, "reason": "Delivery 2027-114"},

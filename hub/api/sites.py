@@ -74,6 +74,27 @@ class Sites(Answer):
     next_after: str | None
 
 
+class VoidCards(Body):
+    """The reason is kept in the audit log. ``dry_run``: only say how many cards it would be."""
+
+    reason: fields.ReasonText
+    dry_run: StrictBool = False
+
+
+class VoidedCards(Answer):
+    """How many cards were revoked, and every door's word on the version of the site's revocations that carries it.
+
+    Ask again with ``GET /api/v1/documents/{site_id}/revocations/{version}``. ``version`` null: nothing was done.
+    """
+
+    site_id: fields.Site
+    cards: int
+    version: int | None
+    confirmations: list[Confirmation]
+    confirmed: int
+    doors: int
+
+
 class NewTransfer(Body):
     """People who move to a site, and the access levels they hold there; all of them or nobody."""
 
@@ -158,6 +179,31 @@ def change_site(
         changed = store.get(connection, site_id)
     hub.site_changed(site_id)
     return Site.model_validate(changed)
+
+
+@router.post("/sites/{site_id}/void-cards")
+def void_cards(
+    site_id: fields.Site,
+    body: VoidCards,
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.SITES_MANAGE, everywhere=True)],
+) -> VoidedCards:
+    """Revoke for good every card of the people of a site that closes, in one act; done again, it revokes those made since."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        scope.site(connection, principal, site_id)
+    if body.dry_run:
+        count = hub.revocation.usable_cards(site_id)
+        return VoidedCards(site_id=site_id, cards=count, version=None, confirmations=[], confirmed=0, doors=0)
+    done = hub.revocation.void_site(site_id, reason=body.reason, actor=principal.actor)
+    return VoidedCards(
+        site_id=site_id,
+        cards=done.cards,
+        version=done.version or None,
+        confirmations=[Confirmation.model_validate(each) for each in done.confirmations],
+        confirmed=sum(each.confirmed_at is not None for each in done.confirmations),
+        doors=len(done.confirmations),
+    )
 
 
 @router.post("/transfers", status_code=201)

@@ -34,6 +34,7 @@ _CAUSES = {
     "transfer": N_("because people were transferred"),
     "card.block": N_("because a card was blocked"),
     "card.reinstate": N_("because a card was reinstated"),
+    "site.void_cards": N_("because every card of the site was revoked"),
     "card.replace": N_("because a card was replaced"),
     "card.expire": N_("because a card's validity was ended"),
 }

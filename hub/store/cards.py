@@ -185,6 +185,13 @@ def list_all(
     return [_card(row) for row in connection.execute(query)]
 
 
+def usable_of(connection: Connection, site_id: SiteId) -> list[Card]:
+    """The cards that are not revoked of people who belong to a site, by credential id."""
+    belonging = select(cardholders.c.id).where(cardholders.c.site_id == site_id)
+    query = select(cards).where(cards.c.cardholder_id.in_(belonging), cards.c.status != CardStatus.REVOKED)
+    return [_card(row) for row in connection.execute(query.order_by(cards.c.credential_id))]
+
+
 def next_index(connection: Connection) -> int:
     """The next status index; one that was given out is no other card's at any site."""
     highest: int | None = connection.scalar(select(func.max(cards.c.status_index)))

@@ -161,3 +161,27 @@ def test_a_card_that_was_spoilt_is_revoked_from_the_start(hub: RunningHub, desk:
     in_use = body | {"credential_id": str(CredentialId(secrets.token_bytes(16)))}
     assert desk.post("/api/v1/cards", json=in_use).status_code == 201
     assert desk.post("/api/v1/cards", json=in_use | {"status": "revoked"}).status_code == 409
+
+
+def test_every_card_of_a_site_is_void_in_one_act(hub: RunningHub, desk: httpx.Client) -> None:
+    """Suspended ones too, by one version that each door confirms; a dry run does nothing, again revokes nothing, and a reception may not."""
+    one, two = hub.card(), hub.card()
+    desk.post(f"/api/v1/cards/{two}/block", json={"status": "suspended", "reason": "lost"})
+    path, body = "/api/v1/sites/test-site/void-cards", {"reason": "the site closes"}
+    assert desk.post(path, json=body).status_code == 403
+    with hub.token(Role.ADMINISTRATOR) as admin:
+        would = admin.post(path, json=body | {"dry_run": True}).json()
+        assert (would["cards"] >= 2, would["version"]) == (True, None)
+        assert desk.get(f"/api/v1/cards/{one}").json()["status"] == "valid"
+        done = admin.post(path, json=body).json()
+        assert (done["cards"], done["doors"]) == (would["cards"], 2)
+        arrival = f"/api/v1/documents/test-site/revocations/{done['version']}"
+        eventually(lambda: admin.get(arrival).json()["confirmed"] == 2, "both doors", within_s=20)
+        assert {desk.get(f"/api/v1/cards/{each}").json()["status"] for each in (one, two)} == {"revoked"}
+        assert desk.get(f"/api/v1/cards/{two}/distribution").json()["versions"] == {
+            "test-site": done["version"]
+        }
+        again = admin.post(path, json=body).json()
+        assert (again["cards"], again["version"]) == (0, done["version"])
+        assert admin.post("/api/v1/sites/elsewhere/void-cards", json=body).status_code == 404
+    assert listed(hub, one)[1] is listed(hub, two)[1] is Status.INVALID
