@@ -1,4 +1,7 @@
-"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, import people, check the audit log, back up."""
+"""drempel-hub: run the hub, sign operators in for the first time, make API tokens, import people, check the audit log, back up.
+
+The hub itself is loaded by the commands that run it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,8 @@ from pathlib import Path
 import click
 
 from hub import audit, backup_commands, broker_node, import_commands, logs, operator_commands, site_commands
-from hub.app import create_app
 from hub.audit import AuditHead
 from hub.command_line import configuration, database_of, fail, located, settings_of, told
-from hub.server import serve
 from hub.settings import KEYS, Address, Settings, faults
 
 
@@ -56,6 +57,8 @@ def run(
     time_zone: str | None,
 ) -> None:
     """Run the hub until it is told to stop."""
+    from hub.server import serve
+
     with told():
         settings = configuration(
             config,
@@ -97,6 +100,8 @@ def broker_run(config: Path | None, data_dir: Path | None) -> None:
 @main.command("openapi")
 def print_openapi() -> None:
     """Print the description of the hub's interface (OpenAPI 3.1, JSON)."""
+    from hub.app import create_app
+
     app = create_app(Settings(site_dir=Path(), data_dir=Path()))
     click.echo(json.dumps(app.openapi(), indent=2))
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from hub.api.requests import Requests
 from hub.api.rim import BodyLimit, SecurityHeaders
 from hub.api.services import Services, session_cookie
 from hub.assembly import assembled, opened
+from hub.clock import utc_now
 from hub.live import LiveBus
 from hub.metrics import Metrics
 from hub.muster_copies import Made
@@ -91,11 +92,6 @@ LARGER_BODIES = {
     re.compile("/api/v1/access-levels(/[^/]+)?"): 512 * 1024,  # two thousand rules
     re.compile("/(new-access-level|access-levels/[^/]+/edit)"): 512 * 1024,
 }
-
-
-def utc_now() -> datetime:
-    """This moment, aware."""
-    return datetime.now(UTC)
 
 
 def create_app(

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 import click
 
 from hub import backup, verification
-from hub.app import utc_now
 from hub.backup import LONGEST_LIFETIME, USUAL_LIFETIME, Summary
 from hub.backup_file import BackupKey
+from hub.clock import utc_now
 from hub.command_line import Command, database_of, fail, located, settings_of, told
 from hub.settings import database_address
 from hub.store.database import Database

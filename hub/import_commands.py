@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 
 from hub import audit, imports
-from hub.app import utc_now
+from hub.clock import utc_now
 from hub.command_line import database_of, fail, located, settings_of, told
 from hub.import_rows import MAX_BYTES, Format
 from hub.store import sites

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import click
 
-from hub.app import utc_now
+from hub.clock import utc_now
 from hub.command_line import database_of, fail, located, settings_of, told
 from hub.oidc import disconnect
 from hub.operators import Operators, name_key
 from hub.passkeys import Passkeys
 from hub.roles import Permission, Role
-from hub.server import link_text, origin
 from hub.settings import Settings
 from hub.store import operators as operator_rows
 from hub.store.database import Database
@@ -71,6 +70,8 @@ def operator_link(
 
     For WHO, or for somebody new. Whoever is known keeps role and sites, and may set a new password.
     """
+    from hub.server import link_text, origin
+
     with told():
         settings, operators = _operators(config, data_dir)
         token = operators.links.create(

@@ -15,7 +15,8 @@ import click
 import uvicorn
 from fastapi import FastAPI
 
-from hub.app import create_app, utc_now
+from hub.app import create_app
+from hub.clock import utc_now
 from hub.keys import read_passphrase
 from hub.operators import Operators
 from hub.settings import Address, Settings, passphrase_file

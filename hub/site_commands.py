@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from hub import audit, site_ends
-from hub.app import utc_now
+from hub.clock import utc_now
 from hub.command_line import database_of, fail, located, settings_of, told
 from pacs.identifiers import SiteId
 

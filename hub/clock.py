@@ -1,0 +1,10 @@
+"""The clock that is handed to everything that asks for one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """This moment, aware."""
+    return datetime.now(UTC)
