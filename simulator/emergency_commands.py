@@ -124,9 +124,7 @@ def closing() -> tuple[Step, ...]:
             name="hand over",
             commands=(
                 Command(line="drempel-hub backup-key handover.key"),
-                Command(
-                    line="drempel-hub backup handover.backup --key-file handover.key --days 30 --config hub.toml"
-                ),
+                Command(line="drempel-hub backup handover.backup --key-file handover.key --config hub.toml"),
             ),
         ),
         Step(
