@@ -51,7 +51,7 @@ def enrol_command(
 
     Exit status: 0 enrolled; 1 not, and standard error says why; 2 wrong usage; 3 enrolled, and the doctor found a fault.
 
-    Example: sudo -u drempel drempel-edge enrol https://hub.example.org/#C7QX-…
+    Example: drempel-edge enrol https://hub.example.org/#C7QX-…
     """
     if os.geteuid() == 0 and not allow_root:
         click.echo(

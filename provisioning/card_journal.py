@@ -98,8 +98,10 @@ class CardJournal:
     def void(self, serial: CardSerial, credential_id: CredentialId) -> None:
         """This credential will never be used, whatever is on the chip."""
         self._make()
-        replace_secret(self._void_of(credential_id), json.dumps({"serial": str(serial)}).encode())
-        self._note("void", serial, credential_id)
+        path = self._void_of(credential_id)
+        if not path.exists():
+            replace_secret(path, json.dumps({"serial": str(serial)}).encode())
+            self._note("void", serial, credential_id)
         self.unfinished(serial)
 
     def voids(self) -> list[CredentialId]:

@@ -61,10 +61,10 @@ def print_card(
 ) -> Response:
     """The PDF; each one is in the audit log."""
     hub = services(request)
-    if principal.csrf_token is None or not principal.may(Permission.NAMES_READ):
-        raise Problem(
-            Code.NOT_PERMITTED, N_("Only who is signed in at a browser and may see names prints cards.")
-        )
+    if principal.csrf_token is None:
+        raise Problem(Code.INVALID, N_("Only a browser that somebody is signed in with can print cards."))
+    if not principal.may(Permission.NAMES_READ):
+        raise Problem(Code.NOT_PERMITTED, N_("Only who may see names prints cards."))
     with hub.database.read() as connection:
         card = scope.card(connection, principal, credential_id)
         scope.own_cardholder(connection, principal, card.cardholder_id)

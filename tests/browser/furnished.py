@@ -32,7 +32,7 @@ from tests.hub.controller import FakeController, eventually
 from tests.hub.running import RunningHub, ask, routes_of, running_hub
 
 NO_PAGES = re.compile(
-    "/(api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo)|posts/[^/]+/(stream|photo)|issuing/batches/[^/]+/report)"
+    "/(\\.well-known/|api/|static/|healthz|readyz|metrics|live/stream|attended/|sign-in/oidc/|kiosk/tap|desk/(stream|photo)|posts/[^/]+/(stream|photo)|issuing/batches/[^/]+/report)"
 )
 DOORS = {
     "main-entrance": "Main entrance",

@@ -201,17 +201,17 @@ def test_staff_lays_down_a_duty_exempts_corrects_and_checks(
     form.get_by_label("From").fill(f"{opens:%H:%M}")
     form.get_by_label("To; an earlier").fill(f"{opens + timedelta(hours=2):%H:%M}")
     form.get_by_role("button", name="Lay down").click()
-    expect(desk.get_by_role("status")).to_have_text("Saved.")
+    expect(desk.locator(".notice.good")).to_have_text("Saved.")
     for person in people:
         desk.goto(f"/registration/people/{person}")
         desk.get_by_role("button", name=re.compile("Put on this list.*Evening")).click()
-        expect(desk.get_by_role("status")).to_have_text("Saved.")
+        expect(desk.locator(".notice.good")).to_have_text("Saved.")
     form = desk.locator("form", has=desk.get_by_role("button", name="Exempt"))
     for label in ("First day", "Last day"):
         form.get_by_label(label).fill(opens.date().isoformat())
     form.get_by_label("Reason").fill("Away with permission")
     form.get_by_role("button", name="Exempt").click()
-    expect(desk.get_by_role("status")).to_have_text("Saved.")
+    expect(desk.locator(".notice.good")).to_have_text("Saved.")
 
     hub.clock.ahead += timedelta(minutes=30)
     station.heartbeat()

@@ -66,7 +66,7 @@ def test_a_card_is_printed_by_who_is_signed_in(hub: RunningHub) -> None:
         kind = {"content-type": "image/png"}
         put = program.put(f"/api/v1/cardholders/{holder}/photo", content=portrait(1), headers=kind)
         assert put.status_code == 204
-        assert program.post(path, data={"name": "x"}).status_code == 403
+        assert program.post(path, data={"name": "x"}).status_code == 422
     with hub.signed_in(Role.GUARD) as guard:
         assert guard.get(path).status_code == 403
     with hub.signed_in(Role.RECEPTION) as browser:

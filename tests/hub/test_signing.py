@@ -134,7 +134,7 @@ def bureau(tmp_path: Path) -> Iterator[Bureau]:
                     site_id=SITE,
                     id=name,
                     event_public_key=bytes(32),
-                    certificate_serial="0a",
+                    certificate_serial=name.encode().hex(),
                     software=None,
                     registered_at=NOW,
                 ),

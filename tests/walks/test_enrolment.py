@@ -20,6 +20,7 @@ from pacs.certificates import serial_hex
 from pacs.errors import StoreError
 from pacs.identifiers import ScheduleId, SiteId
 from pacs.schedule import ALWAYS, Schedule
+from provisioning.card_keys import CardKeys
 from provisioning.cli import main
 from provisioning.encoder import Issuer, issue_card
 from provisioning.site import Site, create_site
@@ -46,6 +47,10 @@ class Street:
         self.directory = directory
         self.log = parts.enter_context((directory / "processes.log").open("wb"))
         self.site: Site = create_site(directory / "site", SiteId("street"), now=datetime.now(UTC))
+        passphrase = self.site.passphrase()
+        CardKeys.read(self.site.directory, passphrase).with_simulated_batch().write(
+            self.site.directory, passphrase
+        )
         self.hub = parts.enter_context(
             HubProcess(self.site.hub_directory, directory / "hub-data", stderr=self.log)
         )

@@ -17,7 +17,7 @@
   };
   const open = () => {
     stream?.close();
-    stream = new EventSource(said.dataset.stream);
+    stream = new EventSource(said.dataset.waiting);
     const on = (kind, act) =>
       stream.addEventListener(kind, (event) => {
         act(JSON.parse(event.data));
