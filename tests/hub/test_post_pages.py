@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +63,11 @@ class AtPost:
             thread = threading.Thread(target=_receive, args=(stream, received), daemon=True)
             thread.start()
             event(received, "standing")
-            yield received
-            stream.close()
+            try:
+                yield received
+            finally:  # to close alone would wait for the thread that reads
+                stream.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                thread.join(20)
 
 
 def _receive(stream: httpx.Response, received: Received) -> None:
