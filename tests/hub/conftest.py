@@ -4,6 +4,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.hub import databases
 
@@ -55,6 +56,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for why in (NOT_INSTALLED, NOT_STARTED):
         if any(why in said for said in skipped):
             terminalreporter.write_sep("!", why, red=True)
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_is() -> None:
+    """A program that an earlier test ran in this process may have sent the log elsewhere."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
