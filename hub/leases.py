@@ -85,6 +85,20 @@ def leases_of(database: Database) -> Leases:
     return SoleLeases(Path(str(database.engine.url.database)))
 
 
+def is_served(database: Database) -> bool:
+    """Whether a hub process has this database; one that starts or ends at this moment may be missed."""
+    if database.is_shared:
+        with leases.session(database) as connection:
+            return len(leases.members(connection)) > 1
+    here = SoleLeases(Path(str(database.engine.url.database)))
+    try:
+        here.claim()
+    except StoreError:
+        return True
+    here.stop()
+    return False
+
+
 class SoleLeases:
     """Everything, held by a lock on a file beside the database's."""
 

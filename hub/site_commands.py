@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hub import audit, site_ends
+from hub import audit, leases, site_ends
 from hub.clock import utc_now
 from hub.command_line import database_of, fail, located, settings_of, told
 from pacs.identifiers import SiteId
@@ -47,10 +47,10 @@ def site_erase(
     *,
     dry_run: bool,
 ) -> None:
-    """Delete for good what is known of the people of SITE: names, photographs, taps, grants. Stop the hub first.
+    """Delete for good what is known of the people of SITE: names, photographs, taps, grants.
 
-    Refused while a card of theirs is not revoked, a controller of SITE is let in, or a legal hold keeps something. What stays
-    is that their cards open nothing, the totals, and the audit log, which name nobody. Backups are not reached.
+    Refused while a hub runs, a card of theirs is not revoked, a controller of SITE is let in, or a legal hold keeps something.
+    What stays is that their cards open nothing, the totals, and the audit log, which name nobody. Backups are not reached.
     """
     with told():
         database = database_of(settings_of(config, data_dir))
@@ -63,6 +63,8 @@ def site_erase(
             raise click.BadParameter("3 to 300 characters expected", param_hint="--reason")
         if statement is not None and statement.exists():
             fail(f"{statement}: is there already")
+        if leases.is_served(database):
+            fail("a hub runs on this database; stop it first")
         done = site_ends.erase(database, site_id, reason=reason.strip(), actor=audit.SYSTEM, clock=utc_now)
         said = json.dumps({**asdict(done), "erased_at": done.erased_at.isoformat()}, indent=2) + "\n"
         click.echo(said, nl=False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -161,6 +165,25 @@ def test_as_many_people_as_may_are_imported_at_once(database: Database) -> None:
     text = HEADER + "\n" + "".join(f"N-{n};Given;Family;residents;R {n};nl;\n" for n in range(MAX_ROWS))
     assert counts(imported(database, text)) == (State.DONE, MAX_ROWS, 0, 0)
     assert counts(imported(database, text.replace("R 7;", "R 8;"))) == (State.DONE, 0, 1, MAX_ROWS - 1)
+
+
+def test_what_another_process_imported_is_noticed(database: Database, tmp_path: Path) -> None:
+    """The command beside a running hub: once it is through, the hub's part that sends to doors is told."""
+    told = threading.Event()
+    running = imports.Imports(database, site_changed=told.set, clock=lambda: NOW)
+    running.start()
+    file = tmp_path / "people.csv"
+    file.write_text(PLAIN, encoding="utf-8")
+    where = {"DREMPEL_DATA_DIR": str(tmp_path / "data")}
+    if database.is_shared:
+        where["DREMPEL_DATABASE_URL"] = database.engine.url.render_as_string(hide_password=False)
+    try:
+        command = [sys.executable, "-m", "hub", "import", "residents", str(file)]
+        subprocess.run(command, env=os.environ | where, check=True, capture_output=True)
+        assert told.wait(60)
+    finally:
+        running.stop()
+    assert len(people(database)) == 2
 
 
 def test_a_file_of_one_site_says_nothing_of_levels_elsewhere(database: Database) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import leases
-from hub.leases import LEADER, SharedLeases, SoleLeases, Standing, fair_share
+from hub.leases import LEADER, SharedLeases, SoleLeases, Standing, fair_share, is_served
 from hub.store import leases as stored
 from hub.store.database import Database
 from pacs.errors import StoreError
@@ -31,6 +31,7 @@ class Process:
     """What a hub process has of the leases, and each change that it was told of."""
 
     def __init__(self, database: Database) -> None:
+        self.database = database
         self.leases = SharedLeases(database)
         self.changes: list[tuple[Standing, Standing]] = []
         self.leases.claim()
@@ -118,6 +119,22 @@ def test_a_stuck_process_is_relieved(processes: list[Process], monkeypatch: pyte
     finally:
         held_up.set()
         monkeypatch.undo()
+
+
+def test_it_is_known_whether_a_hub_runs(processes: list[Process], tmp_path: Path) -> None:
+    """On either database: while a process takes part, and no longer; to ask takes nothing from it."""
+    shared, sole = processes[0].database, Database.at(tmp_path / "hub.sqlite")
+    assert is_served(shared)
+    for process in processes:
+        process.leases.stop()
+    eventually(lambda: not is_served(shared), "nobody takes part")
+    assert not is_served(sole)
+    hub = leases.leases_of(sole)
+    hub.claim()
+    assert is_served(sole)
+    hub.stop()
+    assert not is_served(sole)
+    sole.close()
 
 
 def test_leases_are_of_one_database(postgresql: PostgreSql) -> None:

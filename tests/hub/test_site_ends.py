@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import delete, insert
 
 from hub import audit, site_ends
+from hub.__main__ import main
 from hub.erasure import HeldBack
+from hub.leases import leases_of
 from hub.store import cardholders, cards, controllers, sites
 from hub.store.cards import CardStatus
 from hub.store.errors import NotFound
@@ -90,4 +93,20 @@ def test_it_is_refused_while_something_is_good(archive: Archive) -> None:
     with pytest.raises(site_ends.StillOpen, match="1 cards"):
         erased(archive)
     assert len(archive.rows()) == 100
+    archive.database.close()
+
+
+def test_the_command_wants_the_hub_to_be_stopped(archive: Archive) -> None:
+    """A hub that runs has them in memory, too: nothing is deleted beside it, and its end is all that is missing."""
+    command = [
+        "site", "erase", SITE, "--reason", "closed", "--data-dir", str(archive.path.parent),
+    ]  # fmt: skip
+    hub = leases_of(archive.database)
+    hub.claim()
+    refused = CliRunner().invoke(main, command)
+    assert (refused.exit_code, "stop it first" in refused.output) == (1, True), refused.output
+    assert len(archive.rows()) == 100
+    hub.stop()
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
     archive.database.close()
