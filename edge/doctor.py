@@ -105,7 +105,7 @@ def _examined(
         ("pins", examine_pins(config, status, consent)),
         ("clock", examine_clock(config, status, now)),
         ("certificate", examine_certificates(config, now)),
-        ("broker", examine_broker(config, status)),
+        ("broker", examine_broker(config, status, now)),
         ("policy", examine_policy(config, now)),
         ("disk", examine_disk(config, status)),
         ("program", examine_program()),

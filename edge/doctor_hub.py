@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -27,12 +27,12 @@ from edge.link_state import NEXT_STEPS, LinkCause, cause_of
 from edge.signers import Signers
 from edge.status import counted, duration
 from pacs import bundle
+from pacs.certificates import renew_from
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.messages import DocumentKind
 from pacs.revocation import StatusList
 from pacs.rules import Policy
 
-SOON: Final = timedelta(days=30)
 STEP_S: Final = 5.0
 """What each step to the broker may take."""
 _COPY: Final = "provision this controller again and copy its directory"
@@ -72,9 +72,11 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
         what = f"the DNS names {', '.join(names) or '(none)'} lack {config.controller_id}: the broker goes by them"
         yield Finding.fail(Check.CERTIFICATE_NAMES, what, _COPY)
     yield _validity(Check.CERTIFICATE_DATES, device, now, _RENEW)
-    yield _validity(
-        Check.ROOT_DATES, root, now, "the site needs a new root, and every controller its certificate"
-    )
+    for authority in chain[1:2]:
+        yield _validity(
+            Check.AUTHORITY_DATES, authority, now, "at the bureau: drempel-provision key rotate devices"
+        )
+    yield _validity(Check.ROOT_DATES, root, now, "at the bureau: drempel-provision key rotate root")
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
@@ -94,10 +96,10 @@ def _validity(check: Check, certificate: x509.Certificate, now: datetime, advice
     if now >= ends:
         return Finding.fail(check, f"expired on {ends:%Y-%m-%d}", advice)
     what = f"{counted((ends - now).days, 'day')} left, until {ends:%Y-%m-%d}"
-    return Finding.warn(check, what, advice) if ends - now < SOON else Finding.ok(check, what)
+    return Finding.warn(check, what, advice) if now >= renew_from(certificate) else Finding.ok(check, what)
 
 
-def examine_broker(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]:
+def examine_broker(config: Config, status: dict[str, Any] | None, now: datetime) -> Iterator[Finding]:
     """Each step to the broker, up to the first that fails. The session of the running controller is left alone."""
     if status and "link" in status:
         link = status["link"]
@@ -115,7 +117,11 @@ def examine_broker(config: Config, status: dict[str, Any] | None) -> Iterator[Fi
             step = Check.BROKER_TLS
             context = Keystore.open(config.keys, config.controller_id).tls_context()
             with context.wrap_socket(plain, server_hostname=host) as secure:
-                yield Finding.ok(step, f"{secure.version()}; a certificate of this site for {host}")
+                shown = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
+                left = counted((shown.not_valid_after_utc - now).days, "day")
+                yield Finding.ok(
+                    step, f"{secure.version()}; a certificate of this site for {host}, {left} left"
+                )
                 yield _connect(secure)
     except (OSError, StoreError) as error:
         words = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)

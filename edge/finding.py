@@ -34,6 +34,7 @@ class Check(StrEnum):
     CERTIFICATE_CHAIN = "certificate_chain"
     CERTIFICATE_NAMES = "certificate_names"
     CERTIFICATE_DATES = "certificate_dates"
+    AUTHORITY_DATES = "authority_dates"
     ROOT_DATES = "root_dates"
     HUB_LINK = "hub_link"
     BROKER_TCP = "broker_tcp"

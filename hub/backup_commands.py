@@ -15,9 +15,10 @@ import click
 from hub import backup, verification
 from hub.backup import LONGEST_LIFETIME, USUAL_LIFETIME, Summary
 from hub.backup_file import BackupKey
+from hub.certificates import site_certificates
 from hub.clock import utc_now
 from hub.command_line import Command, database_of, fail, located, settings_of, told
-from hub.settings import database_address
+from hub.settings import Settings, database_address
 from hub.store.database import Database
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -151,7 +152,8 @@ def verify(
     """Check the backup FILE, or without one the hub's database: everything that is wrong is named, with exit status 1.
 
     Of a backup: key, every byte, the number of rows and until when it may be kept. Of a database: schema, file, audit
-    log, each controller's chain of events and the documents; the hub may be running.
+    log, each controller's chain of events and the documents, and which certificate of the site is due; the hub may be
+    running.
     """
     if (file is None) != (key_file is None):
         raise click.UsageError("FILE and --key-file: give both, or neither for the hub's database")
@@ -159,7 +161,7 @@ def verify(
         if file is not None and key_file is not None:
             _verify_backup(file, key_file, form)
         else:
-            _verify_database(database_of(settings_of(config, data_dir)), form)
+            _verify_database(settings_of(config, data_dir), form)
 
 
 COMMANDS = (make_backup, make_key, restore, verify)
@@ -173,10 +175,12 @@ def _verify_backup(file: Path, key_file: Path, form: str) -> None:
         fail(f"{file}: whole, but it could be kept until {_day(found.expires_at)}; delete it")
 
 
-def _verify_database(database: Database, form: str) -> None:
+def _verify_database(settings: Settings, form: str) -> None:
     progress = _progress_on(sys.stderr)
-    with database.read() as connection:
+    with database_of(settings).read() as connection:
         found = list(verification.faults(connection, lambda events: progress("events", events)))
+    held = site_certificates(settings.site_dir, settings.certificate)
+    found += verification.certificates_due(held, utc_now())
     _say(
         form, {"faults": [asdict(fault) for fault in found]}, "\n".join(map(str, found)) or "nothing is wrong"
     )

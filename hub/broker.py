@@ -150,10 +150,12 @@ class Broker:
                 return
             self._admitted = wanted
             self._write_configuration()
-            pid = self.pid
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGHUP)
+            self._hang_up()
+
+    def read_certificates_again(self) -> None:
+        """Go by what the files of the certificates hold now; connections stay."""
+        with self._lock:
+            self._hang_up()
 
     def stop(self) -> None:
         """End the child and take the decrypted key away."""
@@ -167,6 +169,13 @@ class Broker:
         if self._claim is not None:
             self._claim.close()
             self._claim = None
+
+    def _hang_up(self) -> None:
+        """Have the child read its configuration again."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
 
     # -- the thread
 

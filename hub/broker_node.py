@@ -9,6 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub.broker import Broker, BrokerSettings
 from hub.broker_configuration import Admission, ClusterNode
+from hub.certificates import OwnCertificates
+from hub.clock import utc_now
 from hub.keys import HubKeys
 from hub.settings import Settings, database_address, passphrase_file
 from hub.store import device_certificates
@@ -46,12 +48,21 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     keys = HubKeys.load(settings.site_dir, passphrase_file(settings))
     database = Database.of(database_address(settings))
     broker = Broker(broker_settings(settings), keys)
+    certificates = OwnCertificates(
+        keys.site_dir,
+        keys.passphrase,
+        keys.device_authority,
+        clock=utc_now,
+        changed=broker.read_certificates_again,
+    )
+    certificates.look()
     try:
         try:
             admitted = _admitted(database)
         except SQLAlchemyError as error:
             raise StoreError("the database cannot be read: who may connect is not known") from error
         broker.start(admitted)
+        certificates.lookout.start()
         log.info("broker_node_started", node=settings.cluster_node, port=broker.port)
         while not stopping.wait(LOOK_EVERY_S):
             try:
@@ -59,6 +70,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             except SQLAlchemyError as error:  # whoever was let in before stays so
                 log.warning("registry_not_read", reason=type(error).__name__)
     finally:
+        certificates.lookout.stop()
         broker.stop()
         database.close()
 

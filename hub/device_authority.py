@@ -10,12 +10,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, pkcs7
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hub.store.device_certificates import DeviceCertificate
 from pacs.certificates import DEVICE_DAYS, leaf, serial_hex
 from pacs.enrolment import fingerprint
-from pacs.errors import StoreError
+from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
 
 
@@ -76,15 +76,43 @@ class DeviceAuthority:
             now=now,
             days=DEVICE_DAYS,
         )
-        chain = b"".join(each.public_bytes(Encoding.PEM) for each in (made, *self._above()))
         return DeviceCertificate(
             serial=serial_hex(made),
             controller_id=controller_id,
             key_digest=key_digest(public_key),
-            chain=chain.decode("ascii"),
+            chain=self.chain_pem(made).decode("ascii"),
             issued_at=now,
             expires_at=made.not_valid_after_utc,
         )
+
+    def certify_again(self, before: x509.Certificate, now: datetime) -> x509.Certificate:
+        """The same P-256 key for the same uses under the same names, for as long again, never beyond the own end.
+
+        Raises ``MalformedData`` for one of another kind of key.
+        """
+        key = before.public_key()
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise MalformedData("certificate: not of a P-256 key")
+        name = str(before.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        of = before.extensions.get_extension_for_class
+        return leaf(
+            issuer=self.certificate,
+            issuer_key=self.key,
+            name=name,
+            public_key=key,
+            usages=of(x509.ExtendedKeyUsage).value,
+            now=now,
+            days=(before.not_valid_after_utc - before.not_valid_before_utc).days,
+            hosts=[
+                each
+                for each in of(x509.SubjectAlternativeName).value
+                if isinstance(each, (x509.DNSName, x509.IPAddress)) and each.value != name
+            ],
+        )
+
+    def chain_pem(self, made: x509.Certificate) -> bytes:
+        """What the file of a certificate holds: it, and what stands between it and the root."""
+        return b"".join(each.public_bytes(Encoding.PEM) for each in (made, *self._above()))
 
     def _above(self) -> list[x509.Certificate]:
         return [] if self.certificate == self.root else [self.certificate]

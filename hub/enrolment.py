@@ -102,7 +102,7 @@ class Enrolment:
     def __init__(
         self,
         database: Database,
-        authority: DeviceAuthority | None,
+        authority: Callable[[], DeviceAuthority | None],
         *,
         policy_keys: Path,
         broker: Callable[[], tuple[str, int]],
@@ -110,7 +110,7 @@ class Enrolment:
         is_settled: Callable[[], bool],
         clock: Callable[[], datetime],
     ) -> None:
-        """``authority`` None: this hub certifies nobody. ``changed``: told after a commit which site has another device."""
+        """``authority`` gives None: this hub certifies nobody. ``changed``: told after a commit which site has another device."""
         self._database = database
         self._authority = authority
         self._policy_keys = policy_keys
@@ -122,11 +122,12 @@ class Enrolment:
     @property
     def authority(self) -> DeviceAuthority:
         """What certifies; raises ``MalformedData`` when this hub has nothing to certify with."""
-        if self._authority is None:
+        authority = self._authority()
+        if authority is None:
             raise MalformedData(
                 "this hub certifies no controllers: its directory has no devices.cert.pem and devices.key.pem (docs/keys.md)"
             )
-        return self._authority
+        return authority
 
     def make_code(
         self,
@@ -230,7 +231,7 @@ class Enrolment:
         controller asks again.
         """
         controller = controllers.get(connection, controller_id)
-        authority, now = self._authority, self._clock()
+        authority, now = self._authority(), self._clock()
         if authority is None or controller.event_public_key is None:
             return None
         try:

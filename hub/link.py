@@ -14,10 +14,12 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from hub import audit
 from hub.alarms import AlarmBounds, Alarms
 from hub.attendance import Attendance
 from hub.broker import Broker, BrokerSettings
 from hub.card_changes import CardChanges
+from hub.certificates import OwnCertificates, SiteCertificate
 from hub.commands import Commands
 from hub.distribution import Distribution
 from hub.documents import SiteDocuments
@@ -80,6 +82,14 @@ class ControllerLink:
         self.leases = leases_of(database)
         self._broker = Broker(broker_settings, keys) if broker_settings else None
         self._named_servers = servers
+        self.certificates = OwnCertificates(
+            keys.site_dir,
+            keys.passphrase,
+            keys.device_authority,
+            clock=clock,
+            changed=self._own_certificates_changed,
+            renewed=self._renewed_own,
+        )
         self.client = HubClient(keys, *self._session())
         self._of_shards: dict[int, HubClient] = {}
         self._has_begun = False
@@ -137,7 +147,7 @@ class ControllerLink:
         )
         self.enrolment = Enrolment(
             database,
-            keys.device_authority,
+            lambda: self.certificates.authority,
             policy_keys=keys.policy_public_key,
             broker=lambda: advertised or (keys.broker_host, self.servers[0][1]),
             changed=self.site_changed,
@@ -159,6 +169,7 @@ class ControllerLink:
             sites.ensure(connection, site)
             self.signing.begin(connection)
             admitted = device_certificates.admitted(connection)
+        self.certificates.look()  # of a hub that stood still for long the broker would not be believed
         if self._broker:
             self._broker.start(admitted)
         self.ingest.start()
@@ -172,6 +183,7 @@ class ControllerLink:
         if not self.client.wait_until_connected(CONNECT_TIMEOUT_S):
             log.error("hub_not_connected_to_its_broker")
         self.signing.lookout.start()
+        self.certificates.lookout.start()
         self.commands.lookout.start()
         self.attendance.lookout.start()
         self.alarms.lookout.start()
@@ -183,6 +195,7 @@ class ControllerLink:
         self.alarms.lookout.stop()
         self.attendance.lookout.stop()
         self.commands.lookout.stop()
+        self.certificates.lookout.stop()
         self.signing.lookout.stop()
         self.distribution.stop()
         self.leases.stop()
@@ -214,6 +227,23 @@ class ControllerLink:
         self.ingest.controllers_changed()
         if self._broker:
             self._broker.allow(admitted)
+
+    def _own_certificates_changed(self) -> None:
+        for client in (self.client, *self._of_shards.copy().values()):
+            client.read_certificates_again()
+        if self._broker:
+            self._broker.read_certificates_again()
+
+    def _renewed_own(self, made: SiteCertificate) -> None:
+        with self._database.write() as connection:
+            audit.record(
+                connection,
+                now=self._clock(),
+                actor=audit.SYSTEM,
+                action="certificate.renew",
+                subject=f"certificate:{made.part}",
+                detail={"serial": made.serial},
+            )
 
     # -- several processes
 
@@ -298,6 +328,7 @@ class ControllerLink:
             "distribution": self.distribution.is_running,
             "commands": self.commands.lookout.is_running,
             "signing": self.signing.lookout.is_running,
+            "certificates": self.certificates.lookout.is_running,
             "attendance": self.attendance.lookout.is_running,
             "alarms": self.alarms.lookout.is_running,
             "retention": self.retention.lookout.is_running,

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -29,9 +27,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from hub import completeness
+from hub.certificates import site_certificates
 from hub.completeness import Completeness
 from hub.ingest import Ingest
-from hub.store import alarms, controllers, documents, doors, holds, webhooks
+from hub.store import alarms, controllers, device_certificates, documents, doors, holds, webhooks
 from hub.store.controllers import ControllerState
 from pacs.identifiers import ControllerId, SiteId
 from pacs.messages import DocumentKind
@@ -126,16 +125,16 @@ def _process(hub: Services, ingest: Ingest) -> Iterator[Metric]:
     free = shutil.disk_usage(hub.settings.data_dir).free
     yield _gauge("disk_free_bytes", "Free space where the data is", [((), free)])
     yield _gauge("build_info", "Which software runs", [((version("drempel"),), 1)], "version")
-    paths = {"broker": hub.settings.site_dir / "broker.cert.pem", "https": hub.settings.certificate}
-    ends = [((name,), end.timestamp()) for name, path in paths.items() if path and (end := _end_of(path))]
+    held = site_certificates(hub.settings.site_dir, hub.settings.certificate)
+    ends = [((each.part.value,), each.ends_at.timestamp()) for each in held]
     yield _gauge("certificate_expiry_seconds", "When a certificate ends, since 1970", ends, "certificate")
-
-
-def _end_of(path: Path) -> datetime | None:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.astimezone(UTC)
-    except (OSError, ValueError):
-        return None
+    due = [((each.part.value,), each.due_at.timestamp()) for each in held]
+    yield _gauge(
+        "certificate_renewal_due_seconds",
+        "When two thirds of a certificate's life are over, since 1970",
+        due,
+        "certificate",
+    )
 
 
 def _house(hub: Services, sites: Collection[SiteId] | None) -> Iterator[Metric]:
@@ -190,6 +189,17 @@ def _controllers(
         "acknowledgement_lag_seconds",
         "Age of the oldest event that is recorded there and not yet acknowledged",
         lambda state: _lag(state, now),
+    )
+    newest = device_certificates.newest(connection, [ControllerId(each) for each, _ in known])
+    yield _gauge(
+        "controller_certificate_expiry_seconds",
+        "When a controller's newest certificate ends, since 1970",
+        [
+            ((str(each),), one.expires_at.timestamp())
+            for each, one in sorted(newest.items())
+            if one.expires_at
+        ],
+        "controller",
     )
     for document in ("policy", "revocations"):
         yield of(

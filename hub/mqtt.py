@@ -56,6 +56,8 @@ class HubClient:
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
+        self._keys, self._name = keys, name
+        self._certificates_changed = threading.Event()
         self._client = self._made(keys, name)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -103,10 +105,12 @@ class HubClient:
             self._thread.join(STOP_WAIT_S)
         self._woken.close()
         self._waker.close()
-        # without these references the client is freed as soon as nobody has it
-        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
-        self._client.on_socket_register_write = None
+        _let_go(self._client)
         self._on_messages = self._on_lost = _ignore
+
+    def read_certificates_again(self) -> None:
+        """Use what the files of the certificates hold with the next connection; the present one stays."""
+        self._certificates_changed.set()
 
     def wait_until_connected(self, timeout_s: float) -> bool:
         """Whether it is within this time."""
@@ -133,6 +137,10 @@ class HubClient:
         bound_s, tries, others, owes_loss = 1.0, 0, 0, False
         while not self._stopping.is_set():
             try:
+                if self._certificates_changed.is_set():
+                    self._certificates_changed.clear()
+                    before, self._client = self._client, self._made(self._keys, self._name)
+                    _let_go(before)
                 self._client.connect(*self._servers[tries % len(self._servers)], keepalive=KEEPALIVE_S)
                 self._serve()
             except (OSError, ValueError) as error:
@@ -227,6 +235,12 @@ class HubClient:
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self._received.append(Message(message.topic, bytes(message.payload), message.dup))
+
+
+def _let_go(client: Client) -> None:
+    """Without these references it is freed as soon as nobody has it."""
+    client.on_connect = client.on_subscribe = client.on_message = None
+    client.on_socket_register_write = None
 
 
 def _check(code: MQTTErrorCode) -> None:

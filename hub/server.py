@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 
 from hub.app import create_app
 from hub.clock import utc_now
+from hub.https import HttpsCertificate
 from hub.keys import read_passphrase
 from hub.operators import Operators
 from hub.settings import Address, Settings, passphrase_file
@@ -50,12 +52,14 @@ class HubServer(uvicorn.Server):
         )
         self._app = app
         self._settings = settings
+        self._following: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving, then tell people and programs where."""
         await super().startup(sockets)
         if self.should_exit or sockets is None:
             return
+        self._following = self._follow_certificate()
         port = sockets[0].getsockname()[1]
         settings = replace(self._settings, http=Address(self._settings.http.host, port))
         mqtt = (
@@ -76,10 +80,19 @@ class HubServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, which would otherwise never end, then stop."""
+        if self._following:
+            self._following.cancel()
         if services := getattr(self._app.state, "services", None):
             services.feed.close()
             services.live.close()
         await super().shutdown(sockets)
+
+    def _follow_certificate(self) -> asyncio.Task[None] | None:
+        certificate, key, context = self._settings.certificate, self._settings.key, self.config.ssl
+        if certificate is None or key is None or context is None:
+            return None
+        served = HttpsCertificate(context, certificate, key, self.config.ssl_keyfile_password)
+        return asyncio.create_task(served.follow())
 
 
 def serve(settings: Settings) -> None:

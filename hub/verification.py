@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from hub import audit
+from hub.certificates import TO_DO, SiteCertificate
 from hub.record import UNKNOWN_HASH
 from hub.store import events, journals, soundness
 from hub.store.database import newest_revision, revision_of
@@ -25,7 +27,7 @@ _FAULTS_OF_ONE_JOURNAL = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that is not what was written; ``part``: schema, database, audit, events or documents."""
+    """Something that is not what was written; ``part``: schema, database, audit, events, documents or certificates."""
 
     part: str
     detail: str
@@ -56,6 +58,15 @@ def faults(connection: Connection, said: Callable[[int], None] = lambda _events:
     except MalformedData as error:
         yield Fault(part="events", detail=f"cannot be read ({error})")
     yield from _documents(connection)
+
+
+def certificates_due(held: Iterable[SiteCertificate], now: datetime) -> Iterator[Fault]:
+    """Those of which two thirds of their life are over, so that somebody has to renew them."""
+    for each in held:
+        if now >= each.due_at:
+            left = each.days_left(now)
+            ends = f"ended on {each.ends_at:%Y-%m-%d}" if left < 0 else f"{left} days left"
+            yield Fault(part="certificates", detail=f"{each.part}: {ends}; {TO_DO[each.part]}")
 
 
 def _chains(connection: Connection, said: Callable[[int], None]) -> Iterator[Fault]:

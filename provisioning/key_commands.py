@@ -40,9 +40,9 @@ GOES_ON: Final[Mapping[str, Sequence[str]]] = {
     ),
     "devices": (
         "Nothing stops. What the old authority certified is good until it ends; what is renewed comes from the new one.",
-        "Restart the hub, which reads its certificates at the start; its doors go on without it meanwhile.",
+        "A hub that runs certifies with it within seconds; its broker and its own client go by it too.",
     ),
-    "web": ("Nothing stops. Restart the hub, which reads its certificate at the start.",),
+    "web": ("Nothing stops. A hub that runs shows its pages' new certificate within seconds.",),
 }
 STOPS: Final[Mapping[str, Sequence[str]]] = {
     _POLICY: (

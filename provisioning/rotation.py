@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pacs.card import p256
+from pacs.certificates import renew_from
 from pacs.envelope import key_id
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.key_statement import KeyStatement, open_statement, seal
@@ -232,13 +233,15 @@ def deliver(
 
 
 def _renewed(authority: Authority, which: str, hub: Path, now: datetime) -> list[NewFile]:
-    """The certificates of the hub's own keys that an earlier authority made, made again."""
+    """The certificates of the hub's own keys that an earlier authority made, or whose time it is, made again."""
     found = []
     for name in _LEAVES_OF[which]:
         path = hub / f"{name}.cert.pem"
-        if not path.exists() or read_file(path).endswith(certificate_pem(authority.certificate)):
+        if not path.exists():
             continue
         before = x509.load_pem_x509_certificate(read_file(path))
+        if now < renew_from(before) and read_file(path).endswith(certificate_pem(authority.certificate)):
+            continue
         key = before.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise StoreError(f"{path}: not of a P-256 key")

@@ -601,7 +601,7 @@ def at_port(config: Config, port: int) -> Config:
 def test_a_broker_that_takes_us_under_another_client_id(config: Config, site: Site) -> None:
     """TCP, TLS with its name checked, CONNECT accepted; the controller's own session is left alone."""
     with broker(site, b"\x20\x02\x00\x00") as (port, heard):
-        found = levels(examine_broker(at_port(config, port), None))
+        found = levels(examine_broker(at_port(config, port), None, NOW))
     assert found == {"broker tcp": "ok", "broker tls": "ok", "broker mqtt": "ok"}
     assert heard[0][:9] == b"\x10\x23\x00\x04MQTT\x04"
     assert heard[0][14:].startswith(b"doctor-")
@@ -623,7 +623,7 @@ def test_a_broker_that_does_not_take_us(
     """The last step fails, and what it said is told."""
     monkeypatch.setattr(doctor_hub, "STEP_S", 0.5 if answer is None else 10.0)
     with broker(site, answer) as (port, _):
-        found = by_name(examine_broker(at_port(config, port), None))
+        found = by_name(examine_broker(at_port(config, port), None, NOW))
     assert found["broker tls"].level is Level.OK
     assert found["broker mqtt"].level is Level.FAIL
     assert words in found["broker mqtt"].what
@@ -635,21 +635,21 @@ def test_a_broker_of_another_name_and_one_without_tls(
     """The second step fails: which name, which port."""
     monkeypatch.setattr(doctor_hub, "STEP_S", 10.0)
     with broker(site, b"", host="elsewhere") as (port, _):
-        found = by_name(examine_broker(at_port(config, port), None))
+        found = by_name(examine_broker(at_port(config, port), None, NOW))
     assert (set(found), "check [hub] host" in found["broker tls"].advice) == (
         {"broker tcp", "broker tls"},
         True,
     )
     with broker(site, b"220 hello\r\n", tls=False) as (port, _):
-        found = by_name(examine_broker(at_port(config, port), None))
+        found = by_name(examine_broker(at_port(config, port), None, NOW))
     assert found["broker tls"].level is Level.FAIL
 
 
 def test_nobody_there_and_no_such_name(config: Config) -> None:
     """The first step fails."""
-    found = by_name(examine_broker(at_port(config, 9), None))
+    found = by_name(examine_broker(at_port(config, 9), None, NOW))
     assert (set(found), "port" in found["broker tcp"].advice) == ({"broker tcp"}, True)
-    found = by_name(examine_broker(replace(config, hub_host="nowhere.invalid"), None))
+    found = by_name(examine_broker(replace(config, hub_host="nowhere.invalid"), None, NOW))
     assert "name" in found["broker tcp"].advice
 
 
@@ -657,7 +657,7 @@ def test_keys_that_cannot_be_used_end_it_before_tls(config: Config, site: Site) 
     """Not a fault of the broker's."""
     config.keys.device_key.write_bytes(b"no key")
     with broker(site, b"") as (port, _):
-        found = by_name(examine_broker(at_port(config, port), None))
+        found = by_name(examine_broker(at_port(config, port), None, NOW))
     assert "keys" in found["broker tls"].advice
 
 
