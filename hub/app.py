@@ -77,6 +77,7 @@ from hub.pages import webhooks as webhook_pages
 from hub.pages.languages import SOURCE
 from hub.pages.rendering import make_pages, pages_of
 from hub.pages.views import live_variant
+from hub.roles import Permission
 from hub.settings import Settings, database_address
 from hub.store.database import Database
 from pacs.errors import PacsError
@@ -267,11 +268,13 @@ def _prepare_pages(app: FastAPI, services: Services) -> None:
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:
-    """A failure as a page; who is not signed in is sent to sign in and comes back."""
+    """A failure as a page; who is not signed in is sent to sign in and comes back, who does not watch to what they do."""
     if problem.code is Code.NOT_SIGNED_IN:
         wanted = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='/')}", 303)
     principal = getattr(request.state, "principal", None)
+    if problem.code is Code.NOT_PERMITTED and principal and principal.csrf_token and request.url.path == "/":
+        return RedirectResponse("/issuing" if principal.may(Permission.CARDS_MANAGE) else "/account", 303)
     if problem.code is Code.REASON_REQUIRED and request.method == "GET":
         wanted = f"{request.url.path}?{request.url.query}".rstrip("?")
         return reasons.ask(request, principal, request.state.reason_subject, wanted)

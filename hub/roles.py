@@ -12,8 +12,10 @@ from enum import StrEnum, unique
 class Permission(StrEnum):
     """One thing a route lets somebody do."""
 
+    ACCOUNT_MANAGE = "account.manage"
     EVENTS_READ = "events.read"
     NAMES_READ = "names.read"
+    MOVEMENTS_READ = "movements.read"
     ALARMS_ACKNOWLEDGE = "alarms.acknowledge"
     ATTENDED_ANSWER = "attended.answer"
     DOORS_READ = "doors.read"
@@ -25,6 +27,7 @@ class Permission(StrEnum):
     ACCESS_READ = "access.read"
     ACCESS_MANAGE = "access.manage"
     CARDHOLDERS_READ = "cardholders.read"
+    CARDHOLDERS_ENROL = "cardholders.enrol"
     CARDHOLDERS_MANAGE = "cardholders.manage"
     CARDS_READ = "cards.read"
     CARDS_MANAGE = "cards.manage"
@@ -49,6 +52,7 @@ class Role(StrEnum):
     """What an operator or an API token is."""
 
     GUARD = "guard"
+    ISSUING_DESK = "issuing_desk"
     RECEPTION = "reception"
     SITE_MANAGER = "site_manager"
     TECHNICIAN = "technician"
@@ -56,16 +60,19 @@ class Role(StrEnum):
     ADMINISTRATOR = "administrator"
 
 
-_WATCH = {Permission.EVENTS_READ, Permission.DOORS_READ}
+_SIGN_IN = {Permission.ACCOUNT_MANAGE}
+_WATCH = {*_SIGN_IN, Permission.EVENTS_READ, Permission.DOORS_READ}
 _PEOPLE = {Permission.NAMES_READ, Permission.CARDHOLDERS_READ, Permission.CARDS_READ, Permission.CARDS_BLOCK}
 _GUARD = {
     *_PEOPLE,
+    Permission.MOVEMENTS_READ,
     Permission.ATTENDED_ANSWER,
     Permission.DESK_IDENTIFY,
     Permission.DOORS_COMMAND,
     Permission.ALARMS_ACKNOWLEDGE,
 }
-_DESK = {Permission.CARDHOLDERS_MANAGE, Permission.CARDS_MANAGE, Permission.ACCESS_READ}
+_ISSUE = {Permission.CARDHOLDERS_ENROL, Permission.CARDS_MANAGE}
+_DESK = {*_ISSUE, Permission.CARDHOLDERS_MANAGE, Permission.ACCESS_READ}
 _DOORS = {
     Permission.DOORS_TEST,
     Permission.DOORS_MANAGE,
@@ -79,6 +86,7 @@ _KEEP = {Permission.RETENTION_READ, Permission.RETENTION_HOLD, Permission.RETENT
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.GUARD: frozenset(_WATCH | _GUARD),
+    Role.ISSUING_DESK: frozenset(_SIGN_IN | _PEOPLE | _ISSUE),
     Role.RECEPTION: frozenset(_WATCH | _GUARD | _DESK | _REPORTS),
     Role.SITE_MANAGER: frozenset(
         _WATCH

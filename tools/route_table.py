@@ -1,4 +1,4 @@
-"""Write the tables of routes in docs/hub-api.md: method, path, permission, and the first line of what each one does."""
+"""Write the tables of routes (method, path, permission, the first line of what it does) and of roles in docs/hub-api.md."""
 
 from __future__ import annotations
 
@@ -53,7 +53,16 @@ def document(text: str) -> str:
     replaced = re.sub(re.escape(HEAD) + r"(?:\|.*\n)*", lambda _: tables.pop(0), text)
     if tables:
         raise SystemExit(f"{TARGET}: two tables of routes expected")
-    return replaced
+    return re.sub(r"(?m)^\| permission \| (?:.*\n)(?:\|.*\n)*", lambda _: roles(), replaced)
+
+
+def roles() -> str:
+    """Which role holds which permission."""
+    from hub.roles import PERMISSIONS, Permission, Role
+
+    head = f"| permission | {' | '.join(role.replace('_', ' ') for role in Role)} |\n|{'---|' * (len(Role) + 1)}\n"
+    marks = ((each, ("✓" if each in PERMISSIONS[role] else "" for role in Role)) for each in Permission)
+    return head + "".join(f"| `{each}` | {' | '.join(held)} |\n" for each, held in marks)
 
 
 if __name__ == "__main__":

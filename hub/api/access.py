@@ -61,11 +61,11 @@ class Access:
             raise Problem(Code.NOT_SIGNED_IN, headers={"WWW-Authenticate": "Bearer"})
         if unsafe and principal.csrf_token is not None:
             await _require_csrf_token(request, principal.csrf_token)
+        request.state.principal = principal
         if not principal.may(self.permission):
             raise Problem(Code.NOT_PERMITTED, f"This needs the permission {self.permission}.")
         if self.everywhere and principal.sites is not None:
             raise Problem(Code.NOT_PERMITTED, "This concerns every site; only who sees all of them may.")
-        request.state.principal = principal
         return principal
 
 

@@ -134,7 +134,7 @@ def enrol(
     body: NewCardholder,
     request: Request,
     response: Response,
-    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_ENROL)],
 ) -> Cardholder:
     """Enrol a person."""
     hub = services(request)
@@ -267,7 +267,7 @@ _PHOTOGRAPH = {"schema": {"type": "string", "format": "binary"}}
 def put_photograph(
     cardholder_id: fields.Cardholder,
     request: Request,
-    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_ENROL)],
     sent: Annotated[bytes, Depends(_sent_photograph)],
 ) -> Response:
     """Store a person's photograph: a JPEG or PNG of at most 2 MiB, which is kept smaller and without metadata."""

@@ -93,7 +93,7 @@ class Musters(Answer):
 @router.get("")
 def listed(
     request: Request,
-    principal: Annotated[Principal, requires(Permission.NAMES_READ)],
+    principal: Annotated[Principal, requires(Permission.MOVEMENTS_READ)],
     site: Annotated[fields.Site | None, Query()] = None,
 ) -> Musters:
     """Who is known to be inside, by area; who was last seen leaving; who cannot be told, since when and why. Audited."""

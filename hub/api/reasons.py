@@ -54,12 +54,12 @@ class Because:
     def looking_at(self, principal: Principal, subject: str) -> Iterator[Look]:
         """Read what ``subject`` (``cardholder:<id>``, ``card:<id>``) did, audited with the reason.
 
-        Raises ``Problem``: NOT_PERMITTED for who may not see names, REASON_REQUIRED when no reason was given
+        Raises ``Problem``: NOT_PERMITTED for who may not see movements, REASON_REQUIRED when no reason was given
         (a browser is then shown the form, and comes back), INVALID for one that is not 3 to 300 characters.
         """
         hub = services(self._request)
-        if not principal.may(Permission.NAMES_READ):
-            raise Problem(Code.NOT_PERMITTED, f"This needs the permission {Permission.NAMES_READ}.")
+        if not principal.may(Permission.MOVEMENTS_READ):
+            raise Problem(Code.NOT_PERMITTED, f"This needs the permission {Permission.MOVEMENTS_READ}.")
         said = None if self._said is None else checked(self._said)
         with hub.database.write() as connection:
             now = hub.clock()

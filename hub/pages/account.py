@@ -18,8 +18,7 @@ from hub.roles import Permission
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/account")
 
-SignedIn = Annotated[Principal, requires(Permission.EVENTS_READ)]
-"""Every role may watch; this is for all of them."""
+SignedIn = Annotated[Principal, requires(Permission.ACCOUNT_MANAGE)]
 
 
 class NewPasskey(Body):

@@ -38,7 +38,7 @@ from pacs.schedule import local_time
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/issuing")
 
 Issues = Annotated[Principal, requires(Permission.CARDS_MANAGE)]
-Enrols = Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)]
+Enrols = Annotated[Principal, requires(Permission.CARDHOLDERS_ENROL)]
 FOUND: Final = 20
 RECENT: Final = 10
 _TONES: Final = {
@@ -97,7 +97,7 @@ def issuing_page(
             for person in own[:FOUND]
         ],
         more=max(0, len(own) - FOUND),
-        may_enrol=principal.may(Permission.CARDHOLDERS_MANAGE),
+        may_enrol=principal.may(Permission.CARDHOLDERS_ENROL),
         stations=_stations(hub, principal),
         stock=stock_lines(hub, principal),
         jobs=[
@@ -257,7 +257,7 @@ def _person(
         person=person,
         name=f"{person.given_name} {person.family_name}",
         has_photograph=has_photograph,
-        may_enrol=principal.may(Permission.CARDHOLDERS_MANAGE),
+        may_enrol=principal.may(Permission.CARDHOLDERS_ENROL),
         stations=_stations(hub, principal),
         today=today.isoformat(),
         last_day=last_day.isoformat(),

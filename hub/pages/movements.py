@@ -29,7 +29,7 @@ TAPS_SHOWN = 200
 def movements_page(
     cardholder_id: fields.Cardholder,
     request: Request,
-    principal: Annotated[Principal, requires(Permission.NAMES_READ)],
+    principal: Annotated[Principal, requires(Permission.MOVEMENTS_READ)],
     because: Annotated[Because, requires_reason()],
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
 ) -> Response:

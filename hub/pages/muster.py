@@ -33,7 +33,7 @@ LINES = 12
 @router.get("/muster")
 def muster_page(
     request: Request,
-    principal: Annotated[Principal, requires(Permission.NAMES_READ)],
+    principal: Annotated[Principal, requires(Permission.MOVEMENTS_READ)],
     site: Annotated[fields.Site | None, Query()] = None,
 ) -> Response:
     """The roll call of one site or of each, to be read and printed."""

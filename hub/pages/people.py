@@ -106,7 +106,7 @@ def person_page(
 
 @router.get("/new-cardholder")
 def new_page(
-    request: Request, principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)]
+    request: Request, principal: Annotated[Principal, requires(Permission.CARDHOLDERS_ENROL)]
 ) -> Response:
     """The form for somebody who is not enrolled yet."""
     return _form(request, principal, {"category": Category.RESIDENT, "access_level_ids": []})
@@ -115,7 +115,7 @@ def new_page(
 @router.post("/new-cardholder")
 def enrol(
     request: Request,
-    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    principal: Annotated[Principal, requires(Permission.CARDHOLDERS_ENROL)],
     form: Annotated[PersonForm, Form()],
 ) -> Response:
     """Enrol the person, or show the form again with what is wrong."""

@@ -34,7 +34,7 @@ class ReasonForm(Body):
 @router.post("/reasons")
 def give_reason(
     request: Request,
-    principal: Annotated[Principal, requires(Permission.NAMES_READ)],
+    principal: Annotated[Principal, requires(Permission.MOVEMENTS_READ)],
     form: Annotated[ReasonForm, Form()],
 ) -> Response:
     """Remember why, for this person and ten minutes, and go on to what was asked for."""

@@ -33,7 +33,7 @@ NAVIGATION = (
     ("/posts", N_("Posts"), Permission.ATTENDED_ANSWER),
     ("/events", N_("Events"), Permission.EVENTS_READ),
     ("/desk", N_("Desk"), Permission.DESK_IDENTIFY),
-    ("/muster", N_("Roll call"), Permission.NAMES_READ),
+    ("/muster", N_("Roll call"), Permission.MOVEMENTS_READ),
     ("/registration", N_("Reporting in"), Permission.REGISTRATION_READ),
     ("/cards", N_("Cards"), Permission.CARDS_READ),
     ("/cardholders", N_("Cardholders"), Permission.CARDHOLDERS_READ),

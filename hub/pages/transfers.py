@@ -124,7 +124,10 @@ def transfer_page(
 ) -> Response:
     """One transfer, and at which doors it has arrived."""
     transfer = _transfer(request, principal, transfer_id)
-    return pages_of(request).response(request, "transfer.html", principal, transfer=transfer)
+    may_watch = principal.may(Permission.EVENTS_READ)
+    return pages_of(request).response(
+        request, "transfer.html", principal, transfer=transfer, may_watch=may_watch
+    )
 
 
 @router.get("/{transfer_id}/doors")

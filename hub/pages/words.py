@@ -487,6 +487,7 @@ SIDES: Mapping[Side, str] = {Side.ENTRY: N_("entry"), Side.EXIT: N_("exit")}
 
 ROLES: Mapping[Role, str] = {
     Role.GUARD: N_("guard"),
+    Role.ISSUING_DESK: N_("issuing desk"),
     Role.RECEPTION: N_("reception"),
     Role.SITE_MANAGER: N_("site manager"),
     Role.TECHNICIAN: N_("technician"),

@@ -31,6 +31,7 @@ from pacs.rules import Antipassback, Door, DoorMode, ModeRule, Policy
 from pacs.topics import Up, UpTopic
 from tests.hub.controller import eventually
 from tests.hub.running import RunningHub, routes_of, running_hub, tap
+from tools.route_table import roles
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,7 @@ def test_every_route_is_documented_with_its_permission(hub: RunningHub) -> None:
     row = re.compile(r"^\| `(\w+)` \| `(/\S*)` \| (?:`([a-z.]+)`|anybody|a station) \|", re.MULTILINE)
     listed = {(method, path, name or None) for method, path, name in row.findall(DOCUMENT.read_text("utf-8"))}
     assert listed == {(method, path, permission) for method, path, permission in declared(hub.app)}
+    assert roles() in DOCUMENT.read_text("utf-8"), "run make docs"
 
 
 def test_a_route_without_a_declaration_cannot_be_registered() -> None:

@@ -205,7 +205,8 @@ def test_a_job_is_cancelled_until_a_card_lies_there(desk: Desk, reception: httpx
 
 def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
     """Enrol with the short form, photograph, start, cancel, start again, and the end says what to do next."""
-    with hub.signed_in(Role.RECEPTION) as browser:
+    with hub.signed_in(Role.ISSUING_DESK) as browser:
+        assert browser.get("/").headers["location"] == "/issuing"
         page = browser.get("/issuing/new")
         form = {
             "csrf_token": csrf_of(page.text),
@@ -251,6 +252,19 @@ def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
         assert "hand it over" in said
         assert "Selam" not in browser.get(f"{job}/progress").text
         assert card["credential_id"][:8] in said
+        page = f"/cards/{card['credential_id']}"
+        lost = token | {"status": "suspended", "reason": "lost at the bus"}
+        assert browser.post(f"{page}/block", data=lost).status_code == 303
+        said = browser.get(page).text
+        assert "Reinstate this card" in said
+        assert "data-look" in said
+        assert not any(hidden in said for hidden in ("data-stream", "link-state", "/movements"))
+        assert browser.post(f"{page}/reinstate", data=token | {"reason": "found again"}).status_code == 303
+        person_page = f"/cardholders/{where.rpartition('/')[2]}"
+        assert f"{person_page}/edit" not in browser.get(person_page).text
+        why = {"reason": "curious"}
+        assert browser.get(f"{person_page}/movements", params=why).status_code == 403
+        assert browser.get(f"{person_page}/edit").status_code == 403
     with hub.signed_in(Role.GUARD) as guard:
         assert guard.get("/issuing").status_code == 403
 

@@ -11,7 +11,17 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from hub.store import access_levels, cardholders, cards, controllers, documents, doors, schedules, sites
+from hub.store import (
+    access_levels,
+    cardholders,
+    cards,
+    controllers,
+    documents,
+    doors,
+    operators,
+    schedules,
+    sites,
+)
 from hub.store.database import Database
 from pacs.identifiers import CredentialId, SiteId
 from pacs.messages import DocumentKind
@@ -89,6 +99,22 @@ def test_what_one_site_had_is_that_sites(database: Database, monkeypatch: pytest
         confirmed = documents.confirmed_at(connection, SITE, DocumentKind.REVOCATIONS, 7)
         assert confirmed == {"gate": datetime(2026, 3, 2, 9, tzinfo=UTC)}
         assert connection.execute(text("SELECT sites FROM operators")).scalar_one() is None
+
+
+def test_a_narrowed_token_may_do_what_it_could(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions that were parts of another one are said by themselves now; a token that names none has none to say."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    migrated_to(database, "0031")
+    row = """INSERT INTO api_tokens (name, token_hash, role, created_at, permissions)
+        VALUES (:name, :hash, 'reception', '2026-03-02 09:00:00+00:00', :held)"""
+    with database.write() as connection:
+        for name, held in (("narrow", '["names.read", "cardholders.manage"]'), ("wide", None)):
+            connection.execute(text(row), {"name": name, "hash": name.encode(), "held": held})
+    database.migrate()
+    with database.read() as connection:
+        held = {each.name: each.permissions for each in operators.list_tokens(connection)}
+    assert held["wide"] is None
+    assert held["narrow"] == ["cardholders.enrol", "cardholders.manage", "movements.read", "names.read"]
 
 
 def test_a_new_database_has_no_site_until_it_is_told(database: Database) -> None:

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const page = document.querySelector("[data-stream]");
+  const page = document.querySelector("[data-stream], [data-look]");
   if (!page) return;
 
   const state = document.getElementById("link-state");
@@ -254,6 +254,12 @@
     if (page.querySelector("[data-part]")) refresh();
     else setTimeout(() => location.reload(), 500 + Math.random() * 4000);
   };
+
+  /* Who may not see what happens at doors has no stream; their page looks again for the one part that they may see. */
+  if ("look" in page.dataset) {
+    setInterval(() => document.hidden || refresh(), 2000);
+    return;
+  }
 
   /* Only a page that can be seen, or that has to sound, holds a connection: browsers allow few to one host. */
   let stream = null;
