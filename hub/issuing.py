@@ -236,6 +236,17 @@ class Issuing:
             self._site_changed()
         return ended
 
+    def voided(self, station: Station, job_id: str, credential_id: CredentialId) -> IssuingJob:
+        """Note an id that was certified and is on no card any more, under one of the station's jobs, which may have ended.
+
+        No blank card is spoilt by it. The same again changes nothing. Raises ``NotFound``.
+        """
+        with self._database.write() as connection:
+            job = _own(connection, station, job_id)
+            _void(connection, job, credential_id, f"station:{station.id}", self._clock())
+        self._site_changed()
+        return job
+
     def _ask(self, connection: Connection, wanted: Wanted, actor: str) -> IssuingJob:
         now = self._clock()
         station = stations.get(connection, wanted.station_id)
@@ -368,7 +379,7 @@ def _void(
         connection,
         credential_id=credential_id,
         cardholder_id=job.cardholder_id,
-        technology=job.technology,
+        technology=Technology.PKOC_V1 if len(bytes(credential_id)) == 32 else Technology.PKOC_V2,
         now=now,
     )
     cards.set_status(connection, credential_id, CardStatus.REVOKED, now=now)

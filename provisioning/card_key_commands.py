@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
 import click
 
 from pacs.card.card_keys import MASTER_BYTES, SIMULATED_BATCH, SIMULATED_MASTER, check_batch
-from pacs.errors import MalformedData
+from pacs.errors import MalformedData, StoreError
 from provisioning import command
-from provisioning.card_keys import CardKeys, replace_secret
+from provisioning.card_keys import FILE_NAME, CardKeys, replace_secret
 from provisioning.keystore import read_secret
 from provisioning.site import Site
 
@@ -18,6 +19,41 @@ from provisioning.site import Site
 @click.group("keys")
 def keys_group() -> None:
     """The keys by which cards know their issuer: one of each batch of blank cards, one of the site's own."""
+
+
+@keys_group.command(
+    "create",
+    cls=command.Verb,
+    epilog="""\
+Examples:
+  drempel-provision card keys create --dry-run --site-dir wilgenoord
+  drempel-provision card keys create --site-dir wilgenoord
+""",
+)
+@command.site_dir_option
+@command.passphrase_option
+@command.dry_run_option
+@command.format_option
+@command.explained
+def keys_create(*, site_dir: Path, passphrase_file: Path | None, dry_run: bool, form: str) -> None:
+    """Make the card keys of a site that was made before there were any; keys that are there are never replaced."""
+    site = Site.open(site_dir)
+    passphrase = site.passphrase(passphrase_file)
+    if os.path.lexists(path := site.directory / FILE_NAME):
+        raise StoreError(f"{path}: is there already; without its keys no card that is out could be reset")
+    keys = CardKeys.generate()
+    newest = max(keys.administration)
+    result = {"administration": newest, "batches": [], "made": not dry_run}
+    if dry_run:
+        command.say(form, result, f"Would make administration key {newest} in {path}, and no batch.")
+        return
+    with command.audited(site, "card keys create", administration=newest):
+        keys.write(site.directory, passphrase)
+    text = f"""Made administration key {newest} in {path}.
+
+Next: drempel-provision card keys add-batch, for the blank cards there are;
+      drempel-provision site backup, because no earlier backup has this file."""
+    command.say(form, result, text)
 
 
 @keys_group.command(

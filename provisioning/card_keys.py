@@ -137,6 +137,8 @@ class CardKeys:
     def read(cls, directory: Path, passphrase: Passphrase) -> Self:
         """Those of the site in ``directory``. Raises ``StoreError``."""
         path = directory / FILE_NAME
+        if not os.path.lexists(path):
+            raise StoreError(f"{path}: is not there; make it with drempel-provision card keys create")
         return cls.open(read_file(path), passphrase, str(path))
 
     def write(self, directory: Path, passphrase: Passphrase) -> None:

@@ -17,13 +17,15 @@ from enum import StrEnum, unique
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from pacs.card.card_keys import CardSerial
 from pacs.card.dialogue import Transceive, get_response, run
 from pacs.card.personalisation import inspect
 from pacs.errors import CardError, CardGone, PacsError, ReaderBroken, StoreError, VerificationError
+from pacs.identifiers import CredentialId
 from provisioning.card_journal import CardJournal
 from provisioning.card_keys import replace_secret
 from provisioning.encoder import IssuedCard
-from provisioning.hub_client import HubAway, HubError
+from provisioning.hub_client import ALREADY_EXISTS, HubAway, HubError
 from provisioning.station_hub import STEP_TIMEOUT_S, Job, JobLost, StationHub
 
 NOT_BLANK: Final = 0x6985
@@ -49,6 +51,8 @@ class Said(StrEnum):
     NOT_ISSUED = "not_issued"
     JOB_ENDED = "job_ended"
     CARD_VOID = "card_void"
+    VOID_TOLD = "void_told"
+    VOID_KEPT = "void_kept"
     HUB_AWAY = "hub_away"
     HUB_BACK = "hub_back"
     READER_BROKEN = "reader_broken"
@@ -80,7 +84,13 @@ class Handed:
 
     def put(self, job: Job, card: IssuedCard) -> None:
         """Write it down, durably. Raises ``StoreError``."""
-        text = json.dumps({"job_id": job.id, "attempt": job.attempt, "card": card.registration})
+        made = {
+            "job_id": job.id,
+            "attempt": job.attempt,
+            "card": card.registration,
+            "serial": str(card.serial),
+        }
+        text = json.dumps(made)
         replace_secret(self._path, text.encode())
         self._journal.given_out(card.serial)
 
@@ -99,6 +109,21 @@ class Handed:
     def clear(self) -> None:
         """It was handed in."""
         self._path.unlink(missing_ok=True)
+
+    def refused(self, made: Mapping[str, Any]) -> None:
+        """The hub will never take it: void, until the hub knows that. Raises ``StoreError``."""
+        if "serial" in made:  # not in the file of an earlier version
+            credential_id = CredentialId.parse(made["card"]["credential_id"])
+            self._journal.void(CardSerial.parse(made["serial"]), credential_id)
+        self.clear()
+
+    def voids(self) -> list[CredentialId]:
+        """Ids that were certified and are on no card, of which the hub does not know."""
+        return self._journal.voids()
+
+    def reported(self, credential_id: CredentialId) -> None:
+        """The hub knows that it is void."""
+        self._journal.reported(credential_id)
 
 
 class _SameCard(Exception):
@@ -153,6 +178,7 @@ class IssuingStation:
         self._silences = 0
         self._beat_at = 0.0
         self._is_known = False
+        self._last_job = ""
         self._seen: bytes | None = None
         self._refused: bytes | None = None
 
@@ -165,6 +191,7 @@ class IssuingStation:
         while not self._stopping.is_set():
             try:
                 self._hand_in()
+                self._report_voids()
                 self._keep_in_touch()
                 job = self._hub.take()
                 self._answered()
@@ -217,16 +244,38 @@ class IssuingStation:
         except HubAway:
             raise
         except HubError as error:  # it will never be taken
-            self._handed.clear()
+            if error.code == ALREADY_EXISTS:
+                self._handed.clear()
+            else:
+                self._handed.refused(made)
             self._say(Said.CARD_VOID, f"destroy the card that was made last: {error}", about)
             return
         self._handed.clear()
         self._say(Said.ISSUED, "issued, checked and registered: hand it over", about)
 
+    def _report_voids(self) -> None:
+        """Tell the hub of ids that are on no card, under the job served last; raises ``HubAway``. They are kept till then."""
+        if not self._last_job:
+            return
+        for credential_id in self._handed.voids():
+            try:
+                self._hub.voided(self._last_job, credential_id)
+            except HubAway:
+                raise
+            except HubError as error:
+                self._last_job = ""
+                self._say(Said.VOID_KEPT, f"{error}; the hub is told with the next job", {})
+                return
+            self._handed.reported(credential_id)
+            self._say(
+                Said.VOID_TOLD, "an id that is on no card is registered as void", {"card": str(credential_id)}
+            )
+
     # ---- one job
 
     def _serve(self, job: Job) -> None:
         about = {"job": job.id}
+        self._last_job = job.id
         self._say(Said.JOB_TAKEN, "a card is wanted", about)
         self._say(Said.WAITING_FOR_CARD, "lay a blank card on the reader, and let it lie", about)
         making = _Making(job=job, until=self._monotonic() + WAIT_FOR_CARD_S)

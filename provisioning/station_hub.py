@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pacs.credential import Technology
 from pacs.errors import MalformedData
+from pacs.identifiers import CredentialId
 from provisioning.encoder import IssuedCard
 from provisioning.hub_client import TIMEOUT_S, HubClient, HubError
 
@@ -89,6 +90,10 @@ class StationHub(HubClient):
         if card is not None:
             body["credential_id"] = str(card.credential_id)
         self._about(job, "failed", body)
+
+    def voided(self, job_id: str, credential_id: CredentialId) -> None:
+        """Tell of an id that was certified and is on no card, under any job that this station was given."""
+        self._job(job_id, "voided", {"credential_id": str(credential_id)})
 
     def _about(self, job: Job, what: str, body: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
         self._job(job.id, what, {"attempt": job.attempt, **body}, timeout_s=timeout_s)

@@ -126,6 +126,12 @@ class MadeCard(Body):
     issuer: fields.Issuer | None = None
 
 
+class VoidedCard(Body):
+    """An id that will never be used: its card was torn away, and issued anew with another one."""
+
+    credential_id: fields.Credential
+
+
 class NotMade(Body):
     """Loss no card came of it. ``spoilt``: the blank card cannot be used again.
 
@@ -262,6 +268,12 @@ def failed(job_id: JobId, body: NotMade, request: Request, station: Reporting) -
         credential_id=body.credential_id,
     )
     return _standing(ended)
+
+
+@router.post("/station/issuing/jobs/{job_id}/voided")
+def voided(job_id: JobId, body: VoidedCard, request: Request, station: Reporting) -> JobStanding:
+    """A station tells of an id that it certified and that is on no card: registered as revoked; sent again it is the same."""
+    return _standing(services(request).issuing.voided(_issuing(station), job_id, body.credential_id))
 
 
 def answer(hub: Services, job: store.IssuingJob) -> IssuingJob:

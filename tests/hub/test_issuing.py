@@ -203,6 +203,22 @@ def test_a_job_is_cancelled_until_a_card_lies_there(desk: Desk, reception: httpx
     assert desk.about(taken, "step", step="card_found").json()["code"] == "job_over"
 
 
+def test_an_id_that_is_on_no_card_is_void(hub: RunningHub, desk: Desk, reception: httpx.Client) -> None:
+    """Told under a job that has ended, and again: revoked from the start, audited once, and no blank card is spoilt."""
+    asked = ask(reception, person(reception)).json()
+    taken = desk.take()
+    assert desk.about(taken, "done", **made_card()).status_code == 200
+    stock = reception.get("/api/v1/issuing/stock").json()
+    void = str(CredentialId(secrets.token_bytes(16)))
+    path = f"issuing/jobs/{taken['job_id']}/voided"
+    for _ in range(2):
+        assert desk.tell(path, credential_id=void).json() == {"job_id": asked["id"], "state": "done"}
+    assert reception.get(f"/api/v1/cards/{void}").json()["status"] == "revoked"
+    assert sum(each["action"] == "card.void" for each in audited(hub) if void in each["subject"]) == 1
+    assert reception.get("/api/v1/issuing/stock").json() == stock
+    assert desk.tell(f"issuing/jobs/{'0' * 32}/voided", credential_id=void).status_code == 404
+
+
 def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
     """Enrol with the short form, photograph, start, cancel, start again, and the end says what to do next."""
     with hub.signed_in(Role.ISSUING_DESK) as browser:
@@ -252,14 +268,16 @@ def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
         assert "hand it over" in said
         assert "Selam" not in browser.get(f"{job}/progress").text
         assert card["credential_id"][:8] in said
-        page = f"/cards/{card['credential_id']}"
+        its_page = f"/cards/{card['credential_id']}"
         lost = token | {"status": "suspended", "reason": "lost at the bus"}
-        assert browser.post(f"{page}/block", data=lost).status_code == 303
-        said = browser.get(page).text
+        assert browser.post(f"{its_page}/block", data=lost).status_code == 303
+        said = browser.get(its_page).text
         assert "Reinstate this card" in said
         assert "data-look" in said
         assert not any(hidden in said for hidden in ("data-stream", "link-state", "/movements"))
-        assert browser.post(f"{page}/reinstate", data=token | {"reason": "found again"}).status_code == 303
+        assert (
+            browser.post(f"{its_page}/reinstate", data=token | {"reason": "found again"}).status_code == 303
+        )
         person_page = f"/cardholders/{where.rpartition('/')[2]}"
         assert f"{person_page}/edit" not in browser.get(person_page).text
         why = {"reason": "curious"}

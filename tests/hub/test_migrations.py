@@ -112,9 +112,9 @@ def test_a_narrowed_token_may_do_what_it_could(database: Database, monkeypatch: 
             connection.execute(text(row), {"name": name, "hash": name.encode(), "held": held})
     database.migrate()
     with database.read() as connection:
-        held = {each.name: each.permissions for each in operators.list_tokens(connection)}
-    assert held["wide"] is None
-    assert held["narrow"] == ["cardholders.enrol", "cardholders.manage", "movements.read", "names.read"]
+        found = {each.name: each.permissions for each in operators.list_tokens(connection)}
+    assert found["wide"] is None
+    assert found["narrow"] == ["cardholders.enrol", "cardholders.manage", "movements.read", "names.read"]
 
 
 def test_a_new_database_has_no_site_until_it_is_told(database: Database) -> None:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pacs.card.card_keys import LAST_ADMINISTRATION_VERSION
 from pacs.errors import MalformedData, StoreError
-from provisioning.card_keys import CardKeys
+from provisioning import audit_log, key_backup
+from provisioning.card_keys import FILE_NAME, CardKeys
+from provisioning.cli import main
 from provisioning.keystore import Passphrase
+from provisioning.site import Site
 
 CHOSEN = Passphrase(secret=b"a passphrase of ours")
 RANDOM = Passphrase.generate()
@@ -58,3 +63,24 @@ def test_rotation_ends() -> None:
     assert len(set(keys.administration.values())) == len(keys.administration) == 15
     with pytest.raises(StoreError):
         keys.rotated()
+
+
+def test_a_site_that_is_older_than_card_keys_gets_them(site: Site) -> None:
+    """Without them the command is named; a dry run makes nothing; they are made once, logged, and in the next backup."""
+
+    def keys(command: str, *more: str) -> Result:
+        words = ["card", "keys", command, "--site-dir", str(site.directory), "--format", "json", *more]
+        return CliRunner().invoke(main, words)
+
+    path = site.directory / FILE_NAME
+    path.unlink()
+    assert "card keys create" in keys("show").output
+    assert json.loads(keys("create", "--dry-run").output)["made"] is False
+    assert not path.exists()
+    assert json.loads(keys("create").output)["made"] is True
+    made = path.read_bytes()
+    assert json.loads(keys("show").output) == {"batches": [], "administration": [0x31]}
+    assert keys("create").exit_code == 1
+    assert path.read_bytes() == made
+    assert Path(FILE_NAME) in [file.path for file in key_backup.collect(site.directory)]
+    assert b"card keys create" in (site.directory / audit_log.FILE).read_bytes()

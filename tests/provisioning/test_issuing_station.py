@@ -13,6 +13,7 @@ import pytest
 from pacs.card.dialogue import Transceive
 from pacs.credential import Technology
 from pacs.errors import CardGone, ReaderBroken
+from pacs.identifiers import CredentialId
 from provisioning import desk_commands
 from provisioning.authority import generate_key
 from provisioning.card_journal import CardJournal
@@ -58,18 +59,22 @@ class FakeHub(StationHub):
         self.told.append("done")
         self.made.append(dict(card))
 
+    def voided(self, job_id: str, credential_id: CredentialId) -> None:
+        self.says("voided")
+        self.told.append(f"voided={credential_id} under={job_id[:4]}")
+
     def failed(self, job: Job, failure: str, *, spoilt: bool, card: Any = None) -> None:
         self.says("failed")
         self.told.append(f"failed={failure} spoilt={spoilt}")
 
 
-def job() -> Job:
+def job(job_id: str = "1" * 32, days: int = 30) -> Job:
     return Job(
-        id="1" * 32,
+        id=job_id,
         attempt="2" * 32,
         technology=Technology.PKOC_V2,
         first_day=TODAY,
-        last_day=TODAY + timedelta(days=30),
+        last_day=TODAY + timedelta(days=days),
         lease_s=30,
     )
 
@@ -214,6 +219,46 @@ def test_a_card_that_is_torn_away_time_and_again_ends_the_job(bench: Bench) -> N
     bench.station.run()
     assert bench.hub.made[0]["credential_id"] == str(begun.credential_id)
     assert bench.issuer.journal.all_unfinished() == []
+
+
+def test_the_hub_is_told_of_an_id_that_is_on_no_card(bench: Bench) -> None:
+    """A torn card that is issued anew for other days: its first id is kept while the hub is away, and told after a restart."""
+    card = blank()
+    bench.laid = [pulled(card, 10)]
+    bench.station.run()
+    (begun,) = bench.issuer.journal.all_unfinished()
+
+    def away(what: str) -> None:
+        if what == "voided":
+            bench.station.stop()
+            raise HubAway("no route")
+
+    bench.hub.jobs, bench.hub.told, bench.laid = [job("3" * 32, days=60)], [], [whole(card)]
+    bench.hub.says, bench.station = away, bench.fresh()
+    bench.station.run()
+    assert bench.hub.made[0]["credential_id"] != str(begun.credential_id)
+    assert bench.issuer.journal.voids() == [begun.credential_id]
+
+    bench.hub.jobs, bench.hub.told = [job("4" * 32)], []
+    bench.hub.says, bench.laid, bench.station = lambda _what: None, [whole(blank())], bench.fresh()
+    bench.station.run()
+    assert f"voided={begun.credential_id} under=4444" in bench.hub.told
+    assert bench.issuer.journal.voids() == []
+
+
+def test_a_card_that_the_hub_will_never_take_is_told_as_void(bench: Bench) -> None:
+    """A job the hub has forgotten: with the next one it hears that this id is on no card in use."""
+
+    def forgotten(what: str) -> None:
+        if what == "done" and not bench.hub.made:
+            bench.hub.says = lambda _what: None
+            bench.hub.jobs = [job("5" * 32)]
+            raise HubError("not there", "not_found")
+
+    bench.hub.says, bench.laid = forgotten, [whole(card := blank()), whole(card), whole(blank())]
+    bench.station.run()
+    (void,) = [each for each in bench.hub.told if each.startswith("voided=")]
+    assert bench.hub.made[0]["credential_id"] not in void
 
 
 def test_nobody_lays_a_card_down(bench: Bench) -> None:
