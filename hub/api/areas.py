@@ -10,13 +10,14 @@ from fastapi import APIRouter, Request, Response
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, note, portion
+from hub.api.changes import IfMatch, create, note, portion, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import areas as store
 from hub.store import sites
+from hub.versions import Parts
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["areas and holidays"])
 
@@ -70,6 +71,10 @@ class Holidays(Answer):
     site_id: fields.Site
     holidays: list[Holiday]
 
+    def named(self, day: date) -> str | None:
+        """What a day is called; None: it is none of them."""
+        return next((each.name for each in self.holidays if each.day == day), None)
+
 
 @router.post("/areas", status_code=201)
 def add_area(
@@ -92,6 +97,7 @@ def add_area(
         add=lambda connection: store.add(connection, new),
         same=lambda found: (found.site_id, found.name) == (site_id, body.name),
     )
+    tagged(response, area_parts(made))
     return Area.model_validate(made)
 
 
@@ -109,21 +115,40 @@ def list_areas(
     return Areas(areas=[Area.model_validate(each) for each in found], next_after=next_after)
 
 
+@router.get("/areas/{area_id}")
+def one_area(
+    area_id: fields.Area,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
+) -> Area:
+    """One area."""
+    with services(request).database.read() as connection:
+        found = scope.area(connection, principal, area_id)
+    tagged(response, area_parts(found))
+    return Area.model_validate(found)
+
+
 @router.patch("/areas/{area_id}")
 def rename_area(
     area_id: fields.Area,
     body: AreaChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Area:
     """Call an area otherwise."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.area(connection, principal, area_id)
+        unchanged(if_match, area_parts(found))
         if body.name != found.name:
             store.rename(connection, area_id, body.name)
             note(connection, hub, principal, action="area.change", subject=f"area:{area_id}")
-    return Area.model_validate(replace(found, name=body.name))
+    changed = replace(found, name=body.name)
+    tagged(response, area_parts(changed))
+    return Area.model_validate(changed)
 
 
 @router.delete("/areas/{area_id}", status_code=204)
@@ -187,3 +212,8 @@ def remove_holiday(
             sites.remove_holiday(connection, site_id, day)
             note(connection, hub, principal, action="holiday.remove", subject=f"holiday:{site_id}/{day}")
     hub.site_changed(site_id)
+
+
+def area_parts(area: store.Area) -> Parts:
+    """What of an area can be changed."""
+    return {"name": area.name}

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from hub import photographs
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import create, looked, note
+from hub.api.changes import IfMatch, create, looked, note, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
@@ -25,6 +25,7 @@ from hub.store import cardholders as store
 from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
 from hub.store.errors import NotFound
+from hub.versions import Parts
 from pacs.identifiers import AccessLevelId, CardholderId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/cardholders", tags=["cardholders"])
@@ -178,7 +179,9 @@ def enrol(
         add=add,
         same=lambda found: _comparable(found) == _comparable(new),
     )
-    return Cardholder.model_validate(made)  # all its levels are seen, or it could not be made
+    shown = Cardholder.model_validate(made)  # all its levels are seen, or it could not be made
+    tagged(response, parts_of(shown))
+    return shown
 
 
 @router.get("")
@@ -206,6 +209,7 @@ def listed(
 def one(
     cardholder_id: fields.Cardholder,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.CARDHOLDERS_READ)],
 ) -> Cardholder:
     """One cardholder."""
@@ -213,6 +217,7 @@ def one(
         found = scope.cardholder(connection, principal, cardholder_id)
         shown = _answer(connection, principal, found)
     looked(services(request), principal, f"cardholder:{cardholder_id}", shown=1)
+    tagged(response, parts_of(shown))
     return shown
 
 
@@ -221,12 +226,15 @@ def change(
     cardholder_id: fields.Cardholder,
     body: CardholderChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Cardholder:
     """Change what is said of a person; doors follow with their next policy version."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.own_cardholder(connection, principal, cardholder_id)
+        unchanged(if_match, parts_of(_answer(connection, principal, found)))
         seen = scope.seen_levels(
             connection, principal, body.access_level_ids or (), beside=found.access_level_ids
         )
@@ -246,6 +254,7 @@ def change(
             )
         shown = _answer(connection, principal, changed)
     hub.site_changed()
+    tagged(response, parts_of(shown))
     return shown
 
 
@@ -333,6 +342,12 @@ def _answer(connection: Connection, principal: Principal, person: store.Cardhold
     if principal.sites is not None:
         shown.access_level_ids = scope.those_seen(connection, principal, person.access_level_ids)
     return shown
+
+
+def parts_of(person: Cardholder) -> Parts:
+    """What of somebody can be changed, as far as it was answered."""
+    said = person.model_dump(mode="json", include=set(CardholderChange.model_fields))
+    return said | {"access_level_ids": sorted(person.access_level_ids)}
 
 
 def _comparable(person: store.Cardholder) -> store.Cardholder:

@@ -100,10 +100,18 @@ IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=1000)]
 """The ETag of what a caller wants to change; without one the change is made whatever it is now."""
 
 
+class ChangedMeanwhile(Problem):
+    """CHANGED_MEANWHILE; ``now``: what the thing says instead of what the caller wants to change."""
+
+    def __init__(self, now: Parts) -> None:
+        super().__init__(Code.CHANGED_MEANWHILE)
+        self.now = now
+
+
 def unchanged(if_match: str | None, parts: Parts) -> None:
-    """Raise ``Problem`` CHANGED_MEANWHILE when this is not what the caller wants to change."""
+    """Raise ``ChangedMeanwhile`` when this is not what the caller wants to change."""
     if if_match is not None and not is_met(if_match, version_of(parts)):
-        raise Problem(Code.CHANGED_MEANWHILE)
+        raise ChangedMeanwhile(parts)
 
 
 def tagged(response: Response, parts: Parts) -> None:

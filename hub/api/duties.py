@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import note
+from hub.api.changes import IfMatch, note, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
@@ -24,6 +24,7 @@ from hub.store import duties as store
 from hub.store.cardholders import Category
 from hub.store.duties import LONGEST_MARGIN_MIN, Whom
 from hub.store.errors import NotFound
+from hub.versions import Parts
 from pacs.identifiers import CardholderId
 from pacs.schedule import Window, local_time
 
@@ -119,6 +120,7 @@ class Duties(Answer):
 def add_duty(
     body: NewDuty,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.REGISTRATION_MANAGE)],
 ) -> Duty:
     """Lay down a duty; it counts from now, also where its time has begun today. Each request makes another."""
@@ -151,7 +153,7 @@ def add_duty(
         except NotFound as error:
             raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
         note(connection, hub, principal, action="duty.create", subject=f"duty:{duty.id}")
-    return _duty(duty)
+    return _tagged(response, duty)
 
 
 @router.get("/duties")
@@ -167,11 +169,12 @@ def list_duties(
 def one_duty(
     duty_id: DutyInPath,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.REGISTRATION_READ)],
 ) -> Duty:
     """One duty."""
     with services(request).database.read() as connection:
-        return _duty(scope.duty(connection, principal, duty_id))
+        return _tagged(response, scope.duty(connection, principal, duty_id))
 
 
 @router.patch("/duties/{duty_id}")
@@ -179,12 +182,15 @@ def change_duty(
     duty_id: DutyInPath,
     body: DutyChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.REGISTRATION_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Duty:
     """Change a duty from now on: what has begun keeps its times, and whom it expects."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.duty(connection, principal, duty_id)
+        unchanged(if_match, parts_of(_duty(found)))
         said = body.model_dump(exclude_unset=True, exclude_none=True)
         if body.people is not None:
             said["people"] = _known(connection, principal, body.people, beside=found.people)
@@ -200,7 +206,7 @@ def change_duty(
                 changed = replace(changed, in_force_since=hub.clock())
             store.change(connection, changed)
             note(connection, hub, principal, action="duty.change", subject=f"duty:{duty_id}")
-    return _duty(changed)
+    return _tagged(response, changed)
 
 
 @router.delete("/duties/{duty_id}", status_code=204)
@@ -235,6 +241,17 @@ def _known(
     except NotFound as error:
         raise Problem(Code.REFERENCE_UNKNOWN, str(error)) from error
     return tuple(found)
+
+
+def parts_of(duty: Duty) -> Parts:
+    """What of a duty can be changed."""
+    return duty.model_dump(mode="json", include=set(DutyChange.model_fields))
+
+
+def _tagged(response: Response, duty: store.Duty) -> Duty:
+    shown = _duty(duty)
+    tagged(response, parts_of(shown))
+    return shown
 
 
 def _duty(duty: store.Duty) -> Duty:

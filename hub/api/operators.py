@@ -6,17 +6,18 @@ have, and nobody changes their own rights.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field, StrictBool, StrictInt
 from sqlalchemy import Connection
 
 from hub import audit
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import IfMatch, tagged, unchanged
 from hub.api.fields import Answer, Body, OneTimeSecret
 from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
@@ -33,6 +34,7 @@ from hub.roles import Permission, Role
 from hub.store import audit as audit_rows
 from hub.store import operators as store
 from hub.store.errors import NotFound
+from hub.versions import Parts
 from pacs.identifiers import SiteId
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["operators"])
@@ -190,15 +192,29 @@ def create_link(
     return Link(path=f"/link/{token}", expires_at=now + LINK_LIFETIME)
 
 
+@router.get("/operators/{operator_id}")
+def one(
+    operator_id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
+    request: Request,
+    response: Response,
+    principal: Manager,
+) -> Operator:
+    """One operator."""
+    return _one(operator_id, request, response, principal)
+
+
 @router.patch("/operators/{operator_id}")
 def change(
     operator_id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
     body: OperatorChange,
     request: Request,
+    response: Response,
     principal: Manager,
+    if_match: IfMatch = None,
 ) -> Operator:
     """Disable or enable an operator, or give them another role or other sites."""
     hub = services(request)
+    meant = is_meant(if_match)
     if body.role is not None or "site_ids" in body.model_fields_set:
         with hub.database.read() as connection:
             known = store.operator_by_id(connection, operator_id)
@@ -211,13 +227,34 @@ def change(
             sites=sites if "site_ids" in body.model_fields_set else seen(known.sites),
             now=hub.clock(),
             by=principal,
+            meant=meant,
         )
+        meant = is_meant(None)
     if body.disabled is not None:
-        hub.operators.set_disabled(operator_id, disabled=body.disabled, now=hub.clock(), by=principal)
+        hub.operators.set_disabled(
+            operator_id, disabled=body.disabled, now=hub.clock(), by=principal, meant=meant
+        )
+    return _one(operator_id, request, response, principal)
+
+
+def parts_of(operator: store.OperatorRow) -> Parts:
+    """What of an operator can be changed."""
+    sites = None if operator.sites is None else sorted(operator.sites)
+    return {"role": operator.role, "sites": sites, "disabled": operator.disabled_at is not None}
+
+
+def is_meant(if_match: str | None) -> Callable[[store.OperatorRow], None]:
+    """What raises ``ChangedMeanwhile`` for an operator who is not as the caller wants to change them."""
+    return lambda operator: unchanged(if_match, parts_of(operator))
+
+
+def _one(operator_id: str, request: Request, response: Response, principal: Principal) -> Operator:
+    hub = services(request)
     with hub.database.read() as connection:
         found = store.operator_by_id(connection, operator_id)
         if found is None or not sees_operator(principal, found):
             raise NotFound("operator is not there")
+        tagged(response, parts_of(found))
         return _answers(connection, hub, [found])[0]
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import note
+from hub.api.changes import ChangedMeanwhile, IfMatch, note, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
@@ -25,6 +25,7 @@ from hub.store import controllers, doors
 from hub.store import posts as store
 from hub.store.errors import NotFound
 from hub.store.posts import DoorStanding, Ended
+from hub.versions import Parts
 from pacs.identifiers import DoorId
 from pacs.reason import Reason
 from pacs.rules import DoorMode
@@ -125,12 +126,16 @@ def listed(request: Request, principal: Annotated[Principal, requires(Permission
 
 @router.get("/{post_id}")
 def one(
-    post_id: fields.Post, request: Request, principal: Annotated[Principal, requires(Permission.DOORS_READ)]
+    post_id: fields.Post,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
 ) -> Post:
     """One post."""
     hub = services(request)
     with hub.database.read() as connection:
         (found,) = answers(connection, [scope.post(connection, principal, post_id)], hub.clock())
+    tagged(response, parts_of(found))
     return _seen(found, principal)
 
 
@@ -139,13 +144,19 @@ def put(
     post_id: fields.Post,
     body: PostSettings,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.DOORS_MANAGE)],
+    if_match: IfMatch = None,
 ) -> Post:
     """Add a post or change it, while nobody watches there; a post keeps its site."""
     hub = services(request)
     with hub.database.write() as connection:
         if any(each.id == post_id for each in store.list_all(connection)):
-            site_id = scope.post(connection, principal, post_id).site_id
+            before = scope.post(connection, principal, post_id)
+            unchanged(if_match, parts_of(*answers(connection, [before], hub.clock())))
+            site_id = before.site_id
+        elif if_match is not None:
+            raise ChangedMeanwhile({})
         else:
             site_id = scope.site_for(connection, principal, body.site_id)
         check_unwatched(connection, post_id)
@@ -166,6 +177,7 @@ def put(
                 note(connection, hub, principal, action="door.change", subject=f"door:{door_id}")
         (made,) = answers(connection, [store.get(connection, post_id)], hub.clock())
     hub.site_changed(site_id)
+    tagged(response, parts_of(made))
     return _seen(made, principal)
 
 
@@ -181,6 +193,14 @@ def remove(
         store.remove(connection, post_id)
         note(connection, hub, principal, action="post.remove", subject=f"post:{post_id}")
     return Response(status_code=204)
+
+
+def parts_of(post: Post) -> Parts:
+    """What of a post can be changed."""
+    said = post.model_dump(
+        include={"name", "station_id", "asks_every_s", "answer_within_s", "shown_s", "when_closed"}
+    )
+    return said | {"door_ids": [each.door_id for each in post.doors]}
 
 
 def answers(connection: Connection, found: Sequence[store.Post], now: datetime) -> list[Post]:

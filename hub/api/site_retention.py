@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, StrictInt
 
 from hub import audit, periods
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import IfMatch, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
@@ -18,6 +19,7 @@ from hub.periods import Periods
 from hub.roles import Permission
 from hub.store import site_periods, sites
 from hub.store.site_periods import Shorter
+from hub.versions import Parts
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["retention"])
 
@@ -66,12 +68,31 @@ def list_periods(
     return AllSitePeriods(sites=[_answer(each, whole, asked.get(each.id, Shorter())) for each in seen])
 
 
+@router.get("/retention/sites/{site_id}")
+def one_site(
+    site_id: fields.Site,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.RETENTION_READ)],
+) -> SitePeriods:
+    """How long what is kept at one site."""
+    hub = services(request)
+    with hub.database.read() as connection:
+        site = scope.site(connection, principal, site_id)
+        asked = site_periods.list_all(connection).get(site_id, Shorter())
+    shown = _answer(site, hub.retention.periods, asked)
+    tagged(response, parts_of(shown))
+    return shown
+
+
 @router.put("/retention/sites/{site_id}")
 def shorten(
     site_id: fields.Site,
     body: ShorterPeriods,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.RETENTION_SHORTEN)],
+    if_match: IfMatch = None,
 ) -> SitePeriods:
     """Keep less long at a site; refused (``invalid``) for longer than in the whole hub. Legal holds keep what they are about."""
     hub = services(request)
@@ -85,7 +106,9 @@ def shorten(
     whole.check(asked)
     with hub.database.write() as connection:
         site = scope.site(connection, principal, site_id)
-        if asked != site_periods.list_all(connection).get(site_id, Shorter()):
+        before = site_periods.list_all(connection).get(site_id, Shorter())
+        unchanged(if_match, parts_of(_answer(site, whole, before)))
+        if asked != before:
             site_periods.put(connection, site_id, asked)
             audit.record(
                 connection,
@@ -96,7 +119,14 @@ def shorten(
                 reason=body.reason,
                 detail=body.model_dump(exclude={"reason"}, exclude_none=True),
             )
-    return _answer(site, whole, asked)
+    shown = _answer(site, whole, asked)
+    tagged(response, parts_of(shown))
+    return shown
+
+
+def parts_of(said: SitePeriods) -> Parts:
+    """What of a site's periods can be changed: null, as in the whole hub, or seconds."""
+    return {name: getattr(said, f"{name}_s") if name in said.shorter else None for name in periods.OF_SITES}
 
 
 def _days(days: int | None) -> timedelta | None:

@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool, StrictInt
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
 from hub.api.cards import Carried, Confirmation
-from hub.api.changes import create, note, portion
+from hub.api.changes import IfMatch, create, note, portion, tagged, unchanged
 from hub.api.fields import Answer, Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
@@ -21,6 +21,7 @@ from hub.roles import Permission
 from hub.store import sites as store
 from hub.store.errors import NotFound
 from hub.transfers import NothingToTransfer, TransferState
+from hub.versions import Parts
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1", tags=["sites"])
 
@@ -153,7 +154,22 @@ def add_site(
         add=lambda connection: store.add(connection, new),
         same=lambda found: replace(found, created_at=new.created_at) == new,
     )
+    tagged(response, site_parts(made))
     return Site.model_validate(made)
+
+
+@router.get("/sites/{site_id}")
+def one_site(
+    site_id: fields.Site,
+    request: Request,
+    response: Response,
+    principal: Annotated[Principal, requires(Permission.DOORS_READ)],
+) -> Site:
+    """One site."""
+    with services(request).database.read() as connection:
+        found = scope.site(connection, principal, site_id)
+    tagged(response, site_parts(found))
+    return Site.model_validate(found)
 
 
 @router.patch("/sites/{site_id}")
@@ -161,12 +177,15 @@ def change_site(
     site_id: fields.Site,
     body: SiteChange,
     request: Request,
+    response: Response,
     principal: Annotated[Principal, requires(Permission.SITES_MANAGE, everywhere=True)],
+    if_match: IfMatch = None,
 ) -> Site:
     """Change what a site is called, its clock, or how photographs are shown at its doors."""
     hub = services(request)
     with hub.database.write() as connection:
         found = scope.site(connection, principal, site_id)
+        unchanged(if_match, site_parts(found))
         name, time_zone = body.name or found.name, body.time_zone or found.time_zone
         blur = found.blur_photos if body.blur_photos is None else body.blur_photos
         if (name, time_zone, blur) != (found.name, found.time_zone, found.blur_photos):
@@ -178,6 +197,7 @@ def change_site(
             note(connection, hub, principal, action="site.change", subject=f"site:{site_id}")
         changed = store.get(connection, site_id)
     hub.site_changed(site_id)
+    tagged(response, site_parts(changed))
     return Site.model_validate(changed)
 
 
@@ -242,6 +262,11 @@ def one_transfer(
     if not any(principal.sees(each.site_id) for each in state.carried):
         raise NotFound("transfer is not there")
     return _transfer(state, principal)
+
+
+def site_parts(site: store.Site) -> Parts:
+    """What of a site can be changed."""
+    return {name: getattr(site, name) for name in SiteChange.model_fields}
 
 
 def _transfer(state: TransferState, principal: Principal) -> Transfer:

@@ -13,7 +13,7 @@ from pydantic import Field, StrictBool
 from hub import webhooks
 from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import note, portion
+from hub.api.changes import IfMatch, note, portion, tagged, unchanged
 from hub.api.fields import Answer, Body, OneTimeSecret
 from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
@@ -21,6 +21,7 @@ from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import webhooks as store
 from hub.store.webhooks import Told
+from hub.versions import Parts
 from hub.webhooks import NotAllowed
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/webhooks", tags=["webhooks"])
@@ -138,21 +139,29 @@ def list_webhooks(
 
 
 @router.get("/{webhook_id}")
-def one_webhook(webhook_id: WebhookInPath, request: Request, _: Manager) -> Webhook:
+def one_webhook(webhook_id: WebhookInPath, request: Request, response: Response, _: Manager) -> Webhook:
     """One subscription."""
     with services(request).database.read() as connection:
-        return _answer(store.get(connection, webhook_id))
+        found = store.get(connection, webhook_id)
+    tagged(response, _parts(found))
+    return _answer(found)
 
 
 @router.patch("/{webhook_id}")
 def change_webhook(
-    webhook_id: WebhookInPath, body: WebhookChange, request: Request, principal: Manager
+    webhook_id: WebhookInPath,
+    body: WebhookChange,
+    request: Request,
+    response: Response,
+    principal: Manager,
+    if_match: IfMatch = None,
 ) -> Webhook:
     """Change what a subscriber is told of, disable it, or enable it again."""
     hub = services(request)
     _check_may_be_told(principal, body.kinds or [])
     with hub.database.write() as connection:
         found = store.get(connection, webhook_id)
+        unchanged(if_match, _parts(found))
         changed = replace(found, kinds=found.kinds if body.kinds is None else tuple(body.kinds))
         if body.enabled is not None and body.enabled != found.enabled:
             changed = replace(changed, enabled=body.enabled, cause="")
@@ -163,6 +172,7 @@ def change_webhook(
             note(connection, hub, principal, action="webhook.change", subject=f"webhook:{webhook_id}")
         if changed.enabled and not found.enabled:
             store.resume(connection, webhook_id, hub.clock())
+    tagged(response, _parts(changed))
     return _answer(changed)
 
 
@@ -227,6 +237,10 @@ def _check_may_be_told(principal: Principal, kinds: list[Told]) -> None:
         raise Problem(
             Code.NOT_PERMITTED, f"Being told of taps needs the permission {Permission.EVENTS_READ}."
         )
+
+
+def _parts(webhook: store.Webhook) -> Parts:
+    return {"kinds": sorted(webhook.kinds), "enabled": webhook.enabled}
 
 
 def _answer(webhook: store.Webhook) -> Webhook:

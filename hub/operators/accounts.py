@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from argon2 import PasswordHasher
@@ -17,7 +18,12 @@ from hub.roles import Role
 from hub.store import operators as rows
 from hub.store import passkeys as passkey_rows
 from hub.store.database import Database
+from hub.store.operators import OperatorRow
 from pacs.identifiers import SiteId
+
+
+def _whoever(_operator: OperatorRow) -> None:
+    """Anybody is meant."""
 
 
 class Operators:
@@ -37,14 +43,22 @@ class Operators:
             return rows.operator_count(connection) > 0
 
     def set_disabled(
-        self, operator_id: str, *, disabled: bool, now: datetime, by: Principal | None = None
+        self,
+        operator_id: str,
+        *,
+        disabled: bool,
+        now: datetime,
+        by: Principal | None = None,
+        meant: Callable[[OperatorRow], None] = _whoever,
     ) -> None:
         """Shut an operator out, ending their sessions and passkeys, or let them in again.
 
-        Raises ``NotFound`` when there is none within the sites of ``by``, ``BeyondOwnRights`` as ``change`` does.
+        ``meant`` raises when they are no longer as whoever asks knows them. Raises ``NotFound`` when there is none within
+        the sites of ``by``, ``BeyondOwnRights`` as ``change`` does.
         """
         with self._database.write() as connection:
             operator = within_reach(connection, operator_id, by)
+            meant(operator)
             rows.set_disabled(connection, operator.id, now if disabled else None)
             if disabled:
                 passkey_rows.forget_browsers_of(connection, operator.id)
@@ -62,14 +76,16 @@ class Operators:
         sites: frozenset[SiteId] | None,
         now: datetime,
         by: Principal | None = None,
+        meant: Callable[[OperatorRow], None] = _whoever,
     ) -> None:
-        """Give an operator another role and other sites, at once.
+        """Give an operator another role and other sites, at once; ``meant`` as for ``set_disabled``.
 
         Raises ``NotFound`` when there is no such operator or site, ``BeyondOwnRights`` when what they have or would
         get is more than ``by`` has, or they are ``by``.
         """
         with self._database.write() as connection:
             operator = within_reach(connection, operator_id, by)
+            meant(operator)
             given = stored_sites(connection, sites)
             check_reach(by, role, given)
             rows.set_rights(connection, operator.id, role, given)

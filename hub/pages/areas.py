@@ -11,17 +11,20 @@ from pydantic import Field, ValidationError
 from hub.api import areas as api
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import ChangedMeanwhile
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages import words
 from hub.pages.naming import NAME_TAKEN, made
+from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import areas, doors, sites
 from hub.store.errors import AlreadyExists, InUse
+from hub.versions import version_of
 from pacs.identifiers import AreaId, SiteId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/areas")
@@ -42,6 +45,7 @@ class AreaForm(Body):
     """What an area is called, and where; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     name: _Text = ""
     site_id: _Text = ""
 
@@ -91,9 +95,12 @@ def rename(
     """Call an area otherwise."""
     try:
         body = api.AreaChange.model_validate({"name": form.name})
+        api.rename_area(area_id, body, request, Response(), principal, if_match=tag_of(form.version))
     except ValidationError:
         return _page(request, principal, problem=_NAME)
-    api.rename_area(area_id, body, request, principal)
+    except ChangedMeanwhile as error:
+        said = changed_meanwhile(pages_of(request), form.version, error, {"name": N_("Name")})
+        return _page(request, principal, problem=said, status_code=409)
     return RedirectResponse("/areas?done=changed", 303)
 
 
@@ -118,6 +125,7 @@ def _page(
     *,
     faults: dict[str, str] | None = None,
     problem: str = "",
+    status_code: int = 422,
 ) -> Response:
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
@@ -127,6 +135,7 @@ def _page(
     shown: list[dict[str, Any]] = [
         {
             "id": area.id,
+            "version": version_of(api.area_parts(area)),
             "name": area.name,
             "site": named[area.site_id],
             "into": [
@@ -142,7 +151,7 @@ def _page(
         request,
         "areas.html",
         principal,
-        status_code=422 if faults or problem else 200,
+        status_code=status_code if faults or problem else 200,
         areas=shown,
         sites=list(named.items()),
         many_sites=len(named) > 1,

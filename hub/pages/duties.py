@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -11,17 +12,19 @@ from pydantic import Field, ValidationError
 from hub.api import duties as api
 from hub.api import exemptions, fields, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import looked
+from hub.api.changes import ChangedMeanwhile, looked
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages import words
+from hub.pages.outdated import Version, tag_of
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import access_levels, directory, sites
 from hub.store.duties import Whom
+from hub.versions import Parts, changed_since, version_of
 from pacs.errors import MalformedData
 from pacs.identifiers import CardholderId
 
@@ -32,6 +35,8 @@ _Text = Annotated[str, Field(max_length=300)]
 _NOT_STORED = N_(
     "Not saved: give a name, a weekday, and times of which the end is after the beginning; margins are 0 to 720 minutes."
 )
+_YES, _NO = N_("yes"), N_("no")
+_LIST_CHANGED = N_("Not saved: somebody changed that list at the same moment. Do it again.")
 _NOT_EXEMPT = N_("Not saved: give the first and the last day, and a reason.")
 
 
@@ -39,6 +44,7 @@ class DutyForm(Body):
     """A duty as a browser sends it; ``csrf_token`` is checked before. ``whom``: a category, ``level:<id>`` or ``people``."""
 
     csrf_token: str = ""
+    version: Version = ""
     name: _Text = ""
     whom: _Text = ""
     weekdays: Annotated[list[_Text], Field(max_length=7, default_factory=list)]
@@ -84,7 +90,7 @@ def add(
     try:
         said = _said(form) | _whom(form.whom)
         said |= {"first_day": form.first_day or None, "site_id": form.site_id or None}
-        api.add_duty(api.NewDuty.model_validate(said), request, principal)
+        api.add_duty(api.NewDuty.model_validate(said), request, Response(), principal)
     except (ValidationError, ValueError, MalformedData, Problem):
         return _duties(request, principal, typed, problem=_NOT_STORED)
     return RedirectResponse("/registration/duties?done=saved", 303)
@@ -97,8 +103,9 @@ def duty_page(
     principal: Annotated[Principal, requires(Permission.REGISTRATION_MANAGE)],
 ) -> Response:
     """The form with what a duty is."""
-    duty = api.one_duty(duty_id, request, principal)
+    duty = api.one_duty(duty_id, request, Response(), principal)
     typed = {
+        "version": version_of(api.parts_of(duty)),
         "name": duty.name,
         "weekdays": [str(each) for each in duty.weekdays],
         "start": _time(duty.start_minute),
@@ -122,9 +129,12 @@ def change(
     typed = form.model_dump(exclude={"csrf_token"})
     try:
         body = api.DutyChange.model_validate(_said(form))
-        api.change_duty(duty_id, body, request, principal)
+        api.change_duty(duty_id, body, request, Response(), principal, if_match=tag_of(form.version))
+    except ChangedMeanwhile as error:
+        duty = api.one_duty(duty_id, request, Response(), principal)
+        return _duties(request, principal, typed, duty=duty, outdated=error)
     except (ValidationError, ValueError, MalformedData, Problem):
-        duty = api.one_duty(duty_id, request, principal)
+        duty = api.one_duty(duty_id, request, Response(), principal)
         return _duties(request, principal, typed, duty=duty, problem=_NOT_STORED)
     return RedirectResponse("/registration/duties?done=saved", 303)
 
@@ -166,6 +176,8 @@ def change_person(
     """Exempt somebody, end an exemption, put them on a list or take them off it, link them with another or part them."""
     try:
         _do(request, principal, cardholder_id, form)
+    except ChangedMeanwhile:
+        return _person(request, principal, cardholder_id, problem=_LIST_CHANGED)
     except (ValidationError, ValueError, MalformedData, Problem):
         return _person(request, principal, cardholder_id, problem=_NOT_EXEMPT)
     return RedirectResponse(f"/registration/people/{cardholder_id}?done=saved", 303)
@@ -190,10 +202,12 @@ def _do(request: Request, principal: Principal, cardholder_id: CardholderId, for
         case "part":
             exemptions.remove_reporter(cardholder_id, CardholderId(form.other), request, principal)
         case "list" | "unlist":
-            people = set(api.one_duty(form.duty_id, request, principal).people) - {cardholder_id}
+            read = Response()
+            people = set(api.one_duty(form.duty_id, request, read, principal).people) - {cardholder_id}
             wanted = people | ({cardholder_id} if form.action == "list" else set())
             body = api.DutyChange.model_validate({"people": sorted(wanted)})
-            api.change_duty(form.duty_id, body, request, principal)
+            tag = read.headers["ETag"]
+            api.change_duty(form.duty_id, body, request, Response(), principal, if_match=tag)
         case _:
             raise MalformedData("no such action")
 
@@ -205,8 +219,10 @@ def _duties(
     *,
     duty: api.Duty | None = None,
     problem: str = "",
+    outdated: ChangedMeanwhile | None = None,
 ) -> Response:
-    hub, pages = services(request), pages_of(request)
+    """``outdated``: by what somebody else changed meanwhile; the form goes on from what it is now."""
+    hub, pages, version = services(request), pages_of(request), typed.get("version", "")
     with hub.database.read() as connection:
         levels = {each.level.id: each.name for each in access_levels.list_all(connection, principal.sites)}
         named = sites.list_all(connection, principal.sites)
@@ -221,7 +237,9 @@ def _duties(
         request,
         "registration_duties.html",
         principal,
-        status_code=422 if problem else 200,
+        status_code=409 if outdated else 422 if problem else 200,
+        version=version_of(outdated.now) if outdated else version,
+        outdated=_changed(pages, version, outdated.now) if outdated else [],
         duties=[
             {
                 "id": each.id,
@@ -313,6 +331,26 @@ def _whom(value: str) -> dict[str, Any]:
     if kind == "level":
         return {"whom": Whom.ACCESS_LEVEL, "access_level_id": level}
     return {"whom": Whom.PEOPLE} if kind == Whom.PEOPLE else {"whom": Whom.CATEGORY, "category": kind}
+
+
+def _changed(pages: Pages, version: str, now: Parts) -> list[tuple[str, str]]:
+    """What is changed since, and what it is now, in words."""
+    last_day = now["last_day"]
+    said = {
+        "name": (N_("Name, as residents read it"), now["name"]),
+        "people": (N_("Persons on its list"), str(len(now["people"]))),
+        "weekdays": (N_("Weekdays"), _days(pages, now["weekdays"])),
+        "start_minute": (N_("From"), _time(now["start_minute"])),
+        "end_minute": (N_("To; an earlier time is on the next day"), _time(now["end_minute"])),
+        "early_min": (N_("Minutes before, in which a report counts as early"), str(now["early_min"])),
+        "late_min": (N_("Minutes after, in which a report counts as late"), str(now["late_min"])),
+        "on_holidays": (N_("On holidays, too"), pages.gettext(_YES if now["on_holidays"] else _NO)),
+        "last_day": (
+            N_("Last day; none if empty"),
+            pages.language.day(date.fromisoformat(last_day)) if last_day else pages.gettext("none"),
+        ),
+    }
+    return [(pages.gettext(said[name][0]), said[name][1]) for name in changed_since(version, now)]
 
 
 def _key(duty: api.Duty) -> str:

@@ -80,6 +80,8 @@ def set_holiday(
         body = api.NamedHoliday.model_validate({"name": form.name})
     except ValidationError:
         faults["name"] = _FAULTS["name"]
+    if not faults and api.list_holidays(request, principal, site_id).named(day) not in (None, body.name):
+        faults["day"] = N_("That is a holiday already. To call it otherwise, make it an ordinary day first.")
     if faults:
         return _page(request, principal, site_id, form, faults=faults)
     api.set_holiday(day, body, request, principal, site_id)

@@ -11,8 +11,9 @@ from pydantic import Field, StringConstraints
 
 from hub.api import fields
 from hub.api.access import DeclaredRoute
+from hub.api.changes import ChangedMeanwhile
 from hub.api.fields import Body
-from hub.api.operators import TOKEN_NAME, Manager, given
+from hub.api.operators import TOKEN_NAME, Manager, given, is_meant, parts_of
 from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import (
@@ -24,16 +25,20 @@ from hub.operators import (
     sees_operator,
     ways_in,
 )
+from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_, ROLES
 from hub.roles import Role
 from hub.store import operators as store
 from hub.store import sites
+from hub.versions import version_of
 from pacs.identifiers import SiteId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/operators")
 
 OperatorInPath = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+
+_PARTS = {"role": N_("Role"), "sites": N_("Sites"), "disabled": N_("disabled")}
 
 
 class RightsForm(Body):
@@ -47,6 +52,12 @@ class RightsForm(Body):
     def sites(self) -> list[SiteId] | None:
         """As the interface takes them."""
         return list(self.site) or None
+
+
+class ChangedRightsForm(RightsForm):
+    """Of somebody who has others now."""
+
+    version: Version = ""
 
 
 class LinkForm(RightsForm):
@@ -129,7 +140,10 @@ def revoke_token(
 
 @router.post("/{operator_id}/rights")
 def change_rights(
-    operator_id: OperatorInPath, request: Request, principal: Manager, form: Annotated[RightsForm, Form()]
+    operator_id: OperatorInPath,
+    request: Request,
+    principal: Manager,
+    form: Annotated[ChangedRightsForm, Form()],
 ) -> Response:
     """Give an operator another role and other sites."""
     hub = services(request)
@@ -140,9 +154,13 @@ def change_rights(
             sites=given(principal, form.sites),
             now=hub.clock(),
             by=principal,
+            meant=is_meant(tag_of(form.version)),
         )
     except BeyondOwnRights as refused:
         return _page(request, principal, problem=str(refused))
+    except ChangedMeanwhile as error:
+        said = changed_meanwhile(pages_of(request), form.version, error, _PARTS)
+        return _page(request, principal, problem=said, status_code=409)
     return RedirectResponse("/operators", 303)
 
 
@@ -164,7 +182,13 @@ def change_state(
 
 
 def _page(
-    request: Request, principal: Principal, *, problem: str = "", link: str = "", token: str = ""
+    request: Request,
+    principal: Principal,
+    *,
+    problem: str = "",
+    status_code: int = 422,
+    link: str = "",
+    token: str = "",
 ) -> Response:
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
@@ -191,8 +215,9 @@ def _page(
         request,
         "operators.html",
         principal,
-        status_code=422 if problem else 200,
+        status_code=status_code if problem else 200,
         people=people,
+        versions={each.id: version_of(parts_of(each)) for each in people},
         ways=ways,
         programs=programs,
         sites={each.id: each.name for each in known},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,12 +14,13 @@ from hub import photographs
 from hub.api import cardholders as api
 from hub.api import fields, questions, scope
 from hub.api.access import DeclaredRoute, requires
-from hub.api.changes import note
+from hub.api.changes import ChangedMeanwhile, note
 from hub.api.fields import Body
 from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.operators import Principal
 from hub.pages import words
+from hub.pages.outdated import Version, tag_of
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
@@ -26,9 +28,10 @@ from hub.store import access_levels, cardholders, cards, directory, sites
 from hub.store import photographs as photograph_store
 from hub.store.cardholders import Category
 from hub.store.errors import AlreadyExists
+from hub.versions import Parts, changed_since, version_of
 from pacs.decision import Outcome
 from pacs.errors import MalformedData
-from pacs.identifiers import CardholderId
+from pacs.identifiers import AccessLevelId, CardholderId
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False)
 
@@ -40,6 +43,19 @@ FLAGS = {
     "minor": (N_("Is a minor"), N_("Whoever decides at a door is told, and who answers for them.")),
     "messages_waiting": (N_("Messages waiting"), N_("Something lies at the desk for them.")),
 }
+LABELS = {
+    "given_name": N_("Given name"),
+    "family_name": N_("Family name"),
+    "category": N_("Category"),
+    "room": N_("Room"),
+    "language": N_("Language, such as nl, ti or fa-AF"),
+    "external_id": N_("Number in the system they come from"),
+    "guardian_id": N_("A minor's guardian: their number here or elsewhere"),
+    "door_note": N_("Note to staff who decide at a door"),
+    "valid_from": N_("Valid from"),
+    "valid_until": N_("Valid until; a visitor needs it"),
+    "access_level_ids": N_("Access levels"),
+} | {name: title for name, (title, _) in FLAGS.items()}
 _FAULTS = {
     "given_name": N_("Write a name of 1 to 100 ordinary characters."),
     "family_name": N_("Write a name of 1 to 100 ordinary characters."),
@@ -74,6 +90,7 @@ class PersonForm(Body):
     """The form as a browser sends it; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     given_name: _Text = ""
     family_name: _Text = ""
     category: _Text = ""
@@ -146,10 +163,11 @@ def edit_page(
     principal: Annotated[Principal, requires(Permission.CARDHOLDERS_MANAGE)],
 ) -> Response:
     """The form with what is known of the person."""
-    person = api.one(cardholder_id, request, principal)
+    person = api.one(cardholder_id, request, Response(), principal)
     pages = pages_of(request)
     typed = person.model_dump() | {name: pages.typed_moment(getattr(person, name)) for name in _MOMENTS}
-    return _form(request, principal, typed, cardholder_id=cardholder_id)
+    version = version_of(api.parts_of(person))
+    return _form(request, principal, typed | {"version": version}, cardholder_id=cardholder_id)
 
 
 @router.post("/cardholders/{cardholder_id}/edit")
@@ -166,8 +184,10 @@ def change(
     try:
         if not faults:
             body = api.CardholderChange.model_validate(_with_guardian(request, principal, said))
-            api.change(cardholder_id, body, request, principal)
+            api.change(cardholder_id, body, request, Response(), principal, if_match=tag_of(form.version))
             return RedirectResponse(f"/cardholders/{cardholder_id}?done=changed", 303)
+    except ChangedMeanwhile as error:
+        return _form(request, principal, typed, cardholder_id=cardholder_id, outdated=error)
     except (ValidationError, MalformedData, AlreadyExists, Problem) as error:
         if isinstance(error, Problem) and error.code is not Code.REFERENCE_UNKNOWN:
             raise
@@ -220,7 +240,7 @@ def _person_page(
     request: Request, principal: Principal, cardholder_id: CardholderId, problem: str = ""
 ) -> Response:
     hub, pages = services(request), pages_of(request)
-    person = api.one(cardholder_id, request, principal)
+    person = api.one(cardholder_id, request, Response(), principal)
     access = questions.what(cardholder_id, request, principal)
     with hub.database.read() as connection:
         held = cards.list_all(connection, cardholder_id=cardholder_id)
@@ -286,15 +306,41 @@ def _form(
     *,
     cardholder_id: CardholderId | None = None,
     faults: dict[str, str] | None = None,
+    outdated: ChangedMeanwhile | None = None,
 ) -> Response:
-    return pages_of(request).response(
+    """``outdated``: by what somebody else changed meanwhile; the form goes on from what it is now."""
+    pages, version = pages_of(request), typed.get("version", "")
+    context = form_context(request, principal, typed, faults or {})
+    return pages.response(
         request,
         "person_form.html",
         principal,
-        status_code=422 if faults else 200,
+        status_code=409 if outdated else 422 if faults else 200,
         cardholder_id=cardholder_id,
-        **form_context(request, principal, typed, faults or {}),
+        version=version_of(outdated.now) if outdated else version,
+        outdated=_changed(pages, version, outdated.now, dict(context["levels"])) if outdated else [],
+        **context,
     )
+
+
+def _changed(
+    pages: Pages, version: str, now: Parts, levels: Mapping[AccessLevelId, str]
+) -> list[tuple[str, str]]:
+    """What is changed since, and what it is now, in words."""
+    said = []
+    for name in changed_since(version, now):
+        value = now[name]
+        label, text = pages.gettext(LABELS[name]), value or pages.gettext("none")
+        if name in FLAGS:
+            text = pages.gettext(N_("yes") if value else N_("no"))
+        elif name == "category":
+            text = pages.gettext(words.CATEGORIES[value])
+        elif name == "access_level_ids":
+            text = ", ".join(sorted(levels[each] for each in value)) or pages.gettext("none")
+        elif name in _MOMENTS and value:
+            text = pages.moment(datetime.fromisoformat(value))
+        said.append((label, text))
+    return said
 
 
 def form_context(
@@ -309,6 +355,7 @@ def form_context(
         "typed": dict.fromkeys(PersonForm.model_fields, "")
         | {name: "" if value is None else value for name, value in typed.items()},
         "faults": {name: pages.gettext(text) for name, text in faults.items()},
+        "labels": {name: pages.gettext(text) for name, text in LABELS.items()},
         "categories": [(each.value, pages.gettext(text)) for each, text in words.CATEGORIES.items()],
         "levels": [(each.level.id, each.name) for each in levels],
         "sites": [(each.id, each.name) for each in named],

@@ -20,12 +20,14 @@ from hub import photographs
 from hub.api import fields, scope
 from hub.api import posts as api
 from hub.api.access import DeclaredRoute, identify, requires
+from hub.api.changes import ChangedMeanwhile
 from hub.api.feed import EventStream
 from hub.api.problems import Code, Problem
 from hub.api.services import Services, services
 from hub.live import Closing, EventStored, LiveEvent, Missed
 from hub.operators import Principal, digest
 from hub.pages import words
+from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
 from hub.passing import Passing
@@ -38,6 +40,7 @@ from hub.store.errors import InUse
 from hub.store.events import ABOUT_PEOPLE
 from hub.store.posts import DoorStanding
 from hub.store.stations import StationKind
+from hub.versions import version_of
 from pacs.events import EventKind
 from pacs.identifiers import PostId
 
@@ -57,6 +60,15 @@ _OUTCOMES = {
     EventKind.ACCESS_REFERRED: ("warn", N_("Waits for an answer")),
 }
 _DONE = {"saved": N_("Saved."), "removed": N_("Removed.")}
+_PARTS = {
+    "name": N_("Name"),
+    "door_ids": N_("Doors"),
+    "station_id": N_("Reader for signing on by card"),
+    "asks_every_s": N_("Ask every so many minutes whether somebody is still there"),
+    "answer_within_s": N_("Seconds to answer; else the post closes"),
+    "shown_s": N_("Seconds for which somebody who passes is shown"),
+    "when_closed": N_("When nobody watches"),
+}
 _PROBLEM = N_("Give a name, at least one door that belongs to no other post, and times within their bounds.")
 
 
@@ -75,6 +87,7 @@ class SignOnForm(Button):
 class PostForm(Button):
     """A post as typed."""
 
+    version: Version = ""
     name: Annotated[str, Field(max_length=200)] = ""
     site_id: fields.Site | None = None
     door: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100, default_factory=list)]
@@ -219,7 +232,11 @@ def _put(post_id: PostId, request: Request, principal: Principal, form: PostForm
         "when_closed": form.when_closed or None,
     }
     try:
-        api.put(post_id, api.PostSettings.model_validate(typed), request, principal)
+        body = api.PostSettings.model_validate(typed)
+        api.put(post_id, body, request, Response(), principal, if_match=tag_of(form.version))
+    except ChangedMeanwhile as error:
+        said = changed_meanwhile(pages_of(request), form.version, error, _PARTS)
+        return _list(request, principal, problem=said, status_code=409)
     except (ValidationError, Problem):
         return _list(request, principal, problem=_PROBLEM)
     except InUse as error:
@@ -227,7 +244,7 @@ def _put(post_id: PostId, request: Request, principal: Principal, form: PostForm
     return RedirectResponse("/posts?done=saved", 303)
 
 
-def _list(request: Request, principal: Principal, *, problem: str = "") -> Response:
+def _list(request: Request, principal: Principal, *, problem: str = "", status_code: int = 422) -> Response:
     hub, pages = services(request), pages_of(request)
     may_manage = principal.may(Permission.DOORS_MANAGE)
     with hub.database.read() as connection:
@@ -240,8 +257,9 @@ def _list(request: Request, principal: Principal, *, problem: str = "") -> Respo
         request,
         "posts.html",
         principal,
-        status_code=422 if problem else 200,
+        status_code=status_code if problem else 200,
         posts=found,
+        versions={each.id: version_of(api.parts_of(each)) for each in found},
         site_names=names,
         at_site=at_site if at_site in names else "",
         may_manage=may_manage,

@@ -11,12 +11,15 @@ from pydantic import Field, ValidationError
 from hub.api import fields
 from hub.api import site_retention as api
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import ChangedMeanwhile
 from hub.api.fields import Body
 from hub.api.services import services
 from hub.operators import Principal
+from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
+from hub.versions import version_of
 from pacs.errors import MalformedData
 from pacs.identifiers import SiteId
 
@@ -28,6 +31,12 @@ _PROBLEM = N_(
     "without a name, and a reason of at least three letters."
 )
 _DONE = N_("Saved. What is over by it goes within minutes.")
+_PARTS = {
+    "precise": N_("Who tapped where and when"),
+    "coarse": N_("In which hour, at which door, without a name"),
+    "leavers": N_("People whose validity ended"),
+    "registration": N_("Who reported in"),
+}
 
 _Text = Annotated[str, Field(max_length=300)]
 
@@ -36,6 +45,7 @@ class PeriodsForm(Body):
     """What is asked for at a site; empty: as in the whole hub. ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     precise_h: _Text = ""
     coarse_days: _Text = ""
     leavers_days: _Text = ""
@@ -61,13 +71,16 @@ def shorten(
     form: Annotated[PeriodsForm, Form()],
 ) -> Response:
     """Keep less long at a site, or show the form again."""
-    typed = form.model_dump(exclude={"csrf_token"})
+    typed = form.model_dump(exclude={"csrf_token", "version"})
     try:
         asked = {name: _number(value) for name, value in typed.items() if name != "reason"}
         body = api.ShorterPeriods.model_validate(asked | {"reason": form.reason})
-        api.shorten(site_id, body, request, principal)
+        api.shorten(site_id, body, request, Response(), principal, if_match=tag_of(form.version))
     except (ValidationError, ValueError, MalformedData):
         return _page(request, principal, site_id, typed)
+    except ChangedMeanwhile as error:
+        said = changed_meanwhile(pages_of(request), form.version, error, _PARTS)
+        return _page(request, principal, site_id, outdated=said)
     return RedirectResponse("/retention/sites?done=shortened", 303)
 
 
@@ -80,6 +93,8 @@ def _page(
     principal: Principal,
     chosen: SiteId | None,
     refused: dict[str, str] | None = None,
+    *,
+    outdated: str = "",
 ) -> Response:
     hub, pages = services(request), pages_of(request)
     whole, may_shorten = hub.retention.periods, principal.may(Permission.RETENTION_SHORTEN)
@@ -87,7 +102,7 @@ def _page(
         request,
         "site_retention.html",
         principal,
-        status_code=422 if refused else 200,
+        status_code=409 if outdated else 422 if refused else 200,
         whole={
             "precise_h": int(whole.precise.total_seconds()) // _HOUR,
             "coarse_days": whole.coarse.days,
@@ -99,7 +114,7 @@ def _page(
         typed=refused,
         may_shorten=may_shorten,
         done=pages.gettext(_DONE) if request.query_params.get("done") == "shortened" else "",
-        problem=pages.gettext(_PROBLEM) if refused else "",
+        problem=outdated or (pages.gettext(_PROBLEM) if refused else ""),
     )
 
 
@@ -112,4 +127,5 @@ def _shown(each: api.SitePeriods) -> dict[str, Any]:
         "leavers_days": each.leavers_s // _DAY,
         "registration_days": each.registration_s // _DAY,
         "shorter": each.shorter,
+        "version": version_of(api.parts_of(each)),
     }

@@ -11,15 +11,18 @@ from pydantic import Field, ValidationError
 from hub.api import fields
 from hub.api import sites as api
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import ChangedMeanwhile
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
 from hub.operators import Principal
+from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
 from hub.store import controllers, doors
 from hub.store import sites as store
+from hub.versions import version_of
 
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/sites")
 
@@ -32,11 +35,20 @@ _PROBLEM = N_(
     "Give an id that no other site has, of letters, digits, - and _, a name, and a time zone such as Europe/Amsterdam."
 )
 
+_PARTS = {
+    "name": N_("Name"),
+    "time_zone": N_("Time zone"),
+    "blur_photos": N_("Blurred photographs"),
+    "desk_shown_s": N_("How long a desk shows a card"),
+    "desk_idle_s": N_("When a desk signs its operator off"),
+}
+
 
 class SiteForm(Body):
     """A site as typed; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
+    version: Version = ""
     id: Annotated[str, Field(max_length=100)] = ""
     name: Annotated[str, Field(max_length=200)] = ""
     time_zone: Annotated[str, Field(max_length=100)] = ""
@@ -76,14 +88,22 @@ def change(
                 "blur_photos": form.blur_photos,
             }
         )
-        api.change_site(site_id, body, request, principal)
+        api.change_site(site_id, body, request, Response(), principal, if_match=tag_of(form.version))
     except ValidationError:
         return _page(request, principal, problem=N_("Give a name, and a time zone such as Europe/Amsterdam."))
+    except ChangedMeanwhile as error:
+        said = changed_meanwhile(pages_of(request), form.version, error, _PARTS)
+        return _page(request, principal, problem=said, status_code=409)
     return RedirectResponse("/sites?done=changed", 303)
 
 
 def _page(
-    request: Request, principal: Principal, *, typed: dict[str, str] | None = None, problem: str = ""
+    request: Request,
+    principal: Principal,
+    *,
+    typed: dict[str, str] | None = None,
+    problem: str = "",
+    status_code: int = 422,
 ) -> Response:
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
@@ -94,6 +114,7 @@ def _page(
                 "name": each.name,
                 "time_zone": each.time_zone,
                 "blur_photos": each.blur_photos,
+                "version": version_of(api.site_parts(each)),
                 "doors": 0,
                 "away": 0,
             }
@@ -107,7 +128,7 @@ def _page(
         request,
         "sites.html",
         principal,
-        status_code=422 if problem else 200,
+        status_code=status_code if problem else 200,
         sites=sorted(found.values(), key=lambda each: each["name"]),
         typed=typed or {"id": "", "name": "", "time_zone": "Europe/Amsterdam"},
         may_manage=principal.may(Permission.SITES_MANAGE) and principal.sites is None,

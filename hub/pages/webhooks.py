@@ -123,7 +123,7 @@ def act(
             return RedirectResponse("/webhooks", 303)
         case "enable" | "disable":
             change = api.WebhookChange(enabled=form.action == "enable")
-            api.change_webhook(webhook_id, change, request, principal)
+            api.change_webhook(webhook_id, change, request, Response(), principal)
             return RedirectResponse(f"/webhooks/{webhook_id}?done={form.action}d", 303)
 
 

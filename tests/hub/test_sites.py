@@ -131,6 +131,8 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         batch, _ = hub.app.state.services.issuing.ask_many(
             StationId(f"{MARK}-cards"), [CardholderId(person)], actor="token:test"
         )
+        hub.signed_in(Role.GUARD, f"{MARK} Guard", sites=frozenset({SiteId(THERE)})).close()
+        known = admin.get("/api/v1/operators").json()["operators"]
         alarms: list[Any] = []
 
         def raised() -> bool:
@@ -142,6 +144,7 @@ def furniture(hub: RunningHub) -> dict[str, str]:
         "site_id": THERE,
         "controller_id": f"{MARK}-gate",
         "door_id": f"{MARK}-gate",
+        "operator_id": next(each["id"] for each in known if each["name"] == f"{MARK} Guard"),
         "post_id": f"{MARK}-post",
         "cardholder_id": person,
         "credential_id": str(credential),
