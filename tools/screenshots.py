@@ -23,10 +23,10 @@ LOOKS = {"desk-light": (1280, 900, "light"), "phone-dark": (360, 780, "dark")}
 
 def name_of(site: Furnished, path: str) -> str:
     """The page's name, without what differs from run to run."""
-    path = re.sub("^/link/.*", "/link", path)
-    for part, value in site.parts.items():
-        path = path.replace(value, part)
-    return re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "live"
+    path = re.sub("^/(link|kiosk/pair)/.*", r"/\1", path)
+    parts = {value: part for part, value in site.parts.items()}
+    words = [parts.get(part, part) for part in re.split(r"[^A-Za-z0-9_-]+", path) if part]
+    return "-".join(words).replace("_", "-") or "live"
 
 
 def take(browser: Browser, site: Furnished, look: str, language: str) -> int:
