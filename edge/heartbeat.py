@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from edge.clock import Clock
 from edge.hub_connection import Counts
@@ -21,6 +21,9 @@ from pacs.events import MAX_EVENT_BYTES, Event
 from pacs.health import MAX_ALARMS, MAX_COUNTS, MAX_TEXT, ControllerHealth, DoorHealth, ReaderHealth
 from pacs.identifiers import DoorId, JournalId
 from pacs.messages import ControllerStatus, DocumentKind
+
+if TYPE_CHECKING:
+    from edge.renewal import CertificateStanding
 
 THERMAL_ZONE: Final = Path("/sys/class/thermal/thermal_zone0/temp")
 """Thousandths of a degree Celsius, on boards that measure it."""
@@ -76,10 +79,10 @@ class Heartbeat:
         refused_commands: Callable[[], Mapping[str, int]],
         in_memory: Callable[[], int],
         thermal_zone: Path = THERMAL_ZONE,
-        certificate: Callable[[], str | None] = lambda: None,
+        certificate: Callable[[], CertificateStanding | None] = lambda: None,
     ) -> None:
-        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's. ``certificate``: the serial
-        number of the one that is connected with.
+        """``snapshot``: None before the state thread's first turn. ``counts``: the uplink's. ``certificate``: the
+        one that is connected with.
 
         ``in_memory``: events that wait for the journal.
         """
@@ -101,6 +104,7 @@ class Heartbeat:
         in_memory = self._in_memory()  # first: what moves on meanwhile is counted twice, not missed
         outgoing, snapshot = self._journal.outgoing, self._snapshot()
         withheld = in_memory + outgoing.withheld
+        certificate = self._certificate()
         return ControllerStatus(
             online=True,
             sent_at=now.clock.at,
@@ -113,7 +117,8 @@ class Heartbeat:
             broken_readers=self._cards.broken_readers,
             health=self._health(snapshot, outgoing, withheld, now.clock.at) if snapshot else None,
             withheld_count=withheld,
-            certificate=self._certificate(),
+            certificate=certificate.serial if certificate else None,
+            certificate_ends=certificate.ends_at if certificate else None,
         )
 
     def standing(self) -> object:

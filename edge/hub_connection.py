@@ -307,8 +307,12 @@ class HubConnection:
         if self._window.must_ask(outgoing.journal_id, now_s):
             self._publish(Up.HELLO, bytes(self._hello(outgoing)))
             self._window.asked(outgoing.journal_id, now_s)
-        if self._parts.renewal and (request := self._parts.renewal.request(now_s)):
-            self._publish(Up.RENEWAL, request)
+        if renewal := self._parts.renewal:
+            if request := renewal.request(now_s):
+                self._publish(Up.RENEWAL, request)
+            if renewal.is_to_be_tried(now_s):
+                self._client.disconnect()  # and connects anew with it
+                return
         if (report := self._parts.report()) and report is not self._reported:
             self._publish(Up.REPORT, bytes(report))
             self._reported = report

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from edge.inputs import PartFailed
-from edge.snapshot import LinkSnapshot
+from edge.snapshot import CertificateSnapshot, LinkSnapshot
 from pacs.errors import PacsError
 
 if TYPE_CHECKING:
@@ -73,6 +73,13 @@ class LateUplink:
             cause=state.cause.value if state.cause else None,
             words=state.words,
         )
+
+    def certificate(self) -> CertificateSnapshot | None:
+        """The one that the hub is met with; None: not known yet, or it cannot be read. Never waits."""
+        found = self._uplink.certificate if self._uplink else None
+        if found is None:
+            return None
+        return CertificateSnapshot(serial=found.serial, ends_at=found.ends_at, renews_at=found.renews_at)
 
     def stop(self) -> None:
         """Give up trying, or stop what was started."""

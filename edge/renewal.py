@@ -2,7 +2,9 @@
 
 From two thirds of its life on another key is made and the hub asked to certify it. The answer is tried with the next
 connection; once the hub has answered on that, it takes the place of the present one. Until then, and whenever it does not
-work, the present one is used. All of it belongs to the uplink's thread.
+work, the present one is used; a new one that failed three times while the present one works is given up, and another asked
+for. A killed process goes on from the files: ``device.pem.key``, the new key; ``device.pem.next``, certificate and key, to be
+tried; ``device.pem``, in force. All of it belongs to the uplink's thread, but for ``standing``.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -29,12 +31,17 @@ from edge.keystore import (
     read_private_key,
 )
 from pacs.certificates import check_device_chain, read_chain, renew_from, serial_hex
-from pacs.errors import StoreError
+from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
 from pacs.messages import RenewalRequest
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 FIRST_RETRY_S: Final = 60.0
 LONGEST_RETRY_S: Final = 3600.0
+MOST_TRIES: Final = 3
+"""Of a new certificate that does not work, while the present one does."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +57,14 @@ class Renewal:
         self._ask_at_s = 0.0
         self._retry_s = FIRST_RETRY_S
         self._tries = False
+        self._failed = 0
         self._try_again_s = 0.0
+        self.standing = CertificateStanding.of(keystore.device_certificate)
+        """Of the certificate in force; to be read from any thread."""
 
     def tls_context(self, now_s: float) -> ssl.SSLContext:
         """For the next connection: with a new certificate that is to be tried, or the present one."""
+        self._look()
         self._tries = self._has_next() and now_s >= self._try_again_s
         if self._tries:
             try:
@@ -64,12 +75,16 @@ class Renewal:
         return self._keystore.tls_context()
 
     @property
-    def serial(self) -> str | None:
-        """Of the certificate that the connection was made with, hex."""
-        with contextlib.suppress(StoreError):
-            path = self._next if self._tries else in_force(self._paths).device_certificate
-            return serial_hex(read_certificate(path))
-        return None
+    def connected_with(self) -> CertificateStanding:
+        """The certificate that the connection was made with."""
+        if self._tries:
+            with contextlib.suppress(StoreError):
+                return CertificateStanding.of(read_certificate(self._next))
+        return self.standing
+
+    def is_to_be_tried(self, now_s: float) -> bool:
+        """Whether a new certificate that failed on an earlier connection is to be tried on another one now."""
+        return self._failed > 0 and not self._tries and now_s >= self._try_again_s and self._has_next()
 
     def request(self, now_s: float) -> bytes | None:
         """What to ask the hub, when it is time; None: nothing."""
@@ -77,9 +92,7 @@ class Renewal:
             return None
         self._ask_at_s = now_s + FIRST_RETRY_S
         try:
-            if self._has_next() or self._wall() < renew_from(
-                read_certificate(in_force(self._paths).device_certificate)
-            ):
+            if self._has_next() or self._wall() < self.standing.renews_at:
                 return None
             keys = self._keys()
         except StoreError as error:
@@ -98,29 +111,49 @@ class Renewal:
         certificates = read_chain(chain.encode())
         root = read_certificate(self._paths.root_certificate)
         check_device_chain(certificates, root, name=self._controller_id, public_key=keys.public_key)
+        if certificates[0].not_valid_after_utc <= self.standing.ends_at:
+            self._drop()  # the key too: for the same key the hub would give the same again
+            raise MalformedData("a certificate that ends no later than the present one")
         write_secret(self._next, keys.device_file(chain))
-        self._try_again_s = 0.0
+        self._failed, self._try_again_s = 0, 0.0
         return True
 
     def answered(self) -> None:
         """The hub spoke on this connection: what was tried is the certificate from now on."""
         if not self._tries or self._paths.renewed is None:
+            if self._failed >= MOST_TRIES:
+                _log.warning("a new certificate did not work and is given up; the hub is asked for another")
+                self._drop()
             return
         self._tries = False
         try:
+            self._key_file.unlink(
+                missing_ok=True
+            )  # first: left behind, it would be used for the next renewal
             self._next.replace(self._paths.renewed)
-            self._key_file.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("the new certificate cannot take its place: %s", error)
             return
-        self._retry_s, self._ask_at_s = FIRST_RETRY_S, 0.0
+        self._failed, self._retry_s, self._ask_at_s = 0, FIRST_RETRY_S, 0.0
+        self._look()
         _log.info("the certificate was renewed")
 
     def ended(self, now_s: float) -> None:
         """The connection is over: what was tried on it and not answered waits a while."""
         if self._tries:
             self._tries = False
-            self._try_again_s = now_s + FIRST_RETRY_S
+            self._try_again_s = now_s + min(FIRST_RETRY_S * 2**self._failed, LONGEST_RETRY_S)
+            self._failed += 1
+
+    def _look(self) -> None:
+        """At what is in force; a new one that does not outlast it, as after an enrolment meanwhile, is of no use."""
+        with contextlib.suppress(StoreError):
+            present = read_certificate(in_force(self._paths).device_certificate)
+            self.standing = CertificateStanding.of(present)
+            if self._has_next():
+                newer = read_certificate(self._next)
+                if newer.not_valid_after_utc <= present.not_valid_after_utc:
+                    self._drop()
 
     @property
     def _next(self) -> Path:
@@ -138,7 +171,7 @@ class Renewal:
         return self._paths.renewed is not None and self._next.exists()
 
     def _drop(self) -> None:
-        self._tries = False
+        self._tries, self._failed = False, 0
         with contextlib.suppress(OSError):
             self._next.unlink(missing_ok=True)
             self._key_file.unlink(missing_ok=True)
@@ -146,9 +179,31 @@ class Renewal:
     def _keys(self) -> FileKeys:
         """The new key, made when there is none, beside the event key that stays."""
         passphrase = read_passphrase(self._paths.passphrase_file)
-        if not self._key_file.exists():
-            write_secret(self._key_file, sealed(ec.generate_private_key(ec.SECP256R1()), passphrase))
-        key = read_private_key(self._key_file, passphrase)
+        key: object = None
+        if self._key_file.exists():
+            try:
+                key = read_private_key(self._key_file, passphrase)
+            except StoreError as error:
+                _log.warning("another key is made for the new certificate: %s", error)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise StoreError(f"{self._key_file}: not a P-256 key; remove it")
+            key = ec.generate_private_key(ec.SECP256R1())
+            write_secret(self._key_file, sealed(key, passphrase))
         return FileKeys(passphrase=passphrase, device_key=key, event_key=self._keystore.event_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateStanding:
+    """``serial``: hex. ``renews_at``: from when on another is asked for."""
+
+    serial: str
+    ends_at: datetime
+    renews_at: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Self:
+        """That of one certificate."""
+        return cls(
+            serial=serial_hex(certificate),
+            ends_at=certificate.not_valid_after_utc,
+            renews_at=renew_from(certificate),
+        )

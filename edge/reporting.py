@@ -15,6 +15,7 @@ from edge.journal import Journal
 from edge.nfc.reader import Reader
 from edge.policy_store import PolicyStore
 from edge.snapshot import (
+    CertificateSnapshot,
     ControllerSnapshot,
     DocumentSnapshot,
     DoorSnapshot,
@@ -47,6 +48,7 @@ class Reported:
     journal: Journal
     store: PolicyStore
     link: Callable[[], LinkSnapshot]
+    certificate: Callable[[], CertificateSnapshot | None]
     readers: Mapping[tuple[DoorId, Side], Reader]
 
 
@@ -106,6 +108,7 @@ class Reporter:
                 waiting=max(0, outgoing.last_sequence - outgoing.acknowledged),
             ),
             link=about.link(),
+            certificate=about.certificate(),
             watchdog=self._watchdog(),
             doors=about.doors.snapshot(now),
             readers=tuple(

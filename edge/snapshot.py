@@ -98,6 +98,15 @@ class LinkSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSnapshot:
+    """What the hub is met with. ``serial``: hex. ``renews_at``: from when on another is asked for."""
+
+    serial: str
+    ends_at: datetime
+    renews_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchdogSnapshot:
     """``interval_s``: None when no manager watches. ``stalled``: threads that hang."""
 
@@ -125,6 +134,7 @@ class ControllerSnapshot:
     revocations: DocumentSnapshot | None
     journal: JournalSnapshot
     link: LinkSnapshot
+    certificate: CertificateSnapshot | None = None
     watchdog: WatchdogSnapshot
     doors: tuple[DoorSnapshot, ...]
     readers: tuple[ReaderSnapshot, ...]
@@ -148,6 +158,7 @@ class ControllerSnapshot:
             "revocations": self._held(self.revocations),
             "journal": asdict(self.journal),
             "link": asdict(self.link),
+            "certificate": self._certified(self.certificate),
             "watchdog": {**asdict(self.watchdog), "stalled": list(self.watchdog.stalled)},
             "doors": [{**asdict(door), "alarms": list(door.alarms)} for door in self.doors],
             "readers": [{**asdict(reader), "faults": dict(reader.faults)} for reader in self.readers],
@@ -169,6 +180,17 @@ class ControllerSnapshot:
         if self.watchdog.stalled:
             parts.append(f"not coming round: {', '.join(self.watchdog.stalled)}")
         return "; ".join(parts)
+
+    def _certified(self, certificate: CertificateSnapshot | None) -> dict[str, Any] | None:
+        if certificate is None:
+            return None
+        return {
+            "serial": certificate.serial,
+            "ends_at": _time(certificate.ends_at),
+            "left_s": round((certificate.ends_at - self.at).total_seconds()),
+            "renews_at": _time(certificate.renews_at),
+            "renews_in_s": round((certificate.renews_at - self.at).total_seconds()),
+        }
 
     def _held(self, document: DocumentSnapshot | None) -> dict[str, Any] | None:
         if document is None:

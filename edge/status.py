@@ -16,6 +16,8 @@ from pacs.errors import PacsError, StoreError
 
 NOT_RUNNING: Final = 3
 """Exit status, as systemctl has it."""
+OVERDUE_S: Final = 86_400
+"""A renewal that is asked for and goes well takes a moment; the hub's alarm waits for five days."""
 
 
 @click.command("status")
@@ -59,6 +61,7 @@ def as_text(document: dict[str, Any]) -> str:
         ("clock", _clock(clock)),
         ("journal", _journal(journal)),
         ("hub", _link(link)),
+        ("certificate", _certificate(document["certificate"])),
         ("watchdog", _watchdog(document["watchdog"])),
     ]
     return "\n".join(f"{name:<12} {what}" for name, what in lines)
@@ -116,6 +119,17 @@ def _link(link: dict[str, Any]) -> str:
     silent = ", the hub has not answered" if link["state"] == "online" and not link["answered"] else ""
     words = f": {link['words']}" if link["words"] else ""
     return f"{link['state']}{again}{silent}{words}"
+
+
+def _certificate(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not known: the link to the hub has not begun"
+    if found["left_s"] <= 0:
+        return f"ENDED at {found['ends_at']}: drempel-provision reader re-enrol, then drempel-edge enrol"
+    left = f"{duration(found['left_s'])} left, ends {found['ends_at']}"
+    if found["renews_in_s"] <= -OVERDUE_S:
+        return f"{left}; renewal OVERDUE since {found['renews_at']}: the log says why"
+    return f"{left}; renews itself from {found['renews_at']}"
 
 
 def _watchdog(found: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.hub_connection import Counts, EventSource, HubConnection, Parts, Received, UplinkSettings
 from edge.link_state import LinkCause, LinkLog, LinkState, cause_of
-from edge.renewal import Renewal
+from edge.renewal import CertificateStanding, Renewal
 from pacs.errors import StoreError
 from pacs.messages import ControllerStatus, Report
 
@@ -83,6 +83,11 @@ class Uplink:
     def state(self) -> LinkState:
         """How the link stands at this moment; from any thread."""
         return self._parts.log.state
+
+    @property
+    def certificate(self) -> CertificateStanding | None:
+        """The one in force; from any thread."""
+        return self._parts.renewal.standing if self._parts.renewal else None
 
     def start(self) -> None:
         """Begin to connect; returns at once."""

@@ -163,6 +163,7 @@ def run_controller(
                 journal=journal,
                 store=store,
                 link=uplink.link,
+                certificate=uplink.certificate,
                 readers=readers,
             ),
             guard=guard_of(readers, doors.timetable, config.state_dir),
@@ -341,7 +342,7 @@ def _uplink(config: Config, said: _Said, put: Callable[[Any], None]) -> Uplink:
         counts=counts,
         refused_commands=lambda: said.commands.counts,
         in_memory=said.in_memory,
-        certificate=lambda: renewal.serial,
+        certificate=lambda: renewal.connected_with,
     )
     settings = UplinkSettings(
         host=config.hub_host,

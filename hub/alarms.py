@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from hub import ages, audit
 from hub.live import AlarmsChanged, LiveBus
 from hub.lookout import Lookout
-from hub.store import alarms, controllers, documents, door_state, doors, journals, sites
+from hub.store import alarms, controllers, device_certificates, documents, door_state, doors, journals, sites
 from hub.store.alarms import Alarm, AlarmKind, Clearance, Source, Subject
 from hub.store.controllers import ControllerState
 from hub.store.database import Database
@@ -85,12 +85,14 @@ class AlarmBounds:
     """When the hub's patience ends.
 
     ``silent_after``: a controller is not heard; ``unconfirmed_after``: a document is not confirmed by one that is
-    there; ``remind_after``: what was acknowledged still stands.
+    there; ``remind_after``: what was acknowledged still stands. ``renewed_before``: so long before its end a certificate
+    should have been replaced; controllers ask for that thirty days before.
     """
 
     silent_after: timedelta = timedelta(minutes=2)
     unconfirmed_after: timedelta = timedelta(minutes=5)
     remind_after: timedelta = timedelta(minutes=15)
+    renewed_before: timedelta = timedelta(days=25)
 
 
 class Noticed:
@@ -312,6 +314,7 @@ def _differences(
         *_silent(seen, bounds, now),
         *_clocks(seen),
         *_documents(connection, seen, every, kept, bounds, now),
+        *_renewals(connection, in_use, bounds, now),
     ]
     for subject, since in found:
         if (subject.key in standing) is (since is None):
@@ -336,6 +339,17 @@ def _clocks(states: list[ControllerState]) -> Iterator[_Finding]:
         if state.online and state.clock_trusted is not None:
             subject = Subject(kind=AlarmKind.CLOCK_UNTRUSTED, controller_id=state.controller_id)
             yield subject, None if state.clock_trusted else state.last_seen
+
+
+def _renewals(
+    connection: Connection, in_use: set[ControllerId], bounds: AlarmBounds, now: datetime
+) -> Iterator[_Finding]:
+    """Of controllers that are away too: they cannot ask for another certificate."""
+    ends = device_certificates.ending(connection, before=now + bounds.renewed_before)
+    for controller_id in in_use:
+        end = ends.get(controller_id)
+        subject = Subject(kind=AlarmKind.RENEWAL_OVERDUE, controller_id=controller_id)
+        yield subject, None if end is None else end - bounds.renewed_before
 
 
 def _documents(

@@ -190,14 +190,13 @@ def _controllers(
         "Age of the oldest event that is recorded there and not yet acknowledged",
         lambda state: _lag(state, now),
     )
-    newest = device_certificates.newest(connection, [ControllerId(each) for each, _ in known])
     yield _gauge(
         "controller_certificate_expiry_seconds",
-        "When a controller's newest certificate ends, since 1970",
+        "When the certificate that a controller goes by ends, since 1970",
         [
-            ((str(each),), one.expires_at.timestamp())
-            for each, one in sorted(newest.items())
-            if one.expires_at
+            ((str(each),), end.timestamp())
+            for each, end in device_certificates.ending(connection).items()
+            if str(each) in named
         ],
         "controller",
     )

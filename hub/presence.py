@@ -58,7 +58,11 @@ def status(
         return
     if status.certificate is not None:
         recording.certificates_changed |= device_certificates.in_use(
-            recording.connection, controller_id, status.certificate, recording.now
+            recording.connection,
+            controller_id,
+            status.certificate,
+            recording.now,
+            ends=status.certificate_ends,
         )
     head = recording.known_head(controller_id, status.journal_id) if status.journal_id else None
     held_through = status.last_sequence + status.withheld_count

@@ -178,6 +178,10 @@ class Fields:
         """A required time in milliseconds since 1970."""
         return moment(self.take(key, int), f"{self._what} field {key}")
 
+    def maybe_moment(self, key: int) -> datetime | None:
+        """An optional ``moment``."""
+        return self.moment(key) if key in self._fields else None
+
     def parsed(self, key: int, parse: Callable[[str], T]) -> T:
         """A required text read by ``parse``; its ``ValueError`` becomes ``MalformedData``."""
         return self._parse(key, self.take(key, str), parse)

@@ -130,6 +130,7 @@ class ControllerStatus:
     withheld_count: int = 0
     certificate: str | None = None
     """Serial number (hex) of the one that it connected with."""
+    certificate_ends: datetime | None = None
 
     def __bytes__(self) -> bytes:
         return cbor.encode(
@@ -149,6 +150,7 @@ class ControllerStatus:
                     11: None if self.health is None else self.health.fields,
                     12: self.withheld_count or None,
                     13: self.certificate,
+                    14: None if self.certificate_ends is None else milliseconds(self.certificate_ends),
                 }
             )
         )
@@ -176,6 +178,7 @@ class ControllerStatus:
             health=None if health is None else ControllerHealth.from_fields(health),
             withheld_count=_count(fields.maybe(12, int) or 0),
             certificate=_short_or_none(fields.maybe(13, str)),
+            certificate_ends=fields.maybe_moment(14),
         )
 
 

@@ -51,7 +51,7 @@ class NewController(Body):
 class Controller(Answer):
     """A registered controller; without a key no device has taken its place yet.
 
-    ``certificate_serial`` is that of the certificate issued last, ``certificate_expires_at`` its end where this hub issued it.
+    ``certificate_serial`` is that of the certificate that it goes by, ``certificate_expires_at`` its end where that is known.
     ``revoked_at``: since when nothing of its device is believed.
     """
 
@@ -232,14 +232,14 @@ def withdraw(
 
 
 def _answers(connection: Connection, found: Sequence[store.Controller]) -> list[Controller]:
-    newest = device_certificates.newest(connection, [each.id for each in found])
+    certificates = device_certificates.in_force(connection, [each.id for each in found])
     return [
         Controller(
             id=each.id,
             site_id=each.site_id,
             event_public_key=each.event_public_key.hex() if each.event_public_key else None,
-            certificate_serial=each.certificate_serial,
-            certificate_expires_at=newest[each.id].expires_at if each.id in newest else None,
+            certificate_serial=certificates[each.id].serial if each.id in certificates else None,
+            certificate_expires_at=certificates[each.id].expires_at if each.id in certificates else None,
             software=each.software,
             registered_at=each.registered_at,
             revoked_at=each.revoked_at,

@@ -28,7 +28,6 @@ from hub.roles import Permission
 from hub.store import controllers as store
 from hub.store import device_certificates, documents, sites
 from hub.store.controllers import Controller, ControllerState
-from hub.store.device_certificates import DeviceCertificate
 from hub.store.errors import InUse
 from pacs.identifiers import ControllerId, SiteId
 from pacs.messages import DocumentKind
@@ -36,8 +35,6 @@ from pacs.messages import DocumentKind
 router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/controllers")
 
 PER_PAGE = 100
-RENEWAL_OVERDUE = timedelta(days=25)
-"""Before the end of a certificate that is renewed thirty days before."""
 After = Annotated[int, Query(ge=0, le=1_000_000)]
 _REASON: TypeAdapter[str] = TypeAdapter(fields.ReasonText)
 _DONE = {
@@ -83,10 +80,9 @@ def controllers_page(
         every = store.list_all(connection, seen, even_retired=True)
         now = hub.clock()
         states = store.states(connection, now, [each.id for each in every])
-        newest = device_certificates.newest(connection)
         doors = _by_controller(statuses(connection, now, sites=seen))
     rows = [
-        _row(pages, each, states[each.id], doors.get(each.id, []), _is_late(newest.get(each.id), now))
+        _row(pages, each, states[each.id], doors.get(each.id, []))
         for each in every
         if each.retired_at is None or each.id in doors
     ]
@@ -188,22 +184,11 @@ def _by_controller(doors: list[DoorStatus]) -> dict[ControllerId, list[DoorStatu
     return found
 
 
-def _is_late(certificate: DeviceCertificate | None, now: datetime) -> bool:
-    """Whether a certificate that is in use should have been renewed long ago."""
-    return (
-        certificate is not None
-        and certificate.revoked_at is None
-        and certificate.expires_at is not None
-        and certificate.expires_at - now < RENEWAL_OVERDUE
-    )
-
-
 def _row(
     pages: Pages,
     controller: Controller,
     state: ControllerState,
     doors: list[DoorStatus],
-    is_late: bool,  # noqa: FBT001 -- of its certificate
 ) -> dict[str, Any]:
     """A line of the list."""
     _ = pages.gettext
@@ -215,8 +200,6 @@ def _row(
         troubles.insert(0, _("Revoked: its device is not admitted"))
     elif controller.event_public_key is None:
         troubles.insert(0, _("No device has taken this place yet"))
-    if is_late and controller.retired_at is None:
-        troubles.append(_("Its certificate ends soon, and was not renewed"))
     if not doors and controller.retired_at is None:
         troubles.append(_("No door yet"))
     return {
@@ -261,16 +244,16 @@ def described(pages: Pages, connection: Connection, controller: Controller, now:
     """What both pages of a controller say of it: itself, what its doors confirmed, its last heartbeat, its doors."""
     state = store.state(connection, controller.id, now)
     doors = statuses(connection, now, controller_ids=[controller.id])
-    newest = device_certificates.newest(connection, [controller.id]).get(controller.id)
+    certificate = device_certificates.in_force(connection, [controller.id]).get(controller.id)
     confirmed = documents.confirmations_of(connection, [controller.id])
     return {
-        "controller": _row(pages, controller, state, doors, _is_late(newest, now))
+        "controller": _row(pages, controller, state, doors)
         | {
             "site": sites.get(connection, controller.site_id).name,
             "software": state.software or controller.software,
             "registered_at": controller.registered_at,
-            "certificate_serial": controller.certificate_serial,
-            "certificate_ends": newest.expires_at if newest else None,
+            "certificate_serial": certificate.serial if certificate else None,
+            "certificate_ends": certificate.expires_at if certificate else None,
             "revoked_at": controller.revoked_at,
             "key": controller.event_public_key.hex() if controller.event_public_key else "",
             "hello_at": state.hello_at,

@@ -269,6 +269,7 @@ ALARMS: Mapping[AlarmKind, str] = {
     AlarmKind.CLOCK_UNTRUSTED: N_("Clock not trusted"),
     AlarmKind.POLICY_TOO_OLD: N_("Policy too old"),
     AlarmKind.POLICY_UNCONFIRMED: N_("Change not confirmed"),
+    AlarmKind.RENEWAL_OVERDUE: N_("Certificate not renewed"),
 }
 
 ADVICE: Mapping[AlarmKind, str] = {
@@ -284,6 +285,9 @@ ADVICE: Mapping[AlarmKind, str] = {
     AlarmKind.CLOCK_UNTRUSTED: N_("Its times may be wrong, and schedules may not be followed."),
     AlarmKind.POLICY_TOO_OLD: N_("It may refuse or admit by old rules."),
     AlarmKind.POLICY_UNCONFIRMED: N_("A block or another change may not be in force there."),
+    AlarmKind.RENEWAL_OVERDUE: N_(
+        "Nothing is seen of it here any more once the certificate has ended. Tell the technician."
+    ),
 }
 
 ALARM_STATES: Mapping[AlarmState, str] = {

@@ -35,6 +35,7 @@ class AlarmKind(StrEnum):
     CLOCK_UNTRUSTED = "clock_untrusted"
     POLICY_TOO_OLD = "policy_too_old"  # beyond the door's own bound
     POLICY_UNCONFIRMED = "policy_unconfirmed"  # sent, and not confirmed
+    RENEWAL_OVERDUE = "renewal_overdue"  # its certificate ends, and it has not taken another
 
 
 ENDED_BY_HAND = frozenset({AlarmKind.RECORD_BROKEN, AlarmKind.CONTROLLER_FAULT})

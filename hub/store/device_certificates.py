@@ -27,7 +27,8 @@ class Because(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCertificate:
-    """One certificate. ``serial``: hex. ``key_digest``, ``chain`` (PEM) and ``expires_at`` are None of one not issued here.
+    """One certificate. ``serial``: hex. ``key_digest`` and ``chain`` (PEM) are None of one not issued here, and so is
+    ``expires_at`` until its controller has said it.
 
     ``used_at``: its controller first said that it goes by it.
     """
@@ -60,14 +61,33 @@ def of_controller(connection: Connection, controller_id: ControllerId) -> list[D
     return [_certificate(row) for row in rows]
 
 
-def newest(
-    connection: Connection, controller_ids: Collection[ControllerId] | None = None
+def in_force(
+    connection: Connection, controller_ids: Collection[ControllerId]
 ) -> dict[ControllerId, DeviceCertificate]:
-    """Controller → the certificate that was issued last to it, refused or not; of all, or of these."""
+    """Controller → the certificate that it goes by: the oldest that is not refused; where all are refused, the last.
+
+    A newer one holds beside it until its controller says that it goes by that.
+    """
     query = select(device_certificates).order_by(_COLUMNS.issued_at)
-    if controller_ids is not None:
-        query = query.where(_COLUMNS.controller_id.in_(sorted(controller_ids)))
-    return {ControllerId(row.controller_id): _certificate(row) for row in connection.execute(query)}
+    query = query.where(_COLUMNS.controller_id.in_(sorted(controller_ids)))
+    found: dict[ControllerId, DeviceCertificate] = {}
+    for row in connection.execute(query):
+        certificate = _certificate(row)
+        known = found.get(certificate.controller_id)
+        if known is None or known.revoked_at is not None:
+            found[certificate.controller_id] = certificate
+    return found
+
+
+def ending(connection: Connection, *, before: datetime | None = None) -> dict[ControllerId, datetime]:
+    """Controller → when the certificate that it goes by ends; of those that end before a moment, or all that are known."""
+    query = select(_COLUMNS.controller_id, func.min(_COLUMNS.expires_at).label("ends")).where(
+        _COLUMNS.revoked_at.is_(None), _COLUMNS.expires_at.is_not(None)
+    )
+    if before is not None:
+        query = query.where(_COLUMNS.expires_at < before)
+    rows = connection.execute(query.group_by(_COLUMNS.controller_id))
+    return {ControllerId(row.controller_id): row.ends for row in rows}
 
 
 def with_key(
@@ -120,13 +140,24 @@ _FIRST_USE = (
         _COLUMNS.used_at.is_(None),
         _COLUMNS.revoked_at.is_(None),
     )
-    .values(used_at=bindparam("now"))
+    .values(used_at=bindparam("now"), expires_at=func.coalesce(_COLUMNS.expires_at, bindparam("ends")))
 )
 
 
-def in_use(connection: Connection, controller_id: ControllerId, serial: str, now: datetime) -> bool:
-    """A controller says that it goes by this certificate: those issued before are refused. True: that changed something."""
-    used = connection.execute(_FIRST_USE, {"mine": serial, "whose": controller_id, "now": now})
+def in_use(
+    connection: Connection,
+    controller_id: ControllerId,
+    serial: str,
+    now: datetime,
+    *,
+    ends: datetime | None = None,
+) -> bool:
+    """A controller says that it goes by this certificate: those issued before are refused. True: that changed something.
+
+    ``ends``: when it ends, as the controller says; taken of one that was not issued here.
+    """
+    said = {"mine": serial, "whose": controller_id, "now": now, "ends": ends}
+    used = connection.execute(_FIRST_USE, said)
     if not used.rowcount:
         return False
     issued_at = connection.scalar(select(_COLUMNS.issued_at).where(_COLUMNS.serial == serial))

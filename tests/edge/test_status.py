@@ -22,6 +22,7 @@ from edge.__main__ import main
 from edge.config import ConfigError, Pins
 from edge.config_outline import ConfigOutline
 from edge.snapshot import (
+    CertificateSnapshot,
     ControllerSnapshot,
     DocumentSnapshot,
     DoorSnapshot,
@@ -62,6 +63,9 @@ SNAPSHOT = ControllerSnapshot(
     revocations=None,
     journal=JournalSnapshot(journal_id="j", last_sequence=12, acknowledged=9, waiting=3),
     link=LinkSnapshot(state="waiting", failures=4, retry_in_s=7.5, cause="unreachable", words="check cable"),
+    certificate=CertificateSnapshot(
+        serial="2a", ends_at=AT + timedelta(days=40), renews_at=AT + timedelta(days=10)
+    ),
     watchdog=WatchdogSnapshot(interval_s=10.0, fed_s_ago=0.4),
     doors=(DoorSnapshot(door="front", mode="secured", cause="policy", contact="closed", strike="locked"),),
     readers=(READER,),
@@ -117,6 +121,13 @@ def test_the_json_form_keeps_its_shape(server: StatusServer, config: Path) -> No
             "retry_in_s": 7.5,
             "cause": "unreachable",
             "words": "check cable",
+        },
+        "certificate": {
+            "serial": "2a",
+            "ends_at": "2027-01-01T03:00:00+00:00",
+            "left_s": 40 * 86_400,
+            "renews_at": "2026-12-02T03:00:00+00:00",
+            "renews_in_s": 10 * 86_400,
         },
         "watchdog": {"interval_s": 10.0, "fed_s_ago": 0.4, "stalled": []},
         "doors": [
@@ -178,6 +189,26 @@ def test_the_text_form_says_everything_in_lines(server: StatusServer, config: Pa
     assert lines["revocations"].startswith("none")
     assert lines["journal"].startswith("3 events wait")
     assert lines["hub"] == "waiting, again in 8 s: check cable"
+
+
+@pytest.mark.parametrize(
+    ("left_days", "says"),
+    [
+        (40, "40 d left, ends 2027-01-01T03:00:00+00:00; renews itself from 2026-12-02"),
+        (29.5, "29 d 12 h left, ends 2026-12-21T15:00:00+00:00; renews itself from"),
+        (28, "28 d left, ends 2026-12-20T03:00:00+00:00; renewal OVERDUE since 2026-11-20"),
+        (0, "ENDED at 2026-11-22T03:00:00+00:00: drempel-provision reader re-enrol"),
+        (None, "not known"),
+    ],
+)
+def test_what_is_left_of_the_certificate(left_days: float | None, says: str) -> None:
+    """Until it renews itself; that it should have; that it has ended, and what to do."""
+    ends = None if left_days is None else AT + timedelta(days=left_days)
+    certificate = (
+        CertificateSnapshot(serial="2a", ends_at=ends, renews_at=ends - timedelta(days=30)) if ends else None
+    )
+    text = as_text(replace(SNAPSHOT, certificate=certificate).document(100.0))
+    assert dict(line.split(maxsplit=1) for line in text.splitlines())["certificate"].startswith(says)
 
 
 def test_what_is_wrong_stands_in_the_line_for_the_manager() -> None:

@@ -16,9 +16,10 @@ from hub.live import LiveBus
 from hub.roles import Role
 from hub.settings import Settings
 from hub.store import alarms as store
-from hub.store import controllers, documents, door_state, doors, journals
+from hub.store import controllers, device_certificates, documents, door_state, doors, journals
 from hub.store.alarms import Alarm, AlarmKind, Clearance
 from hub.store.controllers import Controller
+from hub.store.device_certificates import Because, DeviceCertificate
 from hub.store.documents import Document
 from hub.store.door_state import Contact
 from hub.store.errors import NotFound
@@ -297,6 +298,49 @@ def test_a_clock_that_is_not_believed(bench: Bench) -> None:
     bench.heard(clock_trusted=True)
     bench.passes(SECOND)
     assert bench.kinds == []
+
+
+def test_a_certificate_that_is_not_renewed_in_time(bench: Bench) -> None:
+    """From 25 days before its end, away or not, until the controller goes by a newer one; one that it does not take ends nothing."""
+
+    def issued(serial: str, days: float) -> None:
+        with bench.database.write() as connection:
+            certificate = DeviceCertificate(
+                serial=serial,
+                controller_id=GATE,
+                issued_at=bench.now,
+                expires_at=bench.now + timedelta(days=days),
+            )
+            device_certificates.add(connection, certificate)
+
+    def goes_by(serial: str, **said: datetime) -> None:
+        with bench.database.write() as connection:
+            device_certificates.in_use(connection, GATE, serial, bench.now, **said)
+
+    issued("01", 90)
+    goes_by("01")
+    bench.passes(timedelta(days=64, hours=23))
+    assert bench.kinds == []
+    bench.passes(timedelta(hours=2))
+    (overdue,) = bench.all
+    assert (overdue.subject.kind, overdue.since) == (AlarmKind.RENEWAL_OVERDUE, NOON + timedelta(days=65))
+    issued("02", 90)
+    bench.passes(SECOND)
+    assert bench.kinds == [AlarmKind.RENEWAL_OVERDUE]
+    bench.alarms.acknowledge(overdue.id, note="", actor="system")
+    goes_by("02")
+    bench.passes(SECOND)
+    assert bench.kinds == []
+    assert bench.all[0].closed_at is not None
+    with bench.database.write() as connection:
+        device_certificates.revoke(connection, GATE, Because.REVOKED, bench.now)
+        elsewhere = DeviceCertificate(serial="03", controller_id=GATE, issued_at=bench.now)
+        device_certificates.add(connection, elsewhere)
+    bench.passes(timedelta(days=90))
+    assert bench.kinds == []
+    goes_by("03", ends=bench.now + timedelta(days=24))
+    bench.passes(SECOND)
+    assert bench.kinds == [AlarmKind.RENEWAL_OVERDUE]
 
 
 def test_a_full_journal_is_over_when_all_of_it_is_here(bench: Bench) -> None:

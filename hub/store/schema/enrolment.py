@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, ForeignKey, LargeBinary, String, Table, Text
+from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String, Table, Text
 
 from hub.store.database import Instant
 from hub.store.schema.columns import NAME, metadata
@@ -19,6 +19,7 @@ device_certificates = Table(
     Column("used_at", Instant),  # its controller first said that it goes by it
     Column("revoked_at", Instant),
     Column("revoked_because", String(16)),
+    Index(None, "revoked_at", "expires_at"),  # which of those in use end soon
 )
 
 enrolment_codes = Table(
