@@ -32,6 +32,8 @@ EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
 """Before this nothing was recorded by anybody."""
 _LONGEST_STEP_MS = 366 * 86_400_000
 _CLOCK_HOLES = (AnomalyKind.CLOCK_WRONG, AnomalyKind.CLOCK_UNTRUSTED)
+_ONLY_STORED = frozenset({EventKind.ACCESS_GRANTED, EventKind.ACCESS_DENIED})
+"""Nothing follows from them, and they are most of a backlog: they need not be asked what they mean."""
 
 
 @unique
@@ -203,15 +205,18 @@ class Recording:
         controller_id, journal_id = batch.controller_id, batch.journal_id
         stored = head.sequence + 1 - batch.events[0].sequence
         self.counts.duplicate += stored
-        for index in range(stored, len(batch.events)):
-            event, before = batch.events[index], batch.events[index - 1] if index else None
+        before = batch.events[stored - 1] if stored else None
+        for event, data in zip(batch.events[stored:], batch.encoded[stored:], strict=True):
             self._believe(controller_id, journal_id, event, before)
-            self._consequences(controller_id, journal_id, event, before)
-            row = events.row(controller_id, journal_id, event, batch.encoded[index], self.now)
-            row = self._without_private(controller_id, event, row)
+            if event.draft.kind not in _ONLY_STORED:
+                self._consequences(controller_id, journal_id, event, before)
+            row = events.row(controller_id, journal_id, event, data, self.now)
+            if event.draft.door_id is not None:
+                row = self._without_private(controller_id, event, row)
             self._rows.append(row)
             if row["kind"] in events.ABOUT_PEOPLE and not row["coarse"]:
                 self._taps.append(row)
+            before = event
         last = batch.events[-1]
         self.counts.stored += len(batch.events) - stored
         self.heads[controller_id, journal_id] = replace(head, sequence=last.sequence, hash=batch.last_hash)
@@ -223,7 +228,7 @@ class Recording:
     ) -> dict[str, Any]:
         """What is stored of an event: of one at a private door, which its controller should not record, not who or when."""
         draft = event.draft
-        if draft.door_id is None or draft.kind not in expiry.PERSONAL:
+        if draft.kind not in expiry.PERSONAL:
             return row
         if self._private is None:
             self._private = doors.private(self.connection)
@@ -266,7 +271,8 @@ class Recording:
                 for kind in _CLOCK_HOLES:
                     journals.end_holes(self.connection, controller_id, kind, until=event.draft.occurred_at)
             disbelieved = False
-            self._stepped(controller_id, journal_id, event)
+            if event.draft.kind is EventKind.CLOCK_CHANGED:
+                self._stepped(controller_id, journal_id, event)
         elif not disbelieved:
             trusted = event.draft.clock_trusted
             at = event.draft.occurred_at.isoformat(timespec="seconds")
@@ -289,7 +295,7 @@ class Recording:
     def _stepped(self, controller_id: ControllerId, journal_id: JournalId, event: Event) -> None:
         """A clock that was trusted turns out to have been wrong: since when is not known, at most since it was set."""
         step_ms = event.draft.details.get("step_ms")
-        if event.draft.kind is not EventKind.CLOCK_CHANGED or type(step_ms) is not int:
+        if type(step_ms) is not int:
             return
         step = timedelta(milliseconds=max(-_LONGEST_STEP_MS, min(step_ms, _LONGEST_STEP_MS)))
         if abs(step) <= CLOCKS_DIFFER:

@@ -22,6 +22,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 END_OF_TIME = datetime(9900, 1, 1, tzinfo=UTC)
 """Times are before this: far enough from the calendar's end to be moved to any time zone, or on by a while."""
 _END_MS = (END_OF_TIME - _EPOCH) // _MILLISECOND
+_NO_TIME = f"not a time between 1970 and {END_OF_TIME.year}"
 
 
 def _refuse_tag(*_: object) -> NoReturn:
@@ -100,11 +101,13 @@ def _shortest_map(fields: dict[object, object]) -> int:
         if type(key) is not int or key <= last:
             return _CANNOT_TELL
         last = key
-        size += _head(key)
+        size += 1 if key < 24 else _head(key)
         kind = type(value)
         if kind is bytes or (kind is str and value.isascii()):  # type: ignore[attr-defined]
             length = len(value)  # type: ignore[arg-type]
             size += length + (1 if length < 24 else _head(length))
+        elif kind is int and value >= 0:  # type: ignore[operator]
+            size += _head(value)  # type: ignore[arg-type]
         else:
             size += 1 if kind is bool else _shortest(value)
     return size
@@ -138,7 +141,7 @@ def moment(value: object, what: str) -> datetime:
     """The aware datetime of milliseconds since 1970; ``MalformedData`` before 1970 or from ``END_OF_TIME`` on."""
     number = exactly(value, int, what)
     if not 0 <= number < _END_MS:
-        raise MalformedData(f"{what}: not a time between 1970 and {END_OF_TIME.year}")
+        raise MalformedData(f"{what}: {_NO_TIME}")
     return _EPOCH + number * _MILLISECOND
 
 
@@ -159,24 +162,32 @@ class Fields:
         value = self._fields.pop(key, _MISSING)
         if type(value) is kind:
             return value
-        if value is _MISSING:
-            raise MalformedData(f"{self._what}: field {key} is missing")
-        raise MalformedData(f"{self._what} field {key}: {kind.__name__} expected")
+        raise self._wrong(key, kind, value)
 
     def maybe(self, key: int, kind: type[T]) -> T | None:
         """An optional field."""
-        return self.take(key, kind) if key in self._fields else None
+        value = self._fields.pop(key, _MISSING)
+        if value is _MISSING:
+            return None
+        if type(value) is kind:
+            return value
+        raise self._wrong(key, kind, value)
 
     def natural(self, key: int, *, below: int = 2**53) -> int:
         """A required integer, 0 ≤ n < ``below``."""
-        number = self.take(key, int)
+        number = self._fields.pop(key, _MISSING)
+        if type(number) is not int:
+            raise self._wrong(key, int, number)
         if not 0 <= number < below:
             raise MalformedData(f"{self._what} field {key}: out of range")
         return number
 
     def moment(self, key: int) -> datetime:
         """A required time in milliseconds since 1970."""
-        return moment(self.take(key, int), f"{self._what} field {key}")
+        number = self.take(key, int)
+        if not 0 <= number < _END_MS:
+            raise MalformedData(f"{self._what} field {key}: {_NO_TIME}")
+        return _EPOCH + number * _MILLISECOND
 
     def maybe_moment(self, key: int) -> datetime | None:
         """An optional ``moment``."""
@@ -193,18 +204,18 @@ class Fields:
 
     def known(self, key: int, known: Mapping[str, T]) -> T:
         """A required text that is one of these."""
-        found = known.get(self.take(key, str))
-        if found is None:
-            raise MalformedData(f"{self._what} field {key}: value not allowed")
-        return found
+        return self._known(key, self._fields.pop(key, _MISSING), known)
 
     def maybe_known(self, key: int, known: Mapping[str, T]) -> T | None:
         """An optional text that is one of these."""
-        return self.known(key, known) if key in self._fields else None
+        text = self._fields.pop(key, _MISSING)
+        return None if text is _MISSING else self._known(key, text, known)
 
     def sized(self, key: int, length: int) -> bytes:
         """A required byte string of exactly ``length`` bytes."""
-        data = self.take(key, bytes)
+        data = self._fields.pop(key, _MISSING)
+        if type(data) is not bytes:
+            raise self._wrong(key, bytes, data)
         if len(data) != length:
             raise MalformedData(f"{self._what} field {key}: {length} bytes expected")
         return data
@@ -213,6 +224,19 @@ class Fields:
         """Raise ``MalformedData`` when a field was not taken."""
         if self._fields:
             raise MalformedData(f"{self._what}: unknown field")
+
+    def _known(self, key: int, text: object, known: Mapping[str, T]) -> T:
+        if type(text) is not str:
+            raise self._wrong(key, str, text)
+        found = known.get(text)
+        if found is None:
+            raise MalformedData(f"{self._what} field {key}: value not allowed")
+        return found
+
+    def _wrong(self, key: int, kind: type, value: object) -> MalformedData:
+        if value is _MISSING:
+            return MalformedData(f"{self._what}: field {key} is missing")
+        return MalformedData(f"{self._what} field {key}: {kind.__name__} expected")
 
     def _parse(self, key: int, text: str, parse: Callable[[str], T]) -> T:
         try:
