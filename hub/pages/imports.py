@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response, UploadFile
@@ -15,6 +16,7 @@ from hub.api.services import services
 from hub.import_rows import COLUMNS, MAX_ROWS, Format
 from hub.imports import ImportsBusy
 from hub.operators import Principal
+from hub.pages.import_faults import fault_text
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
@@ -92,6 +94,7 @@ def import_page(
         tone=tone,
         ended=told.state in ENDED,
         done=told.state is State.DONE,
+        fault_text=partial(fault_text, gettext=pages.gettext),
     )
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hub.__main__ import main
 from hub.api.problems import Code
 from hub.import_rows import COLUMNS, MAX_BYTES, MAX_ROWS, Fault, Format, Row, Sheet, as_csv, read
+from hub.pages.import_faults import fault_text
 from hub.roles import Role
 from hub.store import access_levels, cardholders, documents, sites
 from hub.store.cardholders import Cardholder
@@ -142,12 +143,13 @@ def test_json_says_the_same() -> None:
     ],
 )
 def test_each_wrong_cell_is_named(column: str, cell: str) -> None:
-    """By row and column, and without repeating what stands in it."""
+    """By row and column, without repeating what stands in it, and the page has it in the reader's language."""
     row = {"external_id": "A-1", "given_name": "Ama", "family_name": "Mensah"} | {column: cell}
     table = io.StringIO()
     csv.writer(table).writerows([row.keys(), row.values()])
     sheet = rows_of(table.getvalue())
     assert [(fault.row, fault.column) for fault in sheet.faults] == [(2, column)]
+    assert fault_text(sheet.faults[0].problem, str) is not None
     assert not cell.strip() or cell not in sheet.faults[0].problem
 
 
