@@ -152,9 +152,11 @@ class Retention:
         coarse = rest = 0
         for group in groups:
             periods, sites = group
-            # said first: while it is under way nobody may take what is left for everything
-            if sites is not None:
-                with self._database.write() as connection:
+            # said first: while it is under way, or if it breaks off, nobody may take what is left for everything
+            with self._database.write() as connection:
+                if sites is None:
+                    expiry.reduce(connection, now - periods.precise)
+                else:
                     site_periods.reduce(connection, sites, now - periods.precise)
             made_coarse, gone = self._run_group(now, held, group)
             coarse, rest = coarse + made_coarse, rest + gone

@@ -16,6 +16,7 @@ from hub.api.problems import Code, Problem
 from hub.api.services import services
 from hub.card_print import BadAddress, Face, NoGlyph, NotJoined, TooLong, Unprintable, card_pdf
 from hub.operators import Principal
+from hub.pages.browser_session import session_token
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
 from hub.roles import Permission
@@ -61,8 +62,7 @@ def print_card(
 ) -> Response:
     """The PDF; each one is in the audit log."""
     hub = services(request)
-    if principal.csrf_token is None:
-        raise Problem(Code.INVALID, N_("Only a browser that somebody is signed in with can print cards."))
+    session_token(request, principal)  # no program prints
     if not principal.may(Permission.NAMES_READ):
         raise Problem(Code.NOT_PERMITTED, N_("Only who may see names prints cards."))
     with hub.database.read() as connection:

@@ -22,6 +22,7 @@ from hub.desk import DeskTaken, Look, Over, Viewing
 from hub.live import Closing, Missed
 from hub.operators import Principal
 from hub.pages import words
+from hub.pages.browser_session import session_token
 from hub.pages.people import FLAGS
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
@@ -71,7 +72,7 @@ def sign_on(request: Request, principal: AtDesk, form: Annotated[SignOnForm, For
     """Sign on to a desk's reader; from somebody else only by taking over."""
     try:
         services(request).desks.sign_on(
-            principal, _session(request, principal), form.station, take_over=form.take_over
+            principal, session_token(request, principal), form.station, take_over=form.take_over
         )
     except DeskTaken:
         return _page(request, principal, wanted=form.station, status_code=409)
@@ -81,14 +82,14 @@ def sign_on(request: Request, principal: AtDesk, form: Annotated[SignOnForm, For
 @router.post("/desk/sign-off")
 def sign_off(request: Request, principal: AtDesk, form: Annotated[SignOffForm, Form()]) -> Response:  # noqa: ARG001 - reads the form
     """Sign off; the reader shows nothing to anybody then."""
-    services(request).desks.sign_off(principal, _session(request, principal))
+    services(request).desks.sign_off(principal, session_token(request, principal))
     return RedirectResponse("/desk", 303)
 
 
 @router.get("/desk/stream", response_class=EventStream)
 async def stream(request: Request, principal: AtDesk) -> EventStream:
     """Server-sent events of this desk's reader: ``look``, ``reader``, ``missed`` and, at the end, ``over``."""
-    hub, session = services(request), _session(request, principal)
+    hub, session = services(request), session_token(request, principal)
     viewing = await run_in_threadpool(hub.desks.open_page, session)
     if viewing is None:
         raise Problem(Code.NOT_FOUND, N_("You are not signed on to a desk."))
@@ -100,20 +101,13 @@ def photograph(
     look: Annotated[str, Path(pattern="^[A-Za-z0-9_-]{43}$")], request: Request, principal: AtDesk
 ) -> Response:
     """The photograph of one look, once."""
-    data = services(request).desks.photograph(_session(request, principal), look)
+    data = services(request).desks.photograph(session_token(request, principal), look)
     return Response(data, media_type=photographs.MEDIA_TYPE)
-
-
-def _session(request: Request, principal: Principal) -> str:
-    """The token of this browser's session; raises ``Problem`` INVALID for a program."""
-    if principal.csrf_token is None:
-        raise Problem(Code.INVALID, N_("Only a browser that somebody is signed in with can be at a desk."))
-    return request.cookies[services(request).session_cookie]
 
 
 def _page(request: Request, principal: Principal, *, wanted: str = "", status_code: int = 200) -> Response:
     hub, pages = services(request), pages_of(request)
-    cookie = request.cookies.get(hub.session_cookie) if principal.csrf_token else None
+    cookie = session_token(request, principal) if principal.csrf_token else None
     with hub.database.read() as connection:
         mine = hub.desks.of_session(connection, cookie) if cookie else None
         site_names = {each.id: each.name for each in sites.list_all(connection, principal.sites)}

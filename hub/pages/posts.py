@@ -22,11 +22,12 @@ from hub.api import posts as api
 from hub.api.access import DeclaredRoute, identify, requires
 from hub.api.changes import ChangedMeanwhile
 from hub.api.feed import EventStream
-from hub.api.problems import Code, Problem
+from hub.api.problems import Problem
 from hub.api.services import Services, services
 from hub.live import Closing, EventStored, LiveEvent, Missed
 from hub.operators import Principal, digest
 from hub.pages import words
+from hub.pages.browser_session import session_token
 from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import Pages, pages_of
 from hub.pages.words import N_
@@ -146,7 +147,7 @@ def sign_on(
     post_id: fields.Post, request: Request, principal: AtPost, form: Annotated[SignOnForm, Form()]
 ) -> Response:
     """Watch from here on; in somebody else's place only by taking over."""
-    session = _session(request, principal)
+    session = session_token(request, principal)
     try:
         services(request).posts.sign_on(principal, session, post_id, take_over=form.take_over)
     except PostTaken:
@@ -162,7 +163,7 @@ def sign_off(
     form: Annotated[Button, Form()],  # noqa: ARG001 - reads the form
 ) -> Response:
     """Close the post."""
-    services(request).posts.sign_off(principal, _session(request, principal), post_id)
+    services(request).posts.sign_off(principal, session_token(request, principal), post_id)
     return RedirectResponse(f"/posts/{post_id}", 303)
 
 
@@ -174,7 +175,7 @@ def here(
     form: Annotated[Button, Form()],  # noqa: ARG001 - reads the form
 ) -> Response:
     """Say that one is still there."""
-    services(request).posts.confirm(principal, _session(request, principal), post_id)
+    services(request).posts.confirm(principal, session_token(request, principal), post_id)
     return RedirectResponse(f"/posts/{post_id}", 303)
 
 
@@ -186,14 +187,14 @@ def open_again(
     form: Annotated[Button, Form()],  # noqa: ARG001 - reads the form
 ) -> Response:
     """Open the doors that an order or a refusal closed."""
-    services(request).posts.open_again(principal, _session(request, principal), post_id)
+    services(request).posts.open_again(principal, session_token(request, principal), post_id)
     return RedirectResponse(f"/posts/{post_id}", 303)
 
 
 @router.get("/{post_id}/stream", response_class=EventStream)
 async def stream(post_id: fields.Post, request: Request, principal: AtPost) -> EventStream:
     """Server-sent events of this post: ``standing``, ``beat``, ``look``, ``missed`` and, at the end, ``changed`` or ``over``."""
-    hub, session = services(request), _session(request, principal)
+    hub, session = services(request), session_token(request, principal)
     viewing = await run_in_threadpool(hub.posts.open_page, principal, session, post_id)
     return EventStream(_frames(_OpenPage(request, hub, session, viewing), hub))
 
@@ -209,15 +210,8 @@ def photograph(
     hub = services(request)
     with hub.database.read() as connection:
         scope.post(connection, principal, post_id)
-    data = hub.desks.photograph(_session(request, principal), look)
+    data = hub.desks.photograph(session_token(request, principal), look)
     return Response(data, media_type=photographs.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
-
-
-def _session(request: Request, principal: Principal) -> str:
-    """The token of this browser's session; raises ``Problem`` INVALID for a program."""
-    if principal.csrf_token is None:
-        raise Problem(Code.INVALID, N_("Only a browser that somebody is signed in with can watch at a post."))
-    return request.cookies[services(request).session_cookie]
 
 
 def _put(post_id: PostId, request: Request, principal: Principal, form: PostForm) -> Response:
@@ -274,7 +268,7 @@ def _page(
     post_id: PostId, request: Request, principal: Principal, *, wanted: bool = False, status_code: int = 200
 ) -> Response:
     hub, pages = services(request), pages_of(request)
-    cookie = request.cookies.get(hub.session_cookie) if principal.csrf_token else None
+    cookie = session_token(request, principal) if principal.csrf_token else None
     with hub.database.read() as connection:
         post = scope.post(connection, principal, post_id)
         watch = store.watch_at(connection, post_id)

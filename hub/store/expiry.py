@@ -315,12 +315,22 @@ def overdue(
 def ran(
     connection: Connection, purpose: str, now: datetime, removed: int, before: datetime | None = None
 ) -> None:
-    """A run for this purpose had nothing left to do; it let go of what was ``before``."""
+    """A run for this purpose had nothing left to do; it let go of what was ``before``, if none let go of later things."""
     mine = retention_runs.c.purpose == purpose
-    total = connection.scalar(select(retention_runs.c.removed).where(mine))
+    last = connection.execute(select(retention_runs).where(mine)).first()
+    total = last.removed if last else 0
+    if last and last.before and before:
+        before = max(last.before, before)
     connection.execute(delete(retention_runs).where(mine))
-    row = {"purpose": purpose, "ended_at": now, "removed": (total or 0) + removed, "before": before}
+    row = {"purpose": purpose, "ended_at": now, "removed": total + removed, "before": before}
     connection.execute(insert(retention_runs).values(row))
+
+
+def reduce(connection: Connection, before: datetime) -> None:
+    """From here on it cannot be told who it was that tapped ``before``; said by a run that is about to let go of it."""
+    columns = retention_runs.c
+    mine = (columns.purpose == "precise") & (columns.before < before)
+    connection.execute(update(retention_runs).where(mine).values(before=before))
 
 
 def ran_before(connection: Connection, purpose: str) -> datetime | None:

@@ -516,9 +516,11 @@ def test_one_door_sounds_and_its_neighbour_does_not() -> None:
 
 
 def test_a_reader_without_lights_shows_nothing(bench: Bench) -> None:
-    """A side without a reader is no error."""
+    """A side without a reader is no error, and the other side's lights are not taken for its own."""
     bench.io.indicate(FRONT, Side.EXIT, Signal.GRANTED)
     bench.io.reset(FRONT, Side.EXIT)
+    bench.wait(0)
+    assert [bench.level(pin) for pin in (GREEN, RED, BUZZER)] == [False, False, False]
 
 
 def test_the_reset_line_is_pulled_low_and_let_go(bench: Bench) -> None:
