@@ -17,7 +17,7 @@ import click
 from edge.command_line import config_option
 from edge.config import Config, ConfigError
 from edge.config_file import load
-from edge.doctor_door import RESTART, examine_pins, examine_readers
+from edge.doctor_door import examine_pins, examine_readers
 from edge.doctor_hub import examine_broker, examine_certificates, examine_policy
 from edge.doctor_machine import (
     examine_clock,
@@ -26,8 +26,7 @@ from edge.doctor_machine import (
     examine_program,
     examine_watchdog,
 )
-from edge.finding import Check, Finding, Level
-from edge.status import counted, duration
+from edge.finding import Code, Finding, Level
 from edge.status_socket import NotRunning, ask
 from pacs.errors import StoreError
 
@@ -76,10 +75,10 @@ def examine(path: Path, *, now: datetime, consent: Any = None) -> Iterator[Findi
         config = load(path)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding.fail(Check.CONFIGURATION, problem, f"correct {path}")
+            yield Finding.of(Code.CONFIGURATION_WRONG, problem=problem, path=path)
         return
-    doors = counted(len(config.doors), "door")
-    yield Finding.ok(Check.CONFIGURATION, f"controller {config.controller_id}, {doors}")
+    controller, doors = config.controller_id, len(config.doors)
+    yield Finding.of(Code.CONFIGURATION_READ, controller=controller, doors=doors)
     yield examine_user(config, path)
     status, finding = _running(config)
     yield finding
@@ -90,8 +89,7 @@ def examine_itself(config: Config, *, now: datetime) -> Iterator[Finding]:
     """The same from within the running controller, which keeps its readers and pins. Raises nothing for what it finds."""
     status, finding = _running(config)
     if status is None:
-        what = "does not answer at its status socket"
-        finding = Finding.warn(Check.CONTROLLER, what, f"look at {config.state_dir}; {RESTART}")
+        finding = Finding.of(Code.CONTROLLER_MUTE, path=config.state_dir)
     yield finding
     yield from _examined(config, status or {"unknown": True}, now, None)
 
@@ -116,11 +114,10 @@ def _examined(
         try:
             yield from findings
         except PermissionError as error:
-            advice = "run this as the controller's user"
-            yield Finding.fail(Check.EXAMINATION, f"not for this user: {error}", advice, subject=name)
+            yield Finding.of(Code.EXAMINATION_FORBIDDEN, problem=error, subject=name)
         except Exception as error:  # noqa: BLE001 - one examination that fails must not hide the others
-            what = f"could not be done: {type(error).__name__}: {error}"
-            yield Finding.fail(Check.EXAMINATION, what, "report this", subject=name)
+            problem = f"{type(error).__name__}: {error}"
+            yield Finding.of(Code.EXAMINATION_FAILED, problem=problem, subject=name)
 
 
 def examine_user(config: Config, path: Path) -> Finding:
@@ -135,22 +132,18 @@ def examine_user(config: Config, path: Path) -> Finding:
         with suppress(OSError):  # what is not there is told where it is needed
             owners[file] = file.stat().st_uid
     if not owners:
-        return Finding.warn(
-            Check.USER, "neither state_dir nor keys can be seen", "run this as the controller's user"
-        )
+        return Finding.of(Code.USER_UNSEEN)
     first, owner = next(iter(owners.items()))
     other = next((file for file, uid in owners.items() if uid != owner), None)
     if other is not None:
-        what = f"{first} belongs to {_user_name(owner)}, and {other} to {_user_name(owners[other])}"
-        advice = f"give both to the controller's user: sudo chown -R {_user_name(owner)} {other}"
-        return Finding.warn(Check.USER, what, advice)
-    if owner != os.geteuid():
-        what = f"{first} belongs to {_user_name(owner)}: what works for {_user_name(os.geteuid())} may fail for it"
-        advice = (
-            f"sudo -u {_user_name(owner)} {sys.argv[0]} doctor --config {path}; or, if that is wrong, chown"
+        other_owner = _user_name(owners[other])
+        return Finding.of(
+            Code.USER_TWO, first=first, owner=_user_name(owner), other=other, other_owner=other_owner
         )
-        return Finding.warn(Check.USER, what, advice)
-    return Finding.ok(Check.USER, f"{_user_name(owner)}, whom state and keys belong to")
+    if owner != os.geteuid():
+        user, command = _user_name(os.geteuid()), f"{sys.argv[0]} doctor --config {path}"
+        return Finding.of(Code.USER_OTHER, first=first, owner=_user_name(owner), user=user, command=command)
+    return Finding.of(Code.USER_RIGHT, user=_user_name(owner))
 
 
 def _user_name(uid: int) -> str:
@@ -162,20 +155,17 @@ def _user_name(uid: int) -> str:
 
 def _running(config: Config) -> tuple[dict[str, Any] | None, Finding]:
     """The status of the running controller; None when there is none to ask."""
-    check = Check.CONTROLLER
     try:
         status = ask(config.state_dir)
     except NotRunning:
-        return None, Finding.warn(check, "not running", "sudo systemctl start drempel-edge")
+        return None, Finding.of(Code.CONTROLLER_STOPPED)
     except StoreError as error:
-        return {"unknown": True}, Finding.failed(check, error)
+        return {"unknown": True}, Finding.failed(Code.CONTROLLER_SILENT, error)
     if status.get("starting"):
-        return {"unknown": True}, Finding.warn(check, "starting", "ask again in a minute")
-    running = f"running for {duration(status['uptime_s'])}, {status['software']}"
-    if {door["door"] for door in status["doors"]} != {door.id for door in config.doors}:
-        what = f"{running}; started with other doors than this file has"
-        return status, Finding.warn(check, what, RESTART)
-    return status, Finding.ok(check, running)
+        return {"unknown": True}, Finding.of(Code.CONTROLLER_STARTING)
+    is_same = {door["door"] for door in status["doors"]} == {door.id for door in config.doors}
+    code = Code.CONTROLLER_RUNS if is_same else Code.CONTROLLER_OUTDATED
+    return status, Finding.of(code, running_s=status["uptime_s"], software=status["software"])
 
 
 def _ask_first(door_id: str) -> bool:

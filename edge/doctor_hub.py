@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from edge.config import Config
-from edge.finding import Check, Finding
+from edge.finding import Code, Finding
 from edge.keystore import (
     Keystore,
     read_certificate,
@@ -25,7 +25,6 @@ from edge.keystore import (
 )
 from edge.link_state import NEXT_STEPS, LinkCause, cause_of
 from edge.signers import Signers
-from edge.status import counted, duration
 from pacs import bundle
 from pacs.certificates import renew_from
 from pacs.errors import MalformedData, StoreError, VerificationError
@@ -35,15 +34,12 @@ from pacs.rules import Policy
 
 STEP_S: Final = 5.0
 """What each step to the broker may take."""
-_COPY: Final = "provision this controller again and copy its directory"
-_RENEW: Final = "it renews itself while it is connected; after its end: drempel-provision reader re-enrol, and drempel-edge enrol"
-_CHECKS: Final = {DocumentKind.POLICY: Check.POLICY, DocumentKind.REVOCATIONS: Check.REVOCATIONS}
 _REFUSALS: Final = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it does not take this client id",
-    3: "it is not available",
-    4: "it does not know this controller",
-    5: "it does not let this controller in",
+    1: Code.BROKER_MQTT_VERSION,
+    2: Code.BROKER_MQTT_CLIENT_ID,
+    3: Code.BROKER_MQTT_UNAVAILABLE,
+    4: Code.BROKER_MQTT_UNKNOWN,
+    5: Code.BROKER_MQTT_REFUSED,
 }
 
 
@@ -54,29 +50,27 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
         chain = read_certificates(keystore.paths.device_certificate)
         root = read_certificate(config.keys.root_certificate)
     except StoreError as error:
-        yield Finding.failed(Check.KEYS, error)
+        yield Finding.failed(Code.KEYS_UNUSABLE, error)
         return
-    yield Finding.ok(Check.KEYS, "can be read, and belong to the certificate")
+    yield Finding.of(Code.KEYS_FIT)
     device = keystore.device_certificate
     try:
         for below, above in pairwise([*chain, root]):
             below.verify_directly_issued_by(above)
     except (ValueError, TypeError, InvalidSignature):
-        yield Finding.fail(Check.CERTIFICATE_CHAIN, "does not lead to the site's root", _COPY)
+        yield Finding.of(Code.CERTIFICATE_CHAIN_ASTRAY)
     else:
-        yield Finding.ok(Check.CERTIFICATE_CHAIN, "leads to the site's root")
+        yield Finding.of(Code.CERTIFICATE_CHAIN_LEADS)
     names = _dns_names(device)
     if config.controller_id in names:
-        yield Finding.ok(Check.CERTIFICATE_NAMES, f"CN and DNS name {config.controller_id}")
+        yield Finding.of(Code.CERTIFICATE_NAMES_FIT, controller=config.controller_id)
     else:
-        what = f"the DNS names {', '.join(names) or '(none)'} lack {config.controller_id}: the broker goes by them"
-        yield Finding.fail(Check.CERTIFICATE_NAMES, what, _COPY)
-    yield _validity(Check.CERTIFICATE_DATES, device, now, _RENEW)
+        lacking, listed = config.controller_id, ", ".join(names) or "(none)"
+        yield Finding.of(Code.CERTIFICATE_NAMES_LACK, names=listed, controller=lacking)
+    yield _validity("CERTIFICATE_DATES", device, now)
     for authority in chain[1:2]:
-        yield _validity(
-            Check.AUTHORITY_DATES, authority, now, "at the bureau: drempel-provision key rotate devices"
-        )
-    yield _validity(Check.ROOT_DATES, root, now, "at the bureau: drempel-provision key rotate root")
+        yield _validity("AUTHORITY_DATES", authority, now)
+    yield _validity("ROOT_DATES", root, now)
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
@@ -87,16 +81,14 @@ def _dns_names(certificate: x509.Certificate) -> list[str]:
     return extension.value.get_values_for_type(x509.DNSName)
 
 
-def _validity(check: Check, certificate: x509.Certificate, now: datetime, advice: str) -> Finding:
+def _validity(check: str, certificate: x509.Certificate, now: datetime) -> Finding:
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
-        return Finding.fail(
-            check, f"valid from {begins:%Y-%m-%d %H:%M} UTC only", "is the clock right? see above"
-        )
+        return Finding.of(Code[f"{check}_NOT_YET"], from_at=begins)
     if now >= ends:
-        return Finding.fail(check, f"expired on {ends:%Y-%m-%d}", advice)
-    what = f"{counted((ends - now).days, 'day')} left, until {ends:%Y-%m-%d}"
-    return Finding.warn(check, what, advice) if now >= renew_from(certificate) else Finding.ok(check, what)
+        return Finding.of(Code[f"{check}_EXPIRED"], until_at=ends)
+    code = Code[f"{check}_ENDING" if now >= renew_from(certificate) else f"{check}_VALID"]
+    return Finding.of(code, until_at=ends, days=(ends - now).days)
 
 
 def examine_broker(config: Config, status: dict[str, Any] | None, now: datetime) -> Iterator[Finding]:
@@ -104,33 +96,32 @@ def examine_broker(config: Config, status: dict[str, Any] | None, now: datetime)
     if status and "link" in status:
         link = status["link"]
         if link["state"] == "online" and link["answered"]:
-            yield Finding.ok(Check.HUB_LINK, "online, and the hub answers")
+            yield Finding.of(Code.HUB_LINK_ANSWERED)
         else:
-            again = "" if link["retry_in_s"] is None else f", again in {duration(link['retry_in_s'])}"
-            what = f"{link['state']}{again}: {link['words'] or 'the hub has not answered'}"
-            yield Finding.warn(Check.HUB_LINK, what, "the next lines say which step fails")
+            phase, problem = link["state"], link["words"] or "the hub has not answered"
+            if (retry_s := link["retry_in_s"]) is None:
+                yield Finding.of(Code.HUB_LINK_AWAY, phase=phase, problem=problem)
+            else:
+                yield Finding.of(Code.HUB_LINK_WAITING, phase=phase, retry_s=retry_s, problem=problem)
     host, port = config.hub_host, config.hub_port
-    step = Check.BROKER_TCP
+    failed = Code.BROKER_TCP_FAILED
     try:
         with socket.create_connection((host, port), timeout=STEP_S) as plain:
-            yield Finding.ok(step, f"{host}:{port} accepts")
-            step = Check.BROKER_TLS
+            yield Finding.of(Code.BROKER_TCP_ACCEPTS, host=f"{host}:{port}")
+            failed = Code.BROKER_TLS_FAILED
             context = Keystore.open(config.keys, config.controller_id).tls_context()
             with context.wrap_socket(plain, server_hostname=host) as secure:
                 shown = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
-                left = counted((shown.not_valid_after_utc - now).days, "day")
-                yield Finding.ok(
-                    step, f"{secure.version()}; a certificate of this site for {host}, {left} left"
-                )
+                days = (shown.not_valid_after_utc - now).days
+                yield Finding.of(Code.BROKER_TLS_SPOKEN, version=secure.version(), host=host, days=days)
                 yield _connect(secure)
     except (OSError, StoreError) as error:
         words = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
-        yield Finding.fail(step, f"{host}:{port}: {words}", NEXT_STEPS[cause_of(error)])
+        yield Finding.of(failed, host=f"{host}:{port}", problem=words, advice=NEXT_STEPS[cause_of(error)])
 
 
 def _connect(secure: ssl.SSLSocket) -> Finding:
     """MQTT 3.1.1 §3.1 and §3.2 under a client id of its own: that of the controller would end its session."""
-    step, advice = Check.BROKER_MQTT, "is this controller registered at the hub, and not withdrawn?"
     client_id = b"doctor-" + os.urandom(8).hex().encode()
     variable = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client_id).to_bytes(2) + client_id
     try:
@@ -139,18 +130,20 @@ def _connect(secure: ssl.SSLSocket) -> Finding:
         answer = secure.recv(4)
         secure.sendall(b"\xe0\x00")
     except TimeoutError:
-        return Finding.fail(step, f"accepted and silent for {STEP_S:g} s", "restart the broker")
+        return Finding.of(Code.BROKER_MQTT_SILENT, patience_s=STEP_S)
     except OSError as error:
         if (
             cause := cause_of(error)
         ) is LinkCause.CERTIFICATE_REFUSED:  # TLS 1.3 says so behind the handshake
-            return Finding.fail(step, str(error), NEXT_STEPS[cause])
-        return Finding.fail(step, f"ended by the broker ({error.strerror or type(error).__name__})", advice)
+            return Finding.of(Code.BROKER_MQTT_CERTIFICATE, problem=error, advice=NEXT_STEPS[cause])
+        return Finding.of(Code.BROKER_MQTT_BROKEN, problem=error.strerror or type(error).__name__)
     if answer == b"\x20\x02\x00\x00":
-        return Finding.ok(step, "CONNECT accepted")
+        return Finding.of(Code.BROKER_MQTT_ACCEPTED)
     if len(answer) == 4 and answer[:2] == b"\x20\x02":
-        return Finding.fail(step, _REFUSALS.get(answer[3], f"refused with {answer[3]}"), advice)
-    return Finding.fail(step, "ended by the broker" if not answer else "no MQTT", advice)
+        if (refused := _REFUSALS.get(answer[3])) is not None:
+            return Finding.of(refused)
+        return Finding.of(Code.BROKER_MQTT_REFUSED_OTHERWISE, status=answer[3])
+    return Finding.of(Code.BROKER_MQTT_OTHER if answer else Code.BROKER_MQTT_ENDED)
 
 
 def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | StatusList | None, str]]:
@@ -202,18 +195,16 @@ def examine_policy(config: Config, now: datetime) -> Iterator[Finding]:
     try:
         held = held_documents(config)
     except StoreError as error:
-        yield Finding.failed(Check.POLICY, error)
+        yield Finding.failed(Code.POLICY_KEY_UNUSABLE, error)
         return
     for kind, (document, problem) in held.items():
-        check = _CHECKS[kind]
         if document is None:
-            yield Finding.fail(check, problem, "connect to the hub, which sends it")
-        elif document.expires_at <= now:
-            what = f"version {document.version} expired on {document.expires_at:%Y-%m-%d}"
-            yield Finding.fail(check, what, "connect to the hub, which sends a newer one")
+            yield Finding.of(Code[f"{kind.name}_UNUSABLE"], problem=problem)
+        elif (until := document.expires_at) <= now:
+            yield Finding.of(Code[f"{kind.name}_EXPIRED"], version=document.version, until_at=until)
         else:
-            age = duration((now - document.issued_at).total_seconds())
-            yield Finding.ok(check, f"version {document.version}, {age} old")
+            age_s = (now - document.issued_at).total_seconds()
+            yield Finding.of(Code[f"{kind.name}_HELD"], version=document.version, age_s=age_s)
     policy, _ = held[DocumentKind.POLICY]
     if isinstance(policy, Policy):
         yield from _doors(config, policy, held[DocumentKind.REVOCATIONS][0], now)
@@ -223,21 +214,16 @@ def _doors(
     config: Config, policy: Policy, revocations: Policy | StatusList | None, now: datetime
 ) -> Iterator[Finding]:
     if not policy.issuers:
-        yield Finding.fail(
-            Check.ISSUERS, "the policy trusts no issuer of cards", "add the site's card issuer at the hub"
-        )
+        yield Finding.of(Code.ISSUERS_NONE)
     issued = [document.issued_at for document in (policy, revocations) if document]
     for door in config.doors:
         known = policy.doors.get(door.id)
         if known is None:
-            advice = "give it this id at the hub, or correct [[door]] id"
-            yield Finding.fail(Check.DOOR, "the policy does not know it", advice, subject=door.id)
+            yield Finding.of(Code.DOOR_UNKNOWN, subject=door.id)
         elif known.controller_id != config.controller_id:
-            what = f"the policy gives it to controller {known.controller_id}"
-            yield Finding.fail(Check.DOOR, what, "move it to this controller at the hub", subject=door.id)
+            yield Finding.of(Code.DOOR_ELSEWHERE, controller=known.controller_id, subject=door.id)
         elif (age_s := (now - min(issued)).total_seconds()) > known.max_policy_age_s:
-            what = f"its documents are {duration(age_s)} old, allowed are {duration(known.max_policy_age_s)}"
-            what = f"{what}: then {known.when_too_old.value}"
-            yield Finding.warn(Check.DOOR, what, "connect to the hub", subject=door.id)
+            allowed_s, then = known.max_policy_age_s, known.when_too_old.value
+            yield Finding.of(Code.DOOR_TOO_OLD, age_s=age_s, allowed_s=allowed_s, then=then, subject=door.id)
         else:
-            yield Finding.ok(Check.DOOR, f"in the policy, {known.mode.value}", subject=door.id)
+            yield Finding.of(Code.DOOR_KNOWN, mode=known.mode.value, subject=door.id)

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from edge import advice
 from edge.clock import BUILT
 from edge.config import Config
 from edge.doctor_hub import held_documents
-from edge.finding import Check, Finding
+from edge.finding import Code, Finding
 from edge.state_dir import no_directory
-from edge.status import counted
 from edge.time_sync import is_synchronised
 from pacs.errors import PacsError
 
@@ -30,9 +30,9 @@ TOO_HOT_C: Final = 80.0
 _SKEW: Final = timedelta(minutes=5)
 _VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 _WRITABLE: Final = {
-    errno.EACCES: "run this as the controller's user, and let state_dir belong to it (chown -R)",
-    errno.EROFS: "mount it read-write; replace the card if it does not stay so",
-    errno.ENOSPC: "make room",
+    errno.EACCES: advice.NOT_WRITABLE,
+    errno.EROFS: advice.READ_ONLY,
+    errno.ENOSPC: advice.FULL,
 }
 _NO_MODES: Final = frozenset({"vfat", "exfat", "ntfs", "ntfs3"})
 
@@ -47,41 +47,31 @@ def examine_clock(
     """Whether the time of day can be right: by NTP, by what was signed, by what was journalled."""
     synchronised = is_synchronised()
     if synchronised:
-        yield Finding.ok(Check.CLOCK_NTP, "synchronised")
+        yield Finding.of(Code.CLOCK_NTP_SET)
     elif synchronised is None:
-        yield Finding.warn(Check.CLOCK_NTP, "the kernel does not say", "run: timedatectl")
+        yield Finding.of(Code.CLOCK_NTP_UNKNOWN)
     else:
-        yield Finding.warn(
-            Check.CLOCK_NTP,
-            "not synchronised",
-            "let systemd-timesyncd reach a time server: timedatectl timesync-status",
-        )
-    check, advice = Check.CLOCK, "set the clock: timedatectl set-ntp true; fit a clock with a battery"
+        yield Finding.of(Code.CLOCK_NTP_NOT_SET)
     if now < BUILT:
-        yield Finding.fail(check, f"{now:%Y-%m-%d %H:%M} UTC is before this program was built", advice)
+        yield Finding.of(Code.CLOCK_BEFORE_BUILD, now_at=now)
         return
     passed = _proven_past(config)
-    late = [what for what, at in passed.items() if now < at - _SKEW]
+    late = [code for code, at in passed.items() if now < at - _SKEW]
     if late:
-        yield Finding.fail(check, f"{now:%Y-%m-%d %H:%M} UTC is before {late[0]}", advice)
+        yield Finding.of(late[0], now_at=now)
     elif status and "clock" in status and not status["clock"]["trusted"]:
-        yield Finding.fail(
-            check,
-            f"{now:%Y-%m-%d %H:%M} UTC; the controller does not trust it: {status['clock']['distrust']}",
-            advice,
-        )
+        yield Finding.of(Code.CLOCK_DISTRUSTED, now_at=now, distrust=status["clock"]["distrust"])
     else:
-        after = f", after {', '.join(passed)}" if passed else ""
-        yield Finding.ok(check, f"{now:%Y-%m-%d %H:%M} UTC{after}")
+        yield Finding.of(Code.CLOCK_RIGHT, now_at=now)
 
 
-def _proven_past(config: Config) -> dict[str, datetime]:
-    """Moments that have certainly passed, by what shows it."""
+def _proven_past(config: Config) -> dict[Code, datetime]:
+    """Moments that have certainly passed, by what a clock before them is called."""
     passed = {}
     with contextlib.suppress(PacsError):
         for kind, (document, _) in held_documents(config).items():
             if document is not None:
-                passed[f"the issue of the {kind.value}"] = document.issued_at
+                passed[Code[f"CLOCK_BEFORE_{kind.name}"]] = document.issued_at
     with contextlib.suppress(OSError):
         written = [
             path.stat().st_mtime
@@ -89,7 +79,7 @@ def _proven_past(config: Config) -> dict[str, datetime]:
             if path.is_file() and path.stat().st_size
         ]
         if written:
-            passed["the newest file of the journal"] = datetime.fromtimestamp(max(written), UTC)
+            passed[Code.CLOCK_BEFORE_JOURNAL] = datetime.fromtimestamp(max(written), UTC)
     return passed
 
 
@@ -97,59 +87,49 @@ def examine_disk(config: Config, status: dict[str, Any] | None) -> Iterator[Find
     """Whether the journal can go on for months: free, writable, and a file system that keeps what it took."""
     directory = config.state_dir
     if problem := no_directory(directory):
-        what, _, advice = problem.partition("; ")
-        yield Finding.fail(Check.STATE_DIR, f"{directory}: {what}", advice)
+        what, _, what_to_do = problem.partition("; ")
+        yield Finding.of(Code.STATE_DIR_WRONG, path=directory, problem=what, advice=what_to_do)
         return
     if not directory.is_dir():
-        yield Finding.warn(Check.STATE_DIR, f"{directory} is not there", "it is made at the first start")
+        yield Finding.of(Code.STATE_DIR_ABSENT, path=directory)
         return
-    yield Finding.ok(Check.STATE_DIR, f"{directory} is there")
+    yield Finding.of(Code.STATE_DIR_THERE, path=directory)
     space = os.statvfs(directory)
     free = space.f_bavail * space.f_frsize
-    what = f"{free / 1024**2:,.0f} MiB free at {directory}"
+    code = Code.DISK_SPACE_ENOUGH
     if free < NO_FREE_BYTES:
-        yield Finding.fail(
-            Check.DISK_SPACE, what, "make room: journalctl --vacuum-size=50M; use a larger card"
-        )
+        code = Code.DISK_SPACE_NONE
     elif free < LITTLE_FREE_BYTES:
-        yield Finding.warn(Check.DISK_SPACE, what, "make room, or use a larger card")
-    else:
-        yield Finding.ok(Check.DISK_SPACE, what)
+        code = Code.DISK_SPACE_LITTLE
+    yield Finding.of(code, mib=free // 1024**2, path=directory)
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0" * 4096)
             file.flush()
             os.fsync(file.fileno())
-        yield Finding.ok(Check.DISK_WRITABLE, f"{directory} takes and keeps a file")
+        yield Finding.of(Code.DISK_WRITABLE_YES, path=directory)
     except OSError as error:
-        advice = _WRITABLE.get(error.errno or 0, "replace the card")
-        yield Finding.fail(Check.DISK_WRITABLE, f"{directory}: {error.strerror}", advice)
+        what_to_do = _WRITABLE.get(error.errno or 0, advice.REPLACE_CARD)
+        problem = error.strerror or type(error).__name__
+        yield Finding.of(Code.DISK_WRITABLE_NO, path=directory, problem=problem, advice=what_to_do)
     kind = filesystem_of(directory)
+    code = Code.DISK_FILESYSTEM_KEEPS
     if kind in _VOLATILE:
-        yield Finding.warn(
-            Check.DISK_FILESYSTEM, f"{kind}: what is on it is gone after a power cut", "use ext4"
-        )
+        code = Code.DISK_FILESYSTEM_FORGETS
     elif kind in _NO_MODES:
-        yield Finding.fail(
-            Check.DISK_FILESYSTEM, f"{kind} keeps no file modes: keys can be read by anybody", "use ext4"
-        )
-    else:
-        yield Finding.ok(Check.DISK_FILESYSTEM, kind or "unknown")
+        code = Code.DISK_FILESYSTEM_OPEN
+    yield Finding.of(code, filesystem=kind or "unknown")
     yield _journal(config, status)
 
 
 def _journal(config: Config, status: dict[str, Any] | None) -> Finding:
     if status and "journal" in status:
         waiting = status["journal"]["waiting"]
-        what = f"{counted(waiting, 'event')} waiting for the hub"
-        if waiting >= MANY_WAITING:
-            return Finding.warn(Check.JOURNAL, what, "restore the connection to the hub")
-        return Finding.ok(Check.JOURNAL, what)
+        code = Code.JOURNAL_WAITS if waiting >= MANY_WAITING else Code.JOURNAL_FLOWS
+        return Finding.of(code, waiting=waiting)
     files = [path for path in (config.state_dir / "journal").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    return Finding.ok(
-        Check.JOURNAL, f"{size / 1024:,.0f} KiB in {counted(len(files), 'file')}; the controller does not run"
-    )
+    return Finding.of(Code.JOURNAL_RESTS, kib=size // 1024, files=len(files))
 
 
 def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -175,24 +155,17 @@ def examine_hardware(sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
             temperatures.append(int(zone.read_text()) / 1000)
     if temperatures:
         hottest = max(temperatures)
-        what = f"{hottest:.0f} °C"
+        code = Code.TEMPERATURE_FINE
         if hottest >= TOO_HOT_C:
-            yield Finding.fail(
-                Check.TEMPERATURE, what, "the processor slows down: move it out of the sun, open the case"
-            )
+            code = Code.TEMPERATURE_TOO_HIGH
         elif hottest >= HOT_C:
-            yield Finding.warn(Check.TEMPERATURE, what, "give the case air")
-        else:
-            yield Finding.ok(Check.TEMPERATURE, what)
+            code = Code.TEMPERATURE_HIGH
+        yield Finding.of(code, celsius=hottest)
     for name in sorted((sys_dir / "class/hwmon").glob("hwmon*/name")):
         with contextlib.suppress(OSError):
             if name.read_text().strip() == "rpi_volt":
                 alarm = (name.parent / "in0_lcrit_alarm").read_text().strip() == "1"
-                yield (
-                    Finding.fail(Check.SUPPLY, "undervoltage", "use the board's own supply and a short cable")
-                    if alarm
-                    else Finding.ok(Check.SUPPLY, "no undervoltage")
-                )
+                yield Finding.of(Code.SUPPLY_LOW if alarm else Code.SUPPLY_FINE)
 
 
 def examine_program(modules: Iterable[str] = ("edge.controller", "pacs.decision")) -> Iterator[Finding]:
@@ -201,10 +174,10 @@ def examine_program(modules: Iterable[str] = ("edge.controller", "pacs.decision"
         spec = importlib.util.find_spec(name)
         if spec and spec.cached and spec.has_location and not Path(spec.cached).exists():
             folder = Path(str(spec.origin)).parent.parent
-            advice = f"sudo {sys.executable} -m compileall -q {folder / 'edge'} {folder / 'pacs'}"
-            yield Finding.warn(Check.PROGRAM, "is compiled again at each start, which takes seconds", advice)
+            command = f"sudo {sys.executable} -m compileall -q {folder / 'edge'} {folder / 'pacs'}"
+            yield Finding.of(Code.PROGRAM_RECOMPILED, command=command)
             return
-    yield Finding.ok(Check.PROGRAM, "is compiled")
+    yield Finding.of(Code.PROGRAM_COMPILED)
 
 
 def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")) -> Iterator[Finding]:
@@ -212,22 +185,15 @@ def examine_watchdog(status: dict[str, Any] | None, sys_dir: Path = Path("/sys")
     if status and "watchdog" in status:
         found = status["watchdog"]
         if found["stalled"]:
-            stalled = ", ".join(found["stalled"])
-            yield Finding.fail(
-                Check.WATCHDOG_SERVICE,
-                f"{stalled} hangs",
-                "one restart is tried; plug a reader out and in, and look at the log",
-            )
+            yield Finding.of(Code.WATCHDOG_SERVICE_STALLED, parts=", ".join(found["stalled"]))
         elif found["interval_s"]:
-            yield Finding.ok(Check.WATCHDOG_SERVICE, f"fed within {found['interval_s']:g} s")
+            yield Finding.of(Code.WATCHDOG_SERVICE_FED, interval_s=found["interval_s"])
         else:
-            advice = "start it by drempel-edge.service, which has WatchdogSec"
-            yield Finding.warn(Check.WATCHDOG_SERVICE, "nobody restarts the controller when it hangs", advice)
+            yield Finding.of(Code.WATCHDOG_SERVICE_NONE)
     for state in sorted((sys_dir / "class/watchdog").glob("watchdog*/state")):
         with contextlib.suppress(OSError):
             if state.read_text().strip() == "active":
-                yield Finding.ok(Check.WATCHDOG_MACHINE, f"{state.parent.name} is active")
+                yield Finding.of(Code.WATCHDOG_MACHINE_ACTIVE, device=state.parent.name)
                 return
-            advice = "RuntimeWatchdogSec=14 in /etc/systemd/system.conf, then restart"
-            yield Finding.warn(Check.WATCHDOG_MACHINE, f"{state.parent.name} is not used", advice)
+            yield Finding.of(Code.WATCHDOG_MACHINE_UNUSED, device=state.parent.name)
             return

@@ -12,14 +12,28 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from edge.finding import Check, Finding, Level
+from edge.finding import Code, Finding, Level
+from pacs.findings import Value
 from pacs.identifiers import DoorId
-from pacs.messages import MAX_FINDING_CHARACTERS, MAX_FINDINGS, MAX_MESSAGE_BYTES, Report, ReportedFinding
+from pacs.messages import (
+    MAX_FINDING_CHARACTERS,
+    MAX_FINDING_NUMBER,
+    MAX_FINDINGS,
+    MAX_MESSAGE_BYTES,
+    Report,
+    ReportedFinding,
+)
 
 FIRST_AFTER_S: Final = 20.0
 """After the start: doors, readers and the connection to the hub stand by then."""
 _WORST_FIRST: Final = (Level.FAIL, Level.WARN, Level.OK)
-_COUNTING: Final = frozenset({Check.READER, Check.PINS})
+_COUNTING: Final = {
+    Code.READER_SEEN: Code.READER_PRIVATE,
+    Code.READER_OFTEN_LOST: Code.READER_PRIVATE_AMISS,
+    Code.READER_OFTEN_FAILS: Code.READER_PRIVATE_AMISS,
+    Code.PINS_STAND: Code.PINS_PRIVATE,
+}
+"""What has counts or positions in it, and what a private door tells in its place."""
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +91,13 @@ def report_of(findings: Iterable[Finding], at: datetime, private: frozenset[Door
     told.sort(key=lambda finding: _WORST_FIRST.index(finding.level))
     found = [
         ReportedFinding(
-            level=each.level, name=_short(each.name), what=_short(each.what), advice=_short(each.advice)
+            level=each.level,
+            name=_short(each.name),
+            what=_short(each.what),
+            advice=_short(each.advice),
+            code=each.code.word,
+            subject=_short(each.subject),
+            values={name: _sendable(value) for name, value in each.values.items()},
         )
         for each in told[:MAX_FINDINGS]
     ]
@@ -89,11 +109,16 @@ def report_of(findings: Iterable[Finding], at: datetime, private: frozenset[Door
 
 def _without_counts(finding: Finding, private: frozenset[DoorId]) -> Finding:
     door, _, _ = finding.subject.partition("/")
-    if finding.check in _COUNTING and finding.level is not Level.FAIL and door in private:
-        return replace(finding, what="not told of a private door")
-    return finding
+    told = _COUNTING.get(finding.code)
+    return finding if told is None or door not in private else Finding.of(told, subject=finding.subject)
 
 
 def _short(text: str) -> str:
     printable = "".join(each if each.isprintable() else " " for each in text)
     return printable[:MAX_FINDING_CHARACTERS]
+
+
+def _sendable(value: Value) -> Value:
+    return (
+        _short(value) if isinstance(value, str) else max(-MAX_FINDING_NUMBER, min(value, MAX_FINDING_NUMBER))
+    )

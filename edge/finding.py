@@ -2,110 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum, unique
-from typing import Final, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
 
+from edge.advice import AT_A_LOSS
+from edge.status import duration
 from pacs.errors import PacsError
-from pacs.messages import Level
+from pacs.findings import Check, Code, Level, Value
 
-__all__ = ["Check", "Finding", "Level"]
-
-_AT_A_LOSS: Final = "look at the log, and report this"
-
-
-@unique
-class Check(StrEnum):
-    """What was looked at. Programs go by these words: none is renamed or given another meaning."""
-
-    CONFIGURATION = "configuration"
-    USER = "user"
-    CONTROLLER = "controller"
-    READER = "reader"
-    DEVICE = "device"
-    PINS = "pins"
-    STRIKE = "strike"
-    CONTACT = "contact"
-    REX = "rex"
-    TAMPER = "tamper"
-    CLOCK_NTP = "clock_ntp"
-    CLOCK = "clock"
-    KEYS = "keys"
-    CERTIFICATE_CHAIN = "certificate_chain"
-    CERTIFICATE_NAMES = "certificate_names"
-    CERTIFICATE_DATES = "certificate_dates"
-    AUTHORITY_DATES = "authority_dates"
-    ROOT_DATES = "root_dates"
-    HUB_LINK = "hub_link"
-    BROKER_TCP = "broker_tcp"
-    BROKER_TLS = "broker_tls"
-    BROKER_MQTT = "broker_mqtt"
-    POLICY = "policy"
-    REVOCATIONS = "revocations"
-    ISSUERS = "issuers"
-    DOOR = "door"
-    STATE_DIR = "state_dir"
-    DISK_SPACE = "disk_space"
-    DISK_WRITABLE = "disk_writable"
-    DISK_FILESYSTEM = "disk_filesystem"
-    JOURNAL = "journal"
-    PROGRAM = "program"
-    TEMPERATURE = "temperature"
-    SUPPLY = "supply"
-    WATCHDOG_SERVICE = "watchdog_service"
-    WATCHDOG_MACHINE = "watchdog_machine"
-    EXAMINATION = "examination"
-    """A part of the doctor itself failed."""
+__all__ = ["Check", "Code", "Finding", "Level"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``subject``: which door, side or part, where there are several; ``advice``: empty when there is nothing to do."""
+    """``subject``: which door, side or part, where there are several; ``values``: those of the code's words."""
 
-    level: Level
-    check: Check
-    subject: str
-    what: str
-    advice: str = ""
+    code: Code
+    subject: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def ok(cls, check: Check, what: str, *, subject: str = "") -> Self:
-        """As it should be."""
-        return cls(level=Level.OK, check=check, subject=subject, what=what)
+    def of(cls, code: Code, *, subject: str = "", **values: object) -> Self:
+        """With values as they come: moments, seconds, numbers, paths, texts. Raises ``ValueError``: not those of the code."""
+        if "advice" in values:
+            values["advice"] = values["advice"] or AT_A_LOSS
+        plain = {name: _plain(value) for name, value in values.items()}
+        if not code.value.fits(plain):
+            raise ValueError(f"{code.name} takes {sorted(code.value.values)}, not {plain}")
+        return cls(code=code, subject=subject, values=plain)
 
     @classmethod
-    def warn(cls, check: Check, what: str, advice: str, *, subject: str = "") -> Self:
-        """Look after it."""
-        return cls(level=Level.WARN, check=check, subject=subject, what=what, advice=advice or _AT_A_LOSS)
+    def failed(cls, code: Code, error: PacsError) -> Self:
+        """``problem`` and ``advice`` as the error has them, before and behind its semicolon."""
+        problem, _, advice = str(error).partition("; ")
+        return cls.of(code, problem=problem, advice=advice)
 
-    @classmethod
-    def fail(cls, check: Check, what: str, advice: str, *, subject: str = "") -> Self:
-        """Mend it."""
-        return cls(level=Level.FAIL, check=check, subject=subject, what=what, advice=advice or _AT_A_LOSS)
+    @property
+    def level(self) -> Level:
+        """How bad it is."""
+        return self.code.value.level
 
-    @classmethod
-    def failed(cls, check: Check, error: PacsError) -> Self:
-        """Mend it, as the error says behind its semicolon."""
-        what, _, advice = str(error).partition("; ")
-        return cls.fail(check, what, advice)
+    @property
+    def check(self) -> Check:
+        """What was looked at."""
+        return self.code.value.check
 
     @property
     def name(self) -> str:
         """Check and subject, for a person."""
-        return f"{self.check.value.replace('_', ' ')} {self.subject}".rstrip()
+        return f"{self.check.words} {self.subject}".rstrip()
+
+    @property
+    def what(self) -> str:
+        """What was found."""
+        return self._said(self.code.value.what)
+
+    @property
+    def advice(self) -> str:
+        """What to do; empty when there is nothing to do."""
+        return self._said(self.code.value.advice)
 
     def line(self) -> str:
         """What, and what to do, in one line."""
         text = f"{self.what}  → {self.advice}" if self.advice else self.what
         return " ".join(text.splitlines())
 
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "level": self.level.value,
             "check": self.check.value,
+            "code": self.code.word,
             "subject": self.subject,
+            "values": dict(self.values),
             "name": self.name,
             "what": self.what,
             "advice": self.advice,
         }
+
+    def _said(self, words: str) -> str:
+        return words % {name: _in_english(name, value) for name, value in self.values.items()}
+
+
+def _plain(value: object) -> Value:
+    if isinstance(value, datetime):
+        return int(value.timestamp())
+    if isinstance(value, float):
+        return round(value)
+    return value if isinstance(value, int) else str(value)
+
+
+def _in_english(name: str, value: Value) -> str:
+    if isinstance(value, int) and name.endswith("_s"):
+        return duration(value)
+    if isinstance(value, int) and name.endswith("_at"):
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
+    return str(value)

@@ -7,6 +7,7 @@ signature of their own. Documents do, inside.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import Self
 from pacs import cbor
 from pacs.cbor import Fields, milliseconds
 from pacs.errors import MalformedData
+from pacs.findings import Level, Value
 from pacs.health import ControllerHealth
 from pacs.identifiers import JournalId
 
@@ -26,7 +28,10 @@ CONFIRMED_DIGEST_BYTES = 8
 """How much of a document's SHA-256 the event has that confirms it."""
 MAX_FINDINGS = 48
 MAX_FINDING_CHARACTERS = 300
+MAX_FINDING_VALUES = 12
+MAX_FINDING_NUMBER = 2**53
 FORMAT = 1
+_WORD = re.compile(r"[a-z0-9_]{1,64}")
 
 
 @unique
@@ -222,23 +227,75 @@ class IssuedCertificate:
         return issued
 
 
-@unique
-class Level(StrEnum):
-    """How bad a finding is; ``warn``: the doors work, and something will go wrong or could not be examined."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedFinding:
-    """``name``: what was looked at, ``what`` was found, and the ``advice``, if any; at most ``MAX_FINDING_CHARACTERS`` each."""
+    """``name``: what was looked at, ``what`` was found, and the ``advice``, if any: the controller's own words, in English.
+
+    ``code``, ``subject`` (which door, side or part) and ``values`` say the same as ``pacs.findings`` has it; empty where
+    the controller knows no codes. Each text has at most ``MAX_FINDING_CHARACTERS``, there are at most ``MAX_FINDING_VALUES``.
+    """
 
     level: Level
     name: str
     what: str
     advice: str = ""
+    code: str = ""
+    subject: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def document(self) -> list[object]:
+        """As it is sent and stored."""
+        said = [self.level.value, self.name, self.what, self.advice]
+        return [*said, self.code, self.subject, dict(self.values)]
+
+    @classmethod
+    def of(cls, document: object) -> Self:
+        """Raises ``MalformedData``. A document of four parts is that of a controller that knows no codes."""
+        parts = cbor.exactly(document, list, "report finding")
+        if len(parts) not in (4, 7):
+            raise MalformedData("report finding: four or seven parts expected")
+        level, *texts = (_printable(part) for part in parts[:6])
+        if level not in (*Level,):
+            raise MalformedData("report finding: level not known")
+        name, what, advice, code, subject = (*texts, "", "")[:5]
+        if code and not _WORD.fullmatch(code):
+            raise MalformedData("report finding: a code is at most 64 small letters, digits and underscores")
+        values = cbor.exactly(parts[6], dict, "report finding's values") if len(parts) > 4 else {}
+        if len(values) > MAX_FINDING_VALUES:
+            raise MalformedData(f"report finding: at most {MAX_FINDING_VALUES} values expected")
+        return cls(
+            level=Level(level),
+            name=name,
+            what=what,
+            advice=advice,
+            code=code,
+            subject=subject,
+            values={_value_name(key): _value(value) for key, value in values.items()},
+        )
+
+
+def _printable(part: object) -> str:
+    text = cbor.exactly(part, str, "report finding")
+    if len(text) > MAX_FINDING_CHARACTERS or not text.isprintable():
+        raise MalformedData(f"report finding: printable texts of at most {MAX_FINDING_CHARACTERS} expected")
+    return text
+
+
+def _value_name(key: object) -> str:
+    if isinstance(key, str) and _WORD.fullmatch(key):
+        return key
+    raise MalformedData(
+        "report finding: the name of a value is at most 64 small letters, digits and underscores"
+    )
+
+
+def _value(value: object) -> Value:
+    if not isinstance(value, int):
+        return _printable(value)
+    if isinstance(value, bool) or abs(value) > MAX_FINDING_NUMBER:
+        raise MalformedData(f"report finding: numbers of at most {MAX_FINDING_NUMBER} expected")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +306,7 @@ class Report:
     findings: tuple[ReportedFinding, ...]
 
     def __bytes__(self) -> bytes:
-        found = [[each.level.value, each.name, each.what, each.advice] for each in self.findings]
+        found = [each.document for each in self.findings]
         return cbor.encode({0: FORMAT, 1: milliseconds(self.examined_at), 2: found})
 
     @classmethod
@@ -260,19 +317,7 @@ class Report:
         fields.finish()
         if len(found) > MAX_FINDINGS:
             raise MalformedData(f"report: at most {MAX_FINDINGS} findings expected")
-        return cls(examined_at=at, findings=tuple(map(_finding, found)))
-
-
-def _finding(data: object) -> ReportedFinding:
-    parts = cbor.exactly(data, list, "report finding")
-    if len(parts) != 4:
-        raise MalformedData("report finding: four parts expected")
-    level, *texts = (cbor.exactly(part, str, "report finding") for part in parts)
-    if any(len(text) > MAX_FINDING_CHARACTERS or not text.isprintable() for text in texts):
-        raise MalformedData(f"report finding: printable texts of at most {MAX_FINDING_CHARACTERS} expected")
-    if level not in (*Level,):
-        raise MalformedData("report finding: level not known")
-    return ReportedFinding(level=Level(level), name=texts[0], what=texts[1], advice=texts[2])
+        return cls(examined_at=at, findings=tuple(map(ReportedFinding.of, found)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

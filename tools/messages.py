@@ -1,7 +1,7 @@
 """The texts of the pages, for translators: extracts them and brings each language's ``hub.po`` up to date.
 
 Texts are the literals given to ``_``, ``N_``, ``gettext`` and ``ngettext``, in Python and in templates, the words of
-``SignInRefused``, and every problem's title and next step. A text that is no longer used is dropped;
+``SignInRefused``, every problem's title and next step, and what controllers find on themselves and advise. A text that is no longer used is dropped;
 a new one waits for its translation.
 """
 
@@ -16,8 +16,11 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from edge.advice import ADVICES
 from hub.api.problems import Code
 from hub.pages.languages import DOMAIN, LANGUAGES, SOURCE, catalogue_path
+from pacs.findings import PLACEHOLDER, Check
+from pacs.findings import Code as FindingCode
 
 HUB = Path(__file__).resolve().parent.parent / "hub"
 METHODS = [("**/templates/**.html", "jinja2"), ("**.py", "python")]
@@ -41,6 +44,8 @@ def extracted() -> Catalog:
         found.add(text, locations=[(name, line)])
     for text in _of_problems():
         found.add(text, locations=[("api/problems.py", 0)])
+    for text in _of_findings():
+        found.add(text, locations=[("pages/findings.py", 0)])
     return found
 
 
@@ -83,6 +88,16 @@ def _of_problems() -> Iterator[str]:
     for code in Code:
         yield code.value.title
         yield code.value.next_step
+
+
+def _of_findings() -> Iterator[str]:
+    yield from (check.words for check in Check)
+    yield from (text for code in FindingCode for text in (code.value.what, code.value.advice) if _says(text))
+    yield from ADVICES
+
+
+def _says(text: str) -> bool:
+    return bool(PLACEHOLDER.sub("", text).strip())
 
 
 def main() -> None:

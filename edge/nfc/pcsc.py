@@ -15,6 +15,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from edge import advice
 from edge.nfc.call_thread import CallThread
 from pacs.errors import CardGone, CardMisbehaves, ReaderBroken
 from pacs.reason import ReadFault
@@ -30,16 +31,14 @@ _MAX_UID_BYTES: Final = 10
 _OK: Final = 0
 _TIMEOUT: Final = 0x8010000A
 _PACKAGES: Final = "pcscd libpcsclite-dev swig gcc python3-dev"
-_RESTART: Final = "systemctl restart pcscd"
-_HANGS: Final = f"lift the card from it; then {_RESTART}"
-_NO_SERVICE: Final = ("no PC/SC service", "systemctl enable --now pcscd.socket")
+_NO_SERVICE: Final = ("no PC/SC service", advice.PCSC_START)
 _FAULTS: Final = {
     0x8010001D: _NO_SERVICE,
     0x8010001E: _NO_SERVICE,
-    0x8010000B: ("another program holds the reader", "stop that program"),
-    0x80100017: ("the reader is not there", "plug it in"),
-    0x8010002E: ("no reader is plugged in", "plug it in"),
-    0x8010006A: ("this user may not use the PC/SC service", "allow it in polkit (org.debian.pcsc-lite)"),
+    0x8010000B: ("another program holds the reader", advice.PCSC_TAKEN),
+    0x80100017: ("the reader is not there", advice.PLUG_IN),
+    0x8010002E: ("no reader is plugged in", advice.PLUG_IN),
+    0x8010006A: ("this user may not use the PC/SC service", advice.PCSC_FORBIDDEN),
 }
 """What a code of the service means, and what to do; for any other it is started anew."""
 _GONE: Final = frozenset({0x8010000C, 0x80100016, 0x8010002F, 0x80100067, 0x80100068, 0x80100069})
@@ -101,7 +100,7 @@ class Pcsc:
         """Find the reader by its name. Raises ``ReaderBroken`` with what to do."""
         self.close()
         if self._left_behind is not None and self._left_behind.is_alive():
-            raise ReaderBroken("the PC/SC service has not come back from a call", _HANGS)
+            raise ReaderBroken("the PC/SC service has not come back from a call", advice.PCSC_HANGS)
         self._left_behind = None
         self._scard = self._load()
         self._worker = CallThread()
@@ -204,7 +203,7 @@ class Pcsc:
         _, state, atr = states[0]
         if state & _NOT_THERE:
             self._end(0)
-            raise ReaderBroken(f"{self._name} was unplugged", "plug it in")
+            raise ReaderBroken(f"{self._name} was unplugged", advice.PLUG_IN)
         return state, bytes(atr)
 
     def _choose(self, names: list[str]) -> str:
@@ -216,9 +215,9 @@ class Pcsc:
         self._end(0)
         if fitting:
             what = f"{self.device} may be any of: {', '.join(fitting)}"
-            raise ReaderBroken(what, "write one whole name as device")
+            raise ReaderBroken(what, advice.WHOLE_NAME)
         what = f"PC/SC knows no reader {self.device}; it knows: {', '.join(names) or 'none'}"
-        raise ReaderBroken(what, "plug it in; correct device")
+        raise ReaderBroken(what, advice.PLUG_IN_OR_CORRECT)
 
     def _call(self, name: str, *arguments: Any, wait_s: float = 0.0) -> tuple[Any, ...]:
         """Make a call that ends by itself after ``wait_s``; ``TimeoutError`` when PC/SC says that it did."""
@@ -227,7 +226,9 @@ class Pcsc:
         try:
             return self._finish(name, self._wait(outcome, deadline_ns, is_working=False))
         except _Stuck as error:
-            raise ReaderBroken(f"the PC/SC service does not come back from {name}", _HANGS) from error
+            raise ReaderBroken(
+                f"the PC/SC service does not come back from {name}", advice.PCSC_HANGS
+            ) from error
 
     def _start(self, name: str, *arguments: Any) -> SimpleQueue[Any]:
         if self._worker is None:
@@ -255,7 +256,7 @@ class Pcsc:
         if isinstance(outcome, Exception):
             self._end(0)
             what = f"{name}: {str(outcome) or type(outcome).__name__}"
-            raise ReaderBroken(what, _RESTART) from outcome
+            raise ReaderBroken(what, advice.PCSC_RESTART) from outcome
         code, *values = outcome if isinstance(outcome, list | tuple) else (outcome,)
         code &= 0xFFFFFFFF
         if code == _OK:
@@ -267,8 +268,8 @@ class Pcsc:
         if code in _UNSUPPORTED:
             raise CardMisbehaves(ReadFault.TECHNOLOGY_UNSUPPORTED, f"{name}: {code:08x}")
         self._end(0)
-        what, advice = _FAULTS.get(code, (f"error {code:08x}", _RESTART))
-        raise ReaderBroken(f"{name}: {what}", advice)
+        what, what_to_do = _FAULTS.get(code, (f"error {code:08x}", advice.PCSC_RESTART))
+        raise ReaderBroken(f"{name}: {what}", what_to_do)
 
     def _require_card(self) -> tuple[Any, Any]:
         if self._card is None:

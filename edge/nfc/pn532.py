@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from nfc.clf import pn532
 
+from edge import advice
 from edge.nfc.chipset import ACKNOWLEDGE_MS, QUIET, Chip
 from edge.nfc.iso_dep import Ats, GarbledAnswer, IsoDep, Limits, NoAnswer
 from edge.nfc.serial_line import INITIAL_BAUD, SerialLine
@@ -43,15 +44,11 @@ OPEN_S: Final = 4.5
 """The most that ``open`` waits for a chip, however it answers; a sound one takes a tenth of a second."""
 _FIELD_OFF_S: Final = 0.006
 _ISO_DEP_SAK: Final = 0x20
-_CABLE: Final = "look at supply, TX and RX, and that the switches of the PN532 are set to HSU"
-_ABSENT: Final = "plug it in; correct device; for a UART enable_uart=1 in /boot/firmware/config.txt"
-_TAKEN: Final = "another program has it: end that one, and systemctl disable serial-getty@ for this port"
-_FORBIDDEN: Final = "sudo usermod -aG dialout drempel, then sudo systemctl restart drempel-edge"
 _ADVICE: Final = {
-    **dict.fromkeys((errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO), _ABSENT),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
-    **dict.fromkeys((errno.EBUSY, errno.EAGAIN), _TAKEN),
-    errno.ENOTTY: "correct device: it names something else than a serial port",
+    **dict.fromkeys((errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO), advice.ABSENT),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), advice.FORBIDDEN),
+    **dict.fromkeys((errno.EBUSY, errno.EAGAIN), advice.TAKEN),
+    errno.ENOTTY: advice.NO_SERIAL_PORT,
 }
 """By errno; for any other the line is there and the chip is not understood."""
 _DRIVERS: Final = 0x03  # CIU_TxControl: both antenna drivers carry the 13.56 MHz
@@ -140,12 +137,11 @@ class Pn532:
             firmware = bytes(chip.get_firmware_version())
             drivers, errors = chip.read_register("CIU_TxControl", "CIU_Error")
             if firmware != self._firmware:
-                raise ReaderBroken(f"{self.device}: another chip than the one that was opened", _CABLE)
+                raise ReaderBroken(f"{self.device}: another chip than the one that was opened", advice.CABLE)
             if errors & _TOO_HOT:
-                advice = "let it cool down: give it air, keep metal away from its antenna"
-                raise ReaderBroken(f"{self.device}: the chip is too hot, its field is off", advice)
+                raise ReaderBroken(f"{self.device}: the chip is too hot, its field is off", advice.HOT)
             if drivers & _DRIVERS != _DRIVERS:
-                raise ReaderBroken(f"{self.device}: the field is off", "look at the supply of the PN532")
+                raise ReaderBroken(f"{self.device}: the field is off", advice.SUPPLY)
         return f"PN5{firmware[0]:02x} v{firmware[1]}.{firmware[2]} on {self.device} at {self.baud} baud"
 
     def poll(self, until_ns: int) -> Pn532Contact | None:
@@ -170,8 +166,8 @@ class Pn532:
             self._drop()
             system = error if isinstance(error, OSError) else OSError()
             what = system.strerror or str(error) or type(error).__name__
-            advice = _ADVICE.get(system.errno or 0, _CABLE)
-            raise ReaderBroken(f"{about} {self.device}: {what}", advice) from error
+            what_to_do = _ADVICE.get(system.errno or 0, advice.CABLE)
+            raise ReaderBroken(f"{about} {self.device}: {what}", what_to_do) from error
 
     # ---- opening
 
@@ -186,7 +182,7 @@ class Pn532:
                 if chip.get_firmware_version()[0] == _PN532:
                     return
             probe_ms = min(probe_ms, _LONGEST_PROBE_MS)
-        raise ReaderBroken(f"no PN532 answers on {self.device}", _CABLE)
+        raise ReaderBroken(f"no PN532 answers on {self.device}", advice.CABLE)
 
     def _set_up(self, chip: Chip, line: SerialLine) -> Any:
         """Build the driver, which tests the line; at the initial speed when the higher one fails."""

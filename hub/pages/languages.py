@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-from babel import Locale, UnknownLocaleError, dates, numbers
+from babel import Locale, UnknownLocaleError, dates, numbers, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
@@ -75,6 +75,16 @@ class Language:
         return dates.format_timedelta(
             -whole, threshold=1, add_direction=True, format="short", locale=self.locale
         )
+
+    def duration(self, seconds: int) -> str:
+        """How long: ``2 hr 5 min``, in the two largest units that say something."""
+        rest = max(0, seconds)
+        parts: list[str] = []
+        for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+            count, rest = divmod(rest, size)
+            if count or (unit == "second" and not parts):
+                parts.append(units.format_unit(count, f"duration-{unit}", "short", locale=self.locale))
+        return " ".join(parts[:2])
 
     def called(self, tag: str) -> str:
         """What a language (BCP 47) is called in this one; the tag where there is no word for it."""

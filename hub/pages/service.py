@@ -23,8 +23,8 @@ from hub.api.proven import records
 from hub.api.services import Services, services
 from hub.api.taps import answers
 from hub.operators import Principal
-from hub.pages import words
 from hub.pages.controllers import described
+from hub.pages.findings import told
 from hub.pages.muster import record_lines
 from hub.pages.orders import newest_commands
 from hub.pages.rendering import Pages, pages_of
@@ -150,11 +150,13 @@ def _page(
             newest_first=True,
             limit=TAPS_SHOWN,
         )
-        told = [each.without_names() for each in answers(connection, newest)]
+        answered = [each.without_names() for each in answers(connection, newest)]
         door_ids = [each["id"] for each in shown["doors"]]
         proven = records(connection, now, since=since, until=now, door_ids=door_ids)
         news = _news(hub, pages, connection, controller, now)
-    taps = [event_context(pages, said) | _counts(stored) for said, stored in zip(told, newest, strict=True)]
+    taps = [
+        event_context(pages, said) | _counts(stored) for said, stored in zip(answered, newest, strict=True)
+    ]
     ends = shown["controller"]["certificate_ends"]
     return pages.response(
         request,
@@ -198,11 +200,7 @@ def _news(
             for door in statuses(connection, now, controller_ids=[controller.id])
         ],
         "examined_at": report.received_at if report else None,
-        "findings": [
-            {"tone": tone, "level": pages.gettext(text), "finding": each}
-            for each in (report.findings if report else ())
-            for tone, text in [words.LEVELS[each.level]]
-        ],
+        "findings": [told(pages, each) for each in (report.findings if report else ())],
     }
 
 

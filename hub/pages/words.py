@@ -26,7 +26,8 @@ from hub.store.posts import DoorStanding, Ended
 from hub.store.reports import CorrectionKind
 from pacs.commands import Action
 from pacs.events import EventKind
-from pacs.messages import DocumentKind, Level
+from pacs.findings import Level
+from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import (

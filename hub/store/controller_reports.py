@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from hub.store.schema import controller_reports
 from pacs.identifiers import ControllerId
-from pacs.messages import Level, Report, ReportedFinding
+from pacs.messages import Report, ReportedFinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class StoredReport:
 
 def put(connection: Connection, controller_id: ControllerId, report: Report, now: datetime) -> None:
     """Store it in place of the one before."""
-    found = [[each.level.value, each.name, each.what, each.advice] for each in report.findings]
+    found = [each.document for each in report.findings]
     mine = update(controller_reports).where(controller_reports.c.controller_id == controller_id)
     values = {"received_at": now, "findings": found}
     if not connection.execute(mine.values(values)).rowcount:
@@ -36,8 +36,6 @@ def get(connection: Connection, controller_id: ControllerId) -> StoredReport | N
     row = connection.execute(query).first()
     if row is None:
         return None
-    findings = [
-        ReportedFinding(level=Level(level), name=name, what=what, advice=advice)
-        for level, name, what, advice in row.findings
-    ]
-    return StoredReport(received_at=row.received_at, findings=findings)
+    return StoredReport(
+        received_at=row.received_at, findings=[ReportedFinding.of(each) for each in row.findings]
+    )

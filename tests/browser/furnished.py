@@ -23,8 +23,9 @@ from hub.roles import PERMISSIONS, Permission, Role
 from hub.store import webhooks
 from hub.webhooks import NOT_REACHED
 from pacs.events import EventKind
+from pacs.findings import Level
 from pacs.identifiers import CardholderId, CredentialId, DoorId, StationId
-from pacs.messages import Level, Report, ReportedFinding
+from pacs.messages import Report, ReportedFinding
 from pacs.reason import Reason
 from pacs.rules import Side
 from pacs.topics import Up
@@ -268,8 +269,11 @@ def _report(hub: RunningHub, controller: FakeController) -> None:
         ReportedFinding(
             level=Level.WARN,
             name="reader main-entrance/entry",
-            what="PN532 v1.6; 412 cards read, 9 not, lost 14 times in 6 h",
+            what="PN532 v1.6; cards: 412 read, 9 not; lost: 14 in 6 h",
             advice="look at its cable, plugs and supply: fix what is loose, shorten what is long",
+            code="reader_often_lost",
+            subject="main-entrance/entry",
+            values={"chip": "PN532 v1.6", "reads": 412, "failures": 9, "losses": 14, "running_s": 21_600},
         ),
         ReportedFinding(
             level=Level.OK,

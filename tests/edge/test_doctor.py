@@ -110,7 +110,7 @@ def test_the_json_form_says_the_same(config: Config) -> None:
     result = run("--config", str(config.path), "--format", "json")
     document = json.loads(result.stdout)
     assert (result.exit_code, document["format"], document["ok"]) == (1, 1, False)
-    keys = {"level", "check", "subject", "name", "what", "advice"}
+    keys = {"level", "check", "code", "subject", "values", "name", "what", "advice"}
     assert all(set(finding) == keys for finding in document["findings"])
     of_readers = [finding for finding in document["findings"] if finding["check"] == "reader"]
     assert [finding["subject"] for finding in of_readers] == [f"{FRONT}/entry"]
@@ -147,10 +147,10 @@ def test_a_running_controller_is_asked_and_loses_nothing(
     finally:
         server.stop()
     assert found["controller"].level is Level.OK
-    assert found[f"reader {FRONT}/entry"].what.startswith("PN532 v1.6; 7 cards read, 2 not")
+    assert found[f"reader {FRONT}/entry"].what.startswith("PN532 v1.6; cards: 7 read, 2 not")
     assert found["pins"].advice.startswith("systemctl stop")
     assert found[f"pins {FRONT}"].what == "secured, strike locked, contact closed"
-    assert found["journal"].what == "3 events waiting for the hub"
+    assert found["journal"].what == "events waiting for the hub: 3"
     assert found["hub link"].what == "waiting, again in 8 s: check cable"
 
 
@@ -531,7 +531,7 @@ def test_a_certificate_is_about_to_expire(config: Config) -> None:
     at = certificate.not_valid_after_utc - timedelta(days=20)
     found = by_name(examine_certificates(config, at))
     assert found["certificate dates"].level is Level.WARN
-    assert found["certificate dates"].what.startswith("20 days left")
+    assert found["certificate dates"].what.endswith("days left: 20")
 
 
 def test_a_certificate_of_another_root_or_another_name(config: Config) -> None:

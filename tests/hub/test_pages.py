@@ -34,8 +34,9 @@ from hub.store.door_state import Contact
 from pacs.cbor import END_OF_TIME
 from pacs.commands import Action, open_command
 from pacs.events import EventKind
+from pacs.findings import Level
 from pacs.identifiers import CredentialId, DoorId
-from pacs.messages import DocumentKind, Level
+from pacs.messages import DocumentKind
 from pacs.modes import ModeCause
 from pacs.reason import Reason
 from pacs.rules import Antipassback, DoorMode, Side, WhenClockUntrusted, WhenHubAway, WhenTooOld, WhenUnlisted

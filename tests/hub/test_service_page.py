@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +11,9 @@ from hub.roles import Role
 from pacs.commands import Action, open_command
 from pacs.enrolment import EnrolmentCode
 from pacs.events import EventKind
+from pacs.findings import Level
 from pacs.identifiers import DoorId
-from pacs.messages import Level, Report, ReportedFinding
+from pacs.messages import Report, ReportedFinding
 from pacs.reason import Reason
 from pacs.topics import Up
 from pacs.wiring import proposal
@@ -134,3 +136,50 @@ def test_what_a_controller_found_on_itself_is_shown(hub: RunningHub, front: Fake
         front.record()
         front.until_acknowledged()
         assert "4 min" in browser.get(f"{PAGE}/news").text
+
+
+def test_findings_are_told_in_the_language_of_who_reads(hub: RunningHub, front: FakeController) -> None:
+    """By their codes; in the controller's own words where the code, its values or a moment are none that this hub knows."""
+    lost: dict[str, int | str] = {"lost_s": 200, "problem": "<b>", "advice": "plug it in"}
+    sent: list[tuple[str, dict[str, int | str]]] = [
+        ("reader_lost", lost),
+        ("reader_on_fire", {"celsius": 400}),
+        ("reader_lost", lost | {"lost_s": "soon"}),
+        ("clock_before_build", {"now_at": 2**53}),
+        ("clock_before_build", {"now_at": 1_700_000_000}),
+    ]
+    findings = tuple(
+        ReportedFinding(
+            level=Level.WARN,
+            name="its name",
+            what=str(number),
+            advice="its advice",
+            code=code,
+            subject="front/entry",
+            values=values,
+        )
+        for number, (code, values) in enumerate(sent, 1)
+    )
+    front.publish(Up.REPORT, bytes(Report(examined_at=hub.clock(), findings=findings)))
+    with hub.token(Role.TECHNICIAN) as program:
+        path = "/api/v1/controllers/front/examination"
+        answer = eventually(
+            lambda: (found := program.get(path).json()) and len(found["findings"]) == 5 and found,
+            "the report",
+        )
+    first, second = answer["findings"][:2]
+    assert (first["check"], first["code"], first["values"]) == ("reader", "reader_lost", lost)
+    assert (second["check"], second["code"], second["what"]) == (None, "reader_on_fire", "2")
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        page = browser.get(f"{PAGE}/news", headers={"accept-language": "nl"}).text
+    said = text_of(page)
+    assert "lezer front/entry: al 3 min 20 sec uitgevallen: &lt;b&gt;<br>→ steek hem in" in re.sub(
+        "</?strong>", "", page
+    )
+    assert [f"its name : {number} → its advice" in said for number in range(1, 6)] == [
+        False,
+        *[True] * 3,
+        False,
+    ]
+    assert page.count('lang="en"') == 3
+    assert "is voordat dit programma werd gebouwd" in said

@@ -20,10 +20,12 @@ from pacs import bundle, cbor, envelope
 from pacs.entitlement_table import EntitlementTable, Shape
 from pacs.errors import MalformedData, PacsError, VerificationError
 from pacs.events import Batch, Event, EventDraft, EventKind, event_hash, genesis, seal_batch
+from pacs.findings import Level
 from pacs.identifiers import AccessLevelId, ControllerId, CredentialId, JournalId, SiteId
 from pacs.messages import (
     CHUNK_BYTES,
     MAX_FINDING_CHARACTERS,
+    MAX_FINDING_NUMBER,
     MAX_FINDINGS,
     Acknowledgement,
     ControllerStatus,
@@ -32,7 +34,6 @@ from pacs.messages import (
     DocumentKind,
     Hello,
     IssuedCertificate,
-    Level,
     RenewalRequest,
     Report,
     ReportedFinding,
@@ -293,6 +294,13 @@ finding_texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size
             name=finding_texts,
             what=finding_texts,
             advice=finding_texts,
+            code=st.from_regex("[a-z_]{0,64}", fullmatch=True),
+            subject=finding_texts,
+            values=st.dictionaries(
+                st.from_regex("[a-z_]{1,64}", fullmatch=True),
+                finding_texts | st.integers(-MAX_FINDING_NUMBER, MAX_FINDING_NUMBER),
+                max_size=3,
+            ),
         ),
         max_size=6,
     ),
@@ -311,12 +319,28 @@ def test_reports_round_trip(examined_at: datetime, findings: list[ReportedFindin
     [
         ReportedFinding(level=Level.OK, name="disk", what="x" * (MAX_FINDING_CHARACTERS + 1)),
         ReportedFinding(level=Level.OK, name="disk", what="two\nlines"),
+        ReportedFinding(level=Level.OK, name="disk", what="", code="Disk full"),
+        ReportedFinding(level=Level.OK, name="disk", what="", code="c" * 65),
+        ReportedFinding(level=Level.OK, name="disk", what="", values={"Free": 1}),
+        ReportedFinding(level=Level.OK, name="disk", what="", values={"free": MAX_FINDING_NUMBER + 1}),
+        ReportedFinding(level=Level.OK, name="disk", what="", values={"free": True}),
+        ReportedFinding(level=Level.OK, name="disk", what="", values={"free": "\x00"}),
+        ReportedFinding(level=Level.OK, name="disk", what="", values={f"v{n}": n for n in range(13)}),
     ],
 )
 def test_a_finding_that_no_page_could_show_is_malformed(finding: ReportedFinding) -> None:
-    """One that is too long, and one with what cannot be printed."""
+    """What is too long or cannot be printed, a code or a name that is none, too many values, too large a number."""
     with pytest.raises(MalformedData):
         Report.from_bytes(bytes(Report(examined_at=datetime(2026, 1, 5, tzinfo=UTC), findings=(finding,))))
+
+
+def test_a_finding_of_a_controller_that_knows_no_codes_is_taken() -> None:
+    """Four parts, as before there were codes; five are nothing that was ever sent."""
+    old = ["warn", "journal", "full", "make room"]
+    taken = ReportedFinding.of(old)
+    assert (taken.level, taken.what, taken.code, taken.values) == (Level.WARN, "full", "", {})
+    with pytest.raises(MalformedData):
+        ReportedFinding.of([*old, "journal_full"])
 
 
 @given(document=st.binary(min_size=1, max_size=20), repeats=st.integers(1, 9000), seed=st.randoms())

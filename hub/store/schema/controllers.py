@@ -47,5 +47,5 @@ controller_reports = Table(
     metadata,
     Column("controller_id", NAME, ForeignKey("controllers.id"), primary_key=True),
     Column("received_at", Instant, nullable=False),
-    Column("findings", JSON, nullable=False),  # level, name, what, advice of each
+    Column("findings", JSON, nullable=False),  # pacs.messages.ReportedFinding.document of each
 )
