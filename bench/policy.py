@@ -1,4 +1,4 @@
-"""What a large policy costs a door: to load, to hold, to decide by, and whoever holds a card to it meanwhile.
+"""What a large policy, and an examination, cost a door: to load, to hold, to decide by, and whoever holds a card to it meanwhile.
 
 The controller is the real one, in a process of its own, with an emulated PN532 in another; documents are handed to
 its service as the uplink would.
@@ -208,10 +208,17 @@ def _taps(arguments: list[str], card: VirtualCard, link: Path) -> dict[str, floa
             loading = _tap_ms(reader, card, heard, count=_TAPS)
             heard.tell("rest")
             again = _tap_ms(reader, card, heard, count=_TAPS)
+            heard.tell("examine")
+            heard.wait("examined_s")
+            examining = _tap_ms(reader, card, heard, count=_TAPS)
+            heard.tell("rest")
+            again += _tap_ms(reader, card, heard, count=_TAPS)
         finally:
             given_up.cancel()
             door.terminate()
-    cuts, idle_cuts = (quantiles(found, n=20, method="inclusive") for found in (loading, idle + again))
+    cuts, examining_cuts, idle_cuts = (
+        quantiles(found, n=20, method="inclusive") for found in (loading, examining, idle + again)
+    )
     return {
         "policy.load_s": median(heard.loaded_s),
         "policy.loads": len(heard.loaded_s),
@@ -221,6 +228,12 @@ def _taps(arguments: list[str], card: VirtualCard, link: Path) -> dict[str, floa
         "policy.tap_loading_p95_ms": cuts[18],
         "policy.tap_loading_over_idle_p50": cuts[9] / idle_cuts[9],
         "policy.tap_loading_over_idle_p95": cuts[18] / idle_cuts[18],
+        "policy.examination_s": median(heard.examined_s),
+        "policy.examinations": len(heard.examined_s),
+        "policy.tap_examining_p50_ms": examining_cuts[9],
+        "policy.tap_examining_p95_ms": examining_cuts[18],
+        "policy.tap_examining_over_idle_p50": examining_cuts[9] / idle_cuts[9],
+        "policy.tap_examining_over_idle_p95": examining_cuts[18] / idle_cuts[18],
     }
 
 
@@ -230,6 +243,7 @@ class _Heard:
     def __init__(self, door: subprocess.Popen[str]) -> None:
         self._door = door
         self.loaded_s: list[float] = []
+        self.examined_s: list[float] = []
 
     def tell(self, order: str) -> None:
         stdin = self._door.stdin
@@ -244,6 +258,8 @@ class _Heard:
             said = json.loads(line)
             if "loaded_s" in said:
                 self.loaded_s.append(said["loaded_s"])
+            if "examined_s" in said:
+                self.examined_s.append(said["examined_s"])
             if what in said:
                 if said[what] is None:
                     raise RuntimeError(f"{said} where a grant was due")

@@ -2,7 +2,8 @@
 
 ``hold CONFIG DOCUMENTS`` keeps them, opens them again as at a start, and prints what that took.
 ``run CONFIG DOCUMENTS`` runs the controller; ``load`` on its input has it verify one policy after the other until
-``rest``. It prints JSON lines: ``ready``, ``outcome`` and ``struck_ns`` of each tap, ``loaded_s`` of each load.
+``rest``; ``examine`` has it examine itself again and again until then. It prints JSON lines: ``ready``, ``outcome`` and
+``struck_ns`` of each tap, ``loaded_s`` of each load, ``examined_s`` of each examination.
 """
 
 from __future__ import annotations
@@ -120,11 +121,24 @@ class _Reachable(Service):
     """The service, to be handed documents from outside."""
 
     latest: _Reachable
+    examines_on = False
 
-    def __init__(self, *args: Any, documents: PolicyStore, **more: Any) -> None:
+    def __init__(self, *args: Any, documents: PolicyStore, examine: Callable[[], None], **more: Any) -> None:
         self.watched = _Documents(documents)
-        super().__init__(*args, documents=self.watched, **more)
+        self.examine = examine
+        super().__init__(*args, documents=self.watched, examine=examine, **more)
         _Reachable.latest = self
+
+
+_examine_itself = wiring._examine_itself  # noqa: SLF001 - what is measured
+
+
+def _examined(*args: Any) -> Any:
+    begun_s = time.perf_counter()
+    yield from _examine_itself(*args)
+    _say(examined_s=time.perf_counter() - begun_s)
+    if _Reachable.latest.examines_on:
+        _Reachable.latest.examine()
 
 
 def run(config_path: Path, documents: Path) -> None:
@@ -140,8 +154,11 @@ def run(config_path: Path, documents: Path) -> None:
             service.watched.done.acquire()
 
     def obey() -> None:
-        for line in sys.stdin:
-            (loading.set if line.strip() == "load" else loading.clear)()
+        for line in map(str.strip, sys.stdin):
+            (loading.set if line == "load" else loading.clear)()
+            _Reachable.latest.examines_on = line == "examine"
+            if line == "examine":
+                _Reachable.latest.examine()
         os.kill(os.getpid(), signal.SIGTERM)
 
     def report(trace: Trace) -> None:
@@ -152,7 +169,10 @@ def run(config_path: Path, documents: Path) -> None:
             threading.Thread(target=target, daemon=True).start()
         _say(ready=True)
 
-    with mock.patch.object(wiring, "Service", _Reachable):
+    with (
+        mock.patch.object(wiring, "Service", _Reachable),
+        mock.patch.object(wiring, "_examine_itself", _examined),
+    ):
         wiring.run_controller(load(config_path), factory=VirtualPins(), on_trace=report, on_ready=begin)
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from edge.command_line import config_option
 from edge.config import Config, ConfigError
 from edge.config_file import load
 from edge.doctor_door import examine_pins, examine_readers
-from edge.doctor_hub import examine_broker, examine_certificates, examine_policy
+from edge.doctor_hub import examine_broker, examine_certificates, examine_policy, held_documents
 from edge.doctor_machine import (
     examine_clock,
     examine_disk,
@@ -27,10 +29,13 @@ from edge.doctor_machine import (
     examine_watchdog,
 )
 from edge.finding import Code, Finding, Level
+from edge.policy_store import PAUSE_S
 from edge.status_socket import NotRunning, ask
 from pacs.errors import StoreError
 
 FORMAT: Final = 1
+_BREATH_S: Final = 0.02
+"""Between two findings, where a card may be held to a reader meanwhile: what works on it never waits for two of them."""
 _COLOURS: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
 
@@ -91,20 +96,32 @@ def examine_itself(config: Config, *, now: datetime) -> Iterator[Finding]:
     if status is None:
         finding = Finding.of(Code.CONTROLLER_MUTE, path=config.state_dir)
     yield finding
-    yield from _examined(config, status or {"unknown": True}, now, None)
+    for finding in _examined(config, status or {"unknown": True}, now, None, pause_for_taps):
+        yield finding
+        time.sleep(_BREATH_S)
+
+
+def pause_for_taps() -> None:
+    """Let whatever works on a card go first."""
+    time.sleep(PAUSE_S)
 
 
 def _examined(
-    config: Config, status: dict[str, Any] | None, now: datetime, consent: Any
+    config: Config,
+    status: dict[str, Any] | None,
+    now: datetime,
+    consent: Any,
+    pause: Callable[[], None] = lambda: None,
 ) -> Iterator[Finding]:
     """``status``: of the running controller; None only where none runs, whose readers are then opened."""
+    documents = cache(partial(held_documents, config, pause))
     examinations: list[tuple[str, Iterable[Finding]]] = [
         ("reader", examine_readers(config, status)),
         ("pins", examine_pins(config, status, consent)),
-        ("clock", examine_clock(config, status, now)),
+        ("clock", examine_clock(config, status, now, documents)),
         ("certificate", examine_certificates(config, now)),
         ("broker", examine_broker(config, status, now)),
-        ("policy", examine_policy(config, now)),
+        ("policy", examine_policy(config, now, documents)),
         ("disk", examine_disk(config, status)),
         ("program", examine_program()),
         ("machine", examine_hardware()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -146,10 +146,14 @@ def _connect(secure: ssl.SSLSocket) -> Finding:
     return Finding.of(Code.BROKER_MQTT_OTHER if answer else Code.BROKER_MQTT_ENDED)
 
 
-def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | StatusList | None, str]]:
-    """What is on disk, verified, without changing it; and why not, where there is none.
+Documents = Mapping[DocumentKind, tuple[Policy | StatusList | None, str]]
+"""Each kind; and why not, where there is none."""
 
-    Raises ``StoreError`` when the policy key cannot be used.
+
+def held_documents(config: Config, pause: Callable[[], None] = lambda: None) -> Documents:
+    """What is on disk, verified, without changing it.
+
+    ``pause`` is called again and again meanwhile. Raises ``StoreError`` when the policy key cannot be used.
     """
     trusted = _believed(config).kept
     held: dict[DocumentKind, tuple[Policy | StatusList | None, str]] = {}
@@ -159,7 +163,7 @@ def held_documents(config: Config) -> Mapping[DocumentKind, tuple[Policy | Statu
         try:
             data = (config.state_dir / "policy" / f"{kind.value}.signed").read_bytes()
             if kind is DocumentKind.POLICY:
-                document = bundle.open_bundle(data, trusted)
+                document = bundle.open_bundle(data, trusted, pause=pause)
             else:
                 document = StatusList.open(data, trusted)
             if document.site_id != config.site_id:
@@ -190,10 +194,12 @@ def _believed(config: Config) -> Signers:
     return signers
 
 
-def examine_policy(config: Config, now: datetime) -> Iterator[Finding]:
+def examine_policy(
+    config: Config, now: datetime, documents: Callable[[], Documents] | None = None
+) -> Iterator[Finding]:
     """Whether a door could decide by what is held: age, end, doors, issuers."""
     try:
-        held = held_documents(config)
+        held = documents() if documents else held_documents(config)
     except StoreError as error:
         yield Finding.failed(Code.POLICY_KEY_UNUSABLE, error)
         return

@@ -16,7 +16,7 @@ from typing import Any, Final
 from edge import advice
 from edge.clock import BUILT
 from edge.config import Config
-from edge.doctor_hub import held_documents
+from edge.doctor_hub import Documents, held_documents
 from edge.finding import Code, Finding
 from edge.state_dir import no_directory
 from edge.time_sync import is_synchronised
@@ -41,6 +41,7 @@ def examine_clock(
     config: Config,
     status: dict[str, Any] | None,
     now: datetime,
+    documents: Callable[[], Documents] | None = None,
     *,
     is_synchronised: Callable[[], bool | None] = is_synchronised,
 ) -> Iterator[Finding]:
@@ -55,7 +56,7 @@ def examine_clock(
     if now < BUILT:
         yield Finding.of(Code.CLOCK_BEFORE_BUILD, now_at=now)
         return
-    passed = _proven_past(config)
+    passed = _proven_past(config, documents)
     late = [code for code, at in passed.items() if now < at - _SKEW]
     if late:
         yield Finding.of(late[0], now_at=now)
@@ -65,11 +66,12 @@ def examine_clock(
         yield Finding.of(Code.CLOCK_RIGHT, now_at=now)
 
 
-def _proven_past(config: Config) -> dict[Code, datetime]:
+def _proven_past(config: Config, documents: Callable[[], Documents] | None) -> dict[Code, datetime]:
     """Moments that have certainly passed, by what a clock before them is called."""
     passed = {}
     with contextlib.suppress(PacsError):
-        for kind, (document, _) in held_documents(config).items():
+        held = documents() if documents else held_documents(config)
+        for kind, (document, _) in held.items():
             if document is not None:
                 passed[Code[f"CLOCK_BEFORE_{kind.name}"]] = document.issued_at
     with contextlib.suppress(OSError):

@@ -21,11 +21,11 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from edge import doctor_door, doctor_hub, doctor_machine
+from edge import doctor, doctor_door, doctor_hub, doctor_machine
 from edge.__main__ import main
 from edge.config import Backend, Config
 from edge.config_file import load
-from edge.doctor import examine, examine_user
+from edge.doctor import examine, examine_itself, examine_user
 from edge.doctor_door import examine_pins, examine_readers
 from edge.doctor_hub import examine_broker, examine_certificates, examine_policy
 from edge.doctor_machine import (
@@ -41,6 +41,7 @@ from edge.keystore import read_certificate
 from edge.nfc.pn532 import OPENINGS, Pn532
 from edge.snapshot import ControllerSnapshot
 from edge.status_socket import StatusServer
+from pacs import bundle
 from pacs.errors import ReaderBroken
 from provisioning.authority import Authority, Purpose, certificate_pem, generate_key
 from provisioning.site import Site
@@ -172,6 +173,23 @@ def test_an_examination_that_fails_hides_no_other(config: Config, monkeypatch: p
     found = by_name(examine(config.path, now=NOW))
     assert found["examination policy"].what == "could not be done: ZeroDivisionError: division by zero"
     assert "disk space" in found
+
+
+def test_a_running_controller_reads_its_documents_once_and_pauses(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card may be held to a reader meanwhile: a policy of thousands keeps it waiting for a slice at most."""
+    pauses: list[Callable[[], None]] = []
+    opened = bundle.open_bundle
+
+    def open_bundle(data: bytes, trusted: Any, *, pause: Callable[[], None]) -> Any:
+        pauses.append(pause)
+        return opened(data, trusted, pause=pause)
+
+    monkeypatch.setattr(bundle, "open_bundle", open_bundle)
+    found = by_name(examine_itself(config, now=NOW))
+    assert found["policy"].level is Level.OK
+    assert pauses == [doctor.pause_for_taps]
 
 
 # ---- readers and pins
