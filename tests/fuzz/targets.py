@@ -6,6 +6,7 @@ does not survive being written and read again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,12 +23,13 @@ from edge import config_file
 from edge.config import ConfigError
 from edge.nfc.iso_dep import Ats, GarbledAnswer, IsoDep, Limits, NoAnswer
 from pacs import bundle, cbor, commands, envelope, key_statement, messages, revocation, topics
-from pacs.card import cvc, pkoc, tlv
+from pacs.card import cvc, personalisation, pkoc, secure_channel, tlv
 from pacs.card.apdu import CommandAPDU, ResponseAPDU
+from pacs.card.card_keys import CardSerial
 from pacs.card.dialogue import command_chaining, get_response, run
 from pacs.card.p256 import encode_point, sign
 from pacs.entitlement_table import EntitlementTable, Shape
-from pacs.errors import CardError, MalformedData, VerificationError
+from pacs.errors import CardError, CardNotGenuine, MalformedData, VerificationError
 from pacs.events import Batch, Event, EventDraft, EventKind, genesis, seal_batch
 from pacs.identifiers import (
     AccessLevelId,
@@ -52,6 +54,9 @@ from pacs.rules import (
     WhenHubAway,
 )
 from pacs.schedule import ALWAYS, Schedule
+from simulator.card_channel import ChannelRefuses
+from simulator.virtual_card import VirtualCard
+from tests.pacs.card.bureau import MemoryBureau
 
 NOW: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SITE, CONTROLLER, GATE = SiteId("site"), ControllerId("gate-1"), DoorId("gate")
@@ -195,6 +200,52 @@ def _presentation(data: bytes) -> None:
         pkoc.present(challenge, allow_v1=True, on_certificate=lambda _: None),
         get_response(command_chaining(transceive)),
     )
+
+
+def _card_status(data: bytes) -> None:
+    survives(personalisation.CardStatus.from_bytes, data)
+
+
+SERIAL: Final = CardSerial(b"SIM0" + bytes(6))
+_UNDER_MAC: Final = b"\x01"
+
+
+def _personalise(data: bytes) -> None:
+    """A card that has its keys and lies: each answer is the honest one, or other bytes, under its MAC or not."""
+    lies = _answers(data)
+    card = VirtualCard(serial=SERIAL)
+    commands_sent = 0
+
+    def transceive(command: bytes, meanwhile: Callable[[], None]) -> bytes:
+        nonlocal commands_sent
+        commands_sent += 1
+        assert commands_sent <= 200
+        meanwhile()
+        honest, lie = card.answer(command), next(lies)
+        if lie is None:
+            return honest
+        if lie[:1] == _UNDER_MAC:
+            with contextlib.suppress(ChannelRefuses):
+                return bytes(card._channel.wrap(lie[1:]))
+        return lie if len(lie) > 1 else b"\x6f\x00"
+
+    bureau = MemoryBureau()
+    made = run(bureau.issue(), get_response(transceive))
+    assert [made.made] == bureau.certified
+
+
+def _personalisations() -> list[bytes]:
+    """An honest card; one that tells another status; one whose key is a lie under its MAC; one whose answer is all padding."""
+    status = bytes(
+        personalisation.CardStatus(life=personalisation.Life.CERTIFIED, serial=SERIAL, tries_left=10)
+    )
+    point = encode_point(ec.derive_private_key(9, ec.SECP256R1()).public_key())
+    key = _UNDER_MAC + tlv.Tlv.build(0x7F49, [tlv.Tlv.build(0x86, point)]).raw
+    said = [[], [None, status + b"\x90\x00"], [None, None, None, None, key], [None] * 4 + [_UNDER_MAC]]
+    return [
+        b"".join(b"\xff" if each is None else bytes((len(each),)) + each for each in answers)
+        for answers in said
+    ]
 
 
 def _conversations() -> list[bytes]:
@@ -475,6 +526,26 @@ TARGETS: Final[dict[str, Target]] = {
         refusals=(CardError,),
         seeds=_conversations,
         max_bytes=4_096,
+    ),
+    "issuers_channel": Target(
+        feed=one_of(
+            secure_channel.Greeting.from_bytes, secure_channel.unpad, _card_status, personalisation.parse_key
+        ),
+        refusals=(MalformedData, CardError),
+        seeds=lambda: [
+            b"\0" + bytes(SERIAL) + bytes.fromhex("300360") + bytes(16),
+            b"\1" + secure_channel.pad(bytes(20)),
+            b"\2"
+            + bytes(
+                personalisation.CardStatus(life=personalisation.Life.BLANK, serial=SERIAL, tries_left=10)
+            ),
+        ],
+    ),
+    "personalisation": Target(
+        feed=_personalise,
+        refusals=(CardError, CardNotGenuine, VerificationError),
+        seeds=_personalisations,
+        max_bytes=2_048,
     ),
     "envelope": Target(
         feed=lambda data: envelope.open_sealed(data, "text/plain", TRUSTED),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS
 
 NAMES = sorted(TARGETS)
-CARDS_SPEAK = {"iso_dep", "presentation"}
+CARDS_SPEAK = {"iso_dep", "presentation", "personalisation"}
 """A seed of these is a conversation, of which no reader has to approve."""
 
 
