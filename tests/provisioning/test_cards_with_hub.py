@@ -22,6 +22,7 @@ from pacs.card.personalisation import Made
 from pacs.identifiers import CredentialId
 from provisioning.card_journal import DIRECTORY_NAME, CardJournal
 from provisioning.cli import main
+from simulator import virtual_pcsc
 from simulator.pn532_process import Pn532Process
 from simulator.virtual_card import VirtualCard
 from tests.hub.controller import eventually
@@ -90,6 +91,22 @@ def test_a_cards_life_at_the_desks_own_reader(hub: RunningHub, at_hub: list[str]
         assert (again["serial"], again["resumed"]) == (issued["serial"], False)
         assert again["credential_id"] != credential_id
     assert card_of(hub, credential_id)["status"] == "revoked"
+
+
+def test_a_card_is_made_at_a_pcsc_service(hub: RunningHub, at_hub: list[str]) -> None:
+    """Pcscd with a virtual reader: a blank card is personalised through the bridge, registered, and refused as blank after."""
+    pytest.importorskip("smartcard.scard", reason="NO CARD IS MADE AT A PC/SC READER: pyscard is missing")
+    where = ["--reader", f"pcsc:{virtual_pcsc.NAME}", "--site-dir", str(hub.site.directory)]
+    with virtual_pcsc.alone():
+        if why := virtual_pcsc.missing():
+            pytest.skip(f"NO CARD IS MADE AT A PC/SC READER: {why}")
+        with virtual_pcsc.VirtualPcsc() as service:
+            service.insert(card := VirtualCard())
+            issued = run("card", "issue", *where, "--cardholder", resident(hub), *at_hub)
+            again = CliRunner().invoke(main, ["card", "issue", *where, "--format", "json"])
+    assert (str(card.credential_id), card.locked) == (issued["credential_id"], True)
+    assert card_of(hub, issued["credential_id"])["status"] == "valid"
+    assert (again.exit_code, "issued already" in again.output) == (3, True), again.output
 
 
 def test_returned_without_a_reader(hub: RunningHub, at_hub: list[str]) -> None:
