@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +35,9 @@ NAME_FONTS: Final = (
 _MARGIN_MM: Final = 4.0
 _PHOTO_MM: Final = (24.0, 32.0)
 _LARGEST_PT: Final = 18
+_LATIN_PT: Final = 12
 _SMALLEST_PT: Final = 9
+_BETWEEN_MM: Final = 2.5
 _JOINED: Final = frozenset({"R", "AL", "NSM"})
 """Kinds of characters (Unicode bidirectional classes) whose place and shape depend on their neighbours."""
 
@@ -61,10 +64,13 @@ class BadAddress(Unprintable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
-    """What stands on a card. ``photograph``: a JPEG, or none. ``number``: the card's, short. ``address``: if found."""
+    """What stands on a card. ``latin``: below the name, for who cannot read its script, or nothing. ``photograph``: a JPEG,
+    or none. ``number``: the card's, short. ``address``: if found.
+    """
 
     name: str
     number: str
+    latin: str = ""
     address: str = ""
     photograph: bytes | None = None
 
@@ -73,12 +79,14 @@ def card_pdf(face: Face) -> bytes:
     """One page of 85.60 × 53.98 mm. Raises ``Unprintable``, and prints nothing then."""
     left_mm = _MARGIN_MM + (_PHOTO_MM[0] + 4.0 if face.photograph else 0.0)
     room_mm = WIDTH_MM - _MARGIN_MM - left_mm
-    name = _drawn(unicodedata.normalize("NFC", face.name).strip(), room_mm)
+    names = [_drawn(_normal(face.name), room_mm, _LARGEST_PT)]
+    if latin := _normal(face.latin):
+        names.append(_drawn(latin, room_mm, _LATIN_PT))
     if face.address and not _has(SMALL_FONT, face.address):
         raise BadAddress("the return address has letters that no font of the card has")
     page = FPDF(orientation="landscape", unit="mm", format=(HEIGHT_MM, WIDTH_MM))
     try:
-        _lay_out(page, face, name, left_mm)
+        _lay_out(page, face, names, left_mm)
         return bytes(page.output())
     finally:
         for font in page.fonts.values():
@@ -86,7 +94,11 @@ def card_pdf(face: Face) -> bytes:
                 font.close()
 
 
-def _lay_out(page: FPDF, face: Face, name: Image.Image, left_mm: float) -> None:
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _lay_out(page: FPDF, face: Face, names: Sequence[Image.Image], left_mm: float) -> None:
     page.set_auto_page_break(auto=False)
     page.set_margin(0)
     page.c_margin = 0
@@ -95,8 +107,11 @@ def _lay_out(page: FPDF, face: Face, name: Image.Image, left_mm: float) -> None:
     page.add_page()
     if face.photograph:
         page.image(io.BytesIO(face.photograph), _MARGIN_MM, _MARGIN_MM, *_PHOTO_MM, keep_aspect_ratio=True)
-    width_mm, height_mm = (pixels / DPI * 25.4 for pixels in name.size)
-    page.image(name, left_mm, _MARGIN_MM + 4.0, width_mm, height_mm)
+    top_mm = _MARGIN_MM + 3.0
+    for name in names:
+        width_mm, height_mm = (pixels / DPI * 25.4 for pixels in name.size)
+        page.image(name, left_mm, top_mm, width_mm, height_mm)
+        top_mm += height_mm + _BETWEEN_MM
     page.set_font("small", size=11)
     page.text(left_mm, _MARGIN_MM + 24.0, face.number)
     if face.address:
@@ -109,7 +124,7 @@ def _lay_out(page: FPDF, face: Face, name: Image.Image, left_mm: float) -> None:
         page.multi_cell(room_mm, 3.0, face.address, align="L")
 
 
-def _drawn(text: str, room_mm: float) -> Image.Image:
+def _drawn(text: str, room_mm: float, largest_pt: int) -> Image.Image:
     """The name in black on white, shaped as its script needs, in the largest size that fits."""
     font_name = next((font for font in NAME_FONTS if _has(font, text)), None)
     if font_name is None or not text:
@@ -120,7 +135,7 @@ def _drawn(text: str, room_mm: float) -> Image.Image:
         raise NotJoined("this machine cannot join the letters of this script")
     layout = ImageFont.Layout.RAQM if shapes else ImageFont.Layout.BASIC
     room = room_mm / 25.4 * DPI
-    for size_pt in range(_LARGEST_PT, _SMALLEST_PT - 1, -1):
+    for size_pt in range(largest_pt, _SMALLEST_PT - 1, -1):
         font = ImageFont.truetype(FONTS / font_name, round(size_pt / 72 * DPI), layout_engine=layout)
         left, top, right, bottom = font.getbbox(text)
         if right - left <= room:

@@ -18,6 +18,12 @@ _LANGUAGE_TAG = re.compile(
     re.IGNORECASE,
 )
 LONGEST_LANGUAGE_TAG = 35
+_LATIN = (
+    "LATIN ",
+    "MODIFIER LETTER ",
+    "FEMININE ORDINAL",
+    "MASCULINE ORDINAL",
+)  # ʿ, ʾ and ʻ of transliterations
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,6 +39,15 @@ def readable(text: str) -> str:
         unicodedata.category(each) in _REFUSED_CATEGORIES or each in _DIRECTION_OVERRIDES for each in text
     ):
         raise MalformedData("control characters are not allowed")
+    return text
+
+
+def latin(text: str) -> str:
+    """``text`` as ``readable`` keeps it; raises ``MalformedData`` unless its letters are Latin ones."""
+    text = readable(text)
+    letters = (unicodedata.name(each, "") for each in text if unicodedata.category(each).startswith("L"))
+    if not all(name.startswith(_LATIN) for name in letters):
+        raise MalformedData("Latin letters expected")
     return text
 
 

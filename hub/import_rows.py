@@ -16,7 +16,7 @@ from enum import StrEnum, unique
 from functools import partial
 from typing import Any
 
-from hub.entered import language_tag, moment, readable
+from hub.entered import language_tag, latin, moment, readable
 from hub.store.cardholders import Category
 from pacs.errors import MalformedData
 from pacs.identifiers import AccessLevelId
@@ -265,6 +265,10 @@ def _short(cell: Any, *, longest: int) -> str:
     return readable(cell)
 
 
+def _latin(cell: Any) -> str:
+    return latin(_short(cell, longest=100))
+
+
 def _or_nothing(parse: Callable[[Any], Any], cell: Any) -> Any:
     return None if cell == "" else parse(cell)
 
@@ -318,6 +322,8 @@ def _parsers(time_zone: str) -> Mapping[str, Callable[[Any], Any]]:
         "external_id": partial(_short, longest=100),
         "given_name": partial(_short, longest=100),
         "family_name": partial(_short, longest=100),
+        "latin_given_name": optional(_latin),
+        "latin_family_name": optional(_latin),
         "category": _category,
         "access_levels": _levels,
         "room": optional(partial(_short, longest=50)),

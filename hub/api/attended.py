@@ -68,6 +68,7 @@ class Person(Answer):
     cardholder_id: fields.Cardholder
     given_name: str
     family_name: str
+    latin_given_name: str | None
     language: str | None
     has_photo: bool
     extended_opening: bool

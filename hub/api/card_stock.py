@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from hub import audit
 from hub.api import fields, scope
 from hub.api.access import DeclaredRoute, requires
+from hub.api.changes import note
 from hub.api.fields import Answer, Body
 from hub.api.services import services
 from hub.operators import Principal
 from hub.roles import Permission
 from hub.store import card_stock as store
+from hub.store import sites
 from hub.store.card_stock import StockCause, StockMovement
 from pacs.credential import Technology
 
 router = APIRouter(route_class=DeclaredRoute, prefix="/api/v1/issuing/stock", tags=["issuing"])
-
-FEW = 20
-"""Below this it is time to order."""
 
 
 class NewMovement(Body):
@@ -35,7 +34,7 @@ class NewMovement(Body):
 
 
 class StockLine(Answer):
-    """One kind of blank card at one site; ``few``: fewer than 20. Below 0: more were used than received."""
+    """One kind of blank card at one site; ``few``: fewer than the site wants to have. Below 0: more were used than received."""
 
     site_id: fields.Site
     technology: Technology
@@ -47,6 +46,20 @@ class Stock(Answer):
     """The stocks that are kept, by site."""
 
     stock: list[StockLine]
+
+
+class Few(Body):
+    """Below how many blank cards of a kind it is time to order; 0: never."""
+
+    few: Annotated[StrictInt, Field(ge=0, le=100_000)]
+    site_id: fields.Site | None = None
+
+
+class FewAtSite(Answer):
+    """What a site goes by."""
+
+    site_id: fields.Site
+    few: int
 
 
 class Moved(Answer):
@@ -63,13 +76,28 @@ def listed(request: Request, principal: Annotated[Principal, requires(Permission
     """How many blank cards there should be."""
     with services(request).database.read() as connection:
         found = store.balances(connection, principal.sites)
+        few = {each.id: each.few_blank_cards for each in sites.list_all(connection, principal.sites)}
     return Stock(
         stock=[
-            StockLine(site_id=site_id, technology=technology, cards=cards, few=cards < FEW)
+            StockLine(site_id=site_id, technology=technology, cards=cards, few=cards < few[site_id])
             for site_id, kinds in found.items()
             for technology, cards in kinds.items()
         ]
     )
+
+
+@router.put("/few")
+def set_few(
+    body: Few, request: Request, principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)]
+) -> FewAtSite:
+    """Say below how many blank cards it is time to order."""
+    hub = services(request)
+    with hub.database.write() as connection:
+        site_id = scope.site_for(connection, principal, body.site_id)
+        if sites.get(connection, site_id).few_blank_cards != body.few:
+            sites.set_few_blank_cards(connection, site_id, body.few)
+            note(connection, hub, principal, action="stock.few", subject=f"site:{site_id}")
+    return FewAtSite(site_id=site_id, few=body.few)
 
 
 @router.post("", status_code=201)

@@ -37,13 +37,15 @@ class NewCardholder(Body):
     ``may_escort`` only. ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; a visitor
     needs the latter. ``external_id``: their name in the system they come from. ``guardian_id``: who answers for a
     ``minor``. ``door_note``: what staff has to know who decides at a door. ``messages_waiting``: something lies at the
-    desk for them.
+    desk for them. ``latin_given_name``, ``latin_family_name``: in Latin letters, as on their papers.
     """
 
     id: fields.Cardholder | None = None
     category: Category
     given_name: fields.Name
     family_name: fields.Name
+    latin_given_name: fields.LatinName | None = None
+    latin_family_name: fields.LatinName | None = None
     access_level_ids: Annotated[list[fields.Level], Field(max_length=100, default_factory=list)]
     attended: StrictBool = False
     extended_opening: StrictBool = False
@@ -62,7 +64,7 @@ class NewCardholder(Body):
 
 
 class CardholderChange(Body):
-    """What may change; what is absent stays. What is known of nobody may be set to null: ``room`` and what follows it."""
+    """What may change; what is absent stays. What may be unknown can be set to null: from ``room`` on, but for ``minor``."""
 
     category: Category | None = None
     given_name: fields.Name | None = None
@@ -79,6 +81,8 @@ class CardholderChange(Body):
     valid_until: fields.Instant | None = None
     external_id: fields.ExternalId | None = None
     minor: StrictBool | None = None
+    latin_given_name: fields.LatinName | None = None
+    latin_family_name: fields.LatinName | None = None
     guardian_id: fields.Cardholder | None = None
     door_note: fields.DoorNote | None = None
 
@@ -95,7 +99,17 @@ class CardholderChange(Body):
         return replace(person, **present)
 
 
-_NULLABLE = {"room", "language", "valid_from", "valid_until", "external_id", "guardian_id", "door_note"}
+_NULLABLE = {
+    "latin_given_name",
+    "latin_family_name",
+    "room",
+    "language",
+    "valid_from",
+    "valid_until",
+    "external_id",
+    "guardian_id",
+    "door_note",
+}
 
 
 class Cardholder(Answer):
@@ -106,6 +120,8 @@ class Cardholder(Answer):
     category: Category
     given_name: str
     family_name: str
+    latin_given_name: str | None
+    latin_family_name: str | None
     access_level_ids: list[fields.Level]
     attended: bool
     extended_opening: bool
@@ -147,6 +163,8 @@ def enrol(
         category=body.category,
         given_name=body.given_name,
         family_name=body.family_name,
+        latin_given_name=body.latin_given_name,
+        latin_family_name=body.latin_family_name,
         access_level_ids=tuple(sorted(set(body.access_level_ids))),
         created_at=hub.clock(),
         attended=body.attended,

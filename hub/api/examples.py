@@ -18,6 +18,7 @@ BODIES: Final[dict[str, Any]] = {
     "End": {"at": "2027-01-31T18:00:00+01:00", "reason": "Moves out"},
     "Erasure": {"reason": "Asked for by the person"},
     "GivenAnswer": {"answer": "grant"},
+    "Few": {"few": 40},
     "IssuerRetirement": {"reason": "Every card of it was replaced"},
     "KeySwitch": {"reason": "The kitchen is being rebuilt"},
     "LevelChange": {"name": "Residents"},
@@ -54,6 +55,7 @@ BODIES: Final[dict[str, Any]] = {
     "NewMovement": {"technology": "pkoc-v2", "cause": "received", "cards": 200, "reason": "Delivery 2027-114"},
     "PutBack": {"attempt": "5e" * 16},
     "MadeCard": {"attempt": "5e" * 16, "credential_id": _CARD, "public_key": "04" + "6b" * 64},
+    "VoidedCard": {"credential_id": _CARD},
     "NotMade": {"attempt": "5e" * 16, "failure": "card_removed", "spoilt": False},
     "NewHold": {
         "door_id": "front", "since": "2027-01-30T20:00:00+01:00", "until": "2027-01-31T06:00:00+01:00",

@@ -22,7 +22,7 @@ from pydantic import (
     PlainValidator,
 )
 
-from hub.entered import LONGEST_LANGUAGE_TAG, language_tag, moment, readable
+from hub.entered import LONGEST_LANGUAGE_TAG, language_tag, latin, moment, readable
 from pacs.errors import MalformedData
 from pacs.identifiers import (
     AccessLevelId,
@@ -149,6 +149,7 @@ def _credential_behind(
 CredentialInPath = Annotated[CredentialId, Depends(_credential_in_path)]
 AfterCredential = Annotated[CredentialId | None, Depends(_credential_behind)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(readable))]
+LatinName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_validated(latin))]
 ReasonText = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_validated(readable))]
 Room = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_validated(readable))]
 DoorNote = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_validated(readable))]

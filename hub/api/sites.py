@@ -57,7 +57,7 @@ class SiteChange(Body):
 
 
 class Site(Answer):
-    """One site."""
+    """One site. ``few_blank_cards``: below so many of a kind it is time to order; set with ``PUT /issuing/stock/few``."""
 
     id: fields.Site
     name: str
@@ -65,6 +65,7 @@ class Site(Answer):
     blur_photos: bool
     desk_shown_s: int
     desk_idle_s: int
+    few_blank_cards: int
     created_at: datetime
 
 

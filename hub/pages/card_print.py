@@ -41,10 +41,11 @@ PROBLEMS: Final[dict[type[Unprintable], str]] = {
 
 
 class PrintForm(Body):
-    """The name as it shall stand on the card; ``csrf_token`` is checked before."""
+    """The name as it shall stand on the card, and below it; ``csrf_token`` is checked before."""
 
     csrf_token: str = ""
     name: Annotated[str, Field(max_length=100)] = ""
+    latin: Annotated[str, Field(max_length=100)] = ""
 
 
 @router.get("/{credential_id}")
@@ -75,7 +76,8 @@ def print_card(
     if card.status is not CardStatus.VALID:
         return _page(request, principal, credential_id, N_("This card is blocked: it is not printed."))
     face = Face(
-        name=form.name,
+        name=form.name.strip() or form.latin,
+        latin=form.latin if form.name.strip() else "",
         number=short_number(credential_id),
         address=hub.settings.card_return_address,
         photograph=photograph,
@@ -83,7 +85,7 @@ def print_card(
     try:
         made = card_pdf(face)
     except Unprintable as error:
-        return _page(request, principal, credential_id, PROBLEMS[type(error)], form.name)
+        return _page(request, principal, credential_id, PROBLEMS[type(error)], form)
     with hub.database.write() as connection:
         audit.record(
             connection,
@@ -109,7 +111,7 @@ def _page(
     principal: Principal,
     credential_id: CredentialId,
     problem: str = "",
-    typed: str | None = None,
+    typed: PrintForm | None = None,
 ) -> Response:
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
@@ -117,7 +119,9 @@ def _page(
         person = scope.own_cardholder(connection, principal, card.cardholder_id)
         has_photograph = photograph_store.exists(connection, person.id)
     looked(hub, principal, f"card:{credential_id}", shown=1)
-    given = person.given_name if principal.may(Permission.NAMES_READ) else ""
+    shown = typed or PrintForm()
+    if typed is None and principal.may(Permission.NAMES_READ):
+        shown = PrintForm(name=person.given_name, latin=person.latin_given_name or "")
     return pages.response(
         request,
         "card_print.html",
@@ -127,7 +131,8 @@ def _page(
         credential_id=str(credential_id),
         cardholder_id=person.id,
         number=short_number(credential_id),
-        name=given if typed is None else typed,
+        name=shown.name,
+        latin=shown.latin,
         has_photograph=has_photograph,
         address=hub.settings.card_return_address,
         problem=pages.gettext(problem),

@@ -46,6 +46,14 @@ class StockForm(Body):
     reason: _Text = ""
 
 
+class FewForm(Body):
+    """Below how many it is time to order; ``csrf_token`` is checked before."""
+
+    csrf_token: str = ""
+    site_id: _Text = ""
+    few: _Text = ""
+
+
 @router.get("")
 def stock_page(
     request: Request, principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)]
@@ -72,17 +80,38 @@ def move(
     return RedirectResponse("/issuing/stock", 303)
 
 
+@router.post("/few")
+def set_few(
+    request: Request,
+    principal: Annotated[Principal, requires(Permission.CARDS_MANAGE)],
+    form: Annotated[FewForm, Form()],
+) -> Response:
+    """Say below how many blank cards it is time to order."""
+    few = form.few.strip()
+    wanted = {"few": int(few) if few.isascii() and few.isdecimal() else -1, "site_id": form.site_id or None}
+    try:
+        api.set_few(api.Few.model_validate(wanted), request, principal)
+    except (ValidationError, Problem):
+        return _page(request, principal, N_("Not stored: give a number of cards, from 0 to 100,000."))
+    return RedirectResponse("/issuing/stock", 303)
+
+
+def few_left(hub: Services, principal: Principal) -> list[dict[str, Any]]:
+    """The kinds of blank cards, and where, of which it is time to order more."""
+    return [line for line in stock_lines(hub, principal) if line["is_low"]]
+
+
 def stock_lines(hub: Services, principal: Principal) -> list[dict[str, Any]]:
     """The stocks that are kept, the site named where there are several."""
     with hub.database.read() as connection:
         found = store.balances(connection, principal.sites)
-        named = {each.id: each.name for each in sites.list_all(connection, principal.sites)}
+        seen = {each.id: each for each in sites.list_all(connection, principal.sites)}
     return [
         {
-            "site": named[site_id] if len(named) > 1 else "",
+            "site": seen[site_id].name if len(seen) > 1 else "",
             "technology": technology.value,
             "cards": cards,
-            "is_low": cards < api.FEW,
+            "is_low": cards < seen[site_id].few_blank_cards,
         }
         for site_id, kinds in found.items()
         for technology, cards in kinds.items()
@@ -95,7 +124,8 @@ def _page(
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         moved = store.newest(connection, principal.sites, limit=SHOWN)
-        named = {each.id: each.name for each in sites.list_all(connection, principal.sites)}
+        seen = sites.list_all(connection, principal.sites)
+    named = {each.id: each.name for each in seen}
     causes = {cause: pages.gettext(text) for cause, text in CAUSES.items()}
     return pages.response(
         request,
@@ -119,5 +149,6 @@ def _page(
         sites=list(named.items()),
         kinds=[(each.value, each.value) for each in Technology],
         causes=[(cause.value, text) for cause, text in causes.items() if cause is not StockCause.ISSUED],
+        few=[{"id": each.id, "name": each.name, "few": each.few_blank_cards} for each in seen],
         problem=pages.gettext(problem),
     )

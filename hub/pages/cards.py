@@ -280,7 +280,7 @@ def _card_page(
     with hub.database.read() as connection:
         person = cardholders.get(connection, spread.card.cardholder_id)
     looked(hub, principal, f"card:{credential_id}", shown=1)
-    name = f"{person.given_name} {person.family_name}" if principal.may(Permission.NAMES_READ) else None
+    name = person.name if principal.may(Permission.NAMES_READ) else None
     return pages.response(
         request,
         "card.html",

@@ -22,6 +22,7 @@ _SAID = {
         (r"no such access level: (.+)", N_("There is no such access level: %(what)s")),
         (r"at most (\d+) characters expected", N_("Write at most %(what)s characters.")),
         (r"text expected.*", N_("Write a text here.")),
+        (r"Latin letters expected", N_("Write it in Latin letters.")),
         (r"control characters are not allowed", N_("It has control characters, which are not allowed.")),
         (r"resident, visitor or staff expected", N_("Write resident, visitor or staff.")),
         (

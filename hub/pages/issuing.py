@@ -18,7 +18,7 @@ from hub.api.services import Services, services
 from hub.issuing import JobOver, NoStay, Wanted, days_of
 from hub.operators import Principal
 from hub.pages import people
-from hub.pages.card_stock import stock_lines
+from hub.pages.card_stock import few_left, stock_lines
 from hub.pages.issuing_words import FAILURES, ISSUING_STEPS, JOB_STATES, LOSSES
 from hub.pages.people import NO_PHOTOGRAPH, PersonForm
 from hub.pages.rendering import Pages, pages_of
@@ -100,6 +100,7 @@ def issuing_page(
         may_enrol=principal.may(Permission.CARDHOLDERS_ENROL),
         stations=_stations(hub, principal),
         stock=stock_lines(hub, principal),
+        few_left=few_left(hub, principal),
         jobs=[
             {
                 "id": job.id,
@@ -255,7 +256,8 @@ def _person(
         status_code=422 if problem else 200,
         headers={"Cache-Control": "no-store"},
         person=person,
-        name=f"{person.given_name} {person.family_name}",
+        name=person.name,
+        few_left=few_left(hub, principal),
         has_photograph=has_photograph,
         may_enrol=principal.may(Permission.CARDHOLDERS_ENROL),
         stations=_stations(hub, principal),

@@ -17,6 +17,7 @@ from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
 from hub.operators import Principal
+from hub.pages.card_stock import few_left
 from hub.pages.issuing_words import FAILURES, JOB_STATES
 from hub.pages.rendering import pages_of
 from hub.pages.words import N_
@@ -31,7 +32,7 @@ router = APIRouter(route_class=DeclaredRoute, include_in_schema=False, prefix="/
 Issues = Annotated[Principal, requires(Permission.CARDS_MANAGE)]
 LISTED: Final = 20
 _COLUMNS: Final = (
-    "cardholder_id", "external_id", "given_name", "family_name", "room", "state", "reason", "card", "ended_at",
+    "cardholder_id", "external_id", "given_name", "family_name", "latin_given_name", "latin_family_name", "room", "state", "reason", "card", "ended_at",
 )  # fmt: skip
 
 
@@ -129,8 +130,7 @@ def report(batch_id: api.BatchId, request: Request, principal: Issues) -> Respon
     lines = [spreadsheets.line(_COLUMNS)]
     for job in reversed(jobs):
         person = known.get(job.cardholder_id)
-        facts = ("external_id", "given_name", "family_name", "room")
-        who = [getattr(person, name) if person and named else "" for name in facts]
+        who = [(getattr(person, name) or "") if person and named else "" for name in _COLUMNS[1:7]]
         ended = job.ended_at.isoformat(timespec="seconds") if job.ended_at else ""
         card = str(job.credential_id or "")
         lines.append(spreadsheets.line([job.cardholder_id, *who, job.state, job.failure or "", card, ended]))
@@ -164,6 +164,7 @@ def _choose(request: Request, principal: Principal, wanted: str, problem: str = 
         people=shown,
         more=len(found) - len(people),
         stations=[{"id": each.id, "name": each.name, "is_heard": each.is_heard(now)} for each in desks],
+        few_left=few_left(hub, principal),
         batches=[{"id": each.id, "at": each.created_at, "paused": each.paused} for each in earlier],
         problem=pages.gettext(problem),
     )

@@ -60,7 +60,7 @@ def movements_page(
         "movements.html",
         principal,
         headers={"Cache-Control": "no-store"},
-        person=f"{person.given_name} {person.family_name}".strip(),
+        person=person.name,
         held=[{"credential_id": str(each.credential_id), "status": each.status.value} for each in held],
         last=tap_context(pages, last) if last else None,
         clock_trusted=last.clock_trusted if last else True,

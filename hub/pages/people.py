@@ -46,6 +46,8 @@ FLAGS = {
 LABELS = {
     "given_name": N_("Given name"),
     "family_name": N_("Family name"),
+    "latin_given_name": N_("Given name in Latin letters"),
+    "latin_family_name": N_("Family name in Latin letters"),
     "category": N_("Category"),
     "room": N_("Room"),
     "language": N_("Language, such as nl, ti or fa-AF"),
@@ -59,6 +61,8 @@ LABELS = {
 _FAULTS = {
     "given_name": N_("Write a name of 1 to 100 ordinary characters."),
     "family_name": N_("Write a name of 1 to 100 ordinary characters."),
+    "latin_given_name": N_("Write at most 100 characters, in Latin letters."),
+    "latin_family_name": N_("Write at most 100 characters, in Latin letters."),
     "category": N_("Choose one of the categories."),
     "room": N_("Write at most 50 ordinary characters."),
     "language": N_("Write a language tag such as nl, ti or fa-AF."),
@@ -73,7 +77,8 @@ _FAULTS = {
 }
 NO_PHOTOGRAPH = N_("That is no photograph: choose a JPEG or PNG.")
 _TEXTS = (
-    "given_name", "family_name", "category", "room", "language", "external_id", "site_id", "guardian_id", "door_note",
+    "given_name", "family_name", "latin_given_name", "latin_family_name", "category", "room", "language", "external_id",
+    "site_id", "guardian_id", "door_note",
 )  # fmt: skip
 _MOMENTS = ("valid_from", "valid_until")
 _TONES = {Outcome.GRANT: "good", Outcome.REFER: "warn", Outcome.DENY: "bad"}
@@ -93,6 +98,8 @@ class PersonForm(Body):
     version: Version = ""
     given_name: _Text = ""
     family_name: _Text = ""
+    latin_given_name: _Text = ""
+    latin_family_name: _Text = ""
     category: _Text = ""
     room: _Text = ""
     language: _Text = ""
@@ -247,14 +254,15 @@ def _person_page(
         names = {each.level.id: each.name for each in access_levels.list_all(connection)}
         has_photograph = photograph_store.exists(connection, cardholder_id)
         guardian = directory.names_of(connection, [person.guardian_id] if person.guardian_id else [])
-        own = principal.sees(scope.cardholder(connection, principal, cardholder_id).site_id)
+        stored = scope.cardholder(connection, principal, cardholder_id)
+        own = principal.sees(stored.site_id)
     return pages.response(
         request,
         "person.html",
         principal,
         status_code=422 if problem else 200,
         person=person,
-        name=f"{person.given_name} {person.family_name}",
+        name=stored.name,
         guardian=guardian.get(person.guardian_id) if person.guardian_id else None,
         levels=[names[level] for level in person.access_level_ids],
         flags=[pages.gettext(title) for name, (title, _help) in FLAGS.items() if getattr(person, name)],

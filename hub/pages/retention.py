@@ -191,7 +191,7 @@ def _erase_page(
         principal,
         status_code=422 if problem else 200,
         cardholder_id=person.id,
-        name=f"{person.given_name} {person.family_name}",
+        name=person.name,
         problem=pages.gettext(problem),
     )
 

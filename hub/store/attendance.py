@@ -107,6 +107,7 @@ class PersonAtDoor:
     cardholder_id: CardholderId
     given_name: str
     family_name: str
+    latin_given_name: str | None
     language: str | None
     has_photo: bool
     extended_opening: bool
@@ -290,7 +291,7 @@ _STORED = (
     "received_at", "expires_at", "came_late", "is_recorded",
 )  # fmt: skip
 _OF_PERSON = (
-    "given_name", "family_name", "language", "extended_opening", "escort_required", "minor", "door_note",
+    "given_name", "family_name", "latin_given_name", "language", "extended_opening", "escort_required", "minor", "door_note",
 )  # fmt: skip
 
 

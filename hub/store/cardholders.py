@@ -37,7 +37,7 @@ class Cardholder:
     the desk for them. ``language``: BCP 47.
     ``valid_from`` inclusive and ``valid_until`` exclusive bound every card of theirs; None: no bound.
     ``external_id``: their name in the system they are imported from, of nobody else here. ``guardian_id``: who answers for
-    a ``minor``. ``door_note``: what staff has to know who decides at a door.
+    a ``minor``. ``door_note``: what staff has to know who decides at a door. ``latin_…``: in Latin letters, as on papers.
     """
 
     id: CardholderId
@@ -60,10 +60,24 @@ class Cardholder:
     minor: bool = False
     guardian_id: CardholderId | None = None
     door_note: str | None = None
+    latin_given_name: str | None = None
+    latin_family_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As staff reads it."""
+        return full_name(self.given_name, self.family_name, self.latin_given_name, self.latin_family_name)
+
+
+def full_name(given: str, family: str, latin_given: str | None, latin_family: str | None) -> str:
+    """A name, and behind it in brackets the same in Latin letters where that is known."""
+    name, latin = f"{given} {family}".strip(), f"{latin_given or ''} {latin_family or ''}".strip()
+    return f"{name} ({latin})" if latin and latin != name else name
 
 
 _FLAGS = ("attended", "extended_opening", "escort_required", "may_escort", "messages_waiting", "minor")
-_FACTS = ("room", "language", "valid_from", "valid_until", "external_id", "door_note")
+_LATIN = ("latin_given_name", "latin_family_name")
+_FACTS = (*_LATIN, "room", "language", "valid_from", "valid_until", "external_id", "door_note")
 
 
 def conflicts(person: Cardholder) -> Iterator[tuple[str, str]]:
@@ -113,7 +127,7 @@ def erase(connection: Connection, cardholder_id: CardholderId, now: datetime) ->
         raise NotFound(f"cardholder {cardholder_id} is not there")
     if known.erased_at is not None:
         return False
-    nothing = dict.fromkeys(("room", "language", "external_id", "guardian_id", "door_note"))
+    nothing = dict.fromkeys((*_LATIN, "room", "language", "external_id", "guardian_id", "door_note"))
     flags = dict.fromkeys(_FLAGS, False)
     connection.execute(
         update(cardholders)

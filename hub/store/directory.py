@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, select
 
-from hub.store.cardholders import Category
+from hub.store.cardholders import Category, full_name
 from hub.store.people import people_within
 from hub.store.schema import access_levels, cardholder_levels, cardholders, cards
 from hub.store.sites import Sites, within
@@ -47,15 +48,15 @@ def find_cards(
 
     Not ``by_name``, for who may not see names: by credential id, which alone is searched.
     """
-    names = (cardholders.c.given_name, cardholders.c.family_name, cardholders.c.category)
-    query = select(cards.c.credential_id, cards.c.status, cards.c.cardholder_id, *names).join(cardholders)
+    columns = (cards.c.credential_id, cards.c.status, cards.c.cardholder_id, cardholders.c.category, *_NAMES)
+    query = select(*columns).join(cardholders)
     query = query.where(cardholders.c.erased_at.is_(None))
     if sites is not None:
         query = query.where(cardholders.c.id.in_(people_within(sites)))
     wanted = _folded(search)
     found = []
     for row in connection.execute(query):
-        name = _full_name(row.given_name, row.family_name)
+        name = _full_name(row)
         if (by_name and _matches(wanted, name)) or row.credential_id.startswith(search.strip().lower()):
             found.append(
                 ListedCard(
@@ -91,7 +92,7 @@ def find_people(
     people = {
         row.id: ListedPerson(
             id=CardholderId(row.id),
-            name=_full_name(row.given_name, row.family_name),
+            name=_full_name(row),
             category=row.category,
             site_id=SiteId(row.site_id),
             room=row.room or "",
@@ -119,15 +120,23 @@ def find_people(
 
 
 def names_of(connection: Connection, people: Iterable[CardholderId]) -> Mapping[CardholderId, str]:
-    """Cardholder → full name, for those who are there."""
+    """Cardholder → full name, with that in Latin letters, for those who are there."""
     wanted = list(dict.fromkeys(people))
-    query = select(cardholders.c.id, cardholders.c.given_name, cardholders.c.family_name)
+    query = select(cardholders.c.id, *_NAMES)
     rows = connection.execute(query.where(cardholders.c.id.in_(wanted), cardholders.c.erased_at.is_(None)))
-    return {CardholderId(row.id): _full_name(row.given_name, row.family_name) for row in rows}
+    return {CardholderId(row.id): _full_name(row) for row in rows}
 
 
-def _full_name(given: str, family: str) -> str:
-    return f"{given} {family}".strip()
+_NAMES = (
+    cardholders.c.given_name,
+    cardholders.c.family_name,
+    cardholders.c.latin_given_name,
+    cardholders.c.latin_family_name,
+)
+
+
+def _full_name(row: Any) -> str:
+    return full_name(row.given_name, row.family_name, row.latin_given_name, row.latin_family_name)
 
 
 def _folded(text: str) -> str:

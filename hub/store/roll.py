@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, select
 
-from hub.store.cardholders import Category
+from hub.store.cardholders import Category, full_name
 from hub.store.schema import cardholders, cards, events
 from hub.store.sites import Sites, within
 from pacs.events import Event, EventKind
@@ -48,6 +48,8 @@ def people(connection: Connection, sites: Sites = None) -> list[Listed]:
         columns.site_id,
         columns.given_name,
         columns.family_name,
+        columns.latin_given_name,
+        columns.latin_family_name,
         columns.category,
         columns.room,
         columns.language,
@@ -58,7 +60,7 @@ def people(connection: Connection, sites: Sites = None) -> list[Listed]:
         Listed(
             id=CardholderId(row.id),
             site_id=SiteId(row.site_id),
-            name=f"{row.given_name} {row.family_name}".strip(),
+            name=full_name(row.given_name, row.family_name, row.latin_given_name, row.latin_family_name),
             category=Category(row.category),
             room=row.room,
             language=row.language,

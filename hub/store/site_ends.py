@@ -91,6 +91,8 @@ def remaining(connection: Connection, site_id: SiteId) -> dict[str, int]:
     told = or_(
         people.given_name != "",
         people.family_name != "",
+        people.latin_given_name.is_not(None),
+        people.latin_family_name.is_not(None),
         people.room.is_not(None),
         people.language.is_not(None),
         people.external_id.is_not(None),

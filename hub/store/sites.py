@@ -22,7 +22,7 @@ Sites: TypeAlias = Collection[SiteId] | None
 class Site:
     """One reception centre; ``time_zone`` is an IANA name. ``blur_photos``: until somebody touches them.
 
-    ``desk_shown_s``: how long a desk shows a card. ``desk_idle_s``: after so long without one, its operator is signed off.
+    ``few_blank_cards``: below so many of a kind it is time to order. ``desk_shown_s``: how long a desk shows a card. ``desk_idle_s``: after so long without one, its operator is signed off.
     """
 
     id: SiteId
@@ -32,6 +32,7 @@ class Site:
     blur_photos: bool = False
     desk_shown_s: int = 30
     desk_idle_s: int = 900
+    few_blank_cards: int = 20
 
 
 def within(column: Column[Any], seen: Sites) -> ColumnElement[bool]:
@@ -96,6 +97,11 @@ def set_desks(connection: Connection, site_id: SiteId, *, shown_s: int, idle_s: 
     """Change for how long desks show a card, and when their operators are signed off."""
     values = {"desk_shown_s": shown_s, "desk_idle_s": idle_s}
     connection.execute(update(sites).where(sites.c.id == site_id).values(values))
+
+
+def set_few_blank_cards(connection: Connection, site_id: SiteId, few: int) -> None:
+    """Change below how many blank cards of a kind it is time to order."""
+    connection.execute(update(sites).where(sites.c.id == site_id).values(few_blank_cards=few))
 
 
 def of_controllers(connection: Connection) -> Mapping[str, SiteId]:

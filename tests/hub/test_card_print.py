@@ -40,6 +40,14 @@ def test_a_name_is_printed_in_its_script(name: str) -> None:
     assert len(made) < 200_000
 
 
+def test_latin_letters_stand_below_the_name() -> None:
+    """Two names are drawn where there are two, and the second is refused as the first is."""
+    one, two = (card_pdf(Face(name="ሠላማዊት", latin=latin, number="1")) for latin in ("", "Selamawit"))
+    assert (one.count(b"/Subtype /Image"), two.count(b"/Subtype /Image")) == (1, 2)
+    with pytest.raises(TooLong):
+        card_pdf(Face(name="ሠላማዊት", latin="W" * 60, number="1"))
+
+
 @pytest.mark.parametrize(
     ("face", "why"),
     [

@@ -127,6 +127,7 @@ def test_json_says_the_same() -> None:
         ("external_id", "x" * 101),
         ("given_name", " "),
         ("family_name", "a\x07b"),
+        ("latin_given_name", "Ахмад"),
         ("category", "guest"),
         ("access_levels", "not/an/id"),
         ("room", "x" * 51),

@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from hub.roles import Role
+from hub.store import cardholders
 from hub.store.issuing import LEASE
 from pacs.card import p256
-from pacs.identifiers import CredentialId
+from pacs.identifiers import CardholderId, CredentialId
 from provisioning.authority import generate_key
 from tests.hub.running import RunningHub, csrf_of, running_hub
 from tests.hub.test_pages import text_of
@@ -287,6 +289,54 @@ def test_the_desk_works_on_pages(hub: RunningHub, desk: Desk) -> None:
         assert guard.get("/issuing").status_code == 403
 
 
+def test_a_name_in_other_letters_is_found_and_read_in_latin_ones(
+    hub: RunningHub, desk: Desk, reception: httpx.Client
+) -> None:
+    """Staff finds somebody by either, and reads both; other letters are refused as Latin ones; forgotten with the rest."""
+    with hub.signed_in(Role.ISSUING_DESK) as browser:
+        form = {
+            "csrf_token": csrf_of(browser.get("/issuing/new").text),
+            "category": "resident",
+            "given_name": "أحمد",
+            "family_name": "رحیمی",
+            "latin_given_name": "Ahmad",
+            "latin_family_name": "ʿAbd al-Raḥīmī",
+        }
+        refused = browser.post("/issuing/new", data=form | {"latin_given_name": "Ахмад"})
+        assert (refused.status_code, "in Latin letters" in text_of(refused.text)) == (422, True)
+        made = browser.post("/issuing/new", data=form).headers["location"]
+        shown = "<bdi>أحمد رحیمی (Ahmad ʿAbd al-Raḥīmī)</bdi>"
+        assert shown in browser.get(made).text
+        for search in ("ahmad rahimi", "أحمد", "رحیمی ahm"):
+            for page in ("/issuing", "/cardholders"):
+                assert shown in browser.get(page, params={"search": search}).text, (page, search)
+        cardholder = made.rpartition("/")[2]
+    path = f"/api/v1/cardholders/{cardholder}"
+    assert reception.get(path).json()["latin_given_name"] == "Ahmad"
+    assert reception.patch(path, json={"latin_family_name": None}).json()["latin_family_name"] is None
+    assert reception.patch(path, json={"latin_family_name": "ሰላም"}).status_code == 422
+    asked = ask(reception, cardholder).json()
+    taken, card = desk.take(), made_card()
+    assert desk.about(taken, "done", **card).status_code == 200
+    with hub.signed_in(Role.ISSUING_DESK) as browser:
+        assert "أحمد رحیمی (Ahmad)" in browser.get(f"/issuing/jobs/{asked['id']}").text
+        assert "أحمد رحیمی (Ahmad)" in browser.get(f"/cards/{card['credential_id']}").text
+        printing = browser.get(f"/issuing/cards/{card['credential_id']}")
+        assert ('value="أحمد"' in printing.text, 'value="Ahmad"' in printing.text) == (True, True)
+        token = {"csrf_token": csrf_of(printing.text)}
+        both = browser.post(
+            f"/issuing/cards/{card['credential_id']}", data=token | {"name": "أحمد", "latin": "Ahmad"}
+        )
+        alone = browser.post(
+            f"/issuing/cards/{card['credential_id']}", data=token | {"name": "", "latin": "Ahmad"}
+        )
+        assert [each.headers["content-type"] for each in (both, alone)] == ["application/pdf"] * 2
+    with hub.database.write() as connection:
+        cardholders.erase(connection, CardholderId(cardholder), hub.clock())
+        row = connection.execute(text("SELECT * FROM cardholders WHERE id = :id"), {"id": cardholder}).one()
+    assert "Ahmad" not in str(row)
+
+
 def test_cards_are_taken_from_a_stock(hub: RunningHub, desk: Desk, reception: httpx.Client) -> None:
     """Received, issued, spoilt, counted with its difference, and a card that is handed in; the page warns of few."""
 
@@ -321,6 +371,17 @@ def test_cards_are_taken_from_a_stock(hub: RunningHub, desk: Desk, reception: ht
             returned = browser.post(f"/cards/{handed_in}/returned", data=token | {"reusable": "yes"})
             assert returned.status_code == 303
         assert "+30" in text_of(browser.get("/issuing/stock").text)
+        assert "order more" not in text_of(browser.get("/issuing/batches").text)
+        few = token | {"site_id": "test-site", "few": "60"}
+        assert browser.post("/issuing/stock/few", data=few | {"few": "many"}).status_code == 422
+        assert browser.post("/issuing/stock/few", data=few).status_code == 303
+        assert "49 blank cards are left, pkoc-v2: order more" in text_of(browser.get("/issuing/batches").text)
+        assert 'value="60"' in browser.get("/issuing/stock").text
+    assert reception.get("/api/v1/issuing/stock").json()["stock"][0]["few"] is True
+    for _ in range(2):
+        set_to = reception.put("/api/v1/issuing/stock/few", json={"few": 40})
+        assert set_to.json() == {"site_id": "test-site", "few": 40}
+    assert sum(each["action"] == "stock.few" for each in audited(hub)) == 2
     (line,) = reception.get("/api/v1/issuing/stock").json()["stock"]
     assert (line["cards"], line["few"]) == (49, False)
     assert reception.get(f"/api/v1/cards/{handed_in}").json()["status"] == "revoked"

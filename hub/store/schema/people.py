@@ -15,6 +15,8 @@ cardholders = Table(
     Column("category", String(16), nullable=False),  # resident, visitor, staff
     Column("given_name", Text, nullable=False),
     Column("family_name", Text, nullable=False),
+    Column("latin_given_name", String(100)),  # as on their papers, where the name is in other letters
+    Column("latin_family_name", String(100)),
     Column("attended", Boolean, nullable=False),  # a person decides at every door
     Column("extended_opening", Boolean, nullable=False),
     Column("escort_required", Boolean, nullable=False, server_default=false()),

@@ -16,6 +16,7 @@ sites = Table(
     Column("blur_photos", Boolean, nullable=False, server_default=false()),  # until somebody touches them
     Column("desk_shown_s", Integer, nullable=False, server_default="30"),  # how long a desk shows a card
     Column("desk_idle_s", Integer, nullable=False, server_default="900"),  # without a card, then signed off
+    Column("few_blank_cards", Integer, nullable=False, server_default="20"),  # below it: order more
     Column("created_at", Instant, nullable=False),
 )
 
