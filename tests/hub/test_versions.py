@@ -37,6 +37,7 @@ GATE = {"name": "Gate", "door": "kitchen", "asks_every_min": "15", "answer_withi
 NOTHING_UNDONE = {
     "/api/v1/cardholders/{cardholder_id}/photo": "one picture in the place of another",
     "/api/v1/controllers/{controller_id}/wiring": "one file in the place of another, by a program",
+    "/api/v1/issuing/stock/few": "one number in the place of another",
     "/api/v1/holidays/{day}": "one name in the place of another",
     "/api/v1/registration/reporters/{cardholder_id}/{for_cardholder_id}": "it is said or not",
 }
