@@ -22,6 +22,7 @@ from hub.completeness import Cause
 from hub.operators import SESSION_IDLE
 from hub.pages import words
 from hub.pages.rendering import Pages
+from hub.pages.static_files import FILES
 from hub.roles import PERMISSIONS, Permission, Role
 from hub.settings import Settings
 from hub.station_taps import TapResult
@@ -605,6 +606,8 @@ def test_pages_keep_to_their_own_policy(hub: RunningHub) -> None:
                 answer = browser.get(address)
                 assert answer.status_code == 200
                 assert "immutable" in answer.headers["cache-control"]
+        fonts = re.findall(r'url\("(/static/[^"]+)"\)', browser.get(FILES["names.css"].address).text)
+        assert [browser.get(each).headers["content-type"] for each in fonts] == ["font/ttf"] * 3
 
 
 def test_pages_are_built_for_everybody(hub: RunningHub) -> None:
