@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pacs.identifiers import CredentialId
 from pacs.reason import ReadFault, Reason
+from simulator.card_issuing import CURVE
 from simulator.virtual_card import (
-    CURVE,
     SIGNING_MS,
     GarbageCard,
     ReplayingCard,

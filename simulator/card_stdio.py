@@ -20,8 +20,10 @@ from pacs.card.cvc import Certificate, check_issuer
 from pacs.errors import MalformedData
 from pacs.identifiers import CredentialId
 from provisioning.keystore import PASSPHRASE_VARIABLE, public_pem
+from simulator.card_answers import FAULT
 from simulator.card_deck import DECK, Recipe, deal
-from simulator.virtual_card import CURVE, FAULT, Profile, VirtualCard
+from simulator.card_issuing import CURVE, Profile
+from simulator.virtual_card import VirtualCard
 
 MAX_LINE_BYTES: Final = 2 * (4 + 3 + 65535 + 2) + 2
 DEFAULT_ISSUER: Final = "DREMPELSIMULATOR"

@@ -22,11 +22,11 @@ from pacs.reason import Reason
 from pacs.revocation import Status
 from pacs.rules import DoorMode
 from simulator.card_deck import DECK, Recipe, deal
+from simulator.card_issuing import Profile
 from simulator.oracle import Oracle
 from simulator.scenario import HOSTILE_LINKS, NOT_READ, Holder, Resident
 from simulator.site import VirtualSite
 from simulator.station import Tap
-from simulator.virtual_card import Profile
 
 BEGINS: Final = timedelta(hours=6)
 LENGTH: Final = timedelta(hours=17)

@@ -25,6 +25,7 @@ from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card
 from provisioning.hub_client import HubClient
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller
 from provisioning.site import create_site
+from simulator.card_issuing import Profile
 from simulator.controller_process import ControllerProcess
 from simulator.hub_process import HubApi, HubProcess
 from simulator.installation import wire
@@ -39,7 +40,7 @@ from simulator.scenario import (
     schedule_body,
 )
 from simulator.station import DoorStation, Tap, strike_ns
-from simulator.virtual_card import Profile, VirtualCard
+from simulator.virtual_card import VirtualCard
 
 TAP_WITHIN_S: Final = 10.0
 CHANGEOVER_S: Final = 0.35

@@ -1,6 +1,6 @@
 """A PKOC card without plastic: the card's half of ``docs/protocol.md``, driven by a table of instructions.
 
-What an issuer does to it goes through ``simulator.card_channel``. A ``VirtualCard`` sees command APDUs only; blocks, frames and the field are ``simulator.rf_link``'s.
+What an issuer does to it is in ``simulator.card_issuing``, over ``simulator.card_channel``. A ``VirtualCard`` sees command APDUs only; blocks, frames and the field are ``simulator.rf_link``'s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum, unique
 from typing import Any, ClassVar, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,12 +18,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pacs.card import card_keys, cvc, p256, personalisation, pkoc, secure_channel
 from pacs.card.apdu import SHORT_LE, CommandAPDU, ResponseAPDU
 from pacs.card.card_keys import CardSerial
-from pacs.card.personalisation import CardStatus, Life
 from pacs.card.secure_channel import KeySet
 from pacs.card.tlv import Tlv, parse_one_byte, require
 from pacs.errors import MalformedData
 from pacs.identifiers import CredentialId
+from simulator.card_answers import (
+    CONDITIONS,
+    NO_DATA,
+    NOT_FOUND,
+    SECURITY_STATUS,
+    UNKNOWN_CLA,
+    UNKNOWN_INS,
+    WRONG_LENGTH,
+    WRONG_P1P2,
+    WRONG_P1P2_V1,
+    Refusal,
+)
 from simulator.card_channel import CardChannel, ChannelRefuses
+from simulator.card_issuing import CURVE, TRIES, IssuingHalf, Profile
 
 SIGNING_MS: Final = 33.0  # JCOP4 P71
 CHANNEL_MS: Final = 20.0
@@ -33,38 +44,7 @@ KEY_MAKING_MS: Final = 500.0
 """An estimate: a key pair of P-256 takes a chip several signatures' time, and a varying one."""
 WRITING_MS: Final = 15.0
 """An estimate of a write to the chip's own memory."""
-TRIES: Final = 10
 INFO: Final = bytes.fromhex("7F63045C020200")
-CURVE: Final = ec.SECP256R1()
-
-WRONG_LENGTH: Final = 0x6700
-NOT_AUTHENTICATED: Final = 0x6300
-SECURITY_STATUS: Final = 0x6982
-CONDITIONS: Final = 0x6985
-WRONG_DATA: Final = 0x6A80
-NOT_FOUND: Final = 0x6A82
-WRONG_P1P2: Final = 0x6A86
-NO_DATA: Final = 0x6A88
-WRONG_P1P2_V1: Final = 0x6B00
-UNKNOWN_INS: Final = 0x6D00
-UNKNOWN_CLA: Final = 0x6E00
-FAULT: Final = 0x6F00
-
-
-@unique
-class Profile(StrEnum):
-    """Which PKOC secure element the card is; V2 answers V1 readers as well."""
-
-    V1 = "v1"
-    V2 = "v2"
-
-
-class Refusal(Exception):
-    """Ends a command with a status word."""
-
-    def __init__(self, status_word: int) -> None:
-        super().__init__(f"{status_word:04X}")
-        self.status_word = status_word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +64,7 @@ class Instruction:
     ends_channel: bool = False
 
 
-class VirtualCard:
+class VirtualCard(IssuingHalf):
     """One card, blank unless it is given a key. ``signing_ms`` is what a signature would take it.
 
     ``versions`` are those SELECT answers, newest first, each two bytes. ``serial``: drawn from the simulated batch
@@ -122,11 +102,6 @@ class VirtualCard:
 
     def __init_subclass__(cls) -> None:
         VirtualCard.variants[cls.variant] = cls
-
-    @property
-    def public_key(self) -> bytes:
-        """The card's point, 65 bytes; empty while it has no key."""
-        return p256.encode_point(self.key.public_key()) if self.key else b""
 
     @property
     def credential_id(self) -> CredentialId | None:
@@ -266,103 +241,6 @@ class VirtualCard:
         return (
             Tlv.build(pkoc.TAG_PUBLIC_KEY, self.public_key).raw + Tlv.build(pkoc.TAG_SIGNATURE, signature).raw
         )
-
-    # ------------------------------------------------------------ the issuer's
-
-    @property
-    def life(self) -> Life:
-        """How far it has come."""
-        if self.locked:
-            return Life.LOCKED
-        if self.certificate:
-            return Life.CERTIFIED
-        return Life.KEY_MADE if self.key else Life.BLANK
-
-    def get_status(self, _command: CommandAPDU) -> bytes:
-        """Whoever asks is told how far it is, its serial number and how many tries are left."""
-        return bytes(CardStatus(life=self.life, serial=self.serial, tries_left=self.tries_left))
-
-    def initialize_update(self, command: CommandAPDU) -> bytes:
-        """A challenge for the issuer, and proof of the card's keys; ends a channel that was open."""
-        if len(command.data) != secure_channel.CHALLENGE_BYTES:
-            raise Refusal(WRONG_LENGTH)
-        if command.p1 not in (0, self.keys.version):
-            raise Refusal(NO_DATA)
-        if not self.tries_left:
-            raise Refusal(personalisation.DEAD)
-        self._channel = CardChannel(self.keys, bytes(self.serial))
-        return self._channel.greet(command.data)
-
-    def external_authenticate(self, command: CommandAPDU) -> bytes:
-        """Believe the issuer, or not. The try is taken before the proof is looked at: pulling the card saves none."""
-        if not self._channel.is_greeting:
-            raise Refusal(CONDITIONS)
-        self.tries_left -= 1
-        if not self._channel.open(command):
-            raise Refusal(NOT_AUTHENTICATED)
-        self.tries_left = TRIES
-        return b""
-
-    def generate_key(self, command: CommandAPDU) -> bytes:
-        """Make a new key; a certificate on the card belongs to the old one and goes."""
-        self._require_unlocked()
-        if command.data:
-            raise Refusal(WRONG_LENGTH)
-        self.certificate = b""
-        self.key = ec.generate_private_key(CURVE)
-        point = Tlv.build(personalisation.TAG_POINT, self.public_key)
-        return Tlv.build(personalisation.TAG_KEY, [point]).raw
-
-    def store_data(self, command: CommandAPDU) -> bytes:
-        """Take the certificate of this very key, block after block."""
-        self._require_unlocked()
-        if command.p2 == 0:
-            self._chain, self._blocks = b"", 0
-        if command.p2 != self._blocks or command.p1 not in (0x00, personalisation.LAST_BLOCK):
-            raise Refusal(WRONG_P1P2)
-        self._blocks += 1
-        self._chain += command.data
-        if len(self._chain) > cvc.MAX_CERTIFICATE_BYTES:
-            raise Refusal(WRONG_LENGTH)
-        if not command.p1:
-            return b""
-        whole, self._chain, self._blocks = self._chain, b"", 0
-        try:
-            certificate = cvc.Certificate.from_bytes(whole)
-        except MalformedData as error:
-            raise Refusal(WRONG_DATA) from error
-        if certificate.public_key != self.public_key:
-            raise Refusal(WRONG_DATA)
-        self.certificate = whole
-        return b""
-
-    def lock(self, command: CommandAPDU) -> bytes:
-        """End personalisation, and take the issuer's keys of administration, in one step."""
-        self._require_unlocked()
-        if self.key is None or (self.profile is Profile.V2 and not self.certificate):
-            raise Refusal(CONDITIONS)
-        size = (len(command.data) - 1) // 2
-        try:
-            self.keys = KeySet(
-                version=command.data[0] if command.data else 0,
-                enc=command.data[1 : 1 + size],
-                mac=command.data[1 + size :],
-            )
-        except MalformedData as error:
-            raise Refusal(WRONG_DATA) from error
-        self.locked = True
-        return b""
-
-    def wipe(self, command: CommandAPDU) -> bytes:
-        """Destroy key and certificate: the card is blank, under the keys it has."""
-        if command.data:
-            raise Refusal(WRONG_LENGTH)
-        self.key, self.certificate, self.locked = None, b"", False
-        return b""
-
-    def _require_unlocked(self) -> None:
-        if self.locked:
-            raise Refusal(CONDITIONS)
 
     # ------------------------------------------------------------ to another process
 

@@ -15,7 +15,8 @@ from provisioning.card_keys import KeyMissing
 from provisioning.encoder import Issuer, issue_card, issue_v1_card, read_card, reset_card
 from provisioning.keystore import Passphrase
 from provisioning.site import Site
-from simulator.virtual_card import TRIES, Profile, VirtualCard
+from simulator.card_issuing import TRIES, Profile
+from simulator.virtual_card import VirtualCard
 
 FROM, UNTIL = date(2026, 3, 1), date(2027, 3, 1)
 

@@ -22,7 +22,8 @@ from provisioning.encoder import Issuer
 from provisioning.hub_client import HubAway, HubError
 from provisioning.issuing_station import WAIT_FOR_CARD_S, Handed, IssuingStation
 from provisioning.station_hub import Job, JobLost, StationHub
-from simulator.virtual_card import Profile, VirtualCard
+from simulator.card_issuing import Profile
+from simulator.virtual_card import VirtualCard
 
 TODAY = datetime.now(UTC).date()
 KEY, KEYS = generate_key(), CardKeys.generate().with_simulated_batch()

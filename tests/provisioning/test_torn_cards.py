@@ -23,7 +23,8 @@ from provisioning.card_journal import DIRECTORY_NAME, CardJournal
 from provisioning.card_keys import replace_secret
 from provisioning.encoder import IssuedCard, Issuer, issue_card, issue_v1_card, reset_card
 from provisioning.site import create_site
-from simulator.virtual_card import Profile, VirtualCard
+from simulator.card_issuing import Profile
+from simulator.virtual_card import VirtualCard
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FROM, UNTIL = date(2026, 3, 1), date(2027, 3, 1)

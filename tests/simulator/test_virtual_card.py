@@ -18,7 +18,8 @@ from pacs.errors import CardError, MalformedData, VerificationError
 from pacs.identifiers import CredentialId
 from pacs.reason import ReadFault, Reason
 from simulator.card_deck import DECK, Recipe, deal
-from simulator.virtual_card import INSTRUCTIONS, Profile, VirtualCard, new_v1_card, new_v2_card
+from simulator.card_issuing import Profile
+from simulator.virtual_card import INSTRUCTIONS, VirtualCard, new_v1_card, new_v2_card
 from tests.pacs.card.bureau import HOST_CHALLENGE, MemoryBureau, linked
 from tests.pacs.card.material import (
     CARD_KEY,

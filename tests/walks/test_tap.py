@@ -11,12 +11,13 @@ import pytest
 from pacs.identifiers import DoorId
 from pacs.reason import Reason
 from pacs.rules import DoorMode
+from simulator.card_issuing import Profile
 from simulator.controller_process import ControllerProcess
 from simulator.link_faults import LinkFault, LinkOptions
 from simulator.scenario import Holder
 from simulator.site import VirtualSite
 from simulator.station import DoorStation
-from simulator.virtual_card import Profile, ReplayingCard
+from simulator.virtual_card import ReplayingCard
 from tests.walks.house import (
     DENIED,
     GATE,

@@ -24,7 +24,8 @@ from pacs.card.secure_channel import (
 )
 from pacs.card.tlv import Tlv
 from pacs.errors import CardError, CardNotGenuine, PacsError
-from simulator.virtual_card import TRIES, VirtualCard
+from simulator.card_issuing import TRIES
+from simulator.virtual_card import VirtualCard
 from tests.pacs.card.bureau import HOST_CHALLENGE, MemoryBureau, linked
 from tests.pacs.card.material import CARD_KEY, CHALLENGE, certificate, verifier
 

@@ -9,7 +9,8 @@ from pacs.card.dialogue import get_response, run
 from pacs.card.personalisation import Life, Stage
 from pacs.errors import CardError, MalformedData, VerificationError
 from pacs.reason import ReadFault, Reason
-from simulator.virtual_card import Profile, VirtualCard
+from simulator.card_issuing import Profile
+from simulator.virtual_card import VirtualCard
 from tests.pacs.card.bureau import HOST_CHALLENGE, MemoryBureau, linked
 from tests.pacs.card.material import CARD_KEY, CHALLENGE, CREDENTIAL_ID, certificate, scripted, verifier
 
