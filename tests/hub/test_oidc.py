@@ -18,10 +18,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from hub.__main__ import main
 from hub.oidc import REQUEST_LIFETIME
-from hub.oidc_provider import OidcSettings
+from hub.oidc_provider import LEEWAY_S, OidcSettings
 from hub.oidc_provider import Provider as ProviderClient
 from hub.operators import SignInRefused
 from hub.pages.oidc import CALLBACK
@@ -32,7 +34,7 @@ from hub.store import operators as operator_rows
 from pacs.errors import MalformedData
 from pacs.identifiers import SiteId
 from provisioning.site import create_site
-from tests.hub.openid import ANOTHERS, CLIENT, SECRET, Provider, openid_provider
+from tests.hub.openid import ANOTHERS, CLIENT, KEYS, SECRET, Provider, openid_provider
 from tests.hub.running import PASSWORD, RunningHub, csrf_of, running_hub
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -476,3 +478,57 @@ def test_garbage_is_refused_by_name(client: ProviderClient, token: Any, keys: An
     with pytest.raises(SignInRefused) as refusal:
         client._subject({"id_token": token}, keys, "nonce", NOW)
     assert refusal.value.code.startswith("token_")
+
+
+AT = int(NOW.timestamp())
+ROTATED = ECKey.generate_key("P-256", parameters={"kid": "next"})
+TOKEN = {
+    "iss": "https://login.example.org", "sub": "f3a1-77", "aud": CLIENT, "iat": AT, "exp": AT + 300, "nonce": "nonce",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "claims", "said"),
+    [
+        ({}, {"aud": [CLIENT]}, None),
+        ({}, {"aud": [CLIENT, "payroll"], "azp": CLIENT}, None),
+        ({}, {"aud": [CLIENT, "payroll"], "azp": "payroll"}, "token_azp"),
+        ({}, {"azp": "payroll"}, "token_azp"),
+        ({}, {"aud": []}, "token_aud"),
+        ({}, {"iat": AT + LEEWAY_S - 5, "nbf": AT + LEEWAY_S - 5}, None),
+        ({}, {"iat": AT + LEEWAY_S + 5}, "token_claim"),
+        ({}, {"nbf": AT + LEEWAY_S + 5}, "token_claim"),
+        ({}, {"exp": AT - LEEWAY_S + 5}, None),
+        ({}, {"exp": AT - LEEWAY_S - 5}, "token_expired"),
+        ({}, {"exp": str(AT + 300)}, "token_claim"),
+        ({}, {"at_hash": "of another access token"}, "token_claim"),
+        ({}, {"groups": "administrators", "email_verified": False}, None),
+        ({"kid": "gone"}, {}, "token_invalid"),
+        ({"kid": None}, {}, "token_invalid"),  # of several keys one has to be named (Core §10.1)
+        ({"typ": "JWT", "x5t": "abc"}, {}, None),
+    ],
+)
+def test_a_token_is_believed_as_the_standard_says(
+    client: ProviderClient, header: dict[str, Any], claims: dict[str, Any], said: str | None
+) -> None:
+    """Core §2 and §3.1.3.7: audiences, the party it is for, times within a minute, and the key that is named."""
+    key = KEYS["ES256"]
+    named = {name: value for name, value in ({"alg": "ES256", "kid": "e"} | header).items() if value}
+    tokens = {"id_token": jwt.encode(named, TOKEN | claims, key), "access_token": "opaque"}
+    keys = {"keys": [each.as_dict(private=False) for each in KEYS.values()]}
+    if said is None:
+        assert client._subject(tokens, keys, "nonce", NOW) == "f3a1-77"
+        return
+    with pytest.raises(SignInRefused) as refusal:
+        client._subject(tokens, keys, "nonce", NOW)
+    assert refusal.value.code == said
+
+
+def test_a_key_counts_while_the_provider_publishes_it(client: ProviderClient) -> None:
+    """One that came since is believed at once and one that went no more; where there is one it need not be named."""
+    old, new = ({"keys": [key.as_dict(private=False)]} for key in (KEYS["ES256"], ROTATED))
+    for kid in ({"kid": "next"}, {}):
+        tokens = {"id_token": jwt.encode({"alg": "ES256"} | kid, TOKEN, ROTATED)}
+        assert client._subject(tokens, new, "nonce", NOW) == "f3a1-77"
+        with pytest.raises(SignInRefused):
+            client._subject(tokens, old, "nonce", NOW)
