@@ -6,6 +6,7 @@ Every function raises ``NotFound``, in the words of the store, unless the thing 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -66,12 +67,20 @@ from pacs.identifiers import (
     StationId,
 )
 
+Thing = TypeVar("Thing")
+
+
+class _OfSite(Protocol):
+    @property
+    def site_id(self) -> SiteId: ...
+
+
+OfSite = TypeVar("OfSite", bound=_OfSite)
+
 
 def site(connection: Connection, principal: Principal, site_id: SiteId) -> Site:
     """One site."""
-    found = sites.get(connection, site_id)
-    _check(principal, found.id, f"site {site_id} is not there")
-    return found
+    return _at(principal, site_id, sites.get(connection, site_id), f"site {site_id} is not there")
 
 
 def site_for(connection: Connection, principal: Principal, wanted: SiteId | None) -> SiteId:
@@ -93,37 +102,31 @@ def site_for(connection: Connection, principal: Principal, wanted: SiteId | None
 
 def door(connection: Connection, principal: Principal, door_id: DoorId) -> NamedDoor:
     """One door."""
-    found = doors.get(connection, door_id)
-    _check(principal, found.site_id, f"door {door_id} is not there")
-    return found
+    return _of_site(principal, doors.get(connection, door_id), f"door {door_id} is not there")
 
 
 def controller(connection: Connection, principal: Principal, controller_id: ControllerId) -> Controller:
     """One controller, in use or withdrawn."""
-    found = controllers.get(connection, controller_id)
-    _check(principal, found.site_id, f"controller {controller_id} is not registered")
-    return found
+    return _of_site(
+        principal, controllers.get(connection, controller_id), f"controller {controller_id} is not registered"
+    )
 
 
 def area(connection: Connection, principal: Principal, area_id: AreaId) -> Area:
     """One area."""
-    found = areas.get(connection, area_id)
-    _check(principal, found.site_id, f"area {area_id} is not there")
-    return found
+    return _of_site(principal, areas.get(connection, area_id), f"area {area_id} is not there")
 
 
 def schedule(connection: Connection, principal: Principal, schedule_id: ScheduleId) -> NamedSchedule:
     """One schedule."""
-    found = schedules.get(connection, schedule_id)
-    _check(principal, found.site_id, f"schedule {schedule_id} is not there")
-    return found
+    return _of_site(principal, schedules.get(connection, schedule_id), f"schedule {schedule_id} is not there")
 
 
 def access_level(connection: Connection, principal: Principal, level_id: AccessLevelId) -> NamedLevel:
     """One access level."""
-    found = access_levels.get(connection, level_id)
-    _check(principal, found.site_id, f"access level {level_id} is not there")
-    return found
+    return _of_site(
+        principal, access_levels.get(connection, level_id), f"access level {level_id} is not there"
+    )
 
 
 def cardholder(connection: Connection, principal: Principal, cardholder_id: CardholderId) -> Cardholder:
@@ -182,90 +185,77 @@ def seen_levels(
 
 def order(connection: Connection, principal: Principal, order_id: str) -> DoorsOrder:
     """One order."""
-    found = orders.get(connection, order_id)
-    _check(principal, found.site_id, "order is not there")
-    return found
+    return _of_site(principal, orders.get(connection, order_id), "order is not there")
 
 
 def command(connection: Connection, principal: Principal, command_id: str) -> StoredCommand:
     """One command."""
     found = commands.get(connection, command_id)
-    _check(principal, controllers.get(connection, found.controller_id).site_id, "command is not there")
-    return found
+    site_id = controllers.get(connection, found.controller_id).site_id
+    return _at(principal, site_id, found, "command is not there")
 
 
 def alarm(connection: Connection, principal: Principal, alarm_id: int) -> Alarm:
     """One alarm."""
     found = alarms.get(connection, alarm_id)
     site_id = controllers.get(connection, found.subject.controller_id).site_id
-    _check(principal, site_id, "alarm is not there")
-    return found
+    return _at(principal, site_id, found, "alarm is not there")
 
 
 def attended(connection: Connection, principal: Principal, request_id: str) -> AttendedRequest:
     """One attended request."""
     found = attendance.get(connection, request_id)
     site_id = controllers.get(connection, found.controller_id).site_id
-    _check(principal, site_id, "request is not there")
-    return found
+    return _at(principal, site_id, found, "request is not there")
 
 
 def hold(connection: Connection, principal: Principal, hold_id: str) -> Hold:
     """One legal hold."""
-    found = holds.get(connection, hold_id)
-    _check(principal, found.site_id, "hold is not there")
-    return found
+    return _of_site(principal, holds.get(connection, hold_id), "hold is not there")
 
 
 def import_job(connection: Connection, principal: Principal, import_id: str) -> Job:
     """One import."""
-    found = import_jobs.get(connection, import_id)
-    _check(principal, found.site_id, f"import {import_id} is not there")
-    return found
+    return _of_site(principal, import_jobs.get(connection, import_id), f"import {import_id} is not there")
 
 
 def post(connection: Connection, principal: Principal, post_id: PostId) -> Post:
     """One post."""
-    found = posts.get(connection, post_id)
-    _check(principal, found.site_id, f"post {post_id} is not there")
-    return found
+    return _of_site(principal, posts.get(connection, post_id), f"post {post_id} is not there")
 
 
 def issuing_batch(connection: Connection, principal: Principal, batch_id: str) -> Batch:
     """One batch of cards."""
-    found = issuing_batches.get(connection, batch_id)
-    _check(principal, found.site_id, "batch is not there")
-    return found
+    return _of_site(principal, issuing_batches.get(connection, batch_id), "batch is not there")
 
 
 def issuing_job(connection: Connection, principal: Principal, job_id: str) -> IssuingJob:
     """One issuing job."""
-    found = issuing.get(connection, job_id)
-    _check(principal, found.site_id, "issuing job is not there")
-    return found
+    return _of_site(principal, issuing.get(connection, job_id), "issuing job is not there")
 
 
 def station(connection: Connection, principal: Principal, station_id: StationId) -> Station:
     """One station, in use or retired."""
-    found = stations.get(connection, station_id)
-    _check(principal, found.site_id, f"station {station_id} is not there")
-    return found
+    return _of_site(principal, stations.get(connection, station_id), f"station {station_id} is not there")
 
 
 def duty(connection: Connection, principal: Principal, duty_id: str) -> Duty:
     """One duty to report in."""
-    found = duties.get(connection, duty_id)
-    _check(principal, found.site_id, "duty is not there")
-    return found
+    return _of_site(principal, duties.get(connection, duty_id), "duty is not there")
 
 
 def exemption(connection: Connection, principal: Principal, exemption_id: str) -> Exemption:
     """One exemption, of somebody who belongs to one of the principal's sites."""
     found = duties.get_exemption(connection, exemption_id)
-    _check(principal, cardholders.get(connection, found.cardholder_id).site_id, "exemption is not there")
-    return found
+    site_id = cardholders.get(connection, found.cardholder_id).site_id
+    return _at(principal, site_id, found, "exemption is not there")
 
 
-def _check(principal: Principal, site_id: SiteId, otherwise: str) -> None:
+def _of_site(principal: Principal, found: OfSite, otherwise: str) -> OfSite:
+    return _at(principal, found.site_id, found, otherwise)
+
+
+def _at(principal: Principal, site_id: SiteId, found: Thing, otherwise: str) -> Thing:
     if not principal.sees(site_id):
         raise NotFound(otherwise)
+    return found
