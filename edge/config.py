@@ -109,12 +109,21 @@ class FireConfig:
     wiring: Wiring
 
 
+@unique
+class UseTpm(StrEnum):
+    """Whether new keys are made in a TPM: where there is one, or nowhere else, or never."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPaths:
     """Where the keys and certificates are.
 
     ``renewed``: a device key with its certificate, in one file, that take the place of the configured ones while they are
-    newer.
+    newer. ``tpm``: of keys that are to be made; those that are there say themselves what they are.
     """
 
     device_certificate: Path
@@ -123,6 +132,7 @@ class KeyPaths:
     root_certificate: Path
     policy_public_key: Path
     passphrase_file: Path
+    tpm: UseTpm = UseTpm.AUTO
     renewed: Path | None = None
 
 

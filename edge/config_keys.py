@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from edge.config import Backend, EnergiseTo, Pins, Wiring
+from edge.config import Backend, EnergiseTo, Pins, UseTpm, Wiring
 from edge.journal_policy import JournalPolicy, WhenFull, WhenUnwritable
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, DoorId, SiteId
@@ -124,6 +124,7 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "root_certificate": Key(_trust_file, required=True),
         "policy_public_key": Key(_trust_file, required=True),
         "passphrase_file": Key(_path),
+        "tpm": Key(_choice(UseTpm), UseTpm.AUTO),
     },
     "journal": {
         "max_mib": Key(_number(16, 4096), JournalPolicy().max_mib),

@@ -28,6 +28,7 @@ from edge.doctor_machine import (
     examine_program,
     examine_watchdog,
 )
+from edge.doctor_tpm import examine_tpm
 from edge.finding import Code, Finding, Level
 from edge.policy_store import PAUSE_S
 from edge.status_socket import NotRunning, ask
@@ -44,7 +45,7 @@ _COLOURS: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 @click.option("--with-pins", is_flag=True, help="Also release each strike for a second, after asking.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def doctor_command(path: Path, *, with_pins: bool, form: str) -> None:
-    """Examine readers, pins, clock, certificates, broker, policy, disk and machine.
+    """Examine readers, pins, clock, TPM, certificates, broker, policy, disk and machine.
 
     While the controller runs it is asked about its readers and doors, and nothing is taken from it. Run it as the
     user the controller runs as. Each line has a level, a name, what was found, and what to do.
@@ -119,6 +120,7 @@ def _examined(
         ("reader", examine_readers(config, status)),
         ("pins", examine_pins(config, status, consent)),
         ("clock", examine_clock(config, status, now, documents)),
+        ("tpm", examine_tpm(config.keys)),
         ("certificate", examine_certificates(config, now)),
         ("broker", examine_broker(config, status, now)),
         ("policy", examine_policy(config, now, documents)),

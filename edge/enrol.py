@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from edge.command_line import give_up
+from edge.config import UseTpm
 from edge.doctor import examine, show
 from edge.enrolment import CONFIGURATION, Enrolment
 from edge.finding import Level
@@ -37,10 +38,22 @@ _SYSTEM_STATE: Final = Path("/var/lib/drempel")
     type=click.Path(path_type=Path, file_okay=False),
     help="Gets what a running controller writes.  [/var/lib/drempel; of another --dir, its state]",
 )
+@click.option(
+    "--tpm",
+    "use_tpm",
+    type=click.Choice([use.value for use in UseTpm]),
+    help="Whether a TPM keeps the keys; becomes [keys] tpm.  [auto: where there is one]",
+)
 @click.option("--dry-run", is_flag=True, help="Check the code and the hub, and say what would be done.")
 @click.option("--allow-root", is_flag=True, help="Run with the rights of root, as a container may have to.")
 def enrol_command(
-    code: str, directory: Path, state_dir: Path | None, *, dry_run: bool, allow_root: bool
+    code: str,
+    directory: Path,
+    state_dir: Path | None,
+    use_tpm: str | None,
+    *,
+    dry_run: bool,
+    allow_root: bool,
 ) -> None:
     """Take the place that CODE is for: make keys here, be certified by the hub, get configuration and policy.
 
@@ -70,6 +83,7 @@ def enrol_command(
             state_dir=(state_dir or default).absolute(),
             now=datetime.now(UTC),
             say=click.echo,
+            use_tpm=UseTpm(use_tpm) if use_tpm else None,
         )
         if dry_run:
             for line in enrolment.rehearse():

@@ -19,14 +19,15 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from edge.config import Config
+from edge.config import Config, UseTpm
 from edge.config_file import RENEWED, load
-from edge.device_keys import EVENT_KEY, PASSPHRASE, FileKeys, write_secret
+from edge.device_keys import EVENT_KEY, PASSPHRASE, DeviceKeys, write_secret
 from edge.enrolment_hub import EnrolmentHub, EnrolmentRefused, Place
 from edge.keystore import read_policy_keys, root_key_of
 from edge.policy_store import PolicyStore
 from edge.signers import Signers
 from edge.state_dir import make_state_dir
+from edge.tpm import TpmKey
 from pacs.certificates import check_device_chain, read_chain
 from pacs.decision import ClockReading
 from pacs.enrolment import EnrolmentCode
@@ -61,6 +62,8 @@ class Enrolment:
     state_dir: Path
     now: datetime
     say: Callable[[str], None]
+    use_tpm: UseTpm | None = None
+    """None: as the configuration that is there says, or where there is one."""
 
     def present(self) -> Config | None:
         """The controller that this device is already; None: none. Raises ``ConfigError``, or ``StoreError`` for its remains."""
@@ -136,7 +139,7 @@ class Enrolment:
     def _stage(self) -> Path:
         return self.directory / STAGE
 
-    def _keys(self, present: Config | None) -> FileKeys:
+    def _keys(self, present: Config | None) -> DeviceKeys:
         """Those made for this code before, or fresh ones; a device that is a controller keeps its event key."""
         mark = self._stage / "code"
         is_begun = _says(mark, self._mark)
@@ -148,22 +151,24 @@ class Enrolment:
         except OSError as error:
             raise StoreError(f"{self._stage}: {error.strerror}; run this as the controller's user") from error
         if present is None:
-            keys = FileKeys.kept_in(self._stage)
+            keys = DeviceKeys.kept_in(self._stage, use_tpm=self.use_tpm or UseTpm.AUTO)
         else:
-            keys = FileKeys.kept_in(
+            keys = DeviceKeys.kept_in(
                 self._stage,
+                use_tpm=self.use_tpm or present.keys.tpm,
                 passphrase_file=present.keys.passphrase_file,
                 event_key_file=present.keys.event_key,
             )
-        self.say(
-            "Going on with the keys that were made for this code."
-            if is_begun
-            else "Made keys on this device."
+        made = (
+            "Made keys on this device"
+            if not is_begun
+            else "Going on with the keys that were made for this code"
         )
+        self.say(f"{made}; the TPM keeps them." if isinstance(keys.device_key, TpmKey) else f"{made}.")
         write_secret(mark, self._mark.encode())
         return keys
 
-    def _check(self, place: Place, root: x509.Certificate, keys: FileKeys) -> None:
+    def _check(self, place: Place, root: x509.Certificate, keys: DeviceKeys) -> None:
         """Whatever TLS said: what is believed from now on leads to the root that the code names."""
         if read_chain(place.root) != [root]:
             raise EnrolmentRefused(
@@ -179,14 +184,14 @@ class Enrolment:
         if place.wiring is not None and place.wiring.door_ids != place.doors:
             raise MalformedData("the hub's answer: its wiring is of other doors")
 
-    def _install(self, place: Place, keys: FileKeys) -> None:
+    def _install(self, place: Place, keys: DeviceKeys) -> None:
         for name in (PASSPHRASE, EVENT_KEY):
             write_secret(self.directory / name, (self._stage / name).read_bytes())
         write_secret(self.directory / DEVICE, keys.device_file(place.certificates))
         write_secret(self.directory / ROOT, place.root)
         write_secret(self.directory / POLICY_KEYS, place.policy_keys.encode())
 
-    def _renew(self, place: Place, keys: FileKeys, present: Config) -> None:
+    def _renew(self, place: Place, keys: DeviceKeys, present: Config) -> None:
         """The same controller: its file and its event key stay, and whom it believes is brought up to date."""
         write_secret(present.keys.root_certificate, place.root)
         write_secret(present.keys.policy_public_key, place.policy_keys.encode())
@@ -217,7 +222,7 @@ class Enrolment:
             site_id=place.site_id,
             host=place.host,
             port=place.port,
-            keys=KEY_FILES,
+            keys=KEY_FILES if self.use_tpm is None else KEY_FILES | {"tpm": self.use_tpm.value},
             state_dir=str(self.state_dir),
         ).encode()
 

@@ -1,6 +1,7 @@
 """The controller's keys and trust anchors, read once at the start.
 
-Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only its owner can read.
+Private keys are PKCS#8 PEM, encrypted with the passphrase of a file that only its owner can read. Where a TPM keeps them,
+the device's is a blob of the TPM's, and so is that file: a card without the TPM it was made with holds no key.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from edge.config import KeyPaths
+from edge.tpm_blobs import is_sealed, key_in
 from pacs.envelope import trusted_keys
 from pacs.errors import StoreError
 from pacs.identifiers import ControllerId
@@ -92,6 +94,11 @@ class Keystore:
 
 def context_of(paths: KeyPaths) -> ssl.SSLContext:
     """As ``Keystore.tls_context``, with exactly these files."""
+    if key_in(_read_secret(paths.device_key)):  # loaded anew each time: a TPM that was reset has forgotten it
+        from edge import tpm
+
+        tpm.provide()
+        return _made_context(paths, tpm.NO_PASSWORD)
     files = (paths.device_certificate, paths.device_key, paths.root_certificate)
     return _tls_context(paths, tuple(_changed_ns(path) for path in files))
 
@@ -116,6 +123,10 @@ def in_force(paths: KeyPaths) -> KeyPaths:
 
 @lru_cache(maxsize=1)
 def _tls_context(paths: KeyPaths, _changed: tuple[int, ...]) -> ssl.SSLContext:
+    return _made_context(paths, read_passphrase(paths.passphrase_file))
+
+
+def _made_context(paths: KeyPaths, password: bytes) -> ssl.SSLContext:
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -124,11 +135,11 @@ def _tls_context(paths: KeyPaths, _changed: tuple[int, ...]) -> ssl.SSLContext:
         context.load_verify_locations(paths.root_certificate)
     except (OSError, ssl.SSLError) as error:
         raise _useless(paths.root_certificate) from error
-    passphrase = read_passphrase(paths.passphrase_file)
     try:
-        context.load_cert_chain(paths.device_certificate, paths.device_key, password=passphrase)
+        context.load_cert_chain(paths.device_certificate, paths.device_key, password=password)
     except (OSError, ssl.SSLError) as error:
         read_certificate(paths.device_certificate)  # says so where it is that
+        read_private_key(paths.device_key, password)  # and what a TPM says
         raise _useless(paths.device_key) from error
     return context
 
@@ -156,8 +167,15 @@ def _changed_ns(path: Path) -> int:
 
 
 def read_passphrase(path: Path) -> bytes:
-    """What a file that only its owner can read holds, without white space around it; raises ``StoreError``."""
+    """What a file that only its owner can read holds, without white space around it, or what the TPM sealed into it.
+
+    Raises ``StoreError``.
+    """
     passphrase = _read_secret(path).strip()
+    if is_sealed(passphrase):
+        from edge import tpm
+
+        passphrase = tpm.unseal(passphrase).strip()
     if not passphrase:
         raise StoreError(f"{path}: empty; copy the passphrase from the site directory")
     return passphrase
@@ -201,9 +219,14 @@ def root_key_of(pem: bytes, name: str = "the root certificate") -> EllipticCurve
 
 
 def read_private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:
-    """The encrypted private key in the file; raises ``StoreError``."""
+    """The encrypted private key in the file, or the TPM's, which needs no passphrase; raises ``StoreError``."""
+    data = _read_secret(path)
+    if key_in(data):
+        from edge import tpm
+
+        return tpm.TpmKey(data)
     try:
-        return load_pem_private_key(_read_secret(path), passphrase)
+        return load_pem_private_key(data, passphrase)
     except TypeError as error:
         raise StoreError(f"{path}: not encrypted; provision this controller again") from error
     except (ValueError, UnsupportedAlgorithm) as error:

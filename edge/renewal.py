@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge.config import KeyPaths
-from edge.device_keys import FileKeys, sealed, write_secret
+from edge.config import KeyPaths, UseTpm
+from edge.device_keys import DeviceKeys, new_device_key, write_secret
 from edge.keystore import (
     Keystore,
     context_of,
@@ -30,6 +30,7 @@ from edge.keystore import (
     read_passphrase,
     read_private_key,
 )
+from edge.tpm_blobs import key_in
 from pacs.certificates import check_device_chain, read_chain, renew_from, serial_hex
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
@@ -176,7 +177,7 @@ class Renewal:
             self._next.unlink(missing_ok=True)
             self._key_file.unlink(missing_ok=True)
 
-    def _keys(self) -> FileKeys:
+    def _keys(self) -> DeviceKeys:
         """The new key, made when there is none, beside the event key that stays."""
         passphrase = read_passphrase(self._paths.passphrase_file)
         key: object = None
@@ -186,9 +187,18 @@ class Renewal:
             except StoreError as error:
                 _log.warning("another key is made for the new certificate: %s", error)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_secret(self._key_file, sealed(key, passphrase))
-        return FileKeys(passphrase=passphrase, device_key=key, event_key=self._keystore.event_key)
+            write_secret(self._key_file, new_device_key(self._use_tpm(), passphrase))
+            key = read_private_key(self._key_file, passphrase)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StoreError(f"{self._key_file}: not a P-256 key; remove it")
+        return DeviceKeys(passphrase=passphrase, device_key=key, event_key=self._keystore.event_key)
+
+    def _use_tpm(self) -> UseTpm:
+        """What a TPM keeps goes into no file by itself."""
+        use = self._paths.tpm
+        if use is UseTpm.AUTO and key_in(in_force(self._paths).device_key.read_bytes()):
+            return UseTpm.REQUIRED
+        return use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

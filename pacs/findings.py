@@ -42,6 +42,7 @@ class Check(StrEnum):
     TAMPER = "tamper"
     CLOCK_NTP = "clock_ntp"
     CLOCK = "clock"
+    TPM = "tpm"
     KEYS = "keys"
     CERTIFICATE_CHAIN = "certificate_chain"
     CERTIFICATE_NAMES = "certificate_names"
@@ -240,6 +241,19 @@ class Code(Enum):
     CLOCK_BEFORE_JOURNAL = _fail(Check.CLOCK, "%(now_at)s is before the newest file of the journal", _CLOCK)
     CLOCK_DISTRUSTED = _fail(
         Check.CLOCK, "%(now_at)s; the controller does not trust it: %(distrust)s", _CLOCK
+    )
+    TPM_UNUSED = _ok(Check.TPM, "not used; the keys are encrypted files")
+    TPM_KEEPS_DEVICE_KEY = _ok(Check.TPM, "keeps the device key; the passphrase of the event key is a file")
+    TPM_KEEPS_PASSPHRASE = _ok(Check.TPM, "keeps the passphrase of the event key; the device key is a file")
+    TPM_KEEPS_KEYS = _ok(Check.TPM, "keeps the device key and the passphrase of the event key")
+    TPM_EMPTY = _warn(
+        Check.TPM,
+        "answers, and keeps none of the keys",
+        "the next renewal makes the device key there; for all of them: drempel-provision reader swap, and drempel-edge enrol",
+    )
+    TPM_UNUSABLE = _warn(Check.TPM, "there is one, and it is not used: %(problem)s", "%(advice)s")
+    TPM_FAILED = _fail(
+        Check.TPM, "%(problem)s; the doors open without it, and the hub is not reached", "%(advice)s"
     )
     KEYS_FIT = _ok(Check.KEYS, "can be read, and belong to the certificate")
     KEYS_UNUSABLE = _fail(Check.KEYS, "%(problem)s", "%(advice)s")

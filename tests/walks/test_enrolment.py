@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from edge.keystore import read_certificate
+from edge.config_file import load
+from edge.keystore import context_of, in_force, read_certificate, read_passphrase
 from edge.status_socket import ask
+from edge.tpm_blobs import key_in
 from pacs.certificates import serial_hex
 from pacs.errors import StoreError
 from pacs.identifiers import ScheduleId, SiteId
@@ -30,6 +32,7 @@ from simulator.link_faults import LinkOptions
 from simulator.pn532_process import Pn532Process
 from simulator.scenario import schedule_body
 from simulator.virtual_card import VirtualCard
+from tests.edge.software_tpm import SoftwareTpm, needs_tpm
 from tests.hub.controller import eventually
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ class Street:
         self.reader = parts.enter_context(Pn532Process(timing="none", link=self.line))
         self.traces: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._parts = parts
+        self._controllers: list[ControllerProcess] = []
+        self._card: VirtualCard | None = None
 
     def bureau(self, *arguments: str) -> dict[str, Any]:
         """What ``drempel-provision reader`` says, as JSON."""
@@ -93,8 +98,21 @@ class Street:
         controller = ControllerProcess(
             config, stderr=self.log, on_report=hear, person=False, clock_ahead_s=clock_ahead_s
         ).start()
+        self._controllers.append(controller)
         self._parts.callback(_stop, controller)
         return controller
+
+    def stop_controllers(self) -> None:
+        """Of all devices."""
+        while self._controllers:
+            _stop(self._controllers.pop())
+
+    def code(self) -> str:
+        """For whatever device is to have the place next."""
+        if not self.api.get("/controllers")["controllers"]:
+            made = self.bureau("add", PLACE, f"--door={DOOR}", f"--device={self.line}", "--pins=mock")
+            return str(made["code"])
+        return str(self.bureau("swap", PLACE)["code"])
 
     def tap(self, card: VirtualCard) -> tuple[str, bool]:
         """What the door decides about this card, and whether its strike let go."""
@@ -112,7 +130,7 @@ class Street:
         try:
             found: dict[str, Any] = ask(self.directory / device / "state")["link"]
         except (StoreError, KeyError):
-            return {"state": "unknown", "answered": False, "cause": None}
+            return {"state": "unknown", "answered": False, "cause": None, "words": ""}
         return found
 
     def door(self) -> dict[str, Any]:
@@ -121,7 +139,9 @@ class Street:
         return dict(found)
 
     def a_card(self) -> VirtualCard:
-        """Of a resident who may go in at any time."""
+        """Of a resident who may go in at any time; the same each time."""
+        if self._card is not None:
+            return self._card
         self.api.post(
             "/schedules",
             schedule_body(Schedule(id=ScheduleId("ever"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))),
@@ -152,6 +172,7 @@ class Street:
             now=datetime.now(UTC),
         )
         self.api.post("/cards", {**issued.registration, "cardholder_id": "ama"})
+        self._card = card
         return card
 
 
@@ -160,18 +181,23 @@ def _stop(controller: ControllerProcess) -> None:
         controller.stop()
 
 
-@pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
+@pytest.fixture(scope="module")
+def kept_street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     with ExitStack() as parts:
-        yield Street(tmp_path, parts)
+        yield Street(tmp_path_factory.mktemp("street"), parts)
+
+
+@pytest.fixture
+def street(kept_street: Street) -> Iterator[Street]:
+    yield kept_street
+    kept_street.stop_controllers()
 
 
 def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> None:
     """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, the dead one is refused, and the spare renews its certificate."""
-    device = f"--device={street.line}"
-    made = street.bureau("add", PLACE, f"--door={DOOR}", device, "--pins=mock")
+    first_code = street.code()
     card = street.a_card()
-    enrolled = street.enrol("first", made["code"])
+    enrolled = street.enrol("first", first_code)
     assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
     assert not (street.directory / "first" / ".enrolling").exists()
     street.hub.stop()
@@ -182,8 +208,8 @@ def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> Non
     eventually(lambda: street.door()["complete"], within_s=60)
 
     first.kill()
-    code = street.bureau("swap", PLACE)["code"]
-    refused = street.enrol("spare", made["code"])
+    code = street.code()
+    refused = street.enrol("spare", first_code)
     assert (refused.returncode, "Another device has used the code" in refused.stderr) == (1, True)
     swapped = street.enrol("spare", code)
     assert swapped.returncode == 0, swapped.stdout + swapped.stderr
@@ -206,3 +232,48 @@ def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> Non
     eventually(renewed.exists, "two thirds of the certificate's life are over", within_s=60)
     eventually(lambda: street.link("spare")["answered"], within_s=60)
     assert issued not in (street.controller()["certificate_serial"], serial_hex(read_certificate(renewed)))
+
+
+@needs_tpm
+def test_a_tpm_keeps_the_keys_and_the_door_opens_without_it(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enrolled, connected, restarted and renewed by keys in a TPM; its card in another device has none of them, and without the TPM its door opens."""
+    with SoftwareTpm() as chip, SoftwareTpm() as other:
+        for name, value in chip.environment.items():
+            monkeypatch.setenv(name, value)
+        code = street.code()
+        card = street.a_card()
+        enrolled = street.enrol("sealed", code)
+        assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
+        assert "the TPM keeps them" in enrolled.stdout
+        assert "keeps the device key and the passphrase of the event key" in enrolled.stdout
+        device = street.directory / "sealed"
+        config = load(device / "controller.toml")
+        on_card = b"".join(path.read_bytes() for path in device.rglob("*") if path.is_file())
+        assert read_passphrase(config.keys.passphrase_file) not in on_card
+        assert (on_card.count(b"BEGIN TSS2 PRIVATE KEY"), on_card.count(b"BEGIN ENCRYPTED PRIVATE KEY")) == (
+            1,
+            1,
+        )
+
+        chip.power_cut()
+        controller = street.run("sealed")
+        eventually(lambda: "the TPM:" in street.link("sealed")["words"], within_s=60)
+        assert street.tap(card) == ("access_granted", True)
+        chip.power()
+        eventually(lambda: street.link("sealed")["answered"], "the TPM is back", within_s=90)
+        eventually(lambda: street.door()["complete"], within_s=60)
+
+        controller.stop()
+        street.run("sealed", clock_ahead_s=61 * 86_400)
+        renewed = device / "state" / "device.pem"
+        eventually(renewed.exists, "two thirds of the certificate's life are over", within_s=60)
+        eventually(lambda: street.link("sealed")["answered"], within_s=60)
+        assert key_in(renewed.read_bytes())
+
+        for name, value in other.environment.items():
+            monkeypatch.setenv(name, value)
+        for read in (read_passphrase, lambda _: context_of(in_force(config.keys))):
+            with pytest.raises(StoreError, match="made by another one"):
+                read(config.keys.passphrase_file)
