@@ -91,7 +91,7 @@ mask() {
 
 # ---- users and directories
 
-user drempel /var/lib/drempel gpio dialout
+user drempel /var/lib/drempel gpio dialout tss
 user drempel-update /opt/drempel
 directory /etc/drempel drempel 700
 directory /var/lib/drempel drempel 700

@@ -36,6 +36,8 @@ _SSH_KEY: Final = re.compile(
 _CONFIG_BEGIN: Final = "# drempel: begin"
 _CONFIG_END: Final = "# drempel: end"
 _STRIKE_LINE: Final = re.compile(r"^gpio=\d+=op,dl\n", re.MULTILINE)
+TPM_PINS: Final = frozenset(range(7, 12))
+_TPM_LINE: Final = re.compile(r"^# (dtparam=spi=on|dtoverlay=tpm-slb9670)$", re.MULTILINE)
 _FIRST_RUN: Final = f"""\
 #!/bin/sh
 # The first start of a controller. Where it fails the machine is switched off, and the next start tries again.
@@ -71,7 +73,8 @@ class ImageSettings:
 
     ``hub_ports``: TCP ports that the controller may reach; ``ntp``: asked first, ``ntp_fallback`` where they do not
     answer; ``updates``: the https address of releases, None: no updates; ``ssh_keys``: public keys of the technician,
-    none: no log-in at all; ``strike_pins``: BCM numbers that are low from power-on; ``update_at`` and
+    none: no log-in at all; ``strike_pins``: BCM numbers that are low from power-on; ``tpm``: one sits on the header
+    (SLB 9670, SPI), which no strike may be wired to then; ``update_at`` and
     ``maintenance_at``: ``HH:MM`` in UTC; ``root_mib``: the size of the root in MiB.
     """
 
@@ -82,6 +85,7 @@ class ImageSettings:
     updates: str | None = None
     ssh_keys: tuple[str, ...] = ()
     strike_pins: tuple[int, ...] = (17,)
+    tpm: bool = False
     update_at: str = "02:00"
     maintenance_at: str = "03:00"
     root_mib: int = 6_144
@@ -99,6 +103,8 @@ class ImageSettings:
             raise MalformedData("image: an OpenSSH public key on one line expected")
         if not self.strike_pins or not all(2 <= pin <= 27 for pin in self.strike_pins):
             raise MalformedData("image: a strike's pin is a BCM number from 2 to 27")
+        if self.tpm and not TPM_PINS.isdisjoint(self.strike_pins):
+            raise MalformedData("image: a TPM takes pins 7 to 11; wire the strike to another")
         if not (_TIME.fullmatch(self.update_at) and _TIME.fullmatch(self.maintenance_at)):
             raise MalformedData("image: a time of day such as 03:00 expected")
         if not 4_096 <= self.root_mib <= 65_536:
@@ -146,13 +152,17 @@ def command_line(text: str, system: System) -> str:
     return " ".join([*words, *([_RUN_FIRST] if system is System.BOOKWORM else [])]) + "\n"
 
 
-def config_text(text: str, fragment: str, strike_pins: Sequence[int]) -> str:
+def config_text(text: str, fragment: str, strike_pins: Sequence[int], *, tpm: bool = False) -> str:
     """``config.txt`` with our fragment at its end, in place of an earlier one."""
     kept = re.sub(rf"\n*{_CONFIG_BEGIN}\n.*?{_CONFIG_END}\n", "\n", text, flags=re.DOTALL)
     strikes = "".join(f"gpio={pin}=op,dl\n" for pin in strike_pins)
     own, count = _STRIKE_LINE.subn(strikes, fragment)
     if count != 1:
         raise MalformedData("config.txt of the release: one line gpio=…=op,dl expected")
+    if tpm:
+        own, count = _TPM_LINE.subn(r"\1", own)
+        if count != 2:
+            raise MalformedData("config.txt of the release: two lines for a TPM expected")
     return f"{kept.rstrip()}\n\n{_CONFIG_BEGIN}\n{own.rstrip()}\n{_CONFIG_END}\n"
 
 
@@ -207,7 +217,9 @@ def boot_files(
     files = {f"{FOLDER}/{name}": data for name, data in (ours | dict(secrets)).items()}
     files[f"{FOLDER}/SHA256SUMS"] = sums.encode()
     fragment = firmware["config.txt"].decode("utf-8")
-    files["config.txt"] = config_text(found["config.txt"], fragment, settings.strike_pins).encode()
+    files["config.txt"] = config_text(
+        found["config.txt"], fragment, settings.strike_pins, tpm=settings.tpm
+    ).encode()
     files["cmdline.txt"] = command_line(found["cmdline.txt"], system).encode()
     if system is System.BOOKWORM:
         files["firstrun.sh"] = _FIRST_RUN.encode()

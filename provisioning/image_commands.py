@@ -105,6 +105,7 @@ Examples:
     multiple=True,
     help="BCM numbers, low from power-on.  [those of controller.toml, else 17]",
 )
+@click.option("--tpm", is_flag=True, help="A TPM (SLB 9670) sits on the header, on pins 7 to 11.")
 @click.option("--update-at", default="02:00", show_default=True, help="UTC.")
 @click.option(
     "--maintenance-at", default="03:00", show_default=True, help="UTC; the machine may restart then."
@@ -128,6 +129,7 @@ def image_config(
     updates: str | None,
     ssh_key: Path | None,
     strike_pins: tuple[int, ...],
+    tpm: bool,
     update_at: str,
     maintenance_at: str,
     root_mib: int,
@@ -149,6 +151,7 @@ def image_config(
         updates=updates,
         ssh_keys=tuple(read_file(ssh_key).decode("utf-8").strip().splitlines()) if ssh_key else (),
         strike_pins=strike_pins or _strike_pins(secrets) or (17,),
+        tpm=tpm,
         update_at=update_at,
         maintenance_at=maintenance_at,
         root_mib=root_mib,

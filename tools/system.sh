@@ -68,7 +68,15 @@ pkcs11() {
     need "PKCS#11" softhsm2-util -- softhsm2 || true
 }
 
+# A TPM in software, what shares it among programs, and what a controller uses it with.
+tpm() {
+    need "TPM" swtpm tpm2_encodeobject /usr/sbin/tpm2-abrmd dbus-daemon /usr/share/dbus-1/session.conf \
+        /usr/lib/*/ossl-modules/tpm2.so /usr/lib/*/libtss2-tcti-tabrmd.so.0 -- swtpm tpm2-tools tpm2-openssl \
+        tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-session-bus-common || true
+}
+
 browser
 pcsc
 image
 pkcs11
+tpm

@@ -138,7 +138,10 @@ def test_what_runs_a_release_is_not_root_and_can_gain_nothing() -> None:
         assert (found["CapabilityBoundingSet"], found["NoNewPrivileges"]) == ([""], ["yes"])
         assert found["LimitCORE"] == ["0"]
         privileged = [
-            line for key in ("ExecStart", "ExecStartPost") for line in found.get(key, []) if line[0] in "+!"
+            line
+            for key in ("ExecStartPre", "ExecStart", "ExecStartPost")
+            for line in found.get(key, [])
+            if line.lstrip("-")[0] in "+!"
         ]
         assert not any("/opt/" in line for line in privileged)
 

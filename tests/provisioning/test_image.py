@@ -145,6 +145,9 @@ def test_config_txt_keeps_what_was_there() -> None:
         "gpio=5=op,dl",
     ):
         assert line in text.splitlines()
+    assert "dtoverlay=tpm-slb9670" not in text.splitlines()
+    with_tpm = config_text(text, fragment, (17, 5), tpm=True).splitlines()
+    assert {"dtparam=spi=on", "dtoverlay=tpm-slb9670"} <= set(with_tpm)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,7 @@ def test_config_txt_keeps_what_was_there() -> None:
         {"ssh_keys": ("ssh-ed25519",)},
         {"ssh_keys": ("ssh-ed25519 AAAA a\nssh-rsa BBBB b",)},
         {"strike_pins": (1,)},
+        {"strike_pins": (8,), "tpm": True},
         {"maintenance_at": "24:00"},
         {"root_mib": 100},
         {"hub_ports": (0,)},
