@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = [pytest.mark.walk, pytest.mark.timeout(400)]
-PLACE = "c-front"
-DOOR = "front"
+PLACE, DOOR = "c-front", "front"
+OTHER_PLACE, OTHER_DOOR = "c-back", "back"
 
 
 class Street:
@@ -67,7 +67,11 @@ class Street:
         self.traces: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._parts = parts
         self._controllers: list[ControllerProcess] = []
-        self._card: VirtualCard | None = None
+        self.codes = {
+            place: self.bureau("add", place, f"--door={door}", f"--device={self.line}", "--pins=mock")["code"]
+            for place, door in ((PLACE, DOOR), (OTHER_PLACE, OTHER_DOOR))
+        }
+        self.card = self._issued_card()
 
     def bureau(self, *arguments: str) -> dict[str, Any]:
         """What ``drempel-provision reader`` says, as JSON."""
@@ -84,8 +88,8 @@ class Street:
 
     def controller(self) -> dict[str, Any]:
         """What the hub knows of the place."""
-        (found,) = self.api.get("/controllers")["controllers"]
-        return dict(found)
+        found = self.api.get("/controllers")["controllers"]
+        return dict(next(each for each in found if each["id"] == PLACE))
 
     def run(self, device: str, *, clock_ahead_s: float = 0.0) -> ControllerProcess:
         """The controller of this device."""
@@ -107,13 +111,6 @@ class Street:
         while self._controllers:
             _stop(self._controllers.pop())
 
-    def code(self) -> str:
-        """For whatever device is to have the place next."""
-        if not self.api.get("/controllers")["controllers"]:
-            made = self.bureau("add", PLACE, f"--door={DOOR}", f"--device={self.line}", "--pins=mock")
-            return str(made["code"])
-        return str(self.bureau("swap", PLACE)["code"])
-
     def tap(self, card: VirtualCard) -> tuple[str, bool]:
         """What the door decides about this card, and whether its strike let go."""
         while not self.traces.empty():
@@ -133,20 +130,18 @@ class Street:
             return {"state": "unknown", "answered": False, "cause": None, "words": ""}
         return found
 
-    def door(self) -> dict[str, Any]:
+    def door(self, door_id: str = DOOR) -> dict[str, Any]:
         """What the hub knows of the door."""
-        (found,) = self.api.get("/doors")["doors"]
-        return dict(found)
+        found = self.api.get("/doors")["doors"]
+        return dict(next(each for each in found if each["id"] == door_id))
 
-    def a_card(self) -> VirtualCard:
-        """Of a resident who may go in at any time; the same each time."""
-        if self._card is not None:
-            return self._card
+    def _issued_card(self) -> VirtualCard:
+        """Of a resident who may go in at any time."""
         self.api.post(
             "/schedules",
             schedule_body(Schedule(id=ScheduleId("ever"), windows=(ALWAYS,), holiday_windows=(ALWAYS,))),
         )
-        rules = [{"door_id": DOOR, "schedule_id": "ever"}]
+        rules = [{"door_id": door, "schedule_id": "ever"} for door in (DOOR, OTHER_DOOR)]
         self.api.post("/access-levels", {"id": "all", "name": "All", "rules": rules})
         person = {
             "id": "ama",
@@ -172,7 +167,6 @@ class Street:
             now=datetime.now(UTC),
         )
         self.api.post("/cards", {**issued.registration, "cardholder_id": "ama"})
-        self._card = card
         return card
 
 
@@ -195,8 +189,7 @@ def street(kept_street: Street) -> Iterator[Street]:
 
 def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> None:
     """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, the dead one is refused, and the spare renews its certificate."""
-    first_code = street.code()
-    card = street.a_card()
+    first_code, card = street.codes[PLACE], street.card
     enrolled = street.enrol("first", first_code)
     assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
     assert not (street.directory / "first" / ".enrolling").exists()
@@ -208,7 +201,7 @@ def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> Non
     eventually(lambda: street.door()["complete"], within_s=60)
 
     first.kill()
-    code = street.code()
+    code = street.bureau("swap", PLACE)["code"]
     refused = street.enrol("spare", first_code)
     assert (refused.returncode, "Another device has used the code" in refused.stderr) == (1, True)
     swapped = street.enrol("spare", code)
@@ -242,9 +235,7 @@ def test_a_tpm_keeps_the_keys_and_the_door_opens_without_it(
     with SoftwareTpm() as chip, SoftwareTpm() as other:
         for name, value in chip.environment.items():
             monkeypatch.setenv(name, value)
-        code = street.code()
-        card = street.a_card()
-        enrolled = street.enrol("sealed", code)
+        enrolled = street.enrol("sealed", street.codes[OTHER_PLACE])
         assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
         assert "the TPM keeps them" in enrolled.stdout
         assert "keeps the device key and the passphrase of the event key" in enrolled.stdout
@@ -260,10 +251,10 @@ def test_a_tpm_keeps_the_keys_and_the_door_opens_without_it(
         chip.power_cut()
         controller = street.run("sealed")
         eventually(lambda: "the TPM:" in street.link("sealed")["words"], within_s=60)
-        assert street.tap(card) == ("access_granted", True)
+        assert street.tap(street.card) == ("access_granted", True)
         chip.power()
         eventually(lambda: street.link("sealed")["answered"], "the TPM is back", within_s=90)
-        eventually(lambda: street.door()["complete"], within_s=60)
+        eventually(lambda: street.door(OTHER_DOOR)["complete"], within_s=60)
 
         controller.stop()
         street.run("sealed", clock_ahead_s=61 * 86_400)
