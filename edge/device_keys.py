@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from edge import tpm
-from edge.config import UseTpm
-from edge.keystore import read_event_key, read_passphrase, read_private_key
+from edge.config import KeyPaths, UseTpm
+from edge.keystore import is_kept_by_tpm, read_event_key, read_passphrase, read_private_key
 from edge.state_files import StateFiles, replace_file, store_error
 from pacs import certificates
 from pacs.enrolment import proof_of
@@ -96,6 +96,16 @@ def new_passphrase(use_tpm: UseTpm) -> bytes:
     """What the file of a new passphrase holds: 256 random bits as text, sealed where there is a TPM; raises ``StoreError``."""
     passphrase = secrets.token_urlsafe(32).encode() + b"\n"
     return _by_tpm(use_tpm, lambda: tpm.seal(passphrase)) or passphrase
+
+
+def use_after(present: KeyPaths) -> UseTpm:
+    """For the key that takes the place of the present one: what a TPM keeps goes into no file by itself.
+
+    Raises ``StoreError``.
+    """
+    if present.tpm is UseTpm.AUTO and is_kept_by_tpm(present.device_key):
+        return UseTpm.REQUIRED
+    return present.tpm
 
 
 def new_device_key(use_tpm: UseTpm, passphrase: bytes) -> bytes:

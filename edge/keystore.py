@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 _PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 _MAX_FILE_BYTES = 64 * 1024
+_AGAIN = "when nobody is at the doors: sudo systemctl restart drempel-edge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Keystore:
 
 def context_of(paths: KeyPaths) -> ssl.SSLContext:
     """As ``Keystore.tls_context``, with exactly these files."""
-    if key_in(_read_secret(paths.device_key)):  # loaded anew each time: a TPM that was reset has forgotten it
+    if is_kept_by_tpm(paths.device_key):  # loaded anew each time: a TPM that was reset has forgotten it
         from edge import tpm
 
         tpm.provide()
@@ -139,7 +140,9 @@ def _made_context(paths: KeyPaths, password: bytes) -> ssl.SSLContext:
         context.load_cert_chain(paths.device_certificate, paths.device_key, password=password)
     except (OSError, ssl.SSLError) as error:
         read_certificate(paths.device_certificate)  # says so where it is that
-        read_private_key(paths.device_key, password)  # and what a TPM says
+        if not password:
+            read_private_key(paths.device_key, password)  # and what the TPM says
+            raise StoreError("the TPM: TLS lost it; " + _AGAIN) from error
         raise _useless(paths.device_key) from error
     return context
 
@@ -216,6 +219,11 @@ def root_key_of(pem: bytes, name: str = "the root certificate") -> EllipticCurve
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise StoreError(f"{name}: not of a P-256 key; copy it from the site directory")
     return key
+
+
+def is_kept_by_tpm(path: Path) -> bool:
+    """Whether the private key in the file is one of a TPM; raises ``StoreError``."""
+    return key_in(_read_secret(path)) is not None
 
 
 def read_private_key(path: Path, passphrase: bytes) -> PrivateKeyTypes:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge.config import KeyPaths, UseTpm
-from edge.device_keys import DeviceKeys, new_device_key, write_secret
+from edge.config import KeyPaths
+from edge.device_keys import DeviceKeys, new_device_key, use_after, write_secret
 from edge.keystore import (
     Keystore,
     context_of,
@@ -30,7 +30,6 @@ from edge.keystore import (
     read_passphrase,
     read_private_key,
 )
-from edge.tpm_blobs import key_in
 from pacs.certificates import check_device_chain, read_chain, renew_from, serial_hex
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
@@ -187,18 +186,11 @@ class Renewal:
             except StoreError as error:
                 _log.warning("another key is made for the new certificate: %s", error)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            write_secret(self._key_file, new_device_key(self._use_tpm(), passphrase))
+            write_secret(self._key_file, new_device_key(use_after(in_force(self._paths)), passphrase))
             key = read_private_key(self._key_file, passphrase)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise StoreError(f"{self._key_file}: not a P-256 key; remove it")
         return DeviceKeys(passphrase=passphrase, device_key=key, event_key=self._keystore.event_key)
-
-    def _use_tpm(self) -> UseTpm:
-        """What a TPM keeps goes into no file by itself."""
-        use = self._paths.tpm
-        if use is UseTpm.AUTO and key_in(in_force(self._paths).device_key.read_bytes()):
-            return UseTpm.REQUIRED
-        return use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

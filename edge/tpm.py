@@ -244,7 +244,7 @@ def _reason(program: str, said: str) -> str:
     if (
         "integrity" in said or "Could not read" in said
     ):  # OpenSSL has no words for a key that its provider refused
-        return f"what is kept here was made by another one, or this one was cleared; {_ENROL}"
+        return f"what is kept here was made by another one, or is damaged, or this one was cleared; {_ENROL}"
     lines = said.strip().splitlines() or [program]
     last = "".join(each if each.isprintable() else " " for each in lines[0])[:160]
     return f"does not do it ({last}); take the machine's power and give it back, then: drempel-edge doctor"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import tpm
-from edge.config import UseTpm
-from edge.device_keys import new_device_key, new_passphrase
+from edge.config import KeyPaths, UseTpm
+from edge.device_keys import new_device_key, new_passphrase, use_after
+from edge.doctor_tpm import examine_tpm
+from edge.finding import Code, Finding
 from edge.keystore import read_passphrase, read_private_key
 from edge.tpm_blobs import is_sealed, key_in, sealed_parts, sealed_text
 from pacs.certificates import request, requested_key
@@ -65,6 +68,41 @@ def test_a_machine_without_a_tpm_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         new_passphrase(UseTpm.REQUIRED)
 
 
+def test_the_doctor_says_what_a_tpm_keeps_and_what_is_wrong_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing to say without one; a warning while it is not needed; a failure with the next step once the keys are in it, and no way back into a file."""
+    monkeypatch.delenv(tpm.TCTI_VARIABLE, raising=False)
+    monkeypatch.setattr(tpm, "DEVICE", tmp_path / "tpmrm0")
+    key = tmp_path / "key"
+    paths = KeyPaths(
+        device_certificate=key,
+        device_key=key,
+        event_key=key,
+        root_certificate=key,
+        policy_public_key=key,
+        passphrase_file=key,
+    )
+    paths.device_key.touch(mode=0o600)
+
+    def found(use: UseTpm = UseTpm.AUTO) -> Finding:
+        (finding,) = examine_tpm(replace(paths, tpm=use))
+        return finding
+
+    assert found().code is Code.TPM_UNUSED
+    assert found(UseTpm.REQUIRED).code is Code.TPM_FAILED
+    monkeypatch.setattr(tpm, "DEVICE", Path("/dev/null"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert found(UseTpm.NEVER).code is Code.TPM_UNUSED
+    assert found().code is Code.TPM_UNUSABLE
+    assert use_after(paths) is UseTpm.AUTO
+    paths.device_key.write_bytes(b"-----BEGIN TSS2 PRIVATE KEY-----\nAA==\n-----END TSS2 PRIVATE KEY-----\n")
+    assert found().code is Code.TPM_FAILED
+    assert found().advice == "run: sudo apt-get install openssl tpm2-openssl tpm2-tools"
+    assert use_after(paths) is UseTpm.REQUIRED
+    assert use_after(replace(paths, tpm=UseTpm.NEVER)) is UseTpm.NEVER
+
+
 @pytest.fixture(scope="module")
 def chips() -> Iterator[tuple[SoftwareTpm, SoftwareTpm]]:
     with SoftwareTpm() as one, SoftwareTpm() as other:
@@ -102,7 +140,9 @@ def test_what_one_tpm_keeps_is_of_use_there_alone(
 
     plug_in(other)
     for read in (read_passphrase, lambda path: read_private_key(path.with_name("device.key.pem"), b"")):
-        with pytest.raises(StoreError, match=r"made by another one, or this one was cleared; .*reader swap"):
+        with pytest.raises(
+            StoreError, match=r"made by another one, or is damaged, or this one was cleared; .*reader swap"
+        ):
             read(tmp_path / "passphrase")
     with pytest.raises(StoreError):
         request(key)
