@@ -63,6 +63,7 @@ def test_who_waits_is_shown_until_the_request_ends(
         "door_note": "Hears badly: speak slowly",
         "extended_opening": True,
         "language": "so",
+        "latin_given_name": "Libaan",
     }
     assert manager.patch(f"/api/v1/cardholders/{person}", json=said).status_code == 200
     front = hub.controllers["front"]
@@ -73,6 +74,7 @@ def test_who_waits_is_shown_until_the_request_ends(
         "cardholder_id": person,
         "given_name": "Liban",
         "family_name": "Abdi",
+        "latin_given_name": "Libaan",
         "language": "so",
         "has_photo": False,
         "extended_opening": True,
