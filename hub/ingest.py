@@ -1,16 +1,17 @@
 """From messages to stored events: each once, in order, proven, and acknowledged only once committed.
 
 The MQTT thread puts messages into bounded lanes; one thread takes them off in groups, verifies each, and
-stores a group in one transaction. A controller goes on from what was acknowledged, so a message may be
-dropped at any point before the commit. What does not fit is set aside and recorded, never merged, and holds
-up nobody else.
+stores a group in one transaction. Of a backlog the next group is read and verified beside, while the database
+writes. A controller goes on from what was acknowledged, so a message may be dropped at any point before the
+commit. What does not fit is set aside and recorded, never merged, and holds up nobody else.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TypeAlias
@@ -42,14 +43,24 @@ GROUP_BYTES = 256 * 1024  # two thousand events: a fraction of a second, for whi
 FULL_WAIT_S = 2.0
 STOP_WAIT_S = 30.0
 AFTER_FAILURE_S = 1.0
+BACKLOG_BYTES = 4 * 1024  # messages that are longer on average hold events by the dozen
 
 Renew: TypeAlias = Callable[[Connection, ControllerId, RenewalRequest], str | None]
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A group of messages, and what they say, proven by ``keys``."""
+
+    messages: Sequence[Message]
+    opened: Sequence[Opened]
+    keys: Mapping[ControllerId, Mapping[bytes, Ed25519PublicKey]]
+
+
 class Ingest:
-    """One thread that stores what controllers send."""
+    """One thread that stores what controllers send, and one that reads ahead of it."""
 
     def __init__(
         self,
@@ -128,22 +139,35 @@ class Ingest:
     # -- the thread
 
     def _run(self) -> None:
-        while True:
-            group, mark = self._lanes.take(GROUP_BYTES)
-            try:
-                if group:
-                    self._take(group)
-                if mark is Mark.LINK_LOST:
-                    self._everybody_is_gone()
-            except Exception:  # whatever was not acknowledged is sent again
-                log.exception("ingest_turn_failed", messages=len(group))
-                threading.Event().wait(AFTER_FAILURE_S)
-            if mark is Mark.STOP:
-                return
+        with ThreadPoolExecutor(1, "ingest-reader") as reader:
+            begun: tuple[tuple[Sequence[Message], Mark | None], Future[_Read]] | None = None
+            while True:
+                (group, mark), reading = begun or (self._lanes.take(GROUP_BYTES), None)
+                begun = None
+                try:
+                    if group:
+                        read = reading.result() if reading else self._read(group)
+                        if mark is None and _is_backlog(group):
+                            following = self._lanes.take(GROUP_BYTES, 0.0)
+                            begun = following, reader.submit(self._read, following[0])
+                        self._take(read)
+                    if mark is Mark.LINK_LOST:
+                        self._everybody_is_gone()
+                except Exception:  # whatever was not acknowledged is sent again
+                    log.exception("ingest_turn_failed", messages=len(group))
+                    threading.Event().wait(AFTER_FAILURE_S)
+                if mark is Mark.STOP:
+                    return
 
-    def _take(self, group: Sequence[Message]) -> None:
+    def _read(self, group: Sequence[Message]) -> _Read:
+        keys = self._keys
+        return _Read(group, proven([each for each in map(self._open, group) if each is not None]), keys)
+
+    def _take(self, read: _Read) -> None:
         """Store a group; when that fails, each message alone, and set aside the one that cannot be stored."""
-        opened = proven([each for each in map(self._open, group) if each is not None])
+        if read.keys is not self._keys:  # who sent it may be believed no more
+            read = self._read(read.messages)
+        opened = read.opened
         try:
             self._store(opened)
         except OperationalError:  # a full disk, a locked file: all is sent again
@@ -258,6 +282,11 @@ class Ingest:
             for controller_id in gone:
                 self._documents.gone(controller_id)
         self._live.publish(*(ControllerChanged(controller_id=controller_id) for controller_id in gone))
+
+
+def _is_backlog(group: Sequence[Message]) -> bool:
+    """Whether to read what follows is worth a thread of its own: for events one by one it is not."""
+    return sum(len(each.payload) for each in group) > BACKLOG_BYTES * len(group)
 
 
 def _heads(connection: Connection) -> dict[tuple[ControllerId, str], Head]:

@@ -46,6 +46,8 @@ from pacs.errors import MalformedData, StoreError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S = 15.0
+_ROWS_OF_STATEMENT = 100
+"""SQLite is given so many rows to insert at a time: meanwhile other threads go on, and each row costs less."""
 _WRITER_LOCK = int.from_bytes(b"drempel")  # any number that nobody else takes
 
 
@@ -255,7 +257,12 @@ def _engine(url: URL) -> Engine:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None},
+        insertmanyvalues_page_size=_ROWS_OF_STATEMENT,
+    )
+    engine.dialect.use_insertmanyvalues_wo_returning = True
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -142,7 +142,7 @@ class Desk:
 
     def deliver(self, *messages: Message) -> None:
         """All in one group, as from the queue."""
-        self.ingest._take(list(messages))
+        self.ingest._take(self.ingest._read(messages))
 
     def request(self, request_id: str) -> AttendedRequest:
         with self.database.read() as connection:

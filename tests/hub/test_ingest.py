@@ -108,7 +108,7 @@ class Desk:
 
     def deliver(self, *messages: Message) -> None:
         """All in one group."""
-        self.ingest._take(list(messages))
+        self.ingest._take(self.ingest._read(messages))
 
     def batch(self, journal: MemoryJournal, first: int, last: int, *, signer: ControllerId = GATE) -> Message:
         return events_message(journal.batch(self.keys[signer], first, last), journal.controller_id)
@@ -650,3 +650,30 @@ def test_a_batch_of_hundreds(desk: Desk) -> None:
     batch = seal_batch(GATE, journal.journal_id, 300, journal.encoded, desk.keys[GATE])
     desk.deliver(events_message(batch))
     assert desk.stored(journal) == journal.encoded
+
+
+def test_a_backlog_is_stored_in_its_order(desk: Desk) -> None:
+    """Groups that are read while the one before them is stored are stored once, each behind it, before the end."""
+    journal = filled(2_500)
+    ingest = Ingest(
+        desk.database, publish=desk.told.publish, documents=desk.told, live=LiveBus(), clock=lambda: desk.now
+    )
+    ingest.put([desk.batch(journal, first, first + 249) for first in range(1, 2_500, 250)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hub.ingest.GROUP_BYTES", 30_000)
+        ingest.start()
+        ingest.stop()
+    assert desk.stored(journal) == journal.encoded
+    assert [sequence for _, sequence in desk.told.acknowledged] == [*range(500, 2_501, 500)]
+
+
+def test_a_controller_that_is_revoked_before_its_turn_is_not_believed(desk: Desk) -> None:
+    """What was read when its controller was still believed is read again, and set aside."""
+    journal = filled(1)
+    read = desk.ingest._read([desk.batch(journal, 1, 1)])
+    with desk.database.write() as connection:
+        controllers.revoke(connection, GATE, NOW)
+    desk.ingest.controllers_changed()
+    desk.ingest._take(read)
+    assert desk.stored(journal) == []
+    assert [each.kind for each in desk.anomalies()] == [AnomalyKind.CONTROLLER_REVOKED]

@@ -265,10 +265,10 @@ def test_heads_that_another_moved_are_read_again(hub: SmallHub, other: Controlle
     stale, owner = (other, hub.link) if hub.link.leases.standing.holds(fake.id) else (hub.link, other)
     stale.ingest._holds = lambda _: True
     try:
-        stale.ingest._take(sent[:2])
-        owner.ingest._take(sent[:4])
-        stale.ingest._take(sent[2:5])
-        owner.ingest._take(sent)
+        stale.ingest._take(stale.ingest._read(sent[:2]))
+        owner.ingest._take(owner.ingest._read(sent[:4]))
+        stale.ingest._take(stale.ingest._read(sent[2:5]))
+        owner.ingest._take(owner.ingest._read(sent))
     finally:
         stale.ingest._holds = stale._holds
     with hub.database.read() as connection:
