@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,8 +53,7 @@ def site_erase(
     Refused while a hub runs, a card of theirs is not revoked, a controller of SITE is let in, or a legal hold keeps something.
     What stays is that their cards open nothing, the totals, and the audit log, which name nobody. Backups are not reached.
     """
-    with told():
-        database = database_of(settings_of(config, data_dir))
+    with told(), closing(database_of(settings_of(config, data_dir))) as database:
         site_id = SiteId(site)
         if dry_run:
             found = site_ends.check(database, site_id, utc_now())

@@ -6,7 +6,7 @@ log, whose head it names. Whoever keeps it finds out with ``drempel-hub audit ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,7 +28,7 @@ class StillOpen(StoreError):
 class Statement:
     """What was deleted of a site, and how many rows still say something of its people, by table.
 
-    ``audit_head``: of the log after it.
+    ``audit_head``: of the log after it. ``beyond_reach``: where it may still stand, to be destroyed by hand.
     """
 
     site_id: SiteId
@@ -37,6 +37,7 @@ class Statement:
     deleted: Mapping[str, int]
     remaining: Mapping[str, int]
     audit_head: str
+    beyond_reach: Sequence[str]
 
 
 def check(database: Database, site_id: SiteId, now: datetime) -> Mapping[str, int]:
@@ -96,7 +97,12 @@ def erase(
             detail={**deleted, "remaining": sum(left.values())},
         )
         head = str(audit.newest(connection))
-    database.let_go()
     return Statement(
-        site_id=site_id, erased_at=at, reason=reason, deleted=deleted, remaining=left, audit_head=head
+        site_id=site_id,
+        erased_at=at,
+        reason=reason,
+        deleted=deleted,
+        remaining=left,
+        audit_head=head,
+        beyond_reach=[*database.rewrite(), "backups of the hub, and snapshots of its disk"],
     )

@@ -54,7 +54,9 @@ def opening(doors: Sequence[str]) -> tuple[Step, ...]:
         Step(
             name="keys",
             commands=(
-                Command(line='drempel-provision site create site --site "$SITE" --broker-host "$HOST"'),
+                Command(
+                    line='drempel-provision site create site --site "$SITE" --broker-host "$HOST" --root-dir "$ROOT"'
+                ),
                 Command(
                     line="drempel-provision card keys add-batch B001 --key-file from-the-maker.hex --site-dir site",
                     rehearse="drempel-provision card keys add-batch SIM0 --simulated --site-dir site",
@@ -137,7 +139,11 @@ def closing() -> tuple[Step, ...]:
         ),
         Step(
             name="retire",
-            commands=(Command(line="drempel-provision key rotate card-issuer --now --site-dir site"),),
+            commands=(
+                Command(
+                    line='drempel-provision key rotate card-issuer --now --root-dir "$ROOT" --site-dir site'
+                ),
+            ),
         ),
         Step(
             name="revoke",
@@ -160,7 +166,9 @@ def closing() -> tuple[Step, ...]:
         Step(
             name="destroy",
             commands=(
-                Command(line='drempel-provision site destroy-keys site --reason "$REASON"'),
+                Command(
+                    line='drempel-provision site destroy-keys site --root-dir "$ROOT" --reason "$REASON"'
+                ),
                 Command(line="drempel-provision site audit site"),
                 Command(line="rm people.csv cards.csv token"),
             ),

@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -122,11 +123,20 @@ class Rehearsal:
             _Door(id=each, line=directory / f"reader-{each}", device=directory / each) for each in doors
         ]
         http, mqtt = free_ports(2)
-        self.url = f"http://127.0.0.1:{http}"
-        self._variables = {"SITE": SITE, "HOST": "localhost", "HUB": self.url, "REASON": "the site closes"}
+        self.url = f"https://localhost:{http}"
+        self._stick, self._safe = directory / "stick", directory / "safe"
+        self._stick.mkdir(mode=0o700)
+        self._variables = {
+            "SITE": SITE,
+            "HOST": "localhost",
+            "HUB": self.url,
+            "REASON": "the site closes",
+            "ROOT": str(self._stick / "root"),
+        }
         (directory / "people.csv").write_text(people(residents), "utf-8")
         (directory / "hub.toml").write_text(
-            f'site_dir = "site/hub"\ndata_dir = "data"\n\n[http]\nlisten = "127.0.0.1:{http}"\n\n'
+            f'site_dir = "site/hub"\ndata_dir = "data"\n\n[http]\nlisten = "127.0.0.1:{http}"\n'
+            f'origin = "{self.url}"\ncertificate = "site/hub/web.cert.pem"\nkey = "site/hub/web.key.pem"\n\n'
             f'[mqtt]\nlisten = "127.0.0.1:{mqtt}"\n',
             "utf-8",
         )
@@ -141,7 +151,10 @@ class Rehearsal:
         """Open the site, and hold a card to each door."""
         for door in self._doors:
             door.reader = self._parts.enter_context(Pn532Process(timing="none", link=door.line))
-        for step in opening([each.id for each in self._doors]):
+        keys, *others = opening([each.id for each in self._doors])
+        self._take(keys)
+        self._stick.rename(self._safe)
+        for step in others:
             self._take(step)
         with self.record.timed("arrival"):
             self._on_step("arrival")
@@ -151,7 +164,7 @@ class Rehearsal:
             self._on_step("taps")
             self._check_cards()
             for door, card in zip(self._doors, self._cards(), strict=False):
-                self._tap(door, card)
+                self._tap(door, card, "opened")
 
     def close(self) -> None:
         """Close it again, and look for what must not be left."""
@@ -162,13 +175,16 @@ class Rehearsal:
         self._take(steps["void"])
         with self.record.timed("taps"), self._api() as api:
             for door, card in zip(self._doors, cards, strict=True):
-                self._tap(door, card, opens=False)
+                self._tap(door, card, "refused")
             stated = api.get("/keys")["statement"]
+        self._safe.rename(self._stick)
         self._take(steps["retire"])
         with self.record.timed("retire"), self._api() as api:
             self._until(
                 lambda: _follows(api, above=stated), "every door knows that the card issuer is retired"
             )
+            for door, card in zip(self._doors, cards, strict=True):
+                self._tap(door, card, "retired")
         self._take(steps["revoke"])
         with self.record.timed("revoke"), self._api() as api:
             self._until(
@@ -203,7 +219,10 @@ class Rehearsal:
         }
         if told := self._told_of_people():
             raise RehearsalFailedError(f"names or numbers of people are left in {', '.join(told)}")
-        if left := [path.name for path in (self.directory / "site").rglob("*.key.pem")]:
+        left = [
+            path.name for place in ("site", "stick") for path in (self.directory / place).rglob("*.key.pem")
+        ]
+        if left:
             raise RehearsalFailedError(f"private keys are left: {left}")
 
     # ---- commands
@@ -270,7 +289,7 @@ class Rehearsal:
             if process.poll() is not None:
                 raise RehearsalFailedError(f"{line}\nended with status {process.returncode}")
             try:
-                return httpx.get(f"{self.url}/readyz", timeout=1.0).is_success
+                return httpx.get(f"{self.url}/readyz", timeout=1.0, verify=self._trust()).is_success
             except httpx.HTTPError:
                 return False
 
@@ -279,7 +298,11 @@ class Rehearsal:
     # ---- what has come of it
 
     def _api(self) -> HubApi:
-        return HubApi(self.url, (self.directory / "token").read_text("utf-8").strip())
+        token = (self.directory / "token").read_text("utf-8").strip()
+        return HubApi(self.url, token, self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.directory / "site" / "root.cert.pem")
 
     def _check_cards(self) -> None:
         with (self.directory / "cards.csv").open(encoding="utf-8", newline="") as report:
@@ -295,8 +318,8 @@ class Rehearsal:
         for file in sorted((self.directory / "cards").glob("*.json")):
             yield VirtualCard.from_json(file.read_text("utf-8"))
 
-    def _tap(self, door: _Door, card: VirtualCard, *, opens: bool = True) -> None:
-        """Hold a card to a door, which has to open, or has to stay shut."""
+    def _tap(self, door: _Door, card: VirtualCard, outcome: str) -> None:
+        """Hold a card to a door, which has to open where the outcome is ``opened``, and to stay shut where it is another."""
         if door.reader is None:
             raise RehearsalFailedError(f"{door.id} has no reader")
         door.reader.insert(card)
@@ -306,10 +329,9 @@ class Rehearsal:
             raise RehearsalFailedError(f"{door.id} said nothing about a card") from None
         finally:
             door.reader.remove()
-        if ("strike" in trace["marks"]) is not opens:
+        if ("strike" in trace["marks"]) is not (outcome == "opened"):
             raise RehearsalFailedError(f"{door.id}: {trace['trace']}, {trace['reason']}")
-        opened = self.record.found.setdefault("opened" if opens else "refused", {})
-        opened[door.id] = trace["reason"]
+        self.record.found.setdefault(outcome, {})[door.id] = trace["reason"]
 
     @staticmethod
     def _until(holds: Callable[[], bool], what: str) -> None:

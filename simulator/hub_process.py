@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -159,12 +160,12 @@ class HubProcess:
 
 
 class HubApi:
-    """The hub's REST interface, with an API token; a context manager."""
+    """The hub's REST interface, with an API token; a context manager. ``trust``: whom to believe, of an ``https`` address."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self._client = httpx.Client(
-            base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {token}"}, timeout=10.0
-        )
+    def __init__(self, url: str, token: str, trust: ssl.SSLContext | None = None) -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        verify = True if trust is None else trust
+        self._client = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=10.0, verify=verify)
 
     def get(self, path: str, **query: str | int) -> Any:
         """The answer to a GET; raises RuntimeError with what the hub said when it refuses."""

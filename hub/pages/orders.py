@@ -241,6 +241,7 @@ def newest_commands(
             {
                 "what": pages.gettext(_title(command.action, command.mode)),
                 "issued_at": command.issued_at,
+                "is_open": state is Arrival.SENT,
                 "tone": "good" if state is Arrival.EXECUTED else "warn",
                 "text": arrival_text(pages, state, command.refusal),
             }

@@ -46,6 +46,7 @@ TAPS_SHOWN = 10
 _NEEDS_REASON = N_("Say in a few words why.")
 _NOT_GIVEN = N_("Nothing was sent: this controller is not in use.")
 _NO_CODE = N_("No code was made.")
+N_("the place has no wiring: say which pins and readers its doors have first")  # why, of hub.enrolment
 
 
 class DoorTestForm(Body):
@@ -79,12 +80,12 @@ def service_news_part(
     request: Request,
     principal: Annotated[Principal, requires(Permission.CONTROLLERS_READ)],
 ) -> Response:
-    """The part of that page that says what became of what was asked, and what it found when it examined itself."""
+    """Those parts of that page that change while it is open: its state, what became of what was asked, its last taps."""
     hub, pages = services(request), pages_of(request)
     with hub.database.read() as connection:
         controller = scope.controller(connection, principal, controller_id)
-        news = _news(hub, pages, connection, controller, hub.clock())
-    return HTMLResponse(pages.fragment("service_news.html", controller={"id": controller_id}, **news))
+        live = _live(hub, pages, connection, controller, hub.clock())
+    return HTMLResponse(pages.fragment("service_live.html", **live))
 
 
 @router.post("/service/test")
@@ -142,42 +143,26 @@ def _page(
     since = now - hub.retention.periods.precise
     with hub.database.read() as connection:
         controller = scope.controller(connection, principal, controller_id)
-        shown = described(pages, connection, controller, now)
-        newest = events.listing(
-            connection,
-            controller_id=controller_id,
-            kinds=(*ABOUT_PEOPLE, EventKind.TAPS_COUNTED),
-            newest_first=True,
-            limit=TAPS_SHOWN,
-        )
-        answered = [each.without_names() for each in answers(connection, newest)]
-        door_ids = [each["id"] for each in shown["doors"]]
+        live = _live(hub, pages, connection, controller, now)
+        door_ids = [each["id"] for each in live["doors"]]
         proven = records(connection, now, since=since, until=now, door_ids=door_ids)
-        news = _news(hub, pages, connection, controller, now)
-    taps = [
-        event_context(pages, said) | _counts(stored) for said, stored in zip(answered, newest, strict=True)
-    ]
-    ends = shown["controller"]["certificate_ends"]
     return pages.response(
         request,
         "service.html",
         principal,
         status_code=422 if problem else 200,
         headers={"Cache-Control": "no-store"},
-        taps=taps,
         records=record_lines(pages, proven, since=since),
         told_until=min((each.known_until for each in proven if each.known_until), default=None),
         untold=[each.name for each in proven if each.known_until is None],
         more_untold=0,
-        days_left=None if ends is None else max(0, (ends - now).days),
         may_test=principal.may(Permission.DOORS_TEST) and controller.retired_at is None,
         may_replace=principal.may(Permission.CONTROLLERS_MANAGE) and controller.retired_at is None,
         made=made,
         picture=_picture(made.code) if made else "",
         problem=pages.gettext(problem),
-        detail=detail,
-        **shown,
-        **news,
+        detail=pages.gettext(detail),
+        **live,
     )
 
 
@@ -189,18 +174,34 @@ def _counts(event: StoredEvent) -> dict[str, Any]:
     return {"counts": {name: said.get(name, 0) for name in ("granted", "denied", "unread")}}
 
 
-def _news(
+def _live(
     hub: Services, pages: Pages, connection: Connection, controller: Controller, now: datetime
 ) -> dict[str, Any]:
-    """The newest commands to each of its doors, and its newest report."""
+    """How it is, the newest commands to each of its doors, its newest report, and its last taps."""
+    shown = described(pages, connection, controller, now)
     report = controller_reports.get(connection, controller.id)
+    newest = events.listing(
+        connection,
+        controller_id=controller.id,
+        kinds=(*ABOUT_PEOPLE, EventKind.TAPS_COUNTED),
+        newest_first=True,
+        limit=TAPS_SHOWN,
+    )
+    answered = [each.without_names() for each in answers(connection, newest)]
+    ends = shown["controller"]["certificate_ends"]
     return {
+        **shown,
+        "days_left": None if ends is None else max(0, (ends - now).days),
         "given": [
             {"name": door.name, "commands": newest_commands(hub, pages, connection, door.id)}
             for door in statuses(connection, now, controller_ids=[controller.id])
         ],
         "examined_at": report.received_at if report else None,
         "findings": [told(pages, each) for each in (report.findings if report else ())],
+        "taps": [
+            event_context(pages, said) | _counts(stored)
+            for said, stored in zip(answered, newest, strict=True)
+        ],
     }
 
 

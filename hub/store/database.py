@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -38,7 +38,7 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.types import DateTime, TypeDecorator
 
 from hub.store.errors import AlreadyExists, NotFound
@@ -199,6 +199,23 @@ class Database:
                     "VACUUM events, quarantine, commands, cardholders, photographs, import_jobs,"
                     " attended_requests, attended_looks"
                 )
+
+    def rewrite(self) -> Sequence[str]:
+        """Let go of everything that was deleted, at once; which places of the database still hold it, if any.
+
+        On PostgreSQL every table is written anew, which locks it for as long; who connects has to own the tables.
+        """
+        self.let_go()
+        if not self.is_shared:
+            return ()
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM FULL")
+            with suppress(ProgrammingError):  # who may not: the server does so by itself within minutes
+                connection.exec_driver_sql("CHECKPOINT")
+        return (
+            "the write-ahead log of PostgreSQL, until the server has written over it, and its archive",
+            "base backups and replicas of PostgreSQL",
+        )
 
     def close(self) -> None:
         """Give all connections back to the operating system."""

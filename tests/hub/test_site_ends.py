@@ -19,7 +19,8 @@ from hub.store.schema import idempotency_keys, legal_holds
 from hub.store.site_ends import remaining
 from hub.store.sites import Site
 from pacs.identifiers import CardholderId, SiteId
-from tests.hub.databases import SITE
+from tests.hub.controller import eventually
+from tests.hub.databases import SITE, in_use
 from tests.hub.test_retention import ADA, CARDS, GATE, HOUR, NOW, Archive, somebody
 
 OTHER = SiteId("other-site")
@@ -52,10 +53,11 @@ def erased(archive: Archive) -> site_ends.Statement:
 
 
 def test_nothing_of_anybody_is_left(archive: Archive) -> None:
-    """No name, photograph or external id is in a file; the statement says how much went, 0 are left, and the log says the same."""
+    """No name, photograph or external id is in a file of tables; the statement says how much went, 0 are left, the log the same."""
 
     def found(word: bytes) -> bool:
-        return any(word in path.read_bytes() for path in archive.path.parent.iterdir())
+        files = in_use[-1].files() if in_use else archive.path.parent.iterdir()
+        return any(word in path.read_bytes() for path in files)
 
     words = [b"ada-given", b"JPEG of ada", b"case-ada", b"JPEG of ben", bytes(CARDS[ADA])]
     assert all(map(found, words))
@@ -67,6 +69,7 @@ def test_nothing_of_anybody_is_left(archive: Archive) -> None:
         99,
     )  # the newest stays, and says nothing
     assert set(said.remaining.values()) == {0}
+    assert any("write-ahead log" in each for each in said.beyond_reach) is bool(in_use)
     with archive.database.read() as connection:
         assert str(audit.verify(connection, audit.AuditHead.parse(said.audit_head))) == said.audit_head
         assert remaining(connection, OTHER)["cardholders"] == 1
@@ -96,13 +99,18 @@ def test_it_is_refused_while_something_is_good(archive: Archive) -> None:
     archive.database.close()
 
 
-def test_the_command_wants_the_hub_to_be_stopped(archive: Archive) -> None:
+def test_the_command_wants_the_hub_to_be_stopped(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that runs has them in memory, too: nothing is deleted beside it, and its end is all that is missing."""
     command = [
         "site", "erase", SITE, "--reason", "closed", "--data-dir", str(archive.path.parent),
     ]  # fmt: skip
+    if in_use:
+        address = archive.database.engine.url.render_as_string(hide_password=False)
+        monkeypatch.setenv("DREMPEL_DATABASE_URL", address)
     hub = leases_of(archive.database)
     hub.claim()
+    hub.start(lambda _before, _now: None)
+    eventually(lambda: hub.is_running, "a hub")
     refused = CliRunner().invoke(main, command)
     assert (refused.exit_code, "stop it first" in refused.output) == (1, True), refused.output
     assert len(archive.rows()) == 100

@@ -26,15 +26,19 @@ def test_the_document_has_the_commands_that_are_rehearsed() -> None:
 @pytest.mark.walk
 @pytest.mark.timeout(400)
 def test_a_site_opens_and_closes(tmp_path: Path) -> None:
-    """A card opens the door, and is refused when all are void; no name is left in the files, no key, and the statement says 0."""
+    """A card opens, is refused when void, and is no card when its issuer is retired; no name and no key is left in the files."""
     arguments = ["--residents=4", "--doors=1", "--format=json", f"--directory={tmp_path}"]
     ran = CliRunner().invoke(emergency_command, arguments)
     assert ran.exit_code == 0, ran.output + (tmp_path / "processes.log").read_text("utf-8")[-2_000:]
     said = json.loads(ran.stdout)
     opened, closed = said["opening"], said["closing"]
-    assert (opened["cards"], list(opened["opened"]), list(closed["refused"])) == (4, ["gate"], ["gate"])
+    assert (opened["cards"], list(opened["opened"])) == (4, ["gate"])
+    assert (closed["refused"], closed["retired"]) == (
+        {"gate": "credential_revoked"},
+        {"gate": "issuer_unknown"},
+    )
     assert (closed["erased"]["cardholders"], closed["remaining"]) == (4, 0)
     assert closed["erased"]["events"] > 0
-    assert not list((tmp_path / "site").rglob("*.key.pem"))
+    assert not [*(tmp_path / "site").rglob("*.key.pem"), *(tmp_path / "stick").rglob("*.key.pem")]
     assert opened["commands"] + closed["commands"] == 21
     assert set(said["opening"]["steps_s"]) == {step.name for step in opening(DOORS)} | {"arrival", "taps"}

@@ -229,7 +229,10 @@
       refreshing = null;
       try {
         const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
-        if (answer.ok && !answer.redirected) replace(await answer.text());
+        if (!answer.ok || answer.redirected) return;
+        const parts = document.createElement("template");
+        parts.innerHTML = await answer.text();
+        for (const each of parts.content.children) replace(each.outerHTML);
       } catch {
         /* the stream reconnects and brings it again */
       }
@@ -238,7 +241,10 @@
 
   const onTap = (event) => {
     last = event.lastEventId;
-    if (!taps) return;
+    if (!taps) {
+      if (page.querySelector("[data-part][data-taps]")) refresh();
+      return;
+    }
     const html = JSON.parse(event.data).html;
     if (!held) return showTap(html);
     held.push(html);
@@ -254,6 +260,9 @@
     if (page.querySelector("[data-part]")) refresh();
     else setTimeout(() => location.reload(), 500 + Math.random() * 4000);
   };
+
+  /* What is over at a time, and not by an event. */
+  setInterval(() => document.hidden || !page.querySelector("[data-part] [data-open]") || refresh(), 10000);
 
   /* Who may not see what happens at doors has no stream; their page looks again for the one part that they may see. */
   if ("look" in page.dataset) {
