@@ -239,12 +239,13 @@ def _run(*command: str, stdin: bytes = b"") -> bytes:
 
 def _reason(program: str, said: str) -> str:
     """What was wrong and what to do, from a program's complaints."""
-    if "unable to load provider" in said and "init fail" not in said:
+    if "init fail" in said or "tcti" in said:
+        return "does not answer; take the machine's power and give it back, then: drempel-edge doctor"
+    if "unable to load provider" in said:
         return f"no provider tpm2 for OpenSSL; run: sudo apt-get install {PACKAGES}"
-    if (
-        "integrity" in said or "Could not read" in said
-    ):  # OpenSSL has no words for a key that its provider refused
+    # OpenSSL has no other words for a key that its provider refused.
+    if "integrity" in said or "Could not read" in said:
         return f"what is kept here was made by another one, or is damaged, or this one was cleared; {_ENROL}"
     lines = said.strip().splitlines() or [program]
-    last = "".join(each if each.isprintable() else " " for each in lines[0])[:160]
-    return f"does not do it ({last}); take the machine's power and give it back, then: drempel-edge doctor"
+    first = "".join(each if each.isprintable() else " " for each in lines[0])[:160]
+    return f"does not do it ({first}); take the machine's power and give it back, then: drempel-edge doctor"

@@ -138,6 +138,10 @@ def test_what_one_tpm_keeps_is_of_use_there_alone(
     with pytest.raises(UnsupportedAlgorithm):
         key.private_bytes()
 
+    one.power_cut()
+    with pytest.raises(StoreError, match="does not answer; take the machine's power and give it back"):
+        request(key)
+
     plug_in(other)
     for read in (read_passphrase, lambda path: read_private_key(path.with_name("device.key.pem"), b"")):
         with pytest.raises(
