@@ -18,6 +18,7 @@ from enum import StrEnum, unique
 from pathlib import Path
 from typing import Final
 
+from pacs.enrolment import EnrolmentCode
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
 from pacs.release import NEWEST, Release
@@ -29,7 +30,6 @@ _WHERE: Final = f"/boot/firmware/{FOLDER}"
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?", re.ASCII)
 _URL: Final = re.compile(r"https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?", re.ASCII)
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
-_CODE: Final = re.compile(r"[\x21-\x7e]{8,2048}")
 _SSH_KEY: Final = re.compile(
     r"(ssh-ed25519|ecdsa-sha2-nistp256|sk-ssh-ed25519@openssh\.com|ssh-rsa) [A-Za-z0-9+/=]+( [^\n]*)?"
 )
@@ -230,11 +230,14 @@ def boot_files(
     return files
 
 
-def check_code(code: str) -> bytes:
-    """The one-time code as it is handed to ``drempel-edge enrol``; raises ``MalformedData``."""
-    if not _CODE.fullmatch(code):
-        raise MalformedData("the code is one word as it was printed")
-    return code.encode("ascii") + b"\n"
+def check_code(text: str) -> EnrolmentCode:
+    """The one-time code as somebody typed it; raises ``MalformedData`` that says what is wrong with it."""
+    code = EnrolmentCode.parse(text)
+    if not code.address.startswith("https:"):
+        raise MalformedData(
+            "enrolment code: its hub is found on the hub's own machine only; set http.origin there, and make another code"
+        )
+    return code
 
 
 def controller_files(directory: Path) -> dict[str, bytes]:

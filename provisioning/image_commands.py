@@ -140,9 +140,10 @@ def image_config(
 
     The release is proven before it is written. Doing it again replaces what it wrote.
     """
-    site, hub = Site.open(site_dir), urlsplit(code or "")
-    made_here = site_dir / "controllers" / controller
-    secrets = {"code": check_code(code)} if code else controller_files(made_here)
+    site, made_here = Site.open(site_dir), site_dir / "controllers" / controller
+    checked = check_code(code) if code else None
+    hub = urlsplit(checked.address if checked else "")
+    secrets = {"code": f"{checked}\n".encode()} if checked else controller_files(made_here)
     settings = ImageSettings(
         controller=controller,
         ntp=ntp or tuple(host for host in (hub.hostname or site.broker_host,) if host not in LOOPBACK),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pacs.enrolment import FINGERPRINT_BYTES, SECRET_BYTES, EnrolmentCode
 from pacs.errors import MalformedData
 from pacs.identifiers import ControllerId, DoorId, SiteId
 from provisioning.cli import main
@@ -25,7 +26,13 @@ from provisioning.readers import DoorWiring, add_controller
 from provisioning.site import create_site
 from tests.firmware_config.card import CMDLINE, CONFIG, FIRMWARE, ROOT, boot_partition, shelf
 
-CODE = "https://hub.other.example:8443/#C7QX-0000-0000"
+CODE = str(
+    EnrolmentCode(
+        address="https://hub.other.example:8443",
+        secret=bytes(range(SECRET_BYTES)),
+        fingerprint=bytes(range(FINGERPRINT_BYTES)),
+    )
+)
 CLOUD_INIT = ROOT / "build" / "cloud-init" / "usr" / "lib" / "python3" / "dist-packages"
 SETTINGS = ImageSettings(
     controller=ControllerId("c_front"), ntp=("hub.example",), ntp_fallback=("ntp.example",)
@@ -89,6 +96,44 @@ def test_without_a_code_the_controllers_own_keys_go_onto_the_card(bureau: Path, 
         "gpio=5=op,dl",
     ]
     assert config(bureau, boot, "c-nobody").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (CODE[:-5], "14 groups of four characters expected"),
+        (CODE.replace("0", "1", 1), "does not pass its check"),
+        (CODE.replace("hub.other", "hub.othre"), "compare address and groups"),
+        (CODE.partition("#")[2], "the hub's address"),
+        (CODE[:-1] + "U", "group 14 has a character that no code has"),
+        (
+            str(
+                EnrolmentCode(
+                    address="http://127.0.0.1:8080",
+                    secret=bytes(SECRET_BYTES),
+                    fingerprint=bytes(FINGERPRINT_BYTES),
+                )
+            ),
+            "set http.origin",
+        ),
+    ],
+)
+def test_a_code_that_no_hub_takes_is_not_written(bureau: Path, tmp_path: Path, code: str, why: str) -> None:
+    """The bureau hears what is wrong with it; not the technician, whose Pi would try it each minute and say so in its log."""
+    boot = boot_partition(tmp_path / "boot", System.TRIXIE)
+    before = files(boot)
+    result = config(bureau, boot, "c-front", "--code", code)
+    assert (result.exit_code, files(boot)) == (1, before)
+    assert why in " ".join(result.output.split())
+
+
+def test_a_code_is_written_as_it_was_printed(bureau: Path, tmp_path: Path) -> None:
+    """However it was typed."""
+    boot = boot_partition(tmp_path / "boot", System.TRIXIE)
+    address, _, groups = CODE.partition("#")
+    typed = f"{address}#{groups.lower().replace('-', ' ')}"
+    assert config(bureau, boot, "c-front", "--code", typed).exit_code == 0
+    assert (boot / "drempel/code").read_text() == f"{CODE}\n"
 
 
 def test_a_dry_run_writes_nothing(bureau: Path, tmp_path: Path) -> None:
