@@ -89,13 +89,14 @@ def enrol_command(
             for line in enrolment.rehearse():
                 click.echo(f"Would {line}.")
             return
+        was_one = enrolment.present() is not None
         path = enrolment.run()
     except PacsError as error:
         give_up(error)
-    sys.exit(_examined(path))
+    sys.exit(_examined(path, was_one=was_one))
 
 
-def _examined(path: Path) -> int:
+def _examined(path: Path, *, was_one: bool) -> int:
     """What the doctor says, and what to do next."""
     click.echo(f"Enrolled: {path}. The doctor:")
     failed = False
@@ -104,6 +105,12 @@ def _examined(path: Path) -> int:
         failed |= finding.level is Level.FAIL
     if failed:
         click.echo("Mend what failed above, then start it:")
+    if was_one:
+        click.echo(
+            "Next: nothing, where the controller runs: it connects with the new certificate by itself."
+        )
+        click.echo("Otherwise: sudo systemctl start drempel-edge")
+        return FOUND_BROKEN if failed else 0
     click.echo(f"Next: sudo systemctl enable --now drempel-edge; or: drempel-edge run --config {path}")
     click.echo(
         f"Check the pins in {path.parent / CONFIGURATION} against the wiring; then hold a card to the reader."

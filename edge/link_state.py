@@ -53,7 +53,10 @@ class LinkCause(StrEnum):
 NEXT_STEPS: Final = {
     LinkCause.CLOCK_BEHIND: "the broker's certificate is not valid yet by this clock; set the clock",
     LinkCause.CERTIFICATE_EXPIRED: "the broker's certificate has expired; renew it at the hub, or set the clock",
-    LinkCause.CERTIFICATE_REFUSED: "our certificate expired or was refused; provision it again, or set the clock",
+    LinkCause.CERTIFICATE_REFUSED: (
+        "our certificate expired or was refused; is the clock right? "
+        "then: drempel-provision reader re-enrol, and drempel-edge enrol"
+    ),
     LinkCause.OTHER_AUTHORITY: "the broker's certificate is not of this site's root; check [hub] and the keys",
     LinkCause.OTHER_NAME: "the broker's certificate is for another name; check [hub] host",
     LinkCause.TLS_FAILED: "no TLS with the broker; check [hub] host and port",

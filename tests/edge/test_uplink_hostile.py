@@ -263,7 +263,7 @@ def test_a_certificate_of_ours_that_has_expired(tmp_path: Path, broker: TestBrok
     controller.uplink.start()
     # an alert that is overtaken by the end of its connection comes with one of the next
     until(lambda: controller.uplink.state.cause is LinkCause.CERTIFICATE_REFUSED, "the alert")
-    assert "provision it again" in controller.uplink.state.words
+    assert "reader re-enrol" in controller.uplink.state.words
     controller.close()
 
 

@@ -39,6 +39,7 @@ from pacs.messages import (
     DocumentChunk,
     DocumentKind,
     Hello,
+    IssuedCertificate,
 )
 from pacs.revocation import StatusList
 from pacs.rules import Door
@@ -110,6 +111,8 @@ class FakeController:
         self.versions = dict.fromkeys(DocumentKind, 0)
         self.received: list[tuple[DocumentKind, int]] = []
         self.commands: list[bytes] = []
+        self.certificate: str | None = None
+        self.certificates: list[str] = []
         self.confirms = True
         self.context = ssl.create_default_context(cafile=str(self.directory / "root.cert.pem"))
         self.context.load_cert_chain(
@@ -230,6 +233,7 @@ class FakeController:
             last_sequence=self.journal.last_sequence,
             acknowledged_sequence=max(self.acknowledged, 0),
             versions=dict(self.versions),
+            certificate=self.certificate,
         )
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -248,6 +252,8 @@ class FakeController:
                 self._document(chunk.kind, document)
         elif topic.kind is Down.COMMAND:
             self.commands.append(bytes(message.payload))
+        elif topic.kind is Down.CERTIFICATE:
+            self.certificates.append(IssuedCertificate.from_bytes(bytes(message.payload)).chain)
 
     def _document(self, kind: DocumentKind, data: bytes) -> None:
         opened = (

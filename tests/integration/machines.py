@@ -34,8 +34,9 @@ START_WITHIN_S = 90.0
 class Machine:
     """One of them: a broker node, and a hub where there is to be one."""
 
-    def __init__(self, directory: Path, name: str, settings: str, http_port: int) -> None:
+    def __init__(self, directory: Path, name: str, settings: str, http_port: int, mqtt_port: int) -> None:
         self.name = name
+        self.mqtt_port = mqtt_port
         self.url = f"http://127.0.0.1:{http_port}"
         self._config = directory / f"{name}.toml"
         self._config.write_text(settings)
@@ -111,7 +112,7 @@ class Agency:
                 listen = "127.0.0.1:{routes[number]}"
                 routes = [{", ".join(others)}]
             """
-            self.machines[name] = Machine(directory, name, settings, http[number])
+            self.machines[name] = Machine(directory, name, settings, http[number], mqtt[number])
         self.controllers: dict[str, FakeController] = {}
         with self.database.write() as connection:
             make_site(connection)

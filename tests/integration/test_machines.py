@@ -8,20 +8,29 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import text
 
+from edge.keystore import read_certificate
+from pacs import certificates
+from pacs.certificates import serial_hex
+from pacs.enrolment import proof_of
 from pacs.events import EventKind
 from pacs.identifiers import CredentialId, DoorId
-from pacs.messages import DocumentKind
+from pacs.messages import DocumentKind, RenewalRequest
 from pacs.reason import Reason
 from pacs.rules import Side
+from pacs.topics import Up
 from tests.hub import databases
 from tests.hub.conftest import NOT_INSTALLED, NOT_STARTED
 from tests.hub.controller import FakeController, eventually
+from tests.hub.test_broker import Probe
 from tests.integration.machines import START_WITHIN_S, Agency, running_agency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.walk, pytest.mark.timeout(300)]
 
@@ -184,6 +193,66 @@ def test_a_withdrawn_controller_is_put_out_of_every_broker(agency: Agency) -> No
     for controller in gone:
         controller.disconnect()
     assert all(controller._online.is_set() for controller in agency.controllers.values())
+
+
+def everywhere(agency: Agency, context: ssl.SSLContext, *, but: str = "") -> set[bool]:
+    """Whether who connects with this is let in, by each broker that runs."""
+    return {is_let_in(machine.mqtt_port, context) for name, machine in agency.machines.items() if name != but}
+
+
+def is_let_in(port: int, context: ssl.SSLContext) -> bool:
+    try:
+        probe = Probe(port, context)
+    except OSError:
+        return False
+    try:
+        return probe.let_in
+    finally:
+        probe.close()
+
+
+def test_a_renewed_certificate_is_let_in_by_every_broker(agency: Agency, tmp_path: Path) -> None:
+    """Beside the one before until the controller says that it goes by the new one; then that one by none."""
+    controller = agency.controllers["door-3"]
+    before, key = controller.context, ec.generate_private_key(ec.SECP256R1())
+    request = certificates.request(key)
+    proof = controller.event_key.sign(proof_of(request))
+    controller.publish(Up.RENEWAL, bytes(RenewalRequest(certificate_request=request, proof=proof)))
+    eventually(lambda: controller.certificates, "the hub answered")
+    device = tmp_path / "device.pem"
+    device.write_bytes(
+        controller.certificates[0].encode()
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    renewed = ssl.create_default_context(cafile=str(controller.directory / "root.cert.pem"))
+    renewed.load_cert_chain(device)
+    for each in (before, renewed):
+        eventually(lambda each=each: everywhere(agency, each) == {True}, "both hold")  # type: ignore[misc]
+    controller.disconnect()
+    controller.context, controller.certificate = renewed, serial_hex(read_certificate(device))
+    controller.connect()
+    eventually(lambda: everywhere(agency, before) == {False}, "the one before is refused")
+    assert everywhere(agency, renewed) == {True}
+
+
+def test_a_revoked_controller_is_refused_by_a_broker_that_was_down_meanwhile(agency: Agency) -> None:
+    """Put out of the brokers that run; the one that comes back lets others in, and this one from its first moment not."""
+    revoked, beside = agency.controllers.pop("door-3"), agency.controllers.pop("door-5")
+    down = agency.machines["c"]
+    down.kill()
+    eventually(lambda: not beside._online.is_set(), "its broker is gone")
+    with agency.api("a") as here:
+        for each in (revoked, beside):
+            answer = here.post(f"/api/v1/controllers/{each.id}/revoke", json={"reason": "stolen"})
+            assert answer.is_success, answer.text
+    eventually(lambda: not revoked._online.is_set(), "put out")
+    for each in (revoked, beside):
+        each.disconnect()
+        eventually(lambda each=each: everywhere(agency, each.context, but="c") == {False}, "refused")  # type: ignore[misc]
+    down.start()
+    other = agency.controllers["door-4"].context
+    eventually(lambda: is_let_in(down.mqtt_port, other), "back", within_s=START_WITHIN_S)
+    assert not any(is_let_in(down.mqtt_port, each.context) for each in (revoked, beside))
 
 
 def test_only_nodes_join_the_cluster(agency: Agency) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.config_file import load
-from edge.keystore import context_of, in_force, read_certificate, read_passphrase
+from edge.device_keys import sealed
+from edge.keystore import context_of, in_force, read_certificate, read_passphrase, read_private_key
 from edge.status_socket import ask
 from edge.tpm_blobs import key_in
 from pacs.certificates import serial_hex
 from pacs.errors import StoreError
 from pacs.identifiers import ScheduleId, SiteId
 from pacs.schedule import ALWAYS, Schedule
+from provisioning.authority import Purpose
 from provisioning.card_keys import CardKeys
 from provisioning.cli import main
 from provisioning.encoder import Issuer, issue_card
@@ -85,6 +89,31 @@ class Street:
         """``drempel-edge enrol`` on this device."""
         command = [sys.executable, "-m", "edge", "enrol", code, f"--dir={self.directory / device}"]
         return subprocess.run([*command, "--allow-root"], capture_output=True, text=True, check=False)
+
+    def doctor(self, device: str) -> str:
+        """What ``drempel-edge doctor`` says to the technician."""
+        command = [
+            sys.executable,
+            "-m",
+            "edge",
+            "doctor",
+            f"--config={self.directory / device / 'controller.toml'}",
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    def expire(self, device: str) -> None:
+        """As after a year without power: the device's own key, certified as it was then, long over."""
+        file = self.directory / device / "device.pem"
+        passphrase = read_passphrase(self.directory / device / "passphrase")
+        key = read_private_key(file, passphrase)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        devices = self.site.authority(self.site.passphrase())
+        year_ago = datetime.now(UTC) - timedelta(days=366)
+        certificate = devices.certify(
+            name=PLACE, public_key=key.public_key(), purpose=Purpose.CLIENT, now=year_ago, days=90
+        )
+        file.write_bytes(devices.chain_pem(certificate) + sealed(key, passphrase))
+        (self.directory / device / "state" / "device.pem").unlink(missing_ok=True)
 
     def controller(self) -> dict[str, Any]:
         """What the hub knows of the place."""
@@ -188,7 +217,10 @@ def street(kept_street: Street) -> Iterator[Street]:
 
 
 def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> None:
-    """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, the dead one is refused, and the spare renews its certificate."""
+    """Enrolled by a code it opens for its first tap without a hub; a spare opens after the swap, the dead one is refused.
+
+    After a year without power, in which its certificate ended, one code brings the spare back; it renews the next one itself.
+    """
     first_code, card = street.codes[PLACE], street.card
     enrolled = street.enrol("first", first_code)
     assert enrolled.returncode == 0, enrolled.stdout + enrolled.stderr
@@ -214,17 +246,38 @@ def test_a_blank_device_opens_and_a_spare_takes_its_place(street: Street) -> Non
         return {hole["cause"] for hole in street.door()["holes"]}
 
     eventually(lambda: "journal_replaced" in causes(), within_s=60)
-    street.run("first")
+    dead = street.run("first")
     eventually(lambda: street.link("first")["cause"] == "not_admitted", within_s=60)
+    dead.stop()
     assert street.link("spare")["answered"]
+
+    spare.stop()
+    street.expire("spare")
+    spare = street.run("spare")
+    eventually(lambda: street.link("spare")["cause"] == "certificate_refused", within_s=60)
+    assert ask(street.directory / "spare" / "state")["certificate"]["left_s"] < 0
+    assert "drempel-provision reader re-enrol" in street.link("spare")["words"]
+    assert re.search(
+        r"certificate dates +expired on .* → .*drempel-provision reader re-enrol", street.doctor("spare")
+    )
+    assert street.tap(card) == ("access_granted", True)
+    brought_back = street.enrol("spare", street.bureau("re-enrol", PLACE)["code"])
+    assert brought_back.returncode == 0, brought_back.stdout + brought_back.stderr
+    eventually(lambda: street.link("spare")["answered"], "the running controller takes it", within_s=60)
+    eventually(lambda: street.door()["complete"], within_s=60)
 
     spare.stop()
     issued = street.controller()["certificate_serial"]
     street.run("spare", clock_ahead_s=61 * 86_400)
     renewed = street.directory / "spare" / "state" / "device.pem"
-    eventually(renewed.exists, "two thirds of the certificate's life are over", within_s=60)
+    eventually(
+        lambda: (
+            issued not in (street.controller()["certificate_serial"], serial_hex(read_certificate(renewed)))
+        ),
+        "renewed: two thirds of the certificate's life are over",
+        within_s=60,
+    )
     eventually(lambda: street.link("spare")["answered"], within_s=60)
-    assert issued not in (street.controller()["certificate_serial"], serial_hex(read_certificate(renewed)))
 
 
 @needs_tpm
