@@ -118,6 +118,9 @@ keep /etc/systemd/timesyncd.conf.d/50-drempel.conf <<END
 NTP=$DREMPEL_NTP
 FallbackNTP=$DREMPEL_NTP_FALLBACK
 END
+if [ -n "$settings" ] && [ -f "$(dirname "$settings")/network.nmconnection" ]; then
+    keep /etc/NetworkManager/system-connections/drempel.nmconnection 600 <"$(dirname "$settings")/network.nmconnection"
+fi
 keep /etc/nftables.d/site-drempel.nft <<END
 define hub_ports = { $DREMPEL_HUB_PORTS }
 END

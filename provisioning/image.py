@@ -22,6 +22,7 @@ from pacs.enrolment import EnrolmentCode
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
 from pacs.release import NEWEST, Release
+from provisioning.image_network import FixedAddress, network_config
 from provisioning.keystore import read_file
 
 FOLDER: Final = "drempel"
@@ -72,7 +73,7 @@ class ImageSettings:
     """What the site decides about one controller's machine. Raises ``MalformedData`` naming what cannot be.
 
     ``hub_ports``: TCP ports that the controller may reach; ``ntp``: asked first, ``ntp_fallback`` where they do not
-    answer; ``updates``: the https address of releases, None: no updates; ``ssh_keys``: public keys of the technician,
+    answer; ``fixed``: the machine's own address, None: by DHCP; ``updates``: the https address of releases, None: no updates; ``ssh_keys``: public keys of the technician,
     none: no log-in at all; ``strike_pins``: BCM numbers that are low from power-on; ``tpm``: one sits on the header
     (SLB 9670, SPI), which no strike may be wired to then; ``update_at`` and
     ``maintenance_at``: ``HH:MM`` in UTC; ``root_mib``: the size of the root in MiB.
@@ -82,6 +83,7 @@ class ImageSettings:
     ntp: tuple[str, ...]
     ntp_fallback: tuple[str, ...]
     hub_ports: tuple[int, ...] = (443, 8_883)
+    fixed: FixedAddress | None = None
     updates: str | None = None
     ssh_keys: tuple[str, ...] = ()
     strike_pins: tuple[int, ...] = (17,)
@@ -187,12 +189,6 @@ def user_data(settings: ImageSettings) -> str:
     return "#cloud-config\n" + json.dumps(document, indent=2) + "\n"
 
 
-def network_config() -> str:
-    """cloud-init's network-config, version 2: the first Ethernet by DHCP; a start does not wait for it."""
-    wired = {"dhcp4": True, "dhcp6": True, "optional": True}
-    return json.dumps({"network": {"version": 2, "ethernets": {"eth0": wired}}}, indent=2) + "\n"
-
-
 def boot_files(
     settings: ImageSettings,
     system: System,
@@ -213,6 +209,8 @@ def boot_files(
     ours["settings"] = settings.as_shell(release).encode()
     if settings.ssh_keys:
         ours["authorized_keys"] = "".join(f"{key}\n" for key in settings.ssh_keys).encode()
+    if settings.fixed is not None:
+        ours["network.nmconnection"] = settings.fixed.keyfile.encode()
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(ours.items()))
     files = {f"{FOLDER}/{name}": data for name, data in (ours | dict(secrets)).items()}
     files[f"{FOLDER}/SHA256SUMS"] = sums.encode()
@@ -226,7 +224,7 @@ def boot_files(
     else:
         files["user-data"] = user_data(settings).encode()
         files["meta-data"] = f"dsmode: local\ninstance-id: drempel-{settings.hostname}\n".encode()
-        files["network-config"] = network_config().encode()
+        files["network-config"] = network_config(settings.fixed).encode()
     return files
 
 

@@ -24,6 +24,7 @@ from provisioning.image import (
     system_of,
     write_boot,
 )
+from provisioning.image_network import FixedAddress
 from provisioning.keystore import read_file
 from provisioning.releases import open_release
 from provisioning.site import LOOPBACK, Site
@@ -44,7 +45,8 @@ def image_group() -> None:
     epilog="""\
 Examples:
   drempel-provision image config --site-dir wilgenoord --controller c-front --code "$CODE" \\
-      --release build --release-key release-key/release.pub.pem --out /media/bootfs
+      --release build --release-key release-key/release.pub.pem --out /media/bootfs \\
+      --address 10.0.0.5/24 --gateway 10.0.0.1 --dns 10.0.0.2
   drempel-provision image config --site-dir wilgenoord --controller c-front --release build \\
       --release-key release-key/release.pub.pem --out /media/bootfs --dry-run
 """,
@@ -94,6 +96,11 @@ Examples:
     multiple=True,
     help="TCP ports of the hub that the firewall lets the controller reach.  [8883 and the code's, else 443]",
 )
+@click.option(
+    "--address", metavar="ADDRESS/LENGTH", help="The machine's own, such as 10.0.0.5/24.  [by DHCP]"
+)
+@click.option("--gateway", help="With --address: the way to other networks, such as to the hub's.")
+@click.option("--dns", multiple=True, help="With --address: the name servers.")
 @click.option("--updates", metavar="URL", help="Where releases lie; without it the program is never updated.")
 @click.option(
     "--ssh-key", type=command.file_path, help="A technician's public key; without it nobody logs in."
@@ -126,6 +133,9 @@ def image_config(
     ntp: tuple[str, ...],
     ntp_fallback: tuple[str, ...],
     hub_ports: tuple[int, ...],
+    address: str | None,
+    gateway: str | None,
+    dns: tuple[str, ...],
     updates: str | None,
     ssh_key: Path | None,
     strike_pins: tuple[int, ...],
@@ -140,6 +150,8 @@ def image_config(
 
     The release is proven before it is written. Doing it again replaces what it wrote.
     """
+    if address is None and (gateway or dns):
+        raise click.UsageError("--gateway and --dns belong to --address; DHCP gives them otherwise")
     site, made_here = Site.open(site_dir), site_dir / "controllers" / controller
     checked = check_code(code) if code else None
     hub = urlsplit(checked.address if checked else "")
@@ -149,6 +161,7 @@ def image_config(
         ntp=ntp or tuple(host for host in (hub.hostname or site.broker_host,) if host not in LOOPBACK),
         ntp_fallback=ntp_fallback,
         hub_ports=hub_ports or (hub.port or _HTTPS_PORT, _BROKER_PORT),
+        fixed=FixedAddress.parse(address, gateway, dns) if address else None,
         updates=updates,
         ssh_keys=tuple(read_file(ssh_key).decode("utf-8").strip().splitlines()) if ssh_key else (),
         strike_pins=strike_pins or _strike_pins(secrets) or (17,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from configparser import ConfigParser
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from provisioning.image import (
     config_text,
     user_data,
 )
+from provisioning.image_network import FixedAddress, network_config
 from provisioning.readers import DoorWiring, add_controller
 from provisioning.site import create_site
 from tests.firmware_config.card import CMDLINE, CONFIG, FIRMWARE, ROOT, boot_partition, shelf
@@ -235,6 +237,96 @@ def test_cloud_init_accepts_what_is_written(tmp_path: Path) -> None:
 
     assert accepts(user_data(SETTINGS))
     assert not accepts(user_data(SETTINGS).replace('"system": true', '"system": 3'))
+
+
+FIXED = ["--address", "10.0.0.5/24", "--gateway", "10.0.0.1", "--dns", "10.0.0.2", "--dns", "10.0.0.3"]
+
+
+@pytest.mark.parametrize("system", System)
+def test_a_machine_has_its_own_address_where_that_was_asked_for(
+    bureau: Path, tmp_path: Path, system: System
+) -> None:
+    """The same for both systems in NetworkManager's form, among the files whose sums are checked at the first start."""
+    boot = boot_partition(tmp_path / "boot", system)
+    assert config(bureau, boot, "c-front", "--code", CODE, *FIXED).exit_code == 0
+    parsed = ConfigParser()
+    parsed.read(boot / "drempel" / "network.nmconnection")
+    assert dict(parsed["ipv4"]) == {
+        "method": "manual",
+        "address1": "10.0.0.5/24,10.0.0.1",
+        "dns": "10.0.0.2;10.0.0.3;",
+    }
+    assert (parsed["connection"]["interface-name"], parsed["ipv6"]["method"]) == ("eth0", "disabled")
+    assert "network.nmconnection" in (boot / "drempel/SHA256SUMS").read_text()
+    by_dhcp = boot_partition(tmp_path / "other", system)
+    assert config(bureau, by_dhcp, "c-front", "--code", CODE).exit_code == 0
+    assert not (by_dhcp / "drempel/network.nmconnection").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "gateway", "dns", "why"),
+    [
+        ("10.0.0.5", "10.0.0.1", ["10.0.0.2"], "needs the length of its network"),
+        ("10.0.0.256/24", None, ["10.0.0.2"], "10.0.0.256"),
+        ("10.0.0.0/24", None, ["10.0.0.2"], "no address of a machine"),
+        ("10.0.0.255/24", None, ["10.0.0.2"], "no address of a machine"),
+        ("127.0.0.1/8", None, ["10.0.0.2"], "no address of a machine"),
+        ("224.0.0.5/4", None, ["10.0.0.2"], "no address of a machine"),
+        ("10.0.0.5/24", "10.0.1.1", ["10.0.0.2"], "no other machine of 10.0.0.0/24"),
+        ("10.0.0.5/24", "10.0.0.5", ["10.0.0.2"], "no other machine"),
+        ("10.0.0.5/24", "router", ["10.0.0.2"], "router"),
+        ("10.0.0.5/24", None, [], "name the name servers"),
+        ("10.0.0.5/24", None, ["2001:db8::2"], "by the IPv4 address of each"),
+        ("10.0.0.5/24", None, ["0.0.0.0"], "name the name servers"),  # noqa: S104
+        ("2001:db8::5/64", "10.0.0.1", ["2001:db8::2"], "no other machine"),
+        ("fe80::5%eth0\nevil/64", None, ["2001:db8::2"], "network:"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(
+    address: str, gateway: str | None, dns: list[str], why: str
+) -> None:
+    """By name, before a card with it hangs in a corridor."""
+    with pytest.raises(MalformedData, match=why):
+        FixedAddress.parse(address, gateway, dns)
+
+
+@pytest.mark.skipif(
+    not CLOUD_INIT.exists(), reason="NOT CHECKED: tools/system.sh has not unpacked cloud-init"
+)
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        FixedAddress.parse("10.0.0.5/24", "10.0.0.1", ["10.0.0.2", "10.0.0.3"]),
+        FixedAddress.parse("10.0.0.5/24", None, ["10.0.0.2"]),
+        FixedAddress.parse("2001:db8::5/64", None, ["2001:db8::2"]),  # of a way out this writer makes ::/64
+    ],
+)
+def test_cloud_init_makes_the_same_of_an_address(tmp_path: Path, fixed: FixedAddress) -> None:
+    """By its own parser and its own writer for NetworkManager: addresses, way out and name servers are those of our file."""
+    render = (
+        "import json, sys; from cloudinit.net.network_manager import Renderer\n"
+        "from cloudinit.net.network_state import parse_net_config_data as parse\n"
+        "Renderer().render_network_state(parse(json.loads(sys.argv[1])['network']), target=sys.argv[2])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", render, network_config(fixed), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(CLOUD_INIT)},
+    )
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.rglob("*.nmconnection")
+    theirs, ours = ConfigParser(), ConfigParser()
+    theirs.read(written)
+    ours.read_string(fixed.keyfile)
+    family = f"ipv{fixed.address.version}"
+    found = dict(theirs[family])
+    if fixed.gateway is not None:
+        to, via = found.pop("route1").split(",")[:2]
+        assert to == "0.0.0.0/0"
+        found["address1"] += f",{via}"
+    assert {key: found[key] for key in ("method", "address1", "dns")} == dict(ours[family])
 
 
 def test_the_bureaus_files_are_not_left_half_written(bureau: Path, tmp_path: Path) -> None:
