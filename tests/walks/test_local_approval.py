@@ -70,14 +70,15 @@ def attended_kitchen(now: datetime) -> Description:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Kitchen:
-    """A running site of one door, the cards of its people, and its cable."""
+    """A running site of one door, the cards of its people, and its cable. ``window_over_s``: of the last tap that can admit others."""
 
     site: VirtualSite
     cable: NetworkCable
     guard: Holder
     people: Sequence[Holder]
+    window_over_s: float = 0.0
 
     @property
     def station(self) -> DoorStation:
@@ -86,12 +87,13 @@ class Kitchen:
     def tap(self, holder: Holder) -> tuple[str, str, int]:
         """Outcome, reason, and how often the strike let go."""
         tap, releases = tap_once_locked(self.site, holder, KITCHEN)
+        if holder not in self.people:
+            self.window_over_s = time.monotonic() + WINDOW_S
         return tap.outcome, tap.reason, len(releases)
 
     def wait_out_the_window(self) -> None:
-        """Until nobody passes by the guard's last tap."""
-        over_s = time.monotonic() + WINDOW_S
-        self.site.wait_until(lambda: time.monotonic() > over_s, "the end of the window")
+        """Until nobody passes by a guard's last tap."""
+        self.site.wait_until(lambda: time.monotonic() > self.window_over_s, "the end of the window")
 
     def since(self, sequence: int) -> list[tuple[str, str | None, dict[str, Any]]]:
         """Kind, reason and details of what was recorded about people after this event."""
