@@ -23,10 +23,11 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from hub import presence
 from hub.distribution import Publish
+from hub.effects import Documents
 from hub.inbox import Ahead, Message, Opened, proven, read
 from hub.lanes import Lanes, Mark
 from hub.live import ControllerChanged, LiveBus, RequestsChanged
-from hub.record import Counts, Documents, Recording
+from hub.record import Counts, Recording
 from hub.store import controller_reports, controllers, journals
 from hub.store.database import Database
 from hub.store.errors import HeadMoved, NotFound

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from hub.record import UNKNOWN_HASH, Recording
+from hub.fit import UNKNOWN_HASH
+from hub.record import Recording
 from hub.store import controllers, device_certificates, documents
 from hub.store.journals import Anomaly, AnomalyKind, Head
 from pacs.health import ControllerHealth

@@ -13,7 +13,6 @@ from hub import completeness, muster
 from hub.completeness import Cause, Proven
 from hub.muster import Moment, Passages, Standing, Way
 from hub.periods import Periods, of_sites
-from hub.record import CLOCKS_DIFFER, EARLIEST
 from hub.store import areas, controllers, door_state, doors, roll
 from hub.store.areas import Area
 from hub.store.controllers import ControllerState
@@ -21,6 +20,7 @@ from hub.store.database import Database
 from hub.store.door_state import Contact, DoorState
 from hub.store.roll import Listed, Trace
 from hub.store.sites import Site, Sites
+from hub.times import CLOCKS_DIFFER, EARLIEST
 from pacs.commands import Action
 from pacs.events import EventKind
 from pacs.identifiers import ControllerId, DoorId

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from hub import audit
 from hub.certificates import TO_DO, SiteCertificate
-from hub.record import UNKNOWN_HASH
+from hub.fit import UNKNOWN_HASH
 from hub.store import events, journals, soundness
 from hub.store.database import newest_revision, revision_of
 from hub.store.journals import Head
