@@ -25,7 +25,7 @@ if [ -z "$data" ]; then
     mkdir -p /data
     mountpoint -q /data || mount -o data=journal "$partition" /data
 fi
-mkdir -p "$data/config" "$data/state" "$data/releases/releases" "$data/systemd" "$data/network"
+mkdir -p "$data/config" "$data/state" "$data/releases/releases" "$data/systemd" "$data/network" "$data/lists" "$data/packages"
 
 # ---- the release
 

@@ -83,7 +83,8 @@ turn_on() {
 
 mask() {
     for unit in "$@"; do
-        unit_is "$unit" || continue
+        # One that the maintenance window brings is not there yet.
+        unit_is "$unit" || [ "$unit" = unattended-upgrades.service ] || continue
         [ "$(readlink "$root/etc/systemd/system/$unit" 2>/dev/null)" = /dev/null ] \
             || does "mask $unit" systemctl --root="${root:-/}" --quiet mask "$unit"
     done
@@ -177,7 +178,8 @@ if [ -n "$DREMPEL_UPDATES" ]; then turn_on drempel-update.timer; fi
 mask userconfig.service bluetooth.service hciuart.service avahi-daemon.service avahi-daemon.socket ModemManager.service \
     triggerhappy.service triggerhappy.socket serial-getty@ttyAMA0.service serial-getty@ttyS0.service serial-getty@serial0.service \
     dphys-swapfile.service fake-hwclock.service fake-hwclock-load.service fake-hwclock-save.service regenerate_ssh_host_keys.service \
-    apt-daily.timer apt-daily-upgrade.timer man-db.timer e2scrub_all.timer dpkg-db-backup.timer rpi-eeprom-update.service
+    apt-daily.timer apt-daily-upgrade.timer man-db.timer e2scrub_all.timer dpkg-db-backup.timer rpi-eeprom-update.service \
+    unattended-upgrades.service # of no use without apt's own timers, and always in memory
 if [ -d "$root/etc/cloud" ]; then keep /etc/cloud/cloud-init.disabled </dev/null; fi
 
 # ---- a root that is not written
@@ -194,6 +196,8 @@ LABEL=drempel /data ext4 noatime,nosuid,nodev,data=journal,commit=1,errors=remou
 /data/releases /opt/drempel none bind 0 0
 /data/systemd /var/lib/systemd none bind 0 0
 /data/network /var/lib/NetworkManager none bind 0 0
+/data/lists /var/lib/apt/lists none bind 0 0
+/data/packages /var/cache/apt none bind 0 0
 tmpfs /tmp tmpfs nosuid,nodev,size=64M 0 0
 tmpfs /var/tmp tmpfs nosuid,nodev,size=64M 0 0
 tmpfs /var/log tmpfs nosuid,nodev,noexec,size=32M,mode=755 0 0
@@ -202,7 +206,7 @@ tmpfs /var/lib/dhcpcd tmpfs nosuid,nodev,noexec,size=1M,mode=755 0 0
 END
 keep /etc/fstab <"$new.table"
 rm -f "$new.table"
-for path in /data /var/lib/NetworkManager /var/lib/dhcpcd; do [ -d "$root$path" ] || does "make $path" mkdir -p "$root$path"; done
+for path in /data /var/lib/NetworkManager /var/lib/dhcpcd /var/lib/apt/lists /var/cache/apt; do [ -d "$root$path" ] || does "make $path" mkdir -p "$root$path"; done
 keep /etc/tmpfiles.d/drempel.conf <<'END'
 d /var/log/apt 0755 root root
 d /var/log/unattended-upgrades 0750 root adm

@@ -14,5 +14,7 @@ echo "atheris==3.0.0; platform_machine == 'x86_64' and sys_platform == 'linux' a
 # a compiled reader of PC/SC, and what compiles it
 echo "pyscard" | "${uv[@]}" - -c requirements/dev.txt -o requirements/pcsc.txt
 echo "setuptools" | "${uv[@]}" - -o requirements/build-pcsc.txt
+# which of those files a release carries
+.venv/bin/python -m tools.wheels
 grep -nE "://|file:" requirements/*.txt && { echo "an address stands in a lock" >&2; exit 1; }
 wc -l requirements/*.txt

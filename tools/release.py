@@ -4,7 +4,8 @@
 
 * ``bin/``: the programs; each runs the operating system's Python on what lies beside it, isolated from the rest.
 * ``lib/VERSION/``: the packages of the lock that ``drempel[edge,desk]`` needs, for one Python each, and the program.
-  The operating system brings lgpio (Debian's python3-lgpio), for which there is no wheel for each of them.
+  The operating system brings lgpio (python3-lgpio, Debian's own from Trixie on, Raspberry Pi's before), for which there
+  is no wheel for each of them.
 * ``firmware_config/``: what turns a blank Pi into a controller.
 
 Packages are those of requirements/run.txt, each checked against its hash. Two runs make the same bytes.
@@ -34,6 +35,8 @@ UV = ROOT / ".venv" / "bin" / "uv"
 PROGRAMS = {"drempel-edge": "edge.__main__", "drempel-desk": "edge.desk.__main__"}
 LEFT_OUT = ("lgpio", "setuptools")
 """The operating system's; and what nothing of ours runs, though it is asked for."""
+PLAIN_SOURCE = ("pydes",)
+"""Plain Python without a wheel. Anything else that had none would be compiled, for this machine's processor."""
 OTHER_ROOMS = ("hub", "provisioning", "simulator")
 PYTHONS = ("3.11", "3.13")
 """Of Bookworm and of Trixie."""
@@ -93,15 +96,19 @@ def locked(names: set[str]) -> str:
 def build(directory: Path, pythons: list[str], platform: str | None) -> None:
     """Put the release's files into an empty directory."""
     requirements = directory / "requirements.txt"
-    requirements.write_text(locked(needed("edge", "desk")), encoding="utf-8")
+    names = needed("edge", "desk")
+    requirements.write_text(locked(names), encoding="utf-8")
+    wheels = [f"--only-binary={name}" for name in sorted(names.difference(PLAIN_SOURCE))]
     pip = [str(UV), "pip", "install", "--quiet", "--no-config", "--link-mode", "copy"]
     environment = {**os.environ, **where_packages_are([sys.executable, "-m", "pip"])}
     for python in pythons:
         target = ["--target", str(directory / "lib" / python), "--python-version", python]
         target += ["--python-platform", platform] if platform else []
         for what in (["--require-hashes", "-r", str(requirements)], [str(ROOT)]):
-            isolation = [] if "-r" in what else ["--no-build-isolation", "--offline"]
-            subprocess.run([*pip, "--no-deps", *target, *isolation, *what], check=True, env=environment)
+            source = wheels if "-r" in what else ["--offline"]
+            # What is built is built by what the lock has installed here, not by what is newest.
+            building = ["--no-build-isolation", *source]
+            subprocess.run([*pip, "--no-deps", *target, *building, *what], check=True, env=environment)
         for room in OTHER_ROOMS:
             shutil.rmtree(directory / "lib" / python / room)
         shutil.rmtree(directory / "lib" / python / "bin")

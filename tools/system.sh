@@ -77,6 +77,16 @@ chrony() {
     rm -rf "$parts"
 }
 
+# The Pi's processor, emulated: only when it is asked for, because this kernel is told how to run its programs.
+arm64() {
+    if [ "${IMAGE_ARCH:-}" != arm64 ] || [ "$(uname -m)" = aarch64 ]; then return 0; fi
+    need "ARM64" qemu-aarch64-static update-binfmts -- qemu-user-static binfmt-support || return 0
+    local told=/proc/sys/fs/binfmt_misc
+    mountpoint -q "$told" || mount -t binfmt_misc binfmt_misc "$told" || true
+    [ -e "$told/qemu-aarch64" ] || update-binfmts --enable qemu-aarch64 \
+        || echo "ARM64: this kernel cannot be told how to run it; its tests will be skipped"
+}
+
 # A hardware module for keys, in software.
 pkcs11() {
     need "PKCS#11" softhsm2-util -- softhsm2 || true
@@ -93,5 +103,6 @@ browser
 pcsc
 image
 chrony
+arm64
 pkcs11
 tpm

@@ -36,6 +36,9 @@ MAX_STARTS: Final = 2
 """Of the machine during one trial; at the next the release before runs again."""
 MAX_RESTARTS: Final = 3
 """Of the service during one trial: it is not waited for any longer, people stand at the door."""
+QUIET_FOR_S: Final = 120.0
+"""Nobody has been at a door for so long: the machine may be restarted."""
+QUIET_WITHIN_S: Final = 3600.0
 _LOOK_EVERY_S: Final = 2.0
 _MAX_STATUS_BYTES: Final = 64 * 1024
 
@@ -280,16 +283,40 @@ def _status(state_dir: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def is_quiet(status: dict[str, Any] | None) -> bool:
+    """Whether nobody waits at a door or has been at one just now; a controller that does not answer opens for nobody."""
+    if status is None:
+        return True
+    ages_s = [reader.get("last_card_s") for reader in status.get("readers", [])]
+    waiting = any(door.get("waiting") for door in status.get("doors", []))
+    return not waiting and all(age_s is None or age_s >= QUIET_FOR_S for age_s in ages_s)
+
+
+def wait_until_quiet(
+    look: Callable[[], dict[str, Any] | None],
+    *,
+    monotonic_s: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Return once nobody is at a door, and after ``QUIET_WITHIN_S`` anyway: what was found, for the log."""
+    until_s = monotonic_s() + QUIET_WITHIN_S
+    while not is_quiet(look()):
+        if monotonic_s() >= until_s:
+            return "somebody was at a door all the time"
+        sleep(_LOOK_EVERY_S)
+    return "nobody is at a door"
+
+
 def _restart(unit: str) -> None:
     subprocess.run(["/usr/bin/systemctl", "restart", "--no-block", unit], check=False)  # noqa: S603 - fixed arguments
 
 
 def main() -> None:
-    """``at-start``, before the controller; ``run``, once a release is offered; ``back``, by hand."""
+    """``at-start``, before the controller; ``run``, once a release is offered; ``back``, by hand; ``quiet``, before a restart."""
     parser = argparse.ArgumentParser(
         description="Try a new release of the controller, and go back when it fails."
     )
-    parser.add_argument("what", choices=("at-start", "run", "back"))
+    parser.add_argument("what", choices=("at-start", "run", "back", "quiet"))
     parser.add_argument("--root", type=Path, default=Path("/opt/drempel"))
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/drempel"))
     parser.add_argument("--configuration", type=Path, default=Path("/etc/drempel"))
@@ -307,6 +334,8 @@ def main() -> None:
             within_s=given.within_s,
             settled_s=given.settled_s,
         )
+    elif given.what == "quiet":
+        said = wait_until_quiet(lambda: _status(given.state_dir))
     else:
         current, previous = releases.linked("current"), releases.linked("previous")
         if current is None or previous is None or current == previous:

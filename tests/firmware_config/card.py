@@ -28,7 +28,7 @@ CONFIG = "dtparam=audio=on\nauto_initramfs=1\narm_64bit=1\n[cm4]\notg_mode=1\n[a
 
 def boot_partition(directory: Path, system: System) -> Path:
     """A boot partition as the image has it."""
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "cmdline.txt").write_text(CMDLINE[system])
     (directory / "config.txt").write_text(CONFIG)
     if system is System.TRIXIE:

@@ -16,14 +16,17 @@ from edge.updating.trial import (
     EDGE,
     MAX_RESTARTS,
     MAX_STARTS,
+    QUIET_WITHIN_S,
     SETTLED_S,
     WITHIN_S,
     Health,
     Releases,
     Trial,
     at_start,
+    is_quiet,
     try_release,
     unit_of,
+    wait_until_quiet,
 )
 from tests.edge.updating.releases import controller
 
@@ -256,3 +259,38 @@ def test_the_file_stands_on_its_own(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin"},
     )
     assert said.stdout == "drempel: 0.1.0 runs, no trial\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "quiet"),
+    [
+        (None, True),
+        ({"starting": True}, True),
+        ({"doors": [{"waiting": []}], "readers": [{"last_card_s": None}, {"last_card_s": 120.0}]}, True),
+        ({"doors": [{"waiting": []}], "readers": [{"last_card_s": 500.0}, {"last_card_s": 119.9}]}, False),
+        ({"doors": [{"waiting": [{}]}], "readers": [{"last_card_s": None}]}, False),
+    ],
+)
+def test_somebody_is_at_a_door_until_two_minutes_after_their_card(
+    status: dict[str, object] | None, quiet: bool
+) -> None:
+    """Or as long as they wait for a person; no controller, nobody it could open for."""
+    assert is_quiet(status) is quiet
+
+
+@pytest.mark.parametrize(("leaves_after_s", "waited_s"), [(50.0, 50.0), (1e9, QUIET_WITHIN_S)])
+def test_a_restart_waits_for_the_person_at_the_door_and_not_for_ever(
+    leaves_after_s: float, waited_s: float
+) -> None:
+    """It goes ahead once the door is quiet, or after an hour."""
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    def look() -> dict[str, object]:
+        return {"readers": [{"last_card_s": 1.0 if now_s < leaves_after_s else None}]}
+
+    wait_until_quiet(look, monotonic_s=lambda: now_s, sleep=sleep)
+    assert now_s == waited_s
