@@ -22,6 +22,14 @@ EMULATED = ARCH != HERE
 CAN_RUN = not EMULATED or (ARCH == "arm64" and Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists())
 PROCESSOR = {"QEMU_CPU": "cortex-a53"} if EMULATED else {}
 """The least of the Pis (3 and Zero 2 W): a package that needs a newer one's instructions ends with SIGILL."""
+LACKS = (
+    {"nftables", "systemd-sysctl", "systemd-tmpfiles-setup", "systemd-tmpfiles-setup-dev"}
+    if EMULATED
+    else set()
+)
+"""Services that fail in an emulated machine: the emulator knows no firewall, and no credentials of systemd's own."""
+UNSHARED = "[Service]\nPrivateNetwork=no\nPrivateUsers=no\n"
+"""What the emulator cannot make for a service; both are there in the machine that is not emulated."""
 PACKAGES = "systemd-sysv,dbus,python3,nftables,systemd-timesyncd,passwd,e2fsprogs,unattended-upgrades"
 LGPIO = {System.BOOKWORM: "", System.TRIXIE: ",python3-lgpio"}[SYSTEM]
 """Bookworm's is Raspberry Pi's own, not Debian's."""
