@@ -16,5 +16,5 @@ echo "pyscard" | "${uv[@]}" - -c requirements/dev.txt -o requirements/pcsc.txt
 echo "setuptools" | "${uv[@]}" - -o requirements/build-pcsc.txt
 # which of those files a release carries
 .venv/bin/python -m tools.wheels
-grep -nE "://|file:" requirements/*.txt && { echo "an address stands in a lock" >&2; exit 1; }
+grep -nE "://|file:" requirements/* && { echo "an address stands in a lock" >&2; exit 1; }
 wc -l requirements/*.txt

@@ -1,4 +1,4 @@
-"""Write requirements/release.txt: which file of each locked package a release carries, for each Python it is for.
+"""Write requirements/release.wheels: which file of each locked package a release carries, for each Python it is for.
 
 A line is a Python, the file's name and its SHA-256. It stops where there is no wheel for the Pi's processor. ``tests/test_release_wheels.py`` holds the table and the lock together.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from tools.release import PLAIN_SOURCE, PLATFORM, PYTHONS, ROOT, locked, needed
 
-TABLE: Final = ROOT / "requirements" / "release.txt"
+TABLE: Final = ROOT / "requirements" / "release.wheels"
 
 
 def chosen(python: str) -> list[str]:
