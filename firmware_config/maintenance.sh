@@ -18,7 +18,7 @@ tpm="openssl tpm2-openssl tpm2-tools"
 
 is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
-# What a controller needs and the system may have come without. Bookworm's python3-lgpio is Raspberry Pi's.
+# What a controller needs and the system may have come without. python3-lgpio comes from Raspberry Pi's archive.
 missing() {
     for package in $wanted; do is_installed "$package" || echo "$package"; done
 }

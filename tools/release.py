@@ -4,8 +4,8 @@
 
 * ``bin/``: the programs; each runs the operating system's Python on what lies beside it, isolated from the rest.
 * ``lib/VERSION/``: the packages of the lock that ``drempel[edge,desk]`` needs, for one Python each, and the program.
-  The operating system brings lgpio (python3-lgpio, Debian's own from Trixie on, Raspberry Pi's before), for which there
-  is no wheel for each of them.
+  The operating system brings lgpio (python3-lgpio, which Raspberry Pi adds to Debian), for which there is no wheel for each
+  of them.
 * ``firmware_config/``: what turns a blank Pi into a controller.
 
 Packages are those of requirements/run.txt, each checked against its hash. Two runs make the same bytes.

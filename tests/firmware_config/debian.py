@@ -31,8 +31,6 @@ LACKS = (
 UNSHARED = "[Service]\nPrivateNetwork=no\nPrivateUsers=no\n"
 """What the emulator cannot make for a service; both are there in the machine that is not emulated."""
 PACKAGES = "systemd-sysv,dbus,python3,nftables,systemd-timesyncd,passwd,e2fsprogs,unattended-upgrades"
-LGPIO = {System.BOOKWORM: "", System.TRIXIE: ",python3-lgpio"}[SYSTEM]
-"""Bookworm's is Raspberry Pi's own, not Debian's."""
 
 
 def run(*command: str | Path, **more: Any) -> str:
@@ -53,7 +51,7 @@ def fetched() -> Path:
             "debootstrap",
             f"--arch={ARCH}",
             "--variant=minbase",
-            f"--include={PACKAGES}{LGPIO}",
+            f"--include={PACKAGES}",
             SYSTEM.value,
             part,
         )
