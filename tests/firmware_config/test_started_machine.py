@@ -293,12 +293,14 @@ def machine(disks: Path) -> Iterator[Machine]:
             yield machine
         finally:
             (ROOT / "build" / "image-console.log").write_bytes((directory / "console.log").read_bytes())
+            leader = machine.leader
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+                os.kill(leader, signal.SIGKILL)  # and with it everything in the machine
 
 
 def test_a_card_opens_the_door(machine: Machine) -> None:
