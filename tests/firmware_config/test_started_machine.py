@@ -263,7 +263,7 @@ def machine(disks: Path) -> Iterator[Machine]:
         put.parent.mkdir(exist_ok=True)
         put.write_text(f"[Service]\n{lines}")
     if EMULATED:
-        put = root / "etc/systemd/system/drempel-.service.d/test.conf"
+        put = root / "etc/systemd/system/drempel-.service.d/emulated.conf"
         put.parent.mkdir()
         put.write_text(UNSHARED)
     put = root / "etc/systemd/system.conf.d/test.conf"
