@@ -123,7 +123,8 @@ class KeyPaths:
     """Where the keys and certificates are.
 
     ``renewed``: a device key with its certificate, in one file, that take the place of the configured ones while they are
-    newer. ``tpm``: of keys that are to be made; those that are there say themselves what they are.
+    newer. ``tpm``: of keys that are to be made; those that are there say themselves what they are. ``statement``: the key
+    statement that is followed, which may say that another root follows the configured one.
     """
 
     device_certificate: Path
@@ -134,6 +135,7 @@ class KeyPaths:
     passphrase_file: Path
     tpm: UseTpm = UseTpm.AUTO
     renewed: Path | None = None
+    statement: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,11 @@ class _Parser:
             pins=controller["pins"],
             hub_host=hub["host"],
             hub_port=hub["port"],
-            keys=KeyPaths(**keys, renewed=controller["state_dir"] / RENEWED),
+            keys=KeyPaths(
+                **keys,
+                renewed=controller["state_dir"] / RENEWED,
+                statement=controller["state_dir"] / "policy" / "keys.signed",
+            ),
             doors=tuple(
                 DoorConfig(**door | {"readers": tuple(ReaderConfig(**reader) for reader in door["readers"])})
                 for door in doors

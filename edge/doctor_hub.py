@@ -8,25 +8,23 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from itertools import pairwise
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from edge.config import Config
 from edge.finding import Code, Finding
 from edge.keystore import (
     Keystore,
-    read_certificate,
     read_certificates,
     read_policy_keys,
-    read_root_key,
+    read_root_keys,
+    roots_in_force,
 )
 from edge.link_state import NEXT_STEPS, LinkCause, cause_of
 from edge.signers import Signers
 from pacs import bundle
-from pacs.certificates import renew_from
+from pacs.certificates import leads_to, renew_from
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.messages import DocumentKind
 from pacs.revocation import StatusList
@@ -48,16 +46,13 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     try:
         keystore = Keystore.open(config.keys, config.controller_id)
         chain = read_certificates(keystore.paths.device_certificate)
-        root = read_certificate(config.keys.root_certificate)
+        roots = roots_in_force(keystore.paths)
     except StoreError as error:
         yield Finding.failed(Code.KEYS_UNUSABLE, error)
         return
     yield Finding.of(Code.KEYS_FIT)
     device = keystore.device_certificate
-    try:
-        for below, above in pairwise([*chain, root]):
-            below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature):
+    if not leads_to(chain, roots):
         yield Finding.of(Code.CERTIFICATE_CHAIN_ASTRAY)
     else:
         yield Finding.of(Code.CERTIFICATE_CHAIN_LEADS)
@@ -70,7 +65,7 @@ def examine_certificates(config: Config, now: datetime) -> Iterator[Finding]:
     yield _validity("CERTIFICATE_DATES", device, now)
     for authority in chain[1:2]:
         yield _validity("AUTHORITY_DATES", authority, now)
-    yield _validity("ROOT_DATES", root, now)
+    yield _validity("ROOT_DATES", roots[0], now)
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
@@ -182,7 +177,7 @@ def held_documents(config: Config, pause: Callable[[], None] = lambda: None) -> 
 def _believed(config: Config) -> Signers:
     signers = Signers(
         read_policy_keys(config.keys.policy_public_key),
-        partial(read_root_key, config.keys.root_certificate),
+        partial(read_root_keys, config.keys.root_certificate),
     )
     try:
         data = (config.state_dir / "policy" / "keys.signed").read_bytes()

@@ -23,7 +23,7 @@ from edge.config import Config, UseTpm
 from edge.config_file import RENEWED, load
 from edge.device_keys import EVENT_KEY, PASSPHRASE, DeviceKeys, write_secret
 from edge.enrolment_hub import EnrolmentHub, EnrolmentRefused, Place
-from edge.keystore import read_policy_keys, root_key_of
+from edge.keystore import read_policy_keys, root_keys_of
 from edge.policy_store import PolicyStore
 from edge.signers import Signers
 from edge.state_dir import make_state_dir
@@ -175,7 +175,7 @@ class Enrolment:
                 "the hub gives another root certificate than it showed; nothing was written"
             )
         chain = read_chain(place.certificates.encode())
-        check_device_chain(chain, root, name=place.controller_id, public_key=keys.public_key)
+        check_device_chain(chain, [root], name=place.controller_id, public_key=keys.public_key)
         if not chain[0].not_valid_before_utc <= self.now < chain[0].not_valid_after_utc:
             raise EnrolmentRefused(
                 f"by this machine's clock it is {self.now:%Y-%m-%d %H:%M} UTC, when the new certificate is not valid; "
@@ -201,7 +201,7 @@ class Enrolment:
     def _keep_documents(self, place: Place, state_dir: Path, policy_keys: Path) -> None:
         """Verified by the policy's key before they are kept; what is held already, or newer, stays."""
         make_state_dir(state_dir)
-        signers = Signers(read_policy_keys(policy_keys), partial(root_key_of, place.root))
+        signers = Signers(read_policy_keys(policy_keys), partial(root_keys_of, place.root))
         store = PolicyStore(state_dir / "policy", site_id=place.site_id, signers=signers)
         for kind in DocumentKind:
             try:

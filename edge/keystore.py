@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from edge.config import KeyPaths
 from edge.tpm_blobs import is_sealed, key_in
 from pacs.envelope import trusted_keys
-from pacs.errors import StoreError
+from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.identifiers import ControllerId
+from pacs.key_statement import open_statement
 
 if TYPE_CHECKING:  # what no first tap needs is imported where it is used
     import ssl
@@ -88,20 +89,23 @@ class Keystore:
     def tls_context(self) -> ssl.SSLContext:
         """Mutual TLS 1.2 or later against the site's root, with the server's name checked.
 
-        Made again when one of its files has changed. Raises ``StoreError`` naming the file.
+        Made again when one of its files, or the roots, have changed. Raises ``StoreError`` naming the file.
         """
         return context_of(in_force(self.paths))
 
 
 def context_of(paths: KeyPaths) -> ssl.SSLContext:
     """As ``Keystore.tls_context``, with exactly these files."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    roots = "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in roots_in_force(paths))
     if is_kept_by_tpm(paths.device_key):  # loaded anew each time: a TPM that was reset has forgotten it
         from edge import tpm
 
         tpm.provide()
-        return _made_context(paths, tpm.NO_PASSWORD)
-    files = (paths.device_certificate, paths.device_key, paths.root_certificate)
-    return _tls_context(paths, tuple(_changed_ns(path) for path in files))
+        return _made_context(paths, roots, tpm.NO_PASSWORD)
+    files = (paths.device_certificate, paths.device_key)
+    return _tls_context(paths, roots, tuple(_changed_ns(path) for path in files))
 
 
 def in_force(paths: KeyPaths) -> KeyPaths:
@@ -123,18 +127,18 @@ def in_force(paths: KeyPaths) -> KeyPaths:
 
 
 @lru_cache(maxsize=1)
-def _tls_context(paths: KeyPaths, _changed: tuple[int, ...]) -> ssl.SSLContext:
-    return _made_context(paths, read_passphrase(paths.passphrase_file))
+def _tls_context(paths: KeyPaths, roots: str, _changed: tuple[int, ...]) -> ssl.SSLContext:
+    return _made_context(paths, roots, read_passphrase(paths.passphrase_file))
 
 
-def _made_context(paths: KeyPaths, password: bytes) -> ssl.SSLContext:
+def _made_context(paths: KeyPaths, roots: str, password: bytes) -> ssl.SSLContext:
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(paths.root_certificate)
-    except (OSError, ssl.SSLError) as error:
+        context.load_verify_locations(cadata=roots)
+    except (ValueError, ssl.SSLError) as error:
         raise _useless(paths.root_certificate) from error
     try:
         context.load_cert_chain(paths.device_certificate, paths.device_key, password=password)
@@ -203,22 +207,42 @@ def read_policy_keys(path: Path) -> Mapping[bytes, Ed25519PublicKey]:
     return trusted_keys(*keys)
 
 
-def read_root_key(path: Path) -> EllipticCurvePublicKey:
-    """The P-256 key of the root certificate in the file; raises ``StoreError``."""
-    return root_key_of(_read(path), str(path))
+def read_root_keys(path: Path) -> list[EllipticCurvePublicKey]:
+    """The P-256 keys of the root certificates in the file, the newest first; raises ``StoreError``."""
+    return root_keys_of(_read(path), str(path))
 
 
-def root_key_of(pem: bytes, name: str = "the root certificate") -> EllipticCurvePublicKey:
-    """The P-256 key of a root certificate in PEM; raises ``StoreError`` with its ``name``."""
+def root_keys_of(pem: bytes, name: str = "the root certificate") -> list[EllipticCurvePublicKey]:
+    """The P-256 keys of root certificates in PEM; raises ``StoreError`` with their ``name``."""
     from cryptography import x509
 
     try:
-        key = x509.load_pem_x509_certificate(pem).public_key()
+        keys = [each.public_key() for each in x509.load_pem_x509_certificates(pem)]
     except ValueError as error:
         raise StoreError(f"{name}: not a certificate; copy it from the site directory") from error
-    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+    found = [
+        key for key in keys if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+    ]
+    if len(found) < len(keys):
         raise StoreError(f"{name}: not of a P-256 key; copy it from the site directory")
-    return key
+    return found
+
+
+def roots_in_force(paths: KeyPaths) -> list[x509.Certificate]:
+    """Whom to believe that certifies, the newest first: the configured roots, and what the key statement says followed them.
+
+    A statement that cannot be used says nothing. Raises ``StoreError`` for the configured ones.
+    """
+    configured = read_certificates(paths.root_certificate)
+    try:
+        data = paths.statement.read_bytes() if paths.statement else b""
+        change = open_statement(data, *read_root_keys(paths.root_certificate)).root_change if data else None
+    except (OSError, MalformedData, VerificationError):
+        change = None
+    if change is None:
+        return configured
+    new = change.root
+    return [new, *(each for each in configured if change.former_is_believed and each != new)]
 
 
 def is_kept_by_tpm(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The controller's certificate, renewed over the connection that the present one gives it.
 
-From two thirds of its life on another key is made and the hub asked to certify it. The answer is tried with the next
-connection; once the hub has answered on that, it takes the place of the present one. Until then, and whenever it does not
+From two thirds of its life on, and when another root has followed the one that it leads to, another key is made and the hub
+asked to certify it. The answer is tried with the next connection; once the hub has answered on that, it takes the place of the present one. Until then, and whenever it does not
 work, the present one is used; a new one that failed three times while the present one works is given up, and another asked
 for. A killed process goes on from the files: ``device.pem.key``, the new key; ``device.pem.next``, certificate and key, to be
 tried; ``device.pem``, in force. All of it belongs to the uplink's thread, but for ``standing``.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +27,12 @@ from edge.keystore import (
     context_of,
     in_force,
     read_certificate,
+    read_certificates,
     read_passphrase,
     read_private_key,
+    roots_in_force,
 )
-from pacs.certificates import check_device_chain, read_chain, renew_from, serial_hex
+from pacs.certificates import check_device_chain, leads_to, read_chain, renew_from, serial_hex
 from pacs.errors import MalformedData, StoreError
 from pacs.identifiers import ControllerId
 from pacs.messages import RenewalRequest
@@ -42,6 +44,7 @@ FIRST_RETRY_S: Final = 60.0
 LONGEST_RETRY_S: Final = 3600.0
 MOST_TRIES: Final = 3
 """Of a new certificate that does not work, while the present one does."""
+LOOK_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +57,8 @@ class Renewal:
         self._paths: KeyPaths = keystore.paths
         self._controller_id = controller_id
         self._wall = wall
-        self._ask_at_s = 0.0
+        self._ask_at_s = self._look_at_s = 0.0
+        self._statement_ns = 0
         self._retry_s = FIRST_RETRY_S
         self._tries = False
         self._failed = 0
@@ -88,11 +92,11 @@ class Renewal:
 
     def request(self, now_s: float) -> bytes | None:
         """What to ask the hub, when it is time; None: nothing."""
-        if now_s < self._ask_at_s:
+        if now_s < self._ask_at_s and not self._has_heard_of_a_root(now_s):
             return None
         self._ask_at_s = now_s + FIRST_RETRY_S
         try:
-            if self._has_next() or self._wall() < self.standing.renews_at:
+            if self._has_next() or not self._is_due():
                 return None
             keys = self._keys()
         except StoreError as error:
@@ -109,9 +113,9 @@ class Renewal:
             return False  # nobody asked
         keys = self._keys()
         certificates = read_chain(chain.encode())
-        root = read_certificate(self._paths.root_certificate)
-        check_device_chain(certificates, root, name=self._controller_id, public_key=keys.public_key)
-        if certificates[0].not_valid_after_utc <= self.standing.ends_at:
+        roots = roots_in_force(self._paths)
+        check_device_chain(certificates, roots, name=self._controller_id, public_key=keys.public_key)
+        if not self._gains_by(certificates):
             self._drop()  # the key too: for the same key the hub would give the same again
             raise MalformedData("a certificate that ends no later than the present one")
         write_secret(self._next, keys.device_file(chain))
@@ -146,14 +150,37 @@ class Renewal:
             self._failed += 1
 
     def _look(self) -> None:
-        """At what is in force; a new one that does not outlast it, as after an enrolment meanwhile, is of no use."""
+        """At what is in force; a new one that gains nothing, as after an enrolment meanwhile, is of no use."""
         with contextlib.suppress(StoreError):
             present = read_certificate(in_force(self._paths).device_certificate)
             self.standing = CertificateStanding.of(present)
-            if self._has_next():
-                newer = read_certificate(self._next)
-                if newer.not_valid_after_utc <= present.not_valid_after_utc:
-                    self._drop()
+            if self._has_next() and not self._gains_by(read_certificates(self._next)):
+                self._drop()
+
+    def _gains_by(self, chain: Sequence[x509.Certificate]) -> bool:
+        """Whether it ends later than the one in force, or leads to the newest root and that one does not."""
+        present = read_certificates(in_force(self._paths).device_certificate)
+        newest = roots_in_force(self._paths)[:1]
+        return chain[0].not_valid_after_utc > present[0].not_valid_after_utc or (
+            leads_to(chain, newest) and not leads_to(present, newest)
+        )
+
+    def _has_heard_of_a_root(self, now_s: float) -> bool:
+        """Whether another key statement is there than when this was asked last."""
+        if now_s < self._look_at_s or self._paths.statement is None:
+            return False
+        self._look_at_s = now_s + LOOK_S
+        with contextlib.suppress(OSError):
+            before, self._statement_ns = self._statement_ns, self._paths.statement.stat().st_mtime_ns
+            return before != self._statement_ns
+        return False
+
+    def _is_due(self) -> bool:
+        """Two thirds of its life are over, or another root has followed the one that it leads to."""
+        if self._wall() >= self.standing.renews_at:
+            return True
+        chain = read_certificates(in_force(self._paths).device_certificate)
+        return not leads_to(chain, roots_in_force(self._paths)[:1])
 
     @property
     def _next(self) -> Path:

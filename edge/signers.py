@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -10,22 +10,25 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pacs.errors import StoreError
-from pacs.key_statement import KeyStatement, open_statement
+from pacs.key_statement import KeyStatement, opened
 
 Keys = Mapping[bytes, Ed25519PublicKey]
 _NONE: Final[Keys] = MappingProxyType({})
 
 
-def _no_root() -> EllipticCurvePublicKey:
+def _no_roots() -> Sequence[EllipticCurvePublicKey]:
     raise StoreError("there is no root to verify a key statement with")
 
 
 class Signers:
     """Changed by one thread, read by any: what one property gave stays as it was."""
 
-    def __init__(self, first: Keys, root: Callable[[], EllipticCurvePublicKey] = _no_root) -> None:
-        """``first``: whom to believe before there is a statement. ``root``: asked for when one has to be verified."""
-        self._root = root
+    def __init__(
+        self, first: Keys, roots: Callable[[], Sequence[EllipticCurvePublicKey]] = _no_roots
+    ) -> None:
+        """``first``: whom to believe before there is a statement. ``roots``: asked for when one has to be verified, until one is followed."""
+        self._roots = roots
+        self._root: EllipticCurvePublicKey | None = None
         self._keys = (first, first)
         self._issuers: Mapping[str, bytes] | None = None
         self.version = 0
@@ -52,13 +55,20 @@ class Signers:
 
     def verified(self, data: bytes) -> KeyStatement:
         """Raises ``MalformedData``, ``VerificationError``, and ``StoreError`` without a root that can be used."""
-        return open_statement(data, self._root())
+        return self._opened(data)[0]
 
     def follow(self, statement: KeyStatement, data: bytes) -> None:
-        """Believe those whom this statement names, and nobody else; ``data``: as it came."""
+        """Believe those whom this statement names, and nobody else; ``data``: as it came.
+
+        From then on statements are by the root that signed it, or one that follows that one.
+        """
+        self._root = self._opened(data)[1]
         self._keys = (statement.accepted, statement.kept)
         self._issuers = statement.issuers
         self.version, self.data = statement.version, data
+
+    def _opened(self, data: bytes) -> tuple[KeyStatement, EllipticCurvePublicKey]:
+        return opened(data, self._roots() if self._root is None else (self._root,))
 
     def believe_nobody(self) -> None:
         """A statement was followed and cannot be read any more: until the hub sends it again nobody is believed."""

@@ -34,7 +34,7 @@ from edge.finding import Finding
 from edge.inputs import DocumentAccepted, DocumentRefused, Input, PartFailed, Started, Stopping
 from edge.journal import Journal
 from edge.journal_opening import open_journal
-from edge.keystore import Keystore, in_force, read_certificate, read_policy_keys, read_root_key
+from edge.keystore import Keystore, in_force, read_certificate, read_policy_keys, read_root_keys
 from edge.late_uplink import LateUplink
 from edge.nfc.pn532 import Pn532
 from edge.nfc.reader import Antenna, Reader, ReaderSettings
@@ -108,7 +108,7 @@ def run_controller(
         ending.lock = doors.lock_all
         signers = Signers(
             read_policy_keys(config.keys.policy_public_key),
-            partial(read_root_key, config.keys.root_certificate),
+            partial(read_root_keys, config.keys.root_certificate),
         )
         store = PolicyStore(config.state_dir / "policy", site_id=config.site_id, signers=signers)
         journal = open_journal(

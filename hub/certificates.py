@@ -7,6 +7,7 @@ certificate of its pages, are made at the bureau: of these it says that they are
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -134,8 +135,8 @@ class OwnCertificates:
         renewed: Callable[[SiteCertificate], None] = lambda _: None,
     ) -> None:
         """``changed``: told when one of the files is another. ``renewed``: of each that was made here."""
-        self.authority = authority
-        """What certifies now; None: the directory has nothing to certify with."""
+        self._authority = authority
+        self._lock = threading.Lock()
         self._site_dir = site_dir
         self._passphrase = passphrase
         self._clock = clock
@@ -144,6 +145,12 @@ class OwnCertificates:
         self._seen = self._failed = self._look_at()
         self.lookout = Lookout("certificates", self.look, every_s=LOOK_S, failed="certificates_not_looked_at")
         """The thread that looks."""
+
+    def authority(self) -> DeviceAuthority | None:
+        """What certifies by what the files hold now; None: there is nothing to certify with."""
+        if self._follow():
+            self._changed()
+        return self._authority
 
     def look(self) -> float | None:
         """Look once; in how many seconds again, None: as usual."""
@@ -161,7 +168,7 @@ class OwnCertificates:
 
         Raises ``OSError``, and ``ValueError``, ``MalformedData``, ``ExtensionNotFound`` for a file that is no such certificate.
         """
-        authority, now = self.authority, self._clock()
+        authority, now = self.authority(), self._clock()
         if authority is None:
             return False
         is_renewed = False
@@ -183,20 +190,19 @@ class OwnCertificates:
         return is_renewed
 
     def _follow(self) -> bool:
-        seen = self._look_at()
-        if seen == self._seen:
-            return False
-        try:
-            self.authority = DeviceAuthority.load(self._site_dir, self._passphrase)
-        except (
-            StoreError
-        ) as error:  # half of it is there as yet, or it is damaged: what was there before goes on
-            if seen != self._failed:
-                log.warning("certificates_not_usable", detail=str(error))
-            self._failed = seen
-            return False
-        self._seen = seen
-        return True
+        with self._lock:
+            seen = self._look_at()
+            if seen == self._seen:
+                return False
+            try:
+                self._authority = DeviceAuthority.load(self._site_dir, self._passphrase)
+            except StoreError as error:  # half of it is there as yet: what was there before goes on
+                if seen != self._failed:
+                    log.warning("certificates_not_usable", detail=str(error))
+                self._failed = seen
+                return False
+            self._seen = seen
+            return True
 
     def _look_at(self) -> tuple[tuple[int, int] | None, ...]:
         """Time and size of each file."""

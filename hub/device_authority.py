@@ -21,11 +21,15 @@ from pacs.identifiers import ControllerId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceAuthority:
-    """The intermediate with its key, and the root above it."""
+    """The intermediate with its key, and the newest root above it.
+
+    ``above``: how that root followed another one, for whoever knows that one alone.
+    """
 
     certificate: x509.Certificate
     key: EllipticCurvePrivateKey = field(repr=False)
     root: x509.Certificate
+    above: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def load(cls, site_dir: Path, passphrase: str) -> DeviceAuthority | None:
@@ -37,7 +41,7 @@ class DeviceAuthority:
         if not certificate_file.exists() and not key_file.exists():
             return None
         try:
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+            certificate, *above = x509.load_pem_x509_certificates(certificate_file.read_bytes())
             root = x509.load_pem_x509_certificate((site_dir / "root.cert.pem").read_bytes())
             key = load_pem_private_key(key_file.read_bytes(), passphrase.encode())
         except (OSError, ValueError, TypeError) as error:
@@ -46,7 +50,7 @@ class DeviceAuthority:
             ) from error
         if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise StoreError(f"{key_file}: not the key of {certificate_file.name}")
-        return cls(certificate=certificate, key=key, root=root)
+        return cls(certificate=certificate, key=key, root=root, above=tuple(above))
 
     @property
     def root_fingerprint(self) -> bytes:
@@ -115,7 +119,7 @@ class DeviceAuthority:
         return b"".join(each.public_bytes(Encoding.PEM) for each in (made, *self._above()))
 
     def _above(self) -> list[x509.Certificate]:
-        return [] if self.certificate == self.root else [self.certificate]
+        return [] if self.certificate == self.root else [self.certificate, *self.above]
 
 
 def key_digest(public_key: EllipticCurvePublicKey) -> bytes:

@@ -74,10 +74,8 @@ class PolicyKeys:
             return cls(keys=keys)
         data = _read(path)
         try:
-            root = _certificate(site_dir / "root.cert.pem").public_key()
-            if not isinstance(root, EllipticCurvePublicKey):
-                raise StoreError(f"{site_dir / 'root.cert.pem'}: a P-256 key expected")
-            stated = open_statement(data, root)
+            roots = [each.public_key() for each in _certificates(site_dir / "root.cert.pem")]
+            stated = open_statement(data, *(key for key in roots if isinstance(key, EllipticCurvePublicKey)))
         except (MalformedData, VerificationError) as error:
             raise StoreError(f"{path}: not what this site's root signed ({error})") from error
         if not stated.accepted.keys() & keys.keys():
@@ -141,9 +139,8 @@ class HubKeys:
             site_id, issuer = SiteId(table["site"]), str(table["issuer"])
         except (tomllib.TOMLDecodeError, KeyError, MalformedData) as error:
             raise StoreError(f"{site_dir / 'site.toml'}: site and issuer expected") from error
-        _certificate(site_dir / "root.cert.pem")
-        _certificate(site_dir / "broker.cert.pem")
-        _certificate(site_dir / "client.cert.pem")
+        for name in ("root", "broker", "client"):
+            _certificates(site_dir / f"{name}.cert.pem")
         _p256_key(site_dir / "client.key.pem", passphrase)
         broker_key = _p256_key(site_dir / "broker.key.pem", passphrase)
         return cls(
@@ -180,9 +177,9 @@ def read_passphrase(path: Path) -> str:
     return passphrase
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def _certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(_read(path))
+        return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
         raise StoreError(f"{path}: not a certificate in PEM") from error
 

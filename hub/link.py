@@ -147,7 +147,7 @@ class ControllerLink:
         )
         self.enrolment = Enrolment(
             database,
-            lambda: self.certificates.authority,
+            self.certificates.authority,
             policy_keys=keys.policy_public_key,
             broker=lambda: advertised or (keys.broker_host, self.servers[0][1]),
             changed=self.site_changed,

@@ -132,14 +132,37 @@ def read_chain(pem: bytes) -> list[x509.Certificate]:
         raise MalformedData("certificates: not X.509") from error
 
 
+def leads_to(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
+    """Whether each certificate is issued by the one behind it, an authority, until one is issued by one of the ``roots``."""
+    try:
+        for index, certificate in enumerate(chain):
+            if certificate in roots or any(_is_issued_by(certificate, root) for root in roots):
+                return True
+            above = chain[index + 1]
+            certificate.verify_directly_issued_by(above)
+            if not above.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+                return False
+    except (ValueError, TypeError, IndexError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    return False
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def check_device_chain(
     chain: Sequence[x509.Certificate],
-    root: x509.Certificate,
+    roots: Sequence[x509.Certificate],
     *,
     name: str,
     public_key: ec.EllipticCurvePublicKey,
 ) -> None:
-    """Raise ``MalformedData`` unless the chain certifies this key as this device's, and leads to ``root``."""
+    """Raise ``MalformedData`` unless the chain certifies this key as this device's, and leads to one of the ``roots``."""
     device = chain[0]
     if device.public_key() != public_key:
         raise MalformedData("certificate: of another key than was asked for")
@@ -150,14 +173,10 @@ def check_device_chain(
         usages = device.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         if ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
             raise MalformedData("certificate: not one of a client")
-        for certificate, issuer in zip(chain, [*chain[1:], root], strict=True):
-            if certificate == root:
-                return
-            certificate.verify_directly_issued_by(issuer)
-            if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-                raise MalformedData("certificate: issued by what is no authority")
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-        raise MalformedData("certificate: does not lead to the site's root") from error
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise MalformedData("certificate: of no use that can be read") from error
+    if not leads_to(chain, roots):
+        raise MalformedData("certificate: does not lead to the site's root")
 
 
 def renew_from(certificate: x509.Certificate) -> datetime:

@@ -10,7 +10,7 @@ Format 1: a map of small integers under the envelope of ``pacs.envelope``; the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -25,6 +25,7 @@ from pacs.cbor import Fields, milliseconds
 from pacs.envelope import ES256, Sealed, trusted_keys
 from pacs.errors import MalformedData, VerificationError
 from pacs.reason import Reason
+from pacs.root_change import RootChange
 
 MEDIA_TYPE: Final = "application/drempel-keys+cbor"
 FORMAT: Final = 1
@@ -40,7 +41,7 @@ class KeyStatement:
 
     It holds for every site of the root. ``version``: from 1. ``policy_keys``: raw Ed25519 public keys, the one to sign with last. ``retired_policy_keys``: what a door took while
     they were in use, and still has on its disk, it goes on believing. ``issuers``: issuer identification reference →
-    65-byte P-256 point.
+    65-byte P-256 point. ``root_change``: how the root that signs it follows another.
     """
 
     version: int
@@ -48,6 +49,7 @@ class KeyStatement:
     policy_keys: tuple[bytes, ...]
     retired_policy_keys: tuple[bytes, ...] = ()
     issuers: Mapping[str, bytes] = field(default_factory=dict)
+    root_change: RootChange | None = None
 
     def __post_init__(self) -> None:
         every = (*self.policy_keys, *self.retired_policy_keys)
@@ -88,24 +90,41 @@ def seal(statement: KeyStatement, root: EllipticCurvePublicKey, sign: Callable[[
     return envelope.seal_with(to_bytes(statement), MEDIA_TYPE, sign, signer=root_id(root), algorithm=ES256)
 
 
-def open_statement(data: bytes, root: EllipticCurvePublicKey) -> KeyStatement:
+def open_statement(data: bytes, *roots: EllipticCurvePublicKey) -> KeyStatement:
     """Verify and read; raises ``MalformedData``, or ``VerificationError``: ``SIGNER_UNKNOWN``, ``SIGNATURE_INVALID``.
 
-    Whether it is newer than another is the caller's matter.
+    It is by one of the ``roots``, or by one that follows one of them, as it says itself (``root_change``). Whether it is
+    newer than another is the caller's matter.
     """
+    return opened(data, roots)[0]
+
+
+def opened(
+    data: bytes, roots: Sequence[EllipticCurvePublicKey]
+) -> tuple[KeyStatement, EllipticCurvePublicKey]:
+    """As ``open_statement``, with the root that signed it."""
     if len(data) > MAX_STATEMENT_BYTES:
         raise MalformedData(f"key statement: at most {MAX_STATEMENT_BYTES} bytes expected")
     sealed = Sealed.read(data, MEDIA_TYPE, ES256)
     if sealed.statement:
         raise MalformedData("key statement: one inside the other")
-    if sealed.signer != root_id(root):
-        raise VerificationError(Reason.SIGNER_UNKNOWN, "key statement: of another root")
+    root = next((each for each in roots if root_id(each) == sealed.signer), None) or _successor(sealed, roots)
     p256.verify(root, sealed.signature, sealed.to_be_signed, Reason.SIGNATURE_INVALID)
-    return from_bytes(sealed.unproven)
+    return from_bytes(sealed.unproven), root
+
+
+def _successor(sealed: Sealed, roots: Sequence[EllipticCurvePublicKey]) -> EllipticCurvePublicKey:
+    """The root that signed, when one of these says that it follows it."""
+    change = from_bytes(sealed.unproven).root_change
+    if change is None or root_id(change.key) != sealed.signer:
+        raise VerificationError(Reason.SIGNER_UNKNOWN, "key statement: of another root")
+    change.prove(roots)
+    return change.key
 
 
 def to_bytes(statement: KeyStatement) -> bytes:
     """The payload, before signing."""
+    change = statement.root_change
     return cbor.encode(
         {
             0: FORMAT,
@@ -114,6 +133,7 @@ def to_bytes(statement: KeyStatement) -> bytes:
             3: list(statement.policy_keys),
             4: list(statement.retired_policy_keys),
             5: dict(statement.issuers),
+            **({6: [change.certificate, change.link, change.former_is_believed]} if change else {}),
         }
     )
 
@@ -134,9 +154,23 @@ def from_bytes(data: bytes) -> KeyStatement:
             )
             for issuer, point in fields.take(5, dict).items()
         },
+        root_change=_root_change(fields.maybe(6, list)),
     )
     fields.finish()
     return statement
+
+
+def _root_change(values: list[object] | None) -> RootChange | None:
+    if values is None:
+        return None
+    if len(values) != 3:
+        raise MalformedData("key statement: a change of root has three parts")
+    certificate, link, believed = values
+    return RootChange(
+        certificate=cbor.exactly(certificate, bytes, "change of root"),
+        link=cbor.exactly(link, bytes, "change of root"),
+        former_is_believed=cbor.exactly(believed, bool, "change of root"),
+    )
 
 
 def _raw_keys(values: list[object]) -> tuple[bytes, ...]:

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pacs.certificates import CLOCK_SKEW, leaf
 from pacs.errors import MalformedData
+from pacs.root_change import LINK_PATH_LENGTH, ROOT_PATH_LENGTH
 
 ROOT_DAYS: Final = 3650
 INTERMEDIATE_DAYS: Final = 1825
@@ -39,17 +40,21 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate that may certify others, with its key: the root, or an intermediate directly below it."""
+    """A certificate that may certify others, with its key: the root, or an intermediate directly below it.
+
+    ``above``: what stands between it and a root that somebody may still know alone: how a new root follows it.
+    """
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    above: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def create(cls, name: str, now: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> Authority:
-        """Make a root for ``ROOT_DAYS`` days from ``now``; below it stand leaves, and intermediates one deep."""
+        """Make a root for ``ROOT_DAYS`` days from ``now``; below it stand intermediates one deep, and the root that follows."""
         key = key or generate_key()
         certificate = (
-            _authority_builder(_name(name), key.public_key(), now, ROOT_DAYS, path_length=1)
+            _authority_builder(_name(name), key.public_key(), now, ROOT_DAYS, path_length=ROOT_PATH_LENGTH)
             .issuer_name(_name(name))
             .sign(key, hashes.SHA256())
         )
@@ -76,6 +81,19 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         return Authority(certificate, key)
+
+    def link(self, successor: x509.Certificate, now: datetime) -> x509.Certificate:
+        """Certify the key of the root that follows this one, under the name that both have (``pacs.root_change``)."""
+        key = successor.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise MalformedData("root: a P-256 key expected")
+        days = self._days(ROOT_DAYS, now)
+        return (
+            _authority_builder(successor.subject, key, now, days, path_length=LINK_PATH_LENGTH)
+            .issuer_name(self.certificate.subject)
+            .add_extension(self._key_identifier(), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
 
     def certify(
         self,
@@ -105,7 +123,12 @@ class Authority:
 
     def chain_pem(self, leaf: x509.Certificate) -> bytes:
         """What the file of a certificate holds: the leaf, then this authority unless it is the root (RFC 8446 §4.4.2)."""
-        return certificate_pem(leaf) + (b"" if self.is_root else certificate_pem(self.certificate))
+        return certificate_pem(leaf) + (b"" if self.is_root else self.pem)
+
+    @property
+    def pem(self) -> bytes:
+        """What its own file holds: its certificate, and what stands above it."""
+        return b"".join(map(certificate_pem, (self.certificate, *self.above)))
 
     def _days(self, days: int, now: datetime) -> int:
         return min(days, (self.certificate.not_valid_after_utc - now).days)

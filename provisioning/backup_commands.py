@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -15,8 +17,6 @@ from provisioning.key_backup import Archive
 from provisioning.key_shares import MAX_SHARES, Share, ShareSet
 from provisioning.keystore import NewFile, Passphrase, make_directory, read_file, refuse_existing
 from provisioning.site import Site, under
-
-_ROOT: Final = "root"
 
 
 @click.command(
@@ -102,7 +102,7 @@ Next:
 def _files_of(site: Site, passphrase: Passphrase, root_directory: Path | None) -> list[NewFile]:
     files = key_backup.collect(site.directory)
     if root_directory is not None and root_directory.resolve() != site.root_directory.resolve():
-        files += under(_ROOT, key_backup.collect(root_directory))
+        files += under(site.root_name, key_backup.collect(root_directory))
     if Path("passphrase") not in {file.path for file in files}:
         files.append(passphrase.file)
     return files
@@ -116,7 +116,7 @@ def _lacking(site: Site, files: list[NewFile]) -> list[str]:
         for what, address in (("root", site.root_at), ("card issuer", site.card_issuer_at))
         if address is not None
     ]
-    if site.root_at is None and Path(_ROOT, "root.key.pem") not in there:
+    if site.root_at is None and Path(site.root_name, "root.key.pem") not in there:
         lacks.append("the key of the root; name where it is with --root-dir")
     return lacks + [f"the passphrase of {place}/" for place in key_backup.without_passphrase(files)]
 
@@ -167,7 +167,8 @@ def restore(
     archive = _read_archive(archive_file)
     shares = _read_shares(share_files) if share_files else _asked(archive.header.shares)
     files = archive.open(shares)
-    apart = [file for file in files if root_directory and file.path.parts[0] == _ROOT]
+    root = _root_name(files)
+    apart = [file for file in files if root_directory and file.path.parts[0] == root]
     result: dict[str, Any] = {
         "site": archive.header.site,
         "directory": str(directory),
@@ -182,12 +183,18 @@ def restore(
         return
     make_directory(directory, [file for file in files if file not in apart])
     if root_directory and apart:
-        make_directory(root_directory, [replace(file, path=file.path.relative_to(_ROOT)) for file in apart])
+        make_directory(root_directory, [replace(file, path=file.path.relative_to(root)) for file in apart])
     facts = {"backup": archive.header.shares.identifier, "files": len(files)}
     with command.audited(Site.open(directory), "site restore", **facts):
         pass
     text = f"Put {what}, into {directory}.\n\nNext:\n  what was added since is not in it: controllers are added again"
     command.say(form, result, text)
+
+
+def _root_name(files: Sequence[NewFile]) -> str:
+    """The directory of the newest root's key among the files of a site."""
+    described = next(file.data for file in files if file.path == Path("site.toml"))
+    return str(tomllib.loads(described.decode("utf-8")).get("root_name", "root"))
 
 
 def _read_archive(path: Path) -> Archive:

@@ -20,6 +20,7 @@ from provisioning import command
 from provisioning.card_batch import Batch, BatchFile, Line, Outcome, Said
 from provisioning.card_hub import CardHub
 from provisioning.card_list import CardList, Person
+from provisioning.command import NamedHub
 from provisioning.encoder import DEFAULT_DAYS, IssuedCard, Issuer, issue_card
 from provisioning.keystore import read_file
 from provisioning.line_card import LineCard
@@ -80,8 +81,7 @@ Examples:
 @command.site_dir_option
 @command.passphrase_option
 @command.tokens_options
-@command.required_hub_option
-@command.required_token_option
+@command.required_hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -98,8 +98,7 @@ def card_batch(
     site_dir: Path,
     passphrase_file: Path | None,
     tokens: TokenAccess | None,
-    hub_url: str,
-    token_file: Path,
+    named_hub: NamedHub,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -113,7 +112,7 @@ def card_batch(
     listed = CardList.from_bytes(raw)
     site = Site.open(site_dir)
     file = BatchFile(site.directory / FOLDER / f"{hashlib.sha256(raw).hexdigest()[:16]}.jsonl")
-    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+    with CardHub.of_desk(named_hub.url, named_hub.token_file, site_dir) as hub:
         hub.check("cards")
         if dry_run:
             if listed.names_people:

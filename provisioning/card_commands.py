@@ -24,6 +24,7 @@ from provisioning.card_status_commands import (
     card_unfinished,
     card_void_all,
 )
+from provisioning.command import NamedHub
 from provisioning.encoder import DEFAULT_DAYS, IssuedCard, Issuer, issue_card, issue_v1_card, read_card
 from provisioning.hub_client import ALREADY_EXISTS, HubClient, HubError
 from provisioning.line_card import LineCard
@@ -99,8 +100,7 @@ Examples:
 @command.site_dir_option
 @command.passphrase_option
 @command.tokens_options
-@command.hub_option
-@command.token_option
+@command.hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -118,8 +118,7 @@ def card_issue(
     site_dir: Path,
     passphrase_file: Path | None,
     tokens: TokenAccess | None,
-    hub_url: str | None,
-    token_file: Path | None,
+    named_hub: NamedHub | None,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -131,7 +130,7 @@ def card_issue(
     """
     if cardholder is not None and replaces is not None:
         raise click.UsageError("--cardholder or --replaces, not both")
-    if (hub_url is None) != (cardholder is None and replaces is None):
+    if (named_hub is None) != (cardholder is None and replaces is None):
         raise click.UsageError("--hub and one of --cardholder and --replaces belong together")
     site = Site.open(site_dir)
     issuer = command.card_issuer(site, passphrase_file, tokens)
@@ -144,7 +143,7 @@ def card_issue(
         command.say(form, would, f"Would issue a {technology} card, valid {first} to {last}.")
         return
     with (
-        command.chosen_hub(hub_url, token_file, site, "cards") as hub,
+        command.chosen_hub(named_hub, site, "cards") as hub,
         command.audited(site, "card issue", technology=technology) as facts,
     ):
         with command.chosen_card(stdio=stdio, command=card_process, reader=reader) as card:

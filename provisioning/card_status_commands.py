@@ -14,6 +14,7 @@ from pacs.identifiers import CardholderId, CredentialId, SiteId
 from provisioning import command
 from provisioning.card_hub import Arrival, CardHub
 from provisioning.card_journal import DIRECTORY_NAME, CardJournal
+from provisioning.command import NamedHub
 from provisioning.encoder import read_card, reset_card
 from provisioning.hub_client import HubError
 from provisioning.pkcs11_keys import TokenAccess
@@ -54,8 +55,7 @@ Examples:
 @command.site_dir_option
 @click.option("--reason", default="lost", show_default=True, help="Why, for the hub's audit log.")
 @wait_option
-@command.required_hub_option
-@command.required_token_option
+@command.required_hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -66,8 +66,7 @@ def card_lost(
     site_dir: Path,
     reason: str,
     wait_s: float,
-    hub_url: str,
-    token_file: Path,
+    named_hub: NamedHub,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -75,7 +74,7 @@ def card_lost(
 
     Says at which doors that has arrived, and from when the others refuse it.
     """
-    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+    with CardHub.of_desk(named_hub.url, named_hub.token_file, site_dir) as hub:
         credential_id = _named(hub, card, cardholder)
         if dry_run:
             command.say(form, {"card": str(credential_id), "made": False}, f"Would suspend {credential_id}.")
@@ -101,8 +100,7 @@ Examples:
 @command.site_dir_option
 @click.option("--reason", default="found", show_default=True, help="Why, for the hub's audit log.")
 @wait_option
-@command.required_hub_option
-@command.required_token_option
+@command.required_hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -115,8 +113,7 @@ def card_found(
     site_dir: Path,
     reason: str,
     wait_s: float,
-    hub_url: str,
-    token_file: Path,
+    named_hub: NamedHub,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -128,7 +125,7 @@ def card_found(
         site = Site.open(site_dir)
         with command.chosen_card(stdio=stdio, command=card_process, reader=reader) as held:
             card = _tapped(held, site)
-    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+    with CardHub.of_desk(named_hub.url, named_hub.token_file, site_dir) as hub:
         if dry_run:
             command.say(form, {"card": str(card), "made": False}, f"Would make {card} valid again.")
             return
@@ -153,8 +150,7 @@ Examples:
 @command.tokens_options
 @click.option("--reason", default="returned", show_default=True, help="Why, for the hub's audit log.")
 @wait_option
-@command.required_hub_option
-@command.required_token_option
+@command.required_hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -169,8 +165,7 @@ def card_returned(
     tokens: TokenAccess | None,
     reason: str,
     wait_s: float,
-    hub_url: str,
-    token_file: Path,
+    named_hub: NamedHub,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -178,7 +173,7 @@ def card_returned(
 
     It is reset only after the hub has revoked it, or does not know it. Without a reader nothing happens to the chip.
     """
-    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+    with CardHub.of_desk(named_hub.url, named_hub.token_file, site_dir) as hub:
         if card is not None:
             if dry_run:
                 command.say(form, {"card": str(card), "made": False}, f"Would revoke {card}.")
@@ -220,8 +215,7 @@ Examples:
 @command.site_dir_option
 @click.option("--reason", required=True, help="Why, for the hub's audit log.")
 @wait_option
-@command.required_hub_option
-@command.required_token_option
+@command.required_hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -231,8 +225,7 @@ def card_void_all(
     site_dir: Path,
     reason: str,
     wait_s: float,
-    hub_url: str,
-    token_file: Path,
+    named_hub: NamedHub,
     dry_run: bool,
     form: str,
 ) -> None:
@@ -240,7 +233,7 @@ def card_void_all(
 
     Exit status 4 as long as a door has not confirmed it: it may be run again, and revokes nothing twice.
     """
-    with CardHub.of_desk(hub_url, token_file, site_dir) as hub:
+    with CardHub.of_desk(named_hub.url, named_hub.token_file, site_dir) as hub:
         done = hub.void_cards(site_id, reason, dry_run=dry_run)
         count, version = done["cards"], done["version"]
         if dry_run:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
@@ -112,12 +113,6 @@ passphrase_option = click.option(
     show_envvar=True,
     help="File of mode 0600 with the site's passphrase; default: the one in the site's directory.",
 )
-hub_option = click.option(
-    "--hub", "hub_url", metavar="URL", help="The hub to register at; needs --token-file."
-)
-token_option = click.option(
-    "--token-file", type=file_path, help="File of mode 0600 with an API token of the hub."
-)
 stdio_option = click.option(
     "--stdio", is_flag=True, help="The card is on standard output and input, a line of hex each way."
 )
@@ -137,10 +132,40 @@ def card_options(command: Callable[P, None]) -> Callable[P, None]:
     return reader_option(stdio_option(process_option(command)))
 
 
-required_hub_option = click.option("--hub", "hub_url", metavar="URL", required=True, help="The hub.")
-required_token_option = click.option(
-    "--token-file", type=file_path, required=True, help="File of mode 0600 with an API token of the hub."
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedHub:
+    """Where a hub is, and the file of a token for it."""
+
+    url: str
+    token_file: Path
+
+
+def hub_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--hub`` and ``--token-file``, which become ``named_hub``: ``NamedHub``, or None without them."""
+    return _hub_options(command, required=False)
+
+
+def required_hub_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same where the command can do nothing without them."""
+    return _hub_options(command, required=True)
+
+
+def _hub_options(command: Callable[..., None], *, required: bool) -> Callable[..., None]:
+    @click.option("--hub", "hub_url", metavar="URL", required=required, help="The hub; with --token-file.")
+    @click.option(
+        "--token-file",
+        type=file_path,
+        required=required,
+        help="File of mode 0600 with an API token of the hub.",
+    )
+    @wraps(command)
+    def run(*, hub_url: str | None, token_file: Path | None, **others: Any) -> None:
+        if (hub_url is None) != (token_file is None):
+            raise click.UsageError("--hub and --token-file belong together")
+        named = NamedHub(url=hub_url, token_file=token_file) if hub_url and token_file else None
+        command(named_hub=named, **others)
+
+    return run
 
 
 def tokens_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -217,18 +242,16 @@ def chosen_card(*, stdio: bool, command: str | None, reader: str | None = None) 
 
 @contextmanager
 def chosen_hub(
-    url: str | None, token_file: Path | None, site: Site, about: Literal["cards", "controllers", "keys"]
+    named: NamedHub | None, site: Site, about: Literal["cards", "controllers", "keys"]
 ) -> Iterator[HubClient | None]:
-    """The hub that ``--hub`` names, proven to answer before anything is made; None when none is named.
+    """The hub that is named, proven to answer before anything is made; None when none is named.
 
     The site's root vouches for it, or an authority that this machine believes.
     """
-    if (url is None) != (token_file is None):
-        raise click.UsageError("--hub and --token-file belong together")
-    if url is None or token_file is None:
+    if named is None:
         yield None
         return
-    with HubClient.from_token_file(url, token_file, site.directory / "root.cert.pem") as hub:
+    with HubClient.from_token_file(named.url, named.token_file, site.directory / "root.cert.pem") as hub:
         hub.check(about)
         yield hub
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from provisioning import command
+from provisioning.command import NamedHub
 from provisioning.hub_client import HubClient
 
 
@@ -22,21 +23,25 @@ class AtHub:
     ``root_file`` None: ``root.cert.pem`` in ``site_dir``, where there is one.
     """
 
-    url: str | None
-    token_file: Path | None
+    named_hub: NamedHub | None
     root_file: Path | None
     site_dir: Path
     dry_run: bool
     form: str
 
+    @property
+    def url(self) -> str | None:
+        """Of the hub that was named."""
+        return self.named_hub.url if self.named_hub else None
+
     @contextmanager
     def open(self) -> Iterator[HubClient]:
         """The hub, proven to answer and to admit the token to controllers; raises ``HubError``, ``StoreError``."""
-        if self.url is None or self.token_file is None:
+        if self.named_hub is None:
             raise click.UsageError("--hub and --token-file are needed; without a hub: reader add --offline")
         beside = self.site_dir / "root.cert.pem"
         root = self.root_file or (beside if beside.exists() else None)
-        with HubClient.from_token_file(self.url, self.token_file, root) as hub:
+        with HubClient.from_token_file(self.named_hub.url, self.named_hub.token_file, root) as hub:
             hub.check("controllers")
             yield hub
 
@@ -49,8 +54,7 @@ def at_hub(run: Callable[..., None]) -> Callable[..., None]:
     """``--site-dir``, ``--hub``, ``--token-file``, ``--root``, ``--dry-run`` and ``--format``, which become ``at``: ``AtHub``."""
 
     @command.site_dir_option
-    @command.hub_option
-    @command.token_option
+    @command.hub_options
     @click.option(
         "--root",
         "root_file",
@@ -63,8 +67,7 @@ def at_hub(run: Callable[..., None]) -> Callable[..., None]:
     @command.explained
     def told(
         *,
-        hub_url: str | None,
-        token_file: Path | None,
+        named_hub: NamedHub | None,
         root_file: Path | None,
         site_dir: Path,
         dry_run: bool,
@@ -72,8 +75,7 @@ def at_hub(run: Callable[..., None]) -> Callable[..., None]:
         **rest: Any,
     ) -> None:
         at = AtHub(
-            url=hub_url,
-            token_file=token_file,
+            named_hub=named_hub,
             root_file=root_file,
             site_dir=site_dir,
             dry_run=dry_run,

@@ -11,6 +11,7 @@ import click
 
 from pacs.identifiers import ControllerId
 from provisioning import command
+from provisioning.command import NamedHub
 from provisioning.hub_client import HubClient, HubError
 from provisioning.reader_hub import AtHub
 from provisioning.readers import DoorWiring, ProvisionedController, add_controller, read_controller
@@ -43,7 +44,7 @@ def add_offline(
         at.say(would, text)
         return
     with (
-        command.chosen_hub(at.url, at.token_file, site, "controllers") as client,
+        command.chosen_hub(at.named_hub, site, "controllers") as client,
         command.audited(
             site, "reader add", controller=controller, doors=[door.id for door in doors]
         ) as facts,
@@ -79,8 +80,7 @@ Example:
 )
 @click.argument("controller", callback=command.parsed(ControllerId))
 @command.site_dir_option
-@command.hub_option
-@command.token_option
+@command.hub_options
 @command.dry_run_option
 @command.format_option
 @command.explained
@@ -88,19 +88,18 @@ def reader_register(
     *,
     controller: ControllerId,
     site_dir: Path,
-    hub_url: str | None,
-    token_file: Path | None,
+    named_hub: NamedHub | None,
     dry_run: bool,
     form: str,
 ) -> None:
     """Register a controller made by `reader add --offline` at a hub; doing it again changes nothing."""
     site = Site.open(site_dir)
     made = read_controller(site, controller)
-    with command.chosen_hub(hub_url, token_file, site, "controllers") as hub:
-        if hub is None:
+    with command.chosen_hub(named_hub, site, "controllers") as hub:
+        if hub is None or named_hub is None:
             raise click.UsageError("--hub and --token-file are needed")
         if dry_run:
-            text = f"Would register {made.id} with {', '.join(made.doors)} at {hub_url}, which answers."
+            text = f"Would register {made.id} with {', '.join(made.doors)} at {named_hub.url}, which answers."
             command.say(form, _described(made, registered=False), text)
             return
         with command.audited(site, "reader register", controller=controller):

@@ -24,8 +24,9 @@ from pacs.certificates import renew_from
 from pacs.envelope import key_id
 from pacs.errors import MalformedData, StoreError, VerificationError
 from pacs.key_statement import KeyStatement, open_statement, seal
+from pacs.root_change import RootChange
 from pacs.wiring import toml_table
-from provisioning.authority import Authority, Purpose, certificate_pem
+from provisioning.authority import Authority, Purpose
 from provisioning.keystore import (
     NewFile,
     Passphrase,
@@ -39,6 +40,8 @@ from provisioning.pkcs11_keys import TokenKey
 from provisioning.site import Site, secret_key
 
 STATEMENT: Final = Path("keys.signed")
+ROOTS: Final = Path("root.cert.pem")
+"""The newest first; the one before it until it is retired."""
 INTERMEDIATES: Final = {"devices": Purpose.NODE, "web": Purpose.SERVER}
 _FILES_OF: Final = {"devices": "devices", "web": "web-authority"}
 _LEAVES_OF: Final = {"devices": ("broker", "client"), "web": ("web",)}
@@ -71,13 +74,18 @@ def stated(site: Site) -> KeyStatement | None:
     path = site.directory / STATEMENT
     if not path.exists():
         return None
-    root = x509.load_pem_x509_certificate(read_file(site.directory / "root.cert.pem")).public_key()
-    if not isinstance(root, ec.EllipticCurvePublicKey):
-        raise StoreError(f"{site.directory / 'root.cert.pem'}: a P-256 key expected")
+    keys = [each.public_key() for each in roots(site)]
     try:
-        return open_statement(read_file(path), root)
+        return open_statement(
+            read_file(path), *(key for key in keys if isinstance(key, ec.EllipticCurvePublicKey))
+        )
     except (MalformedData, VerificationError) as error:
         raise StoreError(f"{path}: not what this site's root signed ({error})") from error
+
+
+def roots(site: Site) -> list[x509.Certificate]:
+    """The newest first."""
+    return x509.load_pem_x509_certificates(read_file(site.directory / "root.cert.pem"))
 
 
 def trusted_issuers(site: Site) -> dict[str, ec.EllipticCurvePublicKey]:
@@ -95,20 +103,20 @@ def rotate_policy(
 
     Raises ``StoreError`` when the change before is not over.
     """
-    said = _stated_or_first(site, now)
+    said = stated_or_first(site, now)
     if len(said.policy_keys) > 1 and not at_once:
         raise StoreError("the last change of the policy key is not over: retire the old key first")
     key = ed25519.Ed25519PrivateKey.generate()
     name = key_id(key.public_key()).hex()
     raw = _raw(key.public_key())
     keys = (raw,) if at_once else (*said.policy_keys, raw)
-    statement = _next(said, now, policy_keys=keys)
+    statement = next_statement(said, now, policy_keys=keys)
     return Change(
         key=name,
         files=[
             secret_key(f"policy-{name}.key.pem", key, passphrase),
-            _description(site, policy_key_id=name),
-            *_public(statement, root),
+            description(site, policy_key_id=name),
+            *public_files(statement, root),
         ],
         remove=_policy_files(site, passphrase, but=statement) if at_once else (),
         statement=statement,
@@ -120,16 +128,16 @@ def retire_policy(site: Site, root: Authority, passphrase: Passphrase, now: date
 
     Raises ``StoreError`` when there is no newer key.
     """
-    said = _stated_or_first(site, now)
+    said = stated_or_first(site, now)
     *old, newest = said.policy_keys
     if not old:
         raise StoreError("there is one policy key only: change it first")
     retired = (*said.retired_policy_keys, *old)[-_RETIRED_KEPT:]
-    statement = _next(said, now, policy_keys=(newest,), retired_policy_keys=retired)
+    statement = next_statement(said, now, policy_keys=(newest,), retired_policy_keys=retired)
     names = ", ".join(_name(each) for each in old)
     return Change(
         key=names,
-        files=_public(statement, root),
+        files=public_files(statement, root),
         remove=_policy_files(site, passphrase, but=statement),
         statement=statement,
     )
@@ -149,10 +157,10 @@ def rotate_issuer(
 
     ``key``: fresh, and in a token where the one before is.
     """
-    said = _stated_or_first(site, now)
+    said = stated_or_first(site, now)
     in_token = {"card_issuer_key": str(key.address)} if isinstance(key, TokenKey) else {}
     issuers = {} if at_once else dict(said.issuers)
-    statement = _next(said, now, issuers={**issuers, issuer: p256.encode_point(key.public_key())})
+    statement = next_statement(said, now, issuers={**issuers, issuer: p256.encode_point(key.public_key())})
     gone = [
         path for old, point in said.issuers.items() if at_once for path in _issuer_files(site, old, point)
     ]
@@ -161,8 +169,8 @@ def rotate_issuer(
         files=[
             *([] if in_token else [secret_key(f"card-issuer-{issuer}.key.pem", key, passphrase)]),
             NewFile(path=Path(f"card-issuer-{issuer}.pub.pem"), data=public_pem(key.public_key())),
-            *_public(statement, root),
-            _description(site, issuer=issuer, **in_token),
+            *public_files(statement, root),
+            description(site, issuer=issuer, **in_token),
         ],
         remove=gone,
         statement=statement,
@@ -171,16 +179,16 @@ def rotate_issuer(
 
 def retire_issuer(site: Site, root: Authority, issuer: str, now: datetime) -> Change:
     """No card of this issuer is believed any more; raises ``StoreError`` for the one that makes cards, and an unknown one."""
-    said = _stated_or_first(site, now)
+    said = stated_or_first(site, now)
     if issuer not in said.issuers:
         raise StoreError(f"{issuer}: not an issuer that this site's doors believe")
     if issuer == site.issuer:
         raise StoreError(f"{issuer}: makes this site's cards: change it first")
     left = {each: point for each, point in said.issuers.items() if each != issuer}
-    statement = _next(said, now, issuers=left)
+    statement = next_statement(said, now, issuers=left)
     return Change(
         key=issuer,
-        files=_public(statement, root),
+        files=public_files(statement, root),
         remove=_issuer_files(site, issuer, said.issuers[issuer]),
         statement=statement,
     )
@@ -190,15 +198,34 @@ def rotate_intermediate(
     site: Site, root: Authority, which: str, passphrase: Passphrase, now: datetime
 ) -> Change:
     """A new ``devices`` or ``web`` authority below the root; what the old one certified is good until it ends."""
-    authority = root.intermediate(f"Drempel {which} {site.id}", INTERMEDIATES[which], now)
-    name = _FILES_OF[which]
+    said = stated(site)
+    authority = authority_below(site, root, which, now, said.root_change if said else None)
     return Change(
-        key=f"{authority.certificate.serial_number:x}",
-        files=[
-            secret_key(f"{name}.key.pem", authority.key, passphrase),
-            NewFile(path=Path(f"{name}.cert.pem"), data=certificate_pem(authority.certificate)),
-        ],
+        key=f"{authority.certificate.serial_number:x}", files=authority_files(which, authority, passphrase)
     )
+
+
+def authority_below(
+    site: Site, root: Authority, which: str, now: datetime, change: RootChange | None
+) -> Authority:
+    """A new authority, with how its root followed the one before, for whoever knows that one alone."""
+    made = root.intermediate(f"Drempel {which} {site.id}", INTERMEDIATES[which], now)
+    above = () if change is None else (x509.load_der_x509_certificate(change.link),)
+    return replace(made, above=above)
+
+
+def authority_files(which: str, authority: Authority, passphrase: Passphrase) -> list[NewFile]:
+    """Its key and its certificate, under the names of what it is for."""
+    name = _FILES_OF[which]
+    return [
+        secret_key(f"{name}.key.pem", authority.key, passphrase),
+        NewFile(path=Path(f"{name}.cert.pem"), data=authority.pem),
+    ]
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """By which its subject is called."""
+    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
 # ---- the hub's directory
@@ -222,14 +249,17 @@ def deliver(
         files += [_copied(site, name) for name in ("policy.pub.pem", str(STATEMENT))]
     devices = site.authority(passphrase)
     authority = _copied(site, "devices.cert.pem")
+    roots = _copied(site, str(ROOTS))
+    files.append(roots)
     if not _holds(hub, authority):
         files += [secret_key("devices.key.pem", devices.key, hub_passphrase), authority]
     files += _renewed(devices, "devices", hub, now) + _renewed(
         site.web_authority(passphrase), "web", hub, now
     )
     changed = [file for file in files if file.is_secret or not _holds(hub, file)]
-    # the hub reads its directory while it runs: what decides comes last
-    return Change(key="", files=sorted(changed, key=lambda file: file.path == STATEMENT), remove=remove)
+    # the hub reads its directory while it runs: whom to believe comes first, what decides comes last
+    order = {ROOTS: 0, STATEMENT: 2}
+    return Change(key="", files=sorted(changed, key=lambda file: order.get(file.path, 1)), remove=remove)
 
 
 def _renewed(authority: Authority, which: str, hub: Path, now: datetime) -> list[NewFile]:
@@ -240,14 +270,13 @@ def _renewed(authority: Authority, which: str, hub: Path, now: datetime) -> list
         if not path.exists():
             continue
         before = x509.load_pem_x509_certificate(read_file(path))
-        if now < renew_from(before) and read_file(path).endswith(certificate_pem(authority.certificate)):
+        if now < renew_from(before) and read_file(path).endswith(authority.pem):
             continue
         key = before.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise StoreError(f"{path}: not of a P-256 key")
-        common_name = str(before.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
         made = authority.certify(
-            name=common_name, public_key=key, purpose=_purpose(before), now=now, hosts=_hosts(before)
+            name=common_name(before), public_key=key, purpose=_purpose(before), now=now, hosts=_hosts(before)
         )
         found.append(NewFile(path=Path(path.name), data=authority.chain_pem(made)))
     return found
@@ -276,7 +305,7 @@ def _holds(directory: Path, file: NewFile) -> bool:
 # ---- the site's directory
 
 
-def _stated_or_first(site: Site, now: datetime) -> KeyStatement:
+def stated_or_first(site: Site, now: datetime) -> KeyStatement:
     """What is stated; before the first statement, what the site was made with."""
     said = stated(site)
     if said is not None:
@@ -289,7 +318,7 @@ def _stated_or_first(site: Site, now: datetime) -> KeyStatement:
     return KeyStatement(version=1, issued_at=now, policy_keys=(_raw(key),), issuers={site.issuer: point})
 
 
-def _next(said: KeyStatement, now: datetime, **changes: Any) -> KeyStatement:
+def next_statement(said: KeyStatement, now: datetime, **changes: Any) -> KeyStatement:
     """The version is the time, so that a directory put back from a copy makes no version twice."""
     return replace(
         said,
@@ -299,14 +328,15 @@ def _next(said: KeyStatement, now: datetime, **changes: Any) -> KeyStatement:
     )
 
 
-def _public(statement: KeyStatement, root: Authority) -> list[NewFile]:
+def public_files(statement: KeyStatement, root: Authority) -> list[NewFile]:
     """The policy keys for controllers yet to be made, and the statement for those that are there."""
     sealed = seal(statement, root.key.public_key(), partial(p256.sign, root.key))
     pems = b"".join(public_pem(key) for key in statement.accepted.values())
     return [NewFile(path=Path("policy.pub.pem"), data=pems), NewFile(path=STATEMENT, data=sealed)]
 
 
-def _description(site: Site, **changes: str) -> NewFile:
+def description(site: Site, **changes: str) -> NewFile:
+    """``site.toml`` with these changes."""
     table = tomllib.loads(read_file(site.directory / "site.toml").decode("utf-8"))
     return NewFile(path=Path("site.toml"), data=toml_table({**table, **changes}).encode())
 

@@ -62,8 +62,8 @@ _ISSUER_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 class Site:
     """An existing site directory. ``issuer`` is the card issuer's identification reference (16 characters).
 
-    ``broker_host`` is the name by which controllers reach the broker; its certificate carries it. ``root_at`` and
-    ``card_issuer_at`` say in which PKCS#11 token these keys are; None: in a file.
+    ``broker_host`` is the name by which controllers reach the broker; its certificate carries it. ``root_name``:
+    where in it the newest root's key was put. ``root_at`` and ``card_issuer_at`` say in which PKCS#11 token these keys are; None: in a file.
     """
 
     directory: Path
@@ -71,6 +71,7 @@ class Site:
     issuer: str
     policy_key_id: str
     broker_host: str
+    root_name: str = "root"
     root_at: KeyAddress | None = None
     card_issuer_at: KeyAddress | None = None
 
@@ -86,6 +87,7 @@ class Site:
                 issuer=check_issuer(table["issuer"]),
                 policy_key_id=str(table["policy_key_id"]),
                 broker_host=str(table["broker_host"]),
+                root_name=str(table.get("root_name", "root")),
                 root_at=_address(table, "root_key"),
                 card_issuer_at=_address(table, "card_issuer_key"),
             )
@@ -108,7 +110,7 @@ class Site:
     @property
     def root_directory(self) -> Path:
         """Where the root's key was put unless another place was named; gone once it is in the safe."""
-        return self.directory / "root"
+        return self.directory / self.root_name
 
     def authority(self, passphrase: Passphrase) -> Authority:
         """The intermediate ``devices``, able to certify controllers, brokers and the hub; raises ``StoreError``."""
@@ -124,7 +126,7 @@ class Site:
         passphrase: Passphrase | None = None,
         tokens: TokenAccess | None = None,
     ) -> Authority:
-        """The root, able to certify intermediates, from its token or the directory it was put into.
+        """The root, of several the newest, able to certify intermediates, from its token or the directory it was put into.
 
         Without a ``passphrase`` it is the one beside the key. Raises ``StoreError``.
         """
@@ -133,6 +135,10 @@ class Site:
             return Authority(certificate, _key_in_token(self.root_at, tokens))
         directory = directory or self.root_directory
         key = _p256(directory / "root.key.pem", passphrase or Passphrase.from_file(directory / "passphrase"))
+        if key.public_key() != certificate.public_key():
+            raise StoreError(
+                f"{directory / 'root.key.pem'}: not the key of the site's newest root; name the directory of that one"
+            )
         return Authority(certificate, key)
 
     def card_issuer_key(
@@ -157,8 +163,8 @@ class Site:
         return own if own.exists() else self.directory / f"card-issuer.{ending}"
 
     def _authority(self, name: str, passphrase: Passphrase) -> Authority:
-        certificate = _certificate(self.directory / f"{name}.cert.pem")
-        return Authority(certificate, _p256(self.directory / f"{name}.key.pem", passphrase))
+        certificate, *above = _certificates(self.directory / f"{name}.cert.pem")
+        return Authority(certificate, _p256(self.directory / f"{name}.key.pem", passphrase), tuple(above))
 
 
 def _address(table: Mapping[str, str], name: str) -> KeyAddress | None:
@@ -172,8 +178,12 @@ def _key_in_token(address: KeyAddress, tokens: TokenAccess | None) -> ec.Ellipti
 
 
 def _certificate(path: Path) -> x509.Certificate:
+    return _certificates(path)[0]
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(read_file(path))
+        return x509.load_pem_x509_certificates(read_file(path))
     except ValueError as error:
         raise StoreError(f"{path}: not a certificate in PEM") from error
 

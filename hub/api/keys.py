@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum, unique
 from typing import Annotated
@@ -13,8 +14,10 @@ from hub.api import fields
 from hub.api.access import DeclaredRoute, requires
 from hub.api.fields import Answer, Body
 from hub.api.services import services
+from hub.certificates import Part, site_certificates
 from hub.operators import Principal
 from hub.roles import Permission
+from hub.roots import below_former_root
 from hub.signing import Standing
 from hub.store import issuers
 from pacs.key_statement import KeyStatement
@@ -41,7 +44,7 @@ class PolicyKey(Answer):
 
 
 class WaitingController(Answer):
-    """A controller that has not confirmed a document with the newest key statement."""
+    """A controller that an old key still serves."""
 
     controller_id: fields.Controller
     site_id: fields.Site
@@ -57,10 +60,24 @@ class CardIssuer(Answer):
     live_cards: int
 
 
+class HeldCertificate(Answer):
+    """``fingerprint``: SHA-256, hex. ``due_at``: two thirds of its life are over; ``is_due``: they are."""
+
+    part: Part
+    serial: str
+    fingerprint: str
+    begins_at: datetime
+    due_at: datetime
+    ends_at: datetime
+    days_left: int
+    is_due: bool
+
+
 class Keys(Answer):
     """``statement``: the version of the root's newest key statement; 0: there is none.
 
-    ``waiting``: whom the next policy key waits for. ``cards_of_unknown_issuer``: the hub was not told who made them.
+    ``waiting``: whom the next policy key waits for. ``below_former_root``: who is let in by a certificate of the root
+    before the newest, while that one is not retired. ``certificates``: of the hub's directory and of its pages. ``cards_of_unknown_issuer``: the hub was not told who made them.
     """
 
     statement: int
@@ -69,6 +86,8 @@ class Keys(Answer):
     waiting: list[WaitingController]
     issuers: list[CardIssuer]
     cards_of_unknown_issuer: int
+    certificates: list[HeldCertificate]
+    below_former_root: list[WaitingController]
 
 
 class KeySwitch(Body):
@@ -98,10 +117,12 @@ def in_use(
 ) -> Keys:
     """The policy keys, the card issuers, and how far a change of them is."""
     hub = services(request)
+    now = hub.clock()
     with hub.database.read() as connection:
         standing = hub.signing.standing(connection)
         known = issuers.list_all(connection)
-        live = issuers.live_cards(connection, hub.clock())
+        live = issuers.live_cards(connection, now)
+        former = below_former_root(connection, hub.settings.site_dir / "root.cert.pem")
     stated = standing.stated
     return Keys(
         statement=stated.version if stated else 0,
@@ -119,6 +140,11 @@ def in_use(
             for each in known
         ],
         cards_of_unknown_issuer=live.get(None, 0),
+        certificates=[
+            HeldCertificate(**asdict(each), days_left=each.days_left(now), is_due=now >= each.due_at)
+            for each in site_certificates(hub.settings.site_dir, hub.settings.certificate)
+        ],
+        below_former_root=[WaitingController(controller_id=each, site_id=site) for each, site in former],
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from hub.store.database import fields, insert_new
 from hub.store.errors import NotFound
 from hub.store.schema import controllers, device_certificates
-from pacs.identifiers import ControllerId
+from pacs.identifiers import ControllerId, SiteId
 
 
 @unique
@@ -112,6 +112,30 @@ def admitted(connection: Connection) -> list[tuple[ControllerId, str]]:
         .order_by(_COLUMNS.controller_id, _COLUMNS.serial)
     )
     return [(ControllerId(row.controller_id), row.serial) for row in connection.execute(query)]
+
+
+def not_refused(connection: Connection) -> list[tuple[DeviceCertificate, SiteId]]:
+    """Every certificate that the broker admits, with its controller's site, by controller."""
+    query = (
+        select(device_certificates, controllers.c.site_id)
+        .join(controllers)
+        .where(_COLUMNS.revoked_at.is_(None), controllers.c.retired_at.is_(None))
+        .order_by(_COLUMNS.controller_id, _COLUMNS.serial)
+    )
+    rows = connection.execute(query).mappings()
+    return [
+        (
+            DeviceCertificate(
+                **{
+                    **{name: value for name, value in row.items() if name != "site_id"},
+                    "controller_id": ControllerId(row["controller_id"]),
+                    "revoked_because": None,
+                }
+            ),
+            SiteId(row["site_id"]),
+        )
+        for row in rows
+    ]
 
 
 def revoke(

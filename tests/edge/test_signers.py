@@ -74,7 +74,7 @@ def carrying(kind: DocumentKind, version: int, key: Ed25519PrivateKey, stated: b
 
 def signers() -> Signers:
     """As a controller has them that was made with the old key."""
-    return Signers(trusted_keys(OLD.public_key()), ROOT.public_key)
+    return Signers(trusted_keys(OLD.public_key()), lambda: [ROOT.public_key()])
 
 
 def open_store(directory: Path) -> PolicyStore:

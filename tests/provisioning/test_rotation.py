@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from pacs.key_statement import KeyStatement
@@ -34,7 +36,7 @@ def at(site: Site) -> str:
     return f"--site-dir={site.directory}"
 
 
-@pytest.mark.parametrize("which", ["policy", "card-issuer", "devices", "web"])
+@pytest.mark.parametrize("which", ["policy", "card-issuer", "devices", "web", "root"])
 def test_a_dry_run_writes_nothing(site: Site, which: str) -> None:
     """It names the files and what stops, and leaves every byte as it was."""
     before = state(site.directory)
@@ -94,6 +96,48 @@ def test_a_card_issuer_and_its_end(site: Site, passphrase: Passphrase) -> None:
     }
     last = str(result_of("key", "rotate", "card-issuer", at(site), "--now")["key"])
     assert set(rotation.trusted_issuers(changed)) == {last}
+
+
+def test_a_root_and_its_end(site: Site, tmp_path: Path) -> None:
+    """Both are believed, the new one states, the hub is given both; then one is left, and the old one's key is gone."""
+    safe = tmp_path / "safe"
+    old = x509.load_pem_x509_certificate((site.directory / "root.cert.pem").read_bytes())
+    result_of("key", "rotate", "root", at(site), f"--new-root-dir={safe}")
+    for directory in (site.directory, site.hub_directory):
+        new, before = x509.load_pem_x509_certificates((directory / "root.cert.pem").read_bytes())
+        assert (new.subject, before) == (old.subject, old)
+    assert said(site).root_change is not None
+    # how a machine that was given the old root alone sees what the hub shows from now on
+    alone = ssl.create_default_context(cadata=old.public_bytes(Encoding.PEM).decode())
+    assert shows(site.hub_directory, "web", alone) == "web"
+    again = run("key", "rotate", "root", at(site), f"--root-dir={safe}")
+    assert (again.exit_code, "not over" in again.output) == (1, True)
+    stale = run("key", "rotate", "policy", at(site), f"--root-dir={site.directory / 'root'}")
+    assert (stale.exit_code, "newest root" in stale.output) == (1, True)
+    result_of("key", "rotate", "policy", at(site), f"--root-dir={safe}")
+    assert run("key", "retire", "root", at(site), f"--root-dir={safe}").exit_code == 2, "nobody was asked"
+    force = ("--force", "--reason=a test")
+    result_of("key", "retire", "root", at(site), f"--root-dir={safe}", *force)
+    for directory in (site.directory, site.hub_directory):
+        assert x509.load_pem_x509_certificates((directory / "root.cert.pem").read_bytes()) == [new]
+    assert not any((site.directory / "root").iterdir())
+    assert run("key", "retire", "root", at(site), f"--root-dir={safe}", *force).exit_code == 1
+
+
+def shows(directory: Path, name: str, trusting: ssl.SSLContext) -> str:
+    """Whose certificate a machine accepts that trusts so, of a server with these files: its common name."""
+    secret = (directory / "passphrase").read_text().strip()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(directory / f"{name}.cert.pem", directory / f"{name}.key.pem", secret)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = trusting.wrap_bio(to_client, to_server, server_hostname="localhost")
+    there = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for side in (here, there):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    shown = x509.load_der_x509_certificate(here.getpeercert(binary_form=True) or b"")
+    return str(shown.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def test_a_hub_that_was_not_at_hand(site: Site, tmp_path: Path) -> None:

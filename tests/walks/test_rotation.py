@@ -265,9 +265,45 @@ def test_every_key_is_changed_while_people_pass(bureau: Bureau) -> None:
     bureau.nobody_was_turned_away()
 
 
+def test_another_root_follows_while_people_pass(bureau: Bureau) -> None:
+    """A door that was away for all of it is brought along and renews below the new root; then the old root is worth nothing."""
+    house, site = bureau.house, bureau.house.site
+    gate = bureau.people[GATE] = Passing(house, GATE, resident_card(site))
+    bureau.wait_until_confirmed()
+    gate.start()
+    stolen = Site.open(house.keys).root().key
+
+    def below_the_old_root() -> list[str]:
+        return [each["controller_id"] for each in bureau.at_hub()["below_former_root"]]
+
+    with kitchen_away(bureau):
+        bureau.run("key", "rotate", "root")
+        bureau.wait(lambda: below_the_old_root() == [KITCHEN_CONTROLLER], "the others below the new root")
+        assert KITCHEN_CONTROLLER in bureau.keys("retire", "root", code=1)
+        bureau.each_passes()
+    bureau.wait(lambda: not below_the_old_root(), "the kitchen below the new root")
+    bureau.wait_until_confirmed()
+    bureau.each_passes()
+    bureau.keys("retire", "root")
+    bureau.wait(
+        lambda: "former_root" not in {each["part"] for each in bureau.at_hub()["certificates"]}, "one root"
+    )
+    bureau.wait_until_confirmed()
+    with kitchen_away(bureau):
+        pass
+    bureau.wait_until_confirmed()
+    assert bureau.open_once(KITCHEN) == bureau.open_once(GATE) == "executed"
+    bureau.each_passes()
+    assert not (house.keys / "root" / "root.key.pem").exists()
+    newest = stated(Site.open(house.keys))
+    assert newest
+    wanted = replace(newest, version=newest.version + 1, root_change=None)
+    by_stolen = key_statement.seal(wanted, stolen.public_key(), partial(p256.sign, stolen))
+    refuse_policy_with(house, {Reason.SIGNER_UNKNOWN: by_stolen})
+
+
 def refuse_what_is_not_the_roots_word(house: House, stolen: Ed25519PrivateKey, overlap: bytes) -> None:
     """A policy by a stolen key: with a forged statement, another root's, and the one from when the key was good."""
-    site, station = house.site, house.kitchen
     newest = stated(Site.open(house.keys))
     assert newest
     wanted = replace(newest, version=newest.version + 1, policy_keys=(raw(stolen),), retired_policy_keys=())
@@ -275,15 +311,26 @@ def refuse_what_is_not_the_roots_word(house: House, stolen: Ed25519PrivateKey, o
     foreign = key_statement.seal(wanted, other.public_key(), partial(p256.sign, other))
     forged = bytearray(overlap)
     forged[-1] ^= 1
-    data = (station.config.parent / "state" / "policy" / "policy.signed").read_bytes()
-    policy = bundle.open_bundle(data, newest.accepted)
-    grab = replace(policy, version=policy.version + 1)
-    last = max(journal_of(station).drafts)
     attacks = {
         Reason.SIGNATURE_INVALID: bytes(forged),
         Reason.SIGNER_UNKNOWN: foreign,
         Reason.DOCUMENT_NOT_NEWER: overlap,
     }
+    refuse_policy_with(house, attacks, stolen)
+
+
+def refuse_policy_with(
+    house: House, attacks: dict[Reason, bytes], key: Ed25519PrivateKey | None = None
+) -> None:
+    """A policy under each of these statements changes nothing at the kitchen, and is refused for the reason."""
+    site, station = house.site, house.kitchen
+    key = key or Ed25519PrivateKey.generate()
+    newest = stated(Site.open(house.keys))
+    assert newest
+    data = (station.config.parent / "state" / "policy" / "policy.signed").read_bytes()
+    policy = bundle.open_bundle(data, newest.accepted)
+    grab = replace(policy, version=policy.version + 1)
+    last = max(journal_of(station).drafts)
 
     def refusals() -> list[Reason | None]:
         drafts = journal_of(station).drafts.items()
@@ -293,7 +340,7 @@ def refuse_what_is_not_the_roots_word(house: House, stolen: Ed25519PrivateKey, o
 
     with Attacker(house) as attacker:
         for count, (reason, statement) in enumerate(attacks.items(), 1):
-            attacker.send(DocumentKind.POLICY, grab.version, bundle.seal(grab, stolen, statement))
+            attacker.send(DocumentKind.POLICY, grab.version, bundle.seal(grab, key, statement))
             site.wait_until(lambda count=count: len(refusals()) == count, f"{reason} in the journal")  # type: ignore[misc]
     assert refusals() == list(attacks)
     assert (station.config.parent / "state" / "policy" / "policy.signed").read_bytes() == data
