@@ -71,6 +71,7 @@ from hub.pages import documents as document_pages
 from hub.pages import events as event_pages
 from hub.pages import imports as import_pages
 from hub.pages import issuing as issuing_pages
+from hub.pages import keys as key_pages
 from hub.pages import posts as post_pages
 from hub.pages import sites as site_pages
 from hub.pages import webhooks as webhook_pages
@@ -153,6 +154,7 @@ def create_app(
         service.router,
         document_pages.router,
         webhook_pages.router,
+        key_pages.router,
         site_pages.router,
         transfers.router,
         statistics.router,

@@ -68,6 +68,7 @@ TO_DO: Final[Mapping[Part, str]] = MappingProxyType(
     }
 )
 """How each is renewed."""
+RENEWED_BY_HUB: Final = frozenset({Part.BROKER, Part.CLIENT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def below_former_root(connection: Connection, roots: Path) -> list[tuple[Control
 
 def _is_below(certificate: DeviceCertificate, root: x509.Certificate) -> bool:
     if certificate.chain is None:
-        return certificate.issued_at >= root.not_valid_before_utc + CLOCK_SKEW
+        made_at = root.not_valid_before_utc + CLOCK_SKEW  # to the second
+        return certificate.issued_at > made_at + timedelta(seconds=1)
     return _leads_to(certificate.chain.partition(_END)[2], root)
 
 

@@ -136,7 +136,7 @@ def key_rotate(
         )
     elif which == _ROOT:
         new = _new_root(site, opened, root.root_tokens, now, dry_run=dry_run)
-        name = root_rotation.directory_name(new)
+        name = root_rotation.directory_name(new) if site.root_at is None else site.root_name
         change = root_rotation.rotate_root(site, opened, new, passphrase, now, name=name)
         if site.root_at is None:
             apart = (new_root_dir or site.directory / name, root_rotation.root_files(new))

@@ -47,6 +47,7 @@ NAVIGATION = (
     ("/holidays", N_("Holidays"), Permission.ACCESS_READ),
     ("/controllers", N_("Controllers"), Permission.CONTROLLERS_READ),
     ("/documents", N_("Documents at the doors"), Permission.DOORS_READ),
+    ("/keys", N_("Keys"), Permission.CONTROLLERS_READ),
     ("/sites", N_("Sites"), Permission.DOORS_READ),
     ("/transfers", N_("Transfers of people"), Permission.CARDHOLDERS_READ),
     ("/statistics", N_("Statistics"), Permission.EVENTS_READ),
@@ -61,10 +62,10 @@ GROUPS = (
         ("/desk", "/cardholders", "/cards", "/issuing", "/imports", "/transfers", "/muster", "/registration"),
     ),
     (N_("Access"), ("/access-levels", "/schedules", "/holidays", "/door-rules", "/areas")),
-    (N_("System"), ("/controllers", "/documents", "/sites", "/webhooks")),
+    (N_("System"), ("/controllers", "/documents", "/keys", "/sites", "/webhooks")),
 )
 """What stands together when there is more than a phone has room for; what is in no group and not ``FIRST`` is "More"."""
-EVERYWHERE = ("/audit", "/webhooks")
+EVERYWHERE = ("/audit", "/webhooks", "/keys")
 """For those who see every site."""
 FIRST = ("/", "/attended", "/muster", "/doors")
 FLAT = 5

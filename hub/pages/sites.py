@@ -15,6 +15,7 @@ from hub.api.changes import ChangedMeanwhile
 from hub.api.fields import Body
 from hub.api.problems import Problem
 from hub.api.services import services
+from hub.certificates import RENEWED_BY_HUB, site_certificates
 from hub.operators import Principal
 from hub.pages.outdated import Version, changed_meanwhile, tag_of
 from hub.pages.rendering import pages_of
@@ -106,6 +107,9 @@ def _page(
     status_code: int = 422,
 ) -> Response:
     hub, pages = services(request), pages_of(request)
+    now = hub.clock()
+    sees_keys = principal.may(Permission.CONTROLLERS_READ) and principal.sites is None
+    held = site_certificates(hub.settings.site_dir, hub.settings.certificate) if sees_keys else []
     with hub.database.read() as connection:
         seen = store.list_all(connection, principal.sites)
         found: dict[Any, dict[str, Any]] = {
@@ -120,7 +124,7 @@ def _page(
             }
             for each in seen
         }
-        states = controllers.presence(connection, hub.clock())
+        states = controllers.presence(connection, now)
         for named in doors.list_all(connection, sites=list(found)):
             found[named.site_id]["doors"] += 1
             found[named.site_id]["away"] += not states[named.door.controller_id].online
@@ -132,6 +136,7 @@ def _page(
         sites=sorted(found.values(), key=lambda each: each["name"]),
         typed=typed or {"id": "", "name": "", "time_zone": "Europe/Amsterdam"},
         may_manage=principal.may(Permission.SITES_MANAGE) and principal.sites is None,
+        certificates_due=sum(now >= each.due_at and each.part not in RENEWED_BY_HUB for each in held),
         may_transfer=principal.may(Permission.CARDHOLDERS_READ),
         may_see_controllers=principal.may(Permission.CONTROLLERS_READ),
         done=pages.gettext(_DONE.get(request.query_params.get("done", ""), "")),

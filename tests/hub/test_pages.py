@@ -74,6 +74,7 @@ PAGES = (
     "/door-rules",
     "/areas",
     "/sites",
+    "/keys",
     "/transfers",
 )
 ORDERS = ("/lockdown", "/doors/front/command", "/controllers/front/service")

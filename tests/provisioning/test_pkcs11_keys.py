@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pacs.errors import MalformedData, StoreError
 from provisioning.cli import main
 from provisioning.pkcs11_keys import KeyAddress, KeyToken, TokenAccess
+from provisioning.rotation import stated
 from provisioning.site import Site
 
 MODULES = (
@@ -184,6 +185,22 @@ def test_a_backup_says_what_it_cannot_hold(place: Path, directory: Path, tmp_pat
         "the key of the root",
         "the key of the card issuer",
     ]
+
+
+@softhsm
+def test_a_root_in_its_token_is_followed_by_another_there(place: Path, directory: Path) -> None:
+    """The new root's key is made beside the old one's, certified by it, and no file holds it."""
+    assert MODULE is not None
+    before = x509.load_pem_x509_certificate((directory / "root.cert.pem").read_bytes())
+    said(run("key", "rotate", "root", "--site-dir", directory, *reached(place, "safe"), "--format=json"))
+    gc.collect()
+    changed = Site.open(directory)
+    root = changed.root(tokens=TokenAccess(module=MODULE, pin_file=place / "safe"))
+    assert root.certificate.public_key() == root.key.public_key() != before.public_key()
+    statement = stated(changed)
+    assert statement is not None
+    assert statement.root_change is not None
+    assert not {path.name for path in directory.rglob("*.key.pem")} & {"root.key.pem"}
 
 
 def test_without_the_library_it_is_said_what_to_install(
