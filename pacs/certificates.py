@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pacs.errors import MalformedData
+from pacs.root_change import MAX_LINKS
 
 DEVICE_DAYS: Final = 90
 """Of a controller's certificate that it renews itself, at ``RENEW_AT`` of this time."""
 RENEW_AT: Final = 2 / 3
 CLOCK_SKEW: Final = timedelta(minutes=5)
-MAX_CHAIN: Final = 4
+MAX_CHAIN: Final = 2 + MAX_LINKS
+"""Leaf, intermediate, and how roots followed one another."""
 MAX_REQUEST_BYTES: Final = 4_096
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 

@@ -29,7 +29,7 @@ from pacs.root_change import RootChange
 
 MEDIA_TYPE: Final = "application/drempel-keys+cbor"
 FORMAT: Final = 1
-MAX_STATEMENT_BYTES: Final = 4_096
+MAX_STATEMENT_BYTES: Final = 8_192
 POLICY_KEY_BYTES: Final = 32
 _MOST: Final = 16
 """Of each: policy keys, those that were, issuers."""
@@ -133,7 +133,7 @@ def to_bytes(statement: KeyStatement) -> bytes:
             3: list(statement.policy_keys),
             4: list(statement.retired_policy_keys),
             5: dict(statement.issuers),
-            **({6: [change.certificate, change.link, change.former_is_believed]} if change else {}),
+            **({6: [change.certificate, list(change.links), change.former_is_believed]} if change else {}),
         }
     )
 
@@ -165,10 +165,13 @@ def _root_change(values: list[object] | None) -> RootChange | None:
         return None
     if len(values) != 3:
         raise MalformedData("key statement: a change of root has three parts")
-    certificate, link, believed = values
+    certificate, links, believed = values
     return RootChange(
         certificate=cbor.exactly(certificate, bytes, "change of root"),
-        link=cbor.exactly(link, bytes, "change of root"),
+        links=tuple(
+            cbor.exactly(link, bytes, "change of root")
+            for link in cbor.exactly(links, list, "change of root")
+        ),
         former_is_believed=cbor.exactly(believed, bool, "change of root"),
     )
 

@@ -22,33 +22,36 @@ if TYPE_CHECKING:  # a controller whose root was never changed does without at i
 ROOT_PATH_LENGTH = 2
 """Below a root: the link to its successor, an intermediate, a leaf."""
 LINK_PATH_LENGTH = 1
+MAX_LINKS = 4
 MAX_CERTIFICATE_BYTES = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootChange:
-    """``certificate``: of the new root, by itself. ``link``: of its key, by the root before it. Both DER.
+    """``certificate``: of the new root, by itself (DER).
 
-    ``former_is_believed``: until the root before it is retired. Raises ``MalformedData`` unless both are of one P-256 key
-    and carry one name.
+    ``links``: each root's key certified by the root before it (DER), the new root's last, those before it so that who was
+    away for several changes can follow. ``former_is_believed``: until the root before it is retired. Raises
+    ``MalformedData`` unless all carry one name, and the last link is of the new root's P-256 key.
     """
 
     certificate: bytes
-    link: bytes
+    links: tuple[bytes, ...]
     former_is_believed: bool
 
     def __post_init__(self) -> None:
-        if max(len(self.certificate), len(self.link)) > MAX_CERTIFICATE_BYTES:
-            raise MalformedData(
-                f"change of root: certificates of at most {MAX_CERTIFICATE_BYTES} bytes expected"
-            )
-        new, link = self.root, _certificate(self.link)
+        if not 1 <= len(self.links) <= MAX_LINKS:
+            raise MalformedData(f"change of root: 1 to {MAX_LINKS} links expected")
+        if max(map(len, (self.certificate, *self.links))) > MAX_CERTIFICATE_BYTES:
+            raise MalformedData("change of root: a certificate is too long")
+        new, links = self.root, [_certificate(link) for link in self.links]
         try:
-            is_one = new.public_key() == link.public_key() and _is_root(new) and _is_root(link)
+            are_roots = all(_is_root(each) and each.subject == new.subject for each in (new, *links))
+            is_last = new.public_key() == links[-1].public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
             raise MalformedData("change of root: certificates that cannot be read") from error
-        if not is_one or new.subject != link.subject:
-            raise MalformedData("change of root: two certificates of one root expected")
+        if not are_roots or not is_last:
+            raise MalformedData("change of root: roots of one name expected, the last link of this one")
         if not _is_signed_by(new, self.key):
             raise MalformedData("change of root: the new root's certificate is not its own")
 
@@ -63,9 +66,12 @@ class RootChange:
         return _p256(self.root)
 
     def prove(self, roots: Sequence[EllipticCurvePublicKey]) -> None:
-        """Raise ``VerificationError`` (``SIGNER_UNKNOWN``) unless one of these roots says that this one follows it."""
-        link = _certificate(self.link)
-        if not any(_is_signed_by(link, root) for root in roots):
+        """Raise ``VerificationError`` (``SIGNER_UNKNOWN``) unless this root follows one of these, link by link."""
+        known = list(roots)
+        for link in map(_certificate, self.links):
+            if any(_is_signed_by(link, root) for root in known):
+                known.append(_p256(link))
+        if self.key not in known:
             raise VerificationError(Reason.SIGNER_UNKNOWN, "change of root: by another root")
 
 

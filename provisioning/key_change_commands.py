@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,60 +17,10 @@ from provisioning.authority import Authority, generate_key
 from provisioning.command import NamedHub
 from provisioning.hub_client import HubClient
 from provisioning.key_delivery import carry_out
+from provisioning.key_notes import GOES_ON, ISSUER, POLICY, ROOT, STOPS
 from provisioning.key_options import Bureau, RootAccess, bureau_options, root_options
 from provisioning.pkcs11_keys import TokenAccess
 from provisioning.site import Site, generate_issuer
-
-_POLICY, _ISSUER, _ROOT = "policy", "card-issuer", "root"
-_NOT_CONNECTED: Final = (
-    "A controller that is not connected believes the old key until it is; once its documents are older than its doors'"
-    " bound (max_policy_age_s) it does with cards what its policy says."
-)
-
-GOES_ON: Final[Mapping[str, Sequence[str]]] = {
-    _POLICY: (
-        "Nothing stops. A controller believes both keys from the next document on, whenever it gets that.",
-        "The hub signs with the new key once every controller has confirmed; `key list --hub` says who has not.",
-        "Then: drempel-provision key retire policy",
-    ),
-    _ISSUER: (
-        "Nothing stops. New cards are made with the new key, and open where the hub has this statement.",
-        "Old cards go on opening until they end; `key list --hub` says how many are left.",
-        "Then: drempel-provision key retire card-issuer ISSUER",
-    ),
-    "devices": (
-        "Nothing stops. What the old authority certified is good until it ends; what is renewed comes from the new one.",
-        "A hub that runs certifies with it within seconds; its broker and its own client go by it too.",
-    ),
-    _ROOT: (
-        "Nothing stops. What the old root certified goes on; what is certified from now on is believed by who knows either.",
-        "Controllers hear of the new root with their next document and renew themselves below it.",
-        "One that is away follows when it comes back, as long as the old root is not retired; `key list --hub` says who has not.",
-        "Codes that were made for devices name the old root: make them again.",
-        "Give the new root.cert.pem to operators' machines and issuing desks; with the old one they go on until that ends.",
-        "Put the new root's directory into the safe, its passphrase apart from it, and make a new backup: site backup.",
-        "Then: drempel-provision key retire root",
-    ),
-    "web": ("Nothing stops. A hub that runs shows its pages' new certificate within seconds.",),
-}
-STOPS: Final[Mapping[str, Sequence[str]]] = {
-    _POLICY: (
-        "Commands given in the last five minutes are refused where they have not arrived: give them again.",
-        "A door keeps the mode it was ordered into until its controller restarts, and is locked down then.",
-        "Order such modes again once the hub signs with the new key.",
-        _NOT_CONNECTED,
-        "Cards go on opening.",
-    ),
-    _ISSUER: (
-        "Every card of the old issuers is refused at a door from when it gets the hub's next policy, for good.",
-        _NOT_CONNECTED,
-    ),
-}
-
-force_option = click.option(
-    "--force", is_flag=True, help="Do it whatever still depends on it; needs --reason."
-)
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why, for the hub's audit log.")
 
 
 @click.command(
@@ -83,7 +33,7 @@ Examples:
   drempel-provision key rotate policy --now --site-dir wilgenoord --root-dir /media/stick/root
 """,
 )
-@click.argument("which", type=click.Choice([_POLICY, _ISSUER, *rotation.INTERMEDIATES, _ROOT]))
+@click.argument("which", type=click.Choice([POLICY, ISSUER, *rotation.INTERMEDIATES, ROOT]))
 @click.option(
     "--now",
     "at_once",
@@ -120,21 +70,21 @@ def key_rotate(
             "what an authority has certified cannot be unsaid: withdraw at the hub what a thief may have had certified"
             " (of a root: docs/keys.md, the root in wrong hands)"
         )
-    if new_root_dir is not None and which != _ROOT:
+    if new_root_dir is not None and which != ROOT:
         raise click.UsageError("--new-root-dir is for root")
     delivery, now = bureau.open(), datetime.now(UTC)
     site, passphrase = delivery.site, delivery.passphrase
     opened = root.open(site)
     apart = None
-    if which == _POLICY:
+    if which == POLICY:
         change = rotation.rotate_policy(site, opened, passphrase, now, at_once=at_once)
-    elif which == _ISSUER:
+    elif which == ISSUER:
         issuer = generate_issuer()
         key = _issuer_key(site, issuer, root.tokens, dry_run=dry_run)
         change = rotation.rotate_issuer(
             site, opened, passphrase, now, at_once=at_once, issuer=issuer, key=key
         )
-    elif which == _ROOT:
+    elif which == ROOT:
         new = _new_root(site, opened, root.root_tokens, now, dry_run=dry_run)
         name = root_rotation.directory_name(new) if site.root_at is None else site.root_name
         change = root_rotation.rotate_root(site, opened, new, passphrase, now, name=name)
@@ -159,10 +109,10 @@ Examples:
       --hub https://hub.wilgenoord.example --token-file token --force --reason "cards were stolen blank"
 """,
 )
-@click.argument("which", type=click.Choice([_POLICY, _ISSUER, _ROOT]))
+@click.argument("which", type=click.Choice([POLICY, ISSUER, ROOT]))
 @click.argument("issuer", required=False)
-@force_option
-@reason_option
+@click.option("--force", is_flag=True, help="Do it whatever still depends on it; needs --reason.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit logs of site and hub.")
 @bureau_options
 @root_options
 @command.hub_options
@@ -185,14 +135,14 @@ def key_retire(
 
     The hub is asked whether anything still depends on it; without --hub, --force is needed.
     """
-    if (issuer is None) is (which == _ISSUER):
+    if (issuer is None) is (which == ISSUER):
         raise click.UsageError("an ISSUER is named for card-issuer, and only for it")
     if force and not reason:
         raise click.UsageError("--force needs --reason")
     delivery, now = bureau.open(), datetime.now(UTC)
     site = delivery.site
     opened = root.open(site)
-    if which == _ROOT:
+    if which == ROOT:
         change = root_rotation.retire_root(site, opened, now)
     elif issuer is None:
         change = rotation.retire_policy(site, opened, delivery.passphrase, now)
@@ -205,10 +155,12 @@ def key_retire(
             )
         notes = (
             _retired_root(hub, opened, site, force=force)
-            if which == _ROOT
+            if which == ROOT
             else _retired(hub, issuer, site, reason=reason, force=force, dry_run=dry_run)
         )
-    carry_out(f"key retire {which}", change, delivery, notes, now=now, dry_run=dry_run, form=form)
+    carry_out(
+        f"key retire {which}", change, delivery, notes, now=now, dry_run=dry_run, form=form, reason=reason
+    )
 
 
 def _new_root(

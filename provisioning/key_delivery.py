@@ -58,10 +58,11 @@ def carry_out(
     dry_run: bool,
     form: str,
     apart: tuple[Path, Sequence[NewFile]] | None = None,
+    reason: str = "",
 ) -> None:
     """Make it, or with ``dry_run`` say what would be made; ``notes``: what stops, and what is to be done next.
 
-    ``apart``: a directory of its own that is made before. Raises ``StoreError``.
+    ``apart``: a directory of its own that is made before. ``reason``: for the site's log. Raises ``StoreError``.
     """
     directory = delivery.site.directory
     result: dict[str, Any] = {
@@ -82,7 +83,10 @@ def carry_out(
         )
         return
     lines = [*([f"Made {apart[0]}"] if apart else []), f"Put in {directory}: {names(change)}"]
-    with command.audited(delivery.site, what, key=change.key, statement=result["statement"]) as facts:
+    facts: dict[str, Any] = {"key": change.key, "statement": result["statement"]}
+    if reason:
+        facts["reason"] = reason
+    with command.audited(delivery.site, what, **facts) as facts:
         if apart:
             make_directory(*apart)
         change.carry_out(directory)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pacs.errors import StoreError
-from pacs.root_change import RootChange
+from pacs.root_change import MAX_LINKS, RootChange
 from provisioning.authority import Authority, certificate_pem
 from provisioning.keystore import NewFile, Passphrase, read_file
 from provisioning.pkcs11_keys import TokenKey
@@ -58,9 +58,11 @@ def rotate_root(
     said = stated_or_first(site, now)
     if said.root_change is not None and said.root_change.former_is_believed:
         raise StoreError("the last change of the root is not over: retire the old root first")
+    before = said.root_change.links if said.root_change else ()
+    link = root.link(new.certificate, now).public_bytes(Encoding.DER)
     change = RootChange(
         certificate=new.certificate.public_bytes(Encoding.DER),
-        link=root.link(new.certificate, now).public_bytes(Encoding.DER),
+        links=(*before, link)[-MAX_LINKS:],
         former_is_believed=True,
     )
     statement = next_statement(said, now, root_change=change)

@@ -210,8 +210,8 @@ def authority_below(
 ) -> Authority:
     """A new authority, with how its root followed the one before, for whoever knows that one alone."""
     made = root.intermediate(f"Drempel {which} {site.id}", INTERMEDIATES[which], now)
-    above = () if change is None else (x509.load_der_x509_certificate(change.link),)
-    return replace(made, above=above)
+    links = change.links[::-1] if change else ()
+    return replace(made, above=tuple(map(x509.load_der_x509_certificate, links)))
 
 
 def authority_files(which: str, authority: Authority, passphrase: Passphrase) -> list[NewFile]:

@@ -82,6 +82,7 @@ def keys_page(
         more_late=max(0, len(late) - LATE_SHOWN),
         ends=ends,
         commands=list(_next(keys)),
+        rotate="drempel-provision key rotate policy",
     )
 
 

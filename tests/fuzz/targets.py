@@ -18,6 +18,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge import config_file
 from edge.config import ConfigError
@@ -42,6 +43,7 @@ from pacs.identifiers import (
     ScheduleId,
     SiteId,
 )
+from pacs.root_change import RootChange
 from pacs.rules import (
     AccessLevel,
     AccessRule,
@@ -54,6 +56,7 @@ from pacs.rules import (
     WhenHubAway,
 )
 from pacs.schedule import ALWAYS, Schedule
+from provisioning.authority import Authority
 from simulator.card_channel import ChannelRefuses
 from simulator.virtual_card import VirtualCard
 from tests.pacs.card.bureau import MemoryBureau
@@ -379,13 +382,27 @@ def _commands() -> list[bytes]:
 
 
 def _statement() -> bytes:
-    said = key_statement.KeyStatement(
+    return key_statement.seal(_said(), ISSUER_KEY.public_key(), lambda data: sign(ISSUER_KEY, data))
+
+
+def _statement_of_a_new_root() -> bytes:
+    old, new = Authority.create("root", NOW, ISSUER_KEY), Authority.create("root", NOW)
+    change = RootChange(
+        certificate=new.certificate.public_bytes(Encoding.DER),
+        links=(old.link(new.certificate, NOW).public_bytes(Encoding.DER),),
+        former_is_believed=True,
+    )
+    said = replace(_said(), root_change=change)
+    return key_statement.seal(said, new.key.public_key(), lambda data: sign(new.key, data))
+
+
+def _said() -> key_statement.KeyStatement:
+    return key_statement.KeyStatement(
         version=1,
         issued_at=NOW,
         policy_keys=(bytes(32), bytes(31) + b"\1"),
         issuers={ISSUER: encode_point(ISSUER_KEY.public_key())},
     )
-    return key_statement.seal(said, ISSUER_KEY.public_key(), lambda data: sign(ISSUER_KEY, data))
 
 
 def _from_hub(data: bytes) -> None:
@@ -584,7 +601,7 @@ TARGETS: Final[dict[str, Target]] = {
     "key_statement": Target(
         feed=lambda data: key_statement.open_statement(data, ISSUER_KEY.public_key()),
         refusals=_SIGNED,
-        seeds=lambda: [_statement()],
+        seeds=lambda: [_statement(), _statement_of_a_new_root()],
         max_bytes=key_statement.MAX_STATEMENT_BYTES,
     ),
     "acknowledgement": Target(

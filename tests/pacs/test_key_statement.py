@@ -33,6 +33,8 @@ from pacs.key_statement import (
 )
 from pacs.reason import Reason
 from pacs.revocation import StatusList
+from pacs.root_change import RootChange
+from provisioning.authority import Authority
 from tests.pacs.strategies import ISSUER_POINTS
 
 ROOT, OTHER_ROOT = (ec.derive_private_key(n, ec.SECP256R1()) for n in (11, 12))
@@ -41,6 +43,13 @@ RAW = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST = KeyStatement(
     version=1, issued_at=NOON, policy_keys=(RAW,), issuers={"DREMPEL000000001": ISSUER_POINTS[0]}
+)
+
+FORMER, FOLLOWING = (Authority.create("root", NOON, root) for root in (ROOT, OTHER_ROOT))
+FOLLOWED = RootChange(
+    certificate=FOLLOWING.certificate.public_bytes(Encoding.DER),
+    links=(FORMER.link(FOLLOWING.certificate, NOON).public_bytes(Encoding.DER),),
+    former_is_believed=False,
 )
 
 raw_keys = st.binary(min_size=32, max_size=32)
@@ -68,6 +77,7 @@ def statements(draw: st.DrawFn) -> KeyStatement:
         policy_keys=tuple(keys[:cut]),
         retired_policy_keys=tuple(keys[cut:]),
         issuers=draw(issuers),
+        root_change=draw(st.sampled_from([None, FOLLOWED])),
     )
 
 

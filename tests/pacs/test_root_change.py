@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +16,7 @@ from pacs.card import p256
 from pacs.certificates import leads_to
 from pacs.errors import MalformedData, VerificationError
 from pacs.key_statement import KeyStatement, from_bytes, open_statement, opened, seal, to_bytes
-from pacs.root_change import MAX_CERTIFICATE_BYTES, RootChange
+from pacs.root_change import MAX_CERTIFICATE_BYTES, MAX_LINKS, RootChange
 from provisioning.authority import Authority, Purpose
 from tests.pacs.test_key_statement import FIRST
 
@@ -32,7 +33,7 @@ def der(certificate: x509.Certificate) -> bytes:
 
 def change(new: Authority = NEW, by: Authority = OLD) -> RootChange:
     return RootChange(
-        certificate=der(new.certificate), link=der(by.link(new.certificate, NOW)), former_is_believed=True
+        certificate=der(new.certificate), links=(der(by.link(new.certificate, NOW)),), former_is_believed=True
     )
 
 
@@ -53,13 +54,28 @@ def test_who_knows_the_old_root_follows_to_the_new_one() -> None:
         open_statement(sealed(replace(FIRST, root_change=change(by=STRANGER)), NEW.key), OLD.key.public_key())
 
 
+def test_who_was_away_for_two_changes_follows_both() -> None:
+    """Link by link from the first root to the third; with the first link left out, only who knows the second follows."""
+    third = Authority.create("Drempel site s", NOW)
+    links = (*change().links, der(NEW.link(third.certificate, NOW)))
+    both = RootChange(certificate=der(third.certificate), links=links, former_is_believed=False)
+    said = replace(FIRST, root_change=both)
+    assert opened(sealed(said, third.key), [OLD.key.public_key()]) == (said, third.key.public_key())
+    last = replace(FIRST, root_change=replace(both, links=links[1:]))
+    assert open_statement(sealed(last, third.key), NEW.key.public_key()) == last
+    with pytest.raises(VerificationError):
+        open_statement(sealed(last, third.key), OLD.key.public_key())
+
+
 def test_an_authority_below_the_root_is_no_successor() -> None:
     """The hub holds the key of ``devices``: with it nobody makes themselves the root."""
     for name in ("Drempel devices s", "Drempel site s"):
         claimed = Authority.create(name, NOW, DEVICES.key)
         with pytest.raises(MalformedData):  # the only certificate that the root gave it
             RootChange(
-                certificate=der(claimed.certificate), link=der(DEVICES.certificate), former_is_believed=False
+                certificate=der(claimed.certificate),
+                links=(der(DEVICES.certificate),),
+                former_is_believed=False,
             )
     made = change(by=Authority.create("Drempel site s", NOW, DEVICES.key))
     with pytest.raises(VerificationError):
@@ -70,17 +86,19 @@ def test_an_authority_below_the_root_is_no_successor() -> None:
     "broken",
     [
         {"certificate": b""},
-        {"link": b"\x30\x80"},
+        {"links": (b"\x30\x80",)},
         {"certificate": bytes(MAX_CERTIFICATE_BYTES + 1)},
         {"certificate": der(STRANGER.certificate)},
-        {"link": der(DEVICES.certificate)},
+        {"links": ()},
+        {"links": change().links * (MAX_LINKS + 1)},
+        {"links": (der(DEVICES.certificate),)},
     ],
-    ids=["empty", "cut", "long", "another key", "an intermediate"],
+    ids=["empty", "cut", "long", "another key", "no link", "too many", "an intermediate"],
 )
-def test_what_is_no_change_of_root(broken: dict[str, bytes]) -> None:
+def test_what_is_no_change_of_root(broken: dict[str, Any]) -> None:
     """Whatever is not two certificates of one root is malformed, and nothing else is raised."""
     with pytest.raises(MalformedData):
-        replace(change(), **broken)  # type: ignore[arg-type]
+        replace(change(), **broken)
 
 
 def test_a_chain_leads_to_either_root() -> None:

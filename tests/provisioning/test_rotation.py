@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pacs.key_statement import KeyStatement
+from pacs.key_statement import KeyStatement, open_statement
 from provisioning import rotation
 from provisioning.authority import generate_key
 from provisioning.keystore import Passphrase, read_key
@@ -122,6 +122,11 @@ def test_a_root_and_its_end(site: Site, tmp_path: Path) -> None:
         assert x509.load_pem_x509_certificates((directory / "root.cert.pem").read_bytes()) == [new]
     assert not any((site.directory / "root").iterdir())
     assert run("key", "retire", "root", at(site), f"--root-dir={safe}", *force).exit_code == 1
+    result_of("key", "rotate", "root", at(site), f"--root-dir={safe}")
+    assert shows(site.hub_directory, "web", alone) == "web"
+    first = old.public_key()
+    assert isinstance(first, EllipticCurvePublicKey)
+    open_statement((site.hub_directory / "keys.signed").read_bytes(), first)
 
 
 def shows(directory: Path, name: str, trusting: ssl.SSLContext) -> str:
