@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from edge.advice import AT_A_LOSS
-from edge.status import duration
 from pacs.errors import PacsError
 from pacs.findings import Check, Code, Level, Value
 
@@ -95,6 +94,8 @@ def _plain(value: object) -> Value:
 
 
 def _in_english(name: str, value: Value) -> str:
+    from edge.status import duration  # a command's words: a controller does without them at its start
+
     if isinstance(value, int) and name.endswith("_s"):
         return duration(value)
     if isinstance(value, int) and name.endswith("_at"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
@@ -163,6 +162,8 @@ class LinkLog:
 
 def cause_of(error: Exception) -> LinkCause:
     """The name of what an attempt failed with."""
+    import ssl  # whoever attempts has it; a controller does without it at its start
+
     match error:
         case ssl.SSLCertVerificationError():
             return _VERIFY_CODES.get(error.verify_code, LinkCause.TLS_FAILED)

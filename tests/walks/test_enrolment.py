@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.config_file import load
 from edge.device_keys import sealed
-from edge.keystore import context_of, in_force, read_certificate, read_passphrase, read_private_key
+from edge.keystore import read_certificate, read_passphrase, read_private_key
 from edge.status_socket import ask
 from edge.tpm_blobs import key_in
 from pacs.certificates import serial_hex
@@ -45,6 +45,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.walk, pytest.mark.timeout(400)]
 PLACE, DOOR = "c-front", "front"
 OTHER_PLACE, OTHER_DOOR = "c-back", "back"
+TLS = """
+import sys
+from pathlib import Path
+from edge.config_file import load
+from edge.keystore import context_of, in_force
+
+context_of(in_force(load(Path(sys.argv[1])).keys))
+"""
+"""In a process of its own: once it uses a TPM for TLS, a process does so to its end."""
 
 
 class Street:
@@ -318,6 +327,13 @@ def test_a_tpm_keeps_the_keys_and_the_door_opens_without_it(
 
         for name, value in other.environment.items():
             monkeypatch.setenv(name, value)
-        for read in (read_passphrase, lambda _: context_of(in_force(config.keys))):
+        for read in (read_passphrase, lambda _: read_private_key(renewed, b"")):
             with pytest.raises(StoreError, match="made by another one"):
                 read(config.keys.passphrase_file)
+        refused = subprocess.run(
+            [sys.executable, "-c", TLS, str(device / "controller.toml")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "made by another one" in refused.stderr
