@@ -37,6 +37,7 @@ from sqlalchemy import (
     literal,
     make_url,
     select,
+    text,
 )
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.types import DateTime, TypeDecorator
@@ -75,6 +76,13 @@ class Instant(TypeDecorator[datetime]):
 
 witnessed: ContextVar[Callable[[Connection], None] | None] = ContextVar("witnessed", default=None)
 """Called first in each write transaction of the context that set it; what it raises keeps the transaction from being."""
+
+_REMEMBERED = text("""
+    SELECT quote_ident(tablename), quote_ident(attname), format_type(atttypid, atttypmod)
+    FROM pg_stats JOIN pg_attribute USING (attname)
+    WHERE schemaname = current_schema() AND attrelid = format('%I.%I', schemaname, tablename)::regclass
+    ORDER BY 1, attnum
+""")
 
 
 class Database:
@@ -190,15 +198,13 @@ class Database:
                 self.wrote(had_s - asked_s, time.monotonic() - had_s)
 
     def let_go(self) -> None:
-        """Free, and overwrite, what was deleted: empty SQLite's log into its file, vacuum the tables of PostgreSQL."""
+        """Free, and overwrite, what was deleted: empty SQLite's log into its file; vacuum and analyse PostgreSQL."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if self.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             else:
-                connection.exec_driver_sql(
-                    "VACUUM events, quarantine, commands, cardholders, photographs, import_jobs,"
-                    " attended_requests, attended_looks"
-                )
+                connection.exec_driver_sql("VACUUM (ANALYZE)")
+                _forget_values(connection)
 
     def rewrite(self) -> Sequence[str]:
         """Let go of everything that was deleted, at once; which places of the database still hold it, if any.
@@ -310,3 +316,22 @@ def _postgresql(url: URL) -> Engine:
 
 def _writes(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("writes", False))
+
+
+def _forget_values(connection: Connection) -> None:
+    """Have PostgreSQL's planner forget the commonest values of tables that are empty now.
+
+    An analysis replaces what it keeps (``pg_statistic``) only where it finds a row; a column's type that is set anew
+    deletes it. A table in use is left for the next time.
+    """
+    remembered: dict[str, list[str]] = {}
+    for table, column, type_ in connection.execute(_REMEMBERED):
+        remembered.setdefault(table, []).append(f"ALTER COLUMN {column} TYPE {type_}")
+    connection.exec_driver_sql("SET lock_timeout = '1s'")
+    try:
+        for table, changes in remembered.items():
+            if connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() is None:  # noqa: S608 - quoted by the server
+                with suppress(OperationalError):
+                    connection.exec_driver_sql(f"ALTER TABLE {table} {', '.join(changes)}")
+    finally:
+        connection.exec_driver_sql("RESET lock_timeout")

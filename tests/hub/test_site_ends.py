@@ -61,6 +61,9 @@ def test_nothing_of_anybody_is_left(archive: Archive) -> None:
 
     words = [b"ada-given", b"JPEG of ada", b"case-ada", b"JPEG of ben", bytes(CARDS[ADA])]
     assert all(map(found, words))
+    if in_use:  # as the server does by itself: its planner keeps the commonest values
+        with archive.database.write() as connection:
+            connection.exec_driver_sql("ANALYZE")
     said = erased(archive)
     assert [word for word in words if found(word)] == []
     assert found(b"cleo-given")
