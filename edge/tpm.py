@@ -36,8 +36,6 @@ TIMEOUT_S: Final = 30.0
 """Of one program; making a key takes a slow chip some seconds."""
 NO_PASSWORD: Final = b""
 """What a key of the TPM is unlocked with where a password is asked for."""
-MAX_SECRET_BYTES: Final = 128
-"""TPM 2.0 Part 2, 11.1.14: what every TPM can seal."""
 
 _BOUND: Final = "fixedtpm|fixedparent|userwithauth|noda"
 _PARENT: Final = (  # the parent that tpm2-openssl derives for itself
@@ -73,7 +71,7 @@ def make_key() -> bytes:
 
 
 def seal(secret: bytes) -> bytes:
-    """A text that gives ``secret`` back by ``unseal`` on this TPM alone; at most ``MAX_SECRET_BYTES``."""
+    """A text that gives ``secret`` back by ``unseal`` on this TPM alone; at most 128 bytes (TPM 2.0 Part 2, 11.1.14)."""
     with _directory() as work:
         _parent(work)
         blob = ("-u", f"{work}/public", "-r", f"{work}/private")
